@@ -1,0 +1,89 @@
+"""The errors of dbt-enrich: one base, one class for each thing a caller can act on.
+
+    EnrichmentError
+    ├── ConfigurationError      the profile, the YAML or the task is wrong; nothing was sent
+    ├── InputError              the staged rows are wrong; nothing was sent
+    ├── LedgerError             the state directory or the ledger cannot be used
+    ├── ServiceError            the batch service refused or failed
+    │   ├── AuthenticationError     the key or token was not accepted
+    │   ├── NotFoundError           a file, batch, deployment or model is not there
+    │   ├── QuotaError              the enqueued-token or file quota is used up; wait
+    │   ├── TransientError          worth trying again: connection, timeout, 408, 409, 429, 5xx
+    │   └── UnknownOutcomeError     sent, but no reply: the service may have acted
+    ├── BatchFailedError        the service failed a batch as a whole
+    ├── FailedRowsError         rows failed that `fail_on` names
+    └── CancelledError          the run was interrupted; batches go on at the service
+"""
+
+from __future__ import annotations
+
+
+class EnrichmentError(Exception):
+    """Something dbt-enrich can name. Its text says what happened, where, and what to do."""
+
+
+class ConfigurationError(EnrichmentError):
+    """The profile, a model's YAML or a task is wrong. Raised before anything is sent."""
+
+
+class InputError(EnrichmentError):
+    """The staged rows cannot be enriched as they are. Raised before anything is sent."""
+
+
+class LedgerError(EnrichmentError):
+    """The state directory or the ledger in it cannot be used."""
+
+
+class ServiceError(EnrichmentError):
+    """The batch service refused a call or failed.
+
+    Attributes:
+        status: The HTTP status code, or None where there was no reply.
+        code: The service's own error code, such as `token_limit_exceeded`, or None.
+        retry_after: Seconds that the service asked to wait, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class AuthenticationError(ServiceError):
+    """The key or token was not accepted (401 or 403)."""
+
+
+class NotFoundError(ServiceError):
+    """A file, batch, deployment or model is not there (404)."""
+
+
+class QuotaError(ServiceError):
+    """The enqueued-token or file quota is used up: wait, then send the same again."""
+
+
+class TransientError(ServiceError):
+    """A call that had no effect and is worth repeating."""
+
+
+class UnknownOutcomeError(ServiceError):
+    """A call whose reply was lost: the service may or may not have acted on it."""
+
+
+class BatchFailedError(EnrichmentError):
+    """The service failed a batch as a whole; none of its rows was answered."""
+
+
+class FailedRowsError(EnrichmentError):
+    """Rows failed with a kind that `fail_on` names."""
+
+
+class CancelledError(EnrichmentError):
+    """The run was interrupted; what was submitted goes on at the service."""

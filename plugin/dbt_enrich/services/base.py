@@ -1,0 +1,173 @@
+"""The Batch API as this project uses it: the values it returns and the calls it offers.
+
+Everything that differs between services (paths, status codes, spellings, types of timestamps)
+ends here: the engine sees only these dataclasses and the errors of `dbt_enrich.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class BatchStatus(StrEnum):
+    """The states of a batch, as the service names them, in lower case."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the service will do nothing more to a batch in this state."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED}
+)
+
+
+class FileStatus(StrEnum):
+    """What the engine needs to know of an uploaded file."""
+
+    PENDING = "pending"
+    PROCESSED = "processed"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file at the service. `bytes` and `created_at` are None where the service left them out."""
+
+    id: str
+    filename: str
+    status: FileStatus
+    bytes: int | None = None
+    created_at: datetime | None = None
+    status_details: str | None = None
+
+
+@dataclass(frozen=True)
+class BatchError:
+    """One entry of a failed batch's `errors`; `line` is the input file's line, from 1."""
+
+    code: str
+    message: str
+    line: int | None = None
+    param: str | None = None
+
+
+@dataclass(frozen=True)
+class RequestCounts:
+    """How many requests of a batch the service has dealt with so far."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class RemoteBatch:
+    """A batch at the service. Empty ids are None; all times are UTC."""
+
+    id: str
+    status: BatchStatus
+    input_file_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    counts: RequestCounts = RequestCounts()
+    errors: tuple[BatchError, ...] = ()
+    created_at: datetime | None = None
+    enqueued_tokens: int | None = None
+    max_enqueued_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """What one input file may hold."""
+
+    max_requests: int
+    max_bytes: int
+
+
+class BatchService(Protocol):
+    """The calls that the engine makes. Every call may raise `dbt_enrich.errors.ServiceError`.
+
+    Calls that only read, and uploads, are repeated on transient errors by the implementation.
+    `create` is never repeated by it: a lost reply is an `UnknownOutcomeError`, and the engine
+    looks for the batch before it creates another.
+    """
+
+    @property
+    def service_id(self) -> str:
+        """Which service the ledger's ids belong to, such as `azure:res.openai.azure.com`."""
+        ...
+
+    @property
+    def limits(self) -> ServiceLimits:
+        """What one input file may hold."""
+        ...
+
+    @property
+    def line_url(self) -> str:
+        """The `url` of each line of an input file, such as `/chat/completions`."""
+        ...
+
+    def check(self, deployment: str) -> None:
+        """Check endpoint, key and, where the service can tell, the deployment. Sends no row."""
+        ...
+
+    def upload(self, path: Path, *, filename: str) -> RemoteFile:
+        """Upload `path` as a batch input file that expires as configured."""
+        ...
+
+    def file(self, file_id: str) -> RemoteFile:
+        """Return the file as it stands now."""
+        ...
+
+    def files(self) -> Iterator[RemoteFile]:
+        """Yield the batch input files of the resource, newest first where the service sorts."""
+        ...
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete a file; a file that is not there counts as deleted."""
+        ...
+
+    def create(self, input_file_id: str, metadata: Mapping[str, str]) -> RemoteBatch:
+        """Create a batch on an uploaded, processed file."""
+        ...
+
+    def batch(self, batch_id: str) -> RemoteBatch:
+        """Return the batch as it stands now."""
+        ...
+
+    def batches(self) -> Iterator[RemoteBatch]:
+        """Yield all batches of the resource, following the pages."""
+        ...
+
+    def cancel(self, batch_id: str) -> RemoteBatch:
+        """Ask the service to cancel the batch."""
+        ...
+
+    def download(self, file_id: str, path: Path) -> int:
+        """Write the file's content to `path`, all of it or not at all; return its bytes."""
+        ...
+
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one synchronous `chat/completions` request and return the reply's body."""
+        ...
+
+    def close(self) -> None:
+        """Release connections and, for a local service, this user's hold on the emulator."""
+        ...
