@@ -1,0 +1,1 @@
+"""The way of the data: stage, export, run, load, publish."""

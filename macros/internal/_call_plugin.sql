@@ -1,0 +1,30 @@
+{% macro _call_plugin(action, target, work, existing=none, run_id=none) %}
+  {%- set existing_errors = none -%}
+  {% if existing is not none and existing.is_table %}
+    {%- set errors = dbt_enrich._errors_relation(target) -%}
+    {%- set existing_errors = adapter.get_relation(errors.database, errors.schema, errors.identifier) -%}
+  {% endif %}
+  {% do adapter.store_relation(
+    dbt_enrich._plugin_alias(),
+    target,
+    [],
+    '',
+    '',
+    {
+      'action': action,
+      'version': dbt_enrich._package_version(),
+      'project': project_name,
+      'run_id': run_id,
+      'name': model.name,
+      'unique_id': model.unique_id,
+      'unique_key': config.get('unique_key'),
+      'meta': (model.config.meta or {}).get('enrichment'),
+      'columns': model.columns,
+      'mode': var('enrichment_mode', none),
+      'staged': work.staged | string,
+      'outcome': work.outcome | string,
+      'existing': (existing | string) if existing is not none and existing.is_table else none,
+      'existing_errors': (existing_errors | string) if existing_errors else none,
+    }
+  ) %}
+{% endmacro %}

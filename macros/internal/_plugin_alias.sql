@@ -1,0 +1,3 @@
+{% macro _plugin_alias() %}
+  {{ return(var('enrichment_plugin', 'enrich')) }}
+{% endmacro %}

@@ -1,0 +1,75 @@
+{% materialization enrichment, adapter='duckdb', supported_languages=['sql'] %}
+
+  {%- set existing_relation = load_cached_relation(this) -%}
+  {%- set target_relation = this.incorporate(type='table') -%}
+  {%- set intermediate_relation = make_intermediate_relation(target_relation) -%}
+  {%- set preexisting_intermediate_relation = load_cached_relation(intermediate_relation) -%}
+  {%- set backup_relation_type = 'table' if existing_relation is none else existing_relation.type -%}
+  {%- set backup_relation = make_backup_relation(target_relation, backup_relation_type) -%}
+  {%- set preexisting_backup_relation = load_cached_relation(backup_relation) -%}
+  {%- set grant_config = config.get('grants') -%}
+  {%- set work = dbt_enrich._work_relations(target_relation) -%}
+
+  {{ drop_relation_if_exists(preexisting_intermediate_relation) }}
+  {{ drop_relation_if_exists(preexisting_backup_relation) }}
+
+  {{ run_hooks(pre_hooks, inside_transaction=False) }}
+  {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+  {% call statement('stage') -%}
+    create schema if not exists {{ work.schema }};
+    create or replace table {{ work.staged }} as (
+      {{ compiled_code }}
+    )
+  {%- endcall %}
+  {#- The plugin works on a connection of its own, which sees only what is committed. -#}
+  {{ adapter.commit() }}
+
+  {% do dbt_enrich._call_plugin('enrich', target_relation, work, existing_relation) %}
+  {%- set outcome = dbt_enrich._read_outcome(work) -%}
+
+  {% if outcome.errors_sql or existing_relation is none %}
+    {% call statement('main') -%}
+      {{ create_table_as(False, intermediate_relation, outcome.enriched_sql) }}
+    {%- endcall %}
+    {% if outcome.errors_sql %}
+      {% call statement('errors') -%}
+        create or replace table {{ dbt_enrich._errors_relation(target_relation) }} as (
+          {{ outcome.errors_sql }}
+        )
+      {%- endcall %}
+    {% endif %}
+    {% if existing_relation is not none %}
+      {% do drop_indexes_on_relation(existing_relation) %}
+      {{ adapter.rename_relation(existing_relation, backup_relation) }}
+    {% endif %}
+    {{ adapter.rename_relation(intermediate_relation, target_relation) }}
+    {% do create_indexes(target_relation) %}
+  {% else %}
+    {#- plan and preview leave an existing table alone. -#}
+    {% call statement('main') -%}
+      select 1
+    {%- endcall %}
+  {% endif %}
+
+  {{ run_hooks(post_hooks, inside_transaction=True) }}
+
+  {% set should_revoke = should_revoke(existing_relation, full_refresh_mode=True) %}
+  {% do apply_grants(target_relation, grant_config, should_revoke=should_revoke) %}
+  {% do persist_docs(target_relation, model) %}
+
+  {% call statement('unstage') -%}
+    drop table if exists {{ work.staged }};
+    drop table if exists {{ work.outcome }}
+  {%- endcall %}
+  {{ adapter.commit() }}
+
+  {{ drop_relation_if_exists(backup_relation) }}
+  {% do dbt_enrich._call_plugin('finish', target_relation, work, run_id=outcome.run_id) %}
+  {{ log(outcome.summary, info=true) }}
+
+  {{ run_hooks(post_hooks, inside_transaction=False) }}
+
+  {{ return({'relations': [target_relation]}) }}
+
+{% endmaterialization %}

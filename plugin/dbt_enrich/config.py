@@ -1,0 +1,201 @@
+"""The profile's plugin block: which service answers, where the state lies, what the limits are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.naming import near_match
+from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
+
+if TYPE_CHECKING:
+    from dbt_enrich.emulator.responders import ResponderSpec
+
+# Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
+# name with these keys except the ones that mean the same for the private DuckDB.
+_NAMESPACE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+
+
+class PluginConfig(BaseModel):
+    """The keys of `config:` under the plugin in profiles.yml.
+
+    Attributes:
+        provider: Which service answers: `azure`, `openai` or `local`.
+        endpoint: Azure: `https://<resource>.openai.azure.com`.
+        base_url: OpenAI: another service's address, up to `/v1`.
+        api_key: The service's key.
+        api_version: Azure: a dated version for the classic paths; without one, the v1 paths.
+        deployments: Logical model name to the deployments that serve it (default: the same name).
+        state_dir: Directory of the ledger, the requests and the answers.
+        namespace: Mark of our own batches at the service (default: the dbt project's name).
+        responder: `local`: who answers, `llama` or `scripted`.
+        gguf: `local`: a GGUF file in place of the packaged weights.
+        script: `local`: rules of the scripted responder, a JSON file.
+        slots: `local`: requests that the model works on at once.
+        completion_window: What the service is asked for; only `24h` is known to be accepted.
+        file_expiry_days: Days after which the service deletes an uploaded file; null for never.
+        max_requests_per_file: Requests in one input file (default: the service's limit).
+        max_bytes_per_file: Bytes of one input file (default: the service's limit).
+        line_url: The `url` of every request line (default: the service's).
+        batch_endpoint: The `endpoint` of a batch (default: the service's).
+        poll_interval: Seconds between two looks at a waiting batch, at most.
+        adoption_grace: Seconds during which a batch whose creation got no reply is looked for.
+        timeout: Seconds that a connection may stay silent.
+        max_retries: How often a call that only reads, uploads or deletes is repeated.
+        memory_limit: Memory of the private DuckDB, as DuckDB spells it.
+        threads: Threads of the private DuckDB.
+        keep_files: Whether request files and downloaded files stay after collection.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    provider: Literal["azure", "openai", "local"]
+    endpoint: str | None = None
+    base_url: str | None = None
+    api_key: SecretStr | None = None
+    api_version: str | None = None
+    deployments: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    state_dir: Path = Path(".enrichment")
+    namespace: str | None = None
+    responder: Literal["llama", "scripted"] = "llama"
+    gguf: Path | None = None
+    script: Path | None = None
+    slots: int = Field(default=8, ge=1, le=64)
+    completion_window: str = "24h"
+    file_expiry_days: int | None = 30
+    max_requests_per_file: int | None = Field(default=None, ge=1)
+    max_bytes_per_file: int | None = Field(default=None, ge=1024)
+    line_url: str | None = None
+    batch_endpoint: str | None = None
+    poll_interval: float | None = Field(default=None, gt=0)
+    adoption_grace: float | None = Field(default=None, ge=0)
+    timeout: float = Field(default=300.0, gt=0)
+    max_retries: int = Field(default=4, ge=0)
+    memory_limit: str = "160MB"
+    threads: int = Field(default=2, ge=1)
+    keep_files: bool = False
+
+    @field_validator("deployments", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: [item] if isinstance(item, str) else item for key, item in value.items()}
+
+    @field_validator("deployments")
+    @classmethod
+    def _named(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for model, names in value.items():
+            if not names or not all(name.strip() for name in names):
+                raise ValueError(f"the model '{model}' has no deployment; name at least one")
+        return value
+
+    @field_validator(
+        "endpoint", "base_url", "api_version", "namespace", "gguf", "script", mode="before"
+    )
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("namespace")
+    @classmethod
+    def _plain_namespace(cls, value: str | None) -> str | None:
+        if value is not None and not _NAMESPACE.match(value):
+            raise ValueError(
+                "must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            )
+        return value
+
+    def deployment(self, model: str) -> str:
+        """Return the deployment that serves the logical model name."""
+        return self.deployments.get(model, (model,))[0]
+
+    def service_settings(self) -> ServiceSettings:
+        """Return what the service layer has to be told.
+
+        Raises:
+            ConfigurationError: A value is missing or cannot work, such as no api_key for azure.
+        """
+        key = self.api_key.get_secret_value() if self.api_key else None
+        return ServiceSettings(
+            provider=Provider(self.provider),
+            endpoint=self.endpoint,
+            base_url=self.base_url,
+            api_key=Secret(key) if key else None,
+            api_version=self.api_version,
+            completion_window=self.completion_window,
+            file_expiry_days=self.file_expiry_days,
+            max_requests_per_file=self.max_requests_per_file,
+            max_bytes_per_file=self.max_bytes_per_file,
+            line_url=self.line_url,
+            batch_endpoint=self.batch_endpoint,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+            emulator_directory=self.state_dir.expanduser().resolve() / "local",
+            responder=self._responder_spec(),
+        )
+
+    def _responder_spec(self) -> ResponderSpec | None:
+        if self.provider != "local":
+            return None
+        from dbt_enrich.emulator.responders import ResponderSpec
+
+        return ResponderSpec(
+            name=self.responder,
+            gguf=self.gguf.expanduser().resolve() if self.gguf else None,
+            script=self.script.expanduser().resolve() if self.script else None,
+            slots=self.slots,
+            threads=self.threads,
+        )
+
+
+def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any]) -> PluginConfig:
+    """Read the plugin's configuration out of what dbt-duckdb hands over.
+
+    Args:
+        values: The profile's `settings` merged with the plugin's own `config`.
+        duckdb_settings: The profile's `settings`, whose keys are DuckDB's unless they are ours.
+
+    Raises:
+        ConfigurationError: A key of ours is unknown, missing or wrong.
+    """
+    known = set(PluginConfig.model_fields)
+    own = {
+        key: value
+        for key, value in values.items()
+        if key not in duckdb_settings or (key in known and value != duckdb_settings[key])
+    }
+    for key in own:
+        if key not in known:
+            hint = near_match(key, known) or f"; the keys are {', '.join(sorted(known))}"
+            raise ConfigurationError(
+                f"profiles.yml: the config of the plugin dbt_enrich.plugin has the unknown key "
+                f"'{key}'{hint}"
+            )
+    if "provider" not in own:
+        raise ConfigurationError(
+            "profiles.yml: the config of the plugin dbt_enrich.plugin has no 'provider'; "
+            "set it to azure, openai or local"
+        )
+    try:
+        return PluginConfig(**own)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        place = f"'{field}': " if field else ""
+        raise ConfigurationError(
+            f"profiles.yml: the config of the plugin dbt_enrich.plugin is wrong: {place}{message}"
+        ) from None

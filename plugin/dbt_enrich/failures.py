@@ -1,0 +1,76 @@
+"""The names of failures, and for each the rule that says whether and how it is asked again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FailureKind(StrEnum):
+    """Why a row has no answer. `done` is not among them: it is a status."""
+
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    CONTENT_FILTER = "content_filter"
+    REFUSAL = "refusal"
+    TRUNCATED = "truncated"
+    INVALID_JSON = "invalid_json"
+    SCHEMA_MISMATCH = "schema_mismatch"
+    MISSING = "missing"
+    PROVIDER_ERROR = "provider_error"
+
+
+@dataclass(frozen=True)
+class FailureRule:
+    """What is done with a row that failed in one way.
+
+    Attributes:
+        ask_again: Whether the row is sent again, up to `max_attempts` in all.
+        repair: Whether the second attempt carries the answer and the validator's message;
+            later attempts ask as the first did.
+        larger_limit: Whether the task's token limit is doubled with each attempt.
+    """
+
+    ask_again: bool
+    repair: bool = False
+    larger_limit: bool = False
+
+
+RULES: dict[FailureKind, FailureRule] = {
+    FailureKind.EXPIRED: FailureRule(ask_again=True),
+    FailureKind.CANCELLED: FailureRule(ask_again=True),
+    FailureKind.CONTENT_FILTER: FailureRule(ask_again=False),
+    FailureKind.REFUSAL: FailureRule(ask_again=False),
+    FailureKind.TRUNCATED: FailureRule(ask_again=True, larger_limit=True),
+    FailureKind.INVALID_JSON: FailureRule(ask_again=True, repair=True),
+    FailureKind.SCHEMA_MISMATCH: FailureRule(ask_again=True, repair=True),
+    FailureKind.MISSING: FailureRule(ask_again=True),
+    FailureKind.PROVIDER_ERROR: FailureRule(ask_again=True),
+}
+
+
+def ask_again_sql(kind: str, status_code: str) -> str:
+    """Build the SQL condition under which a failed row may be sent again.
+
+    A request that the service refused for what it holds (a 4xx other than 408, 409 and 429)
+    would be refused again.
+
+    Args:
+        kind: SQL expression of the failure's kind.
+        status_code: SQL expression of the request's own HTTP status, or NULL.
+    """
+    kinds = ", ".join(f"'{name}'" for name, rule in RULES.items() if rule.ask_again)
+    return (
+        f"({kind} in ({kinds}) and not coalesce({kind} = 'provider_error' "
+        f"and {status_code} between 400 and 499 and {status_code} not in (408, 409, 429), false))"
+    )
+
+
+def rule_kinds(*, repair: bool = False, larger_limit: bool = False) -> str:
+    """Return the quoted kinds whose rule has the given trait, for an SQL `in` list."""
+    names = [
+        name
+        for name, rule in RULES.items()
+        if (repair and rule.repair) or (larger_limit and rule.larger_limit)
+    ]
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,20 @@
+"""Who answers, as part of a row's identity: an answer is never taken for another model's."""
+
+from __future__ import annotations
+
+from dbt_enrich.config import PluginConfig
+
+
+def answered_by(config: PluginConfig, model: str) -> str:
+    """Return who answers the logical `model` under `config`.
+
+    For Azure and OpenAI it is the model itself, so that moving a deployment asks nothing again;
+    for `local` it is the weights or the script, whatever the model is called.
+    """
+    if config.provider != "local":
+        return model
+    if config.responder == "scripted":
+        return "scripted"
+    from dbt_enrich.emulator.responders.weights import weights_identity
+
+    return f"llama:{weights_identity(config.gguf.expanduser() if config.gguf else None)}"

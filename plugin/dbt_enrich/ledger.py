@@ -1,0 +1,331 @@
+"""What was intended and what happened: one row a shard, one event a step, in SQLite.
+
+SQLite in WAL, because other processes read it while `dbt run` holds the DuckDB file. Every remote
+step is written before it is taken (`uploading`, `creating`) and after (`uploaded`, `submitted`),
+so that whoever comes after a crash knows what may have happened.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dbt_enrich.errors import LedgerError
+from dbt_enrich.migrations import migrate
+
+_BUSY_SECONDS = 120.0
+
+
+class Step(StrEnum):
+    """How far a shard has come. Each is an event; the newest is the shard's step."""
+
+    CLAIMED = "claimed"
+    EXPORTED = "exported"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    CREATING = "creating"
+    SUBMITTED = "submitted"
+    ENDED = "ended"
+    DOWNLOADED = "downloaded"
+    STORED = "stored"
+    RELEASED = "released"
+
+
+# Steps after which a shard holds no request any more.
+CLOSED_STEPS = (Step.STORED, Step.RELEASED)
+# Steps at which the service has, or may have, the batch.
+AT_SERVICE_STEPS = (Step.CREATING, Step.SUBMITTED, Step.ENDED, Step.DOWNLOADED)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A row of `batches`: the requests of one input file, and what became of them."""
+
+    shard: str
+    step: Step
+    owner: str | None
+    namespace: str
+    service: str
+    task_key: str
+    enrichment: str | None = None
+    model: str | None = None
+    deployment: str | None = None
+    requests: int = 0
+    bytes: int = 0
+    input_file_id: str | None = None
+    batch_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    status: str | None = None
+    completed: int = 0
+    failed: int = 0
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    error: str | None = None
+    created_at: str = ""
+    updated_at: str = ""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the shard holds no request any more."""
+        return self.step in CLOSED_STEPS
+
+
+_COLUMNS = tuple(field.name for field in fields(Shard))
+
+
+class Ledger:
+    """A connection to the ledger; one for each thread that uses it.
+
+    Args:
+        path: The SQLite file, made where it is not there.
+        clock: The current time in UTC.
+
+    Raises:
+        LedgerError: It cannot be opened, is damaged, or is from a newer version.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], datetime] | None = None) -> None:
+        self._path = path
+        self._clock = clock or (lambda: datetime.now(UTC))
+        try:
+            path.touch(mode=0o600)
+            self._sqlite = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._sqlite.row_factory = sqlite3.Row
+            self._sqlite.execute("pragma journal_mode = wal")
+            self._sqlite.execute("pragma synchronous = full")
+            migrate(self._sqlite)
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(
+                f"the ledger {path} cannot be opened ({error}); if the file is damaged, move it "
+                "away: batches at the service are found again by listing"
+            ) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._sqlite.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def critical_section(self) -> Iterator[None]:
+        """Hold the ledger for a claim: nobody else claims or takes over meanwhile.
+
+        What is written inside is committed at the end, or undone if an error leaves the block.
+        """
+        with self._named_errors():
+            self._sqlite.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._sqlite.execute("rollback")
+            raise
+        with self._named_errors():
+            self._sqlite.execute("commit")
+
+    def add_task(
+        self, task_key: str, *, enrichment: str, document: Mapping[str, Any], outputs: object
+    ) -> None:
+        """Note a task once, so that its answers can be read whatever the YAML says later."""
+        with self._named_errors():
+            self._sqlite.execute(
+                "insert into tasks values (?, ?, ?, ?, ?) on conflict do nothing",
+                (task_key, enrichment, json.dumps(document), json.dumps(outputs), self._now()),
+            )
+
+    def task_outputs(self, task_key: str) -> list[dict[str, Any]] | None:
+        """Return the output columns that a task was noted with, or None if it is unknown."""
+        row = self._sqlite.execute(
+            "select outputs from tasks where task_key = ?", (task_key,)
+        ).fetchone()
+        return None if row is None else json.loads(row["outputs"])
+
+    def add(self, shard: Shard, *, detail: Mapping[str, Any] | None = None) -> None:
+        """Write a new shard with its first event; join the critical section if one is open."""
+        now = self._now()
+        values = {name: getattr(shard, name) for name in _COLUMNS}
+        values |= {"created_at": now, "updated_at": now}
+        marks = ", ".join("?" for _ in _COLUMNS)
+        with self._write():
+            self._sqlite.execute(
+                f"insert into batches ({', '.join(_COLUMNS)}) values ({marks})",
+                [values[name] for name in _COLUMNS],
+            )
+            self._event(shard.shard, shard.step, shard.owner, detail)
+
+    def record(
+        self, shard: str, step: Step, *, detail: Mapping[str, Any] | None = None, **changes: object
+    ) -> Shard:
+        """Move a shard to `step`, with the given columns changed, and append the event."""
+        with self._write():
+            self._update(shard, {**changes, "step": step.value})
+            self._event(shard, step, self._owner(shard), detail)
+        return self.shard(shard)
+
+    def note(self, shard: str, **changes: object) -> Shard:
+        """Change columns of a shard without a new step, such as the service's counts."""
+        with self._write():
+            self._update(shard, changes)
+        return self.shard(shard)
+
+    def take_over(self, shard: str, *, former: str | None, owner: str) -> bool:
+        """Make `owner` the shard's owner if it still belongs to `former`; say whether it worked."""
+        with self._write():
+            cursor = self._sqlite.execute(
+                "update batches set owner = ?, updated_at = ? where shard = ? and owner is ?",
+                (owner, self._now(), shard, former),
+            )
+        return cursor.rowcount == 1
+
+    def add_answers(
+        self, name: str, *, task_key: str, answers: int, shard: str | None = None
+    ) -> None:
+        """Make a file of the answer store live."""
+        with self._write():
+            self._sqlite.execute(
+                "insert into answers values (?, ?, ?, ?, ?) on conflict do nothing",
+                (name, task_key, shard, answers, self._now()),
+            )
+
+    def store(
+        self, shard: str, *, files: Mapping[str, int], tokens: Mapping[str, int | None]
+    ) -> Shard:
+        """Close a shard whose answers are safe: its files become live in the same transaction.
+
+        Args:
+            shard: The shard.
+            files: Name and number of answers of each file that holds them.
+            tokens: The columns that count its tokens.
+        """
+        with self._write():
+            row = self.shard(shard)
+            for name, answers in files.items():
+                self.add_answers(name, task_key=row.task_key, answers=answers, shard=shard)
+            self._update(shard, {**tokens, "step": Step.STORED.value})
+            self._event(shard, Step.STORED, row.owner, {"files": dict(files)})
+        return self.shard(shard)
+
+    def shard(self, shard: str) -> Shard:
+        """Return one shard.
+
+        Raises:
+            LedgerError: There is none of that name.
+        """
+        found = self._shards("where shard = ?", (shard,))
+        if not found:
+            raise LedgerError(f"the ledger {self._path} has no shard {shard}")
+        return found[0]
+
+    def shards(self, names: Iterable[str]) -> list[Shard]:
+        """Return the named shards, oldest first."""
+        wanted = list(names)
+        marks = ", ".join("?" for _ in wanted)
+        return self._shards(f"where shard in ({marks})", wanted)
+
+    def open_shards(
+        self, *, service: str | None = None, task_key: str | None = None
+    ) -> list[Shard]:
+        """Return the shards that still hold requests, oldest first."""
+        closed = ", ".join(f"'{step}'" for step in CLOSED_STEPS)
+        where = f"where step not in ({closed})"
+        arguments = []
+        for column, value in (("service", service), ("task_key", task_key)):
+            if value is not None:
+                where += f" and {column} = ?"
+                arguments.append(value)
+        return self._shards(where, arguments)
+
+    def knows(self, *, batch_id: str | None = None, shard: str | None = None) -> bool:
+        """Whether a batch or a shard is in the ledger."""
+        row = self._sqlite.execute(
+            "select 1 from batches where batch_id is ?1 and ?1 is not null or shard is ?2",
+            (batch_id, shard),
+        ).fetchone()
+        return row is not None
+
+    def live_answers(self, task_key: str) -> list[str]:
+        """Return the names of the live answer files that hold answers of a task."""
+        rows = self._sqlite.execute(
+            "select name from answers where task_key = ? order by created_at, name", (task_key,)
+        )
+        return [row["name"] for row in rows]
+
+    def events(self, shard: str | None = None) -> list[dict[str, Any]]:
+        """Return the events, of one shard or of all, in the order in which they happened."""
+        where, arguments = ("where shard = ?", (shard,)) if shard else ("", ())
+        rows = self._sqlite.execute(f"select * from events {where} order by id", arguments)
+        return [dict(row) for row in rows]
+
+    def when(self, shard: str, step: Step) -> datetime | None:
+        """Return when a shard last came to a step, or None."""
+        row = self._sqlite.execute(
+            "select max(at) as at from events where shard = ? and step = ?", (shard, step.value)
+        ).fetchone()
+        return datetime.fromisoformat(row["at"]) if row and row["at"] else None
+
+    def _shards(self, where: str, arguments: Sequence[object]) -> list[Shard]:
+        with self._named_errors():
+            rows = self._sqlite.execute(
+                f"select {', '.join(_COLUMNS)} from batches {where} order by created_at, shard",
+                arguments,
+            ).fetchall()
+        return [Shard(**{**dict(row), "step": Step(row["step"])}) for row in rows]
+
+    def _owner(self, shard: str) -> str | None:
+        row = self._sqlite.execute(
+            "select owner from batches where shard = ?", (shard,)
+        ).fetchone()
+        return None if row is None else row["owner"]
+
+    def _update(self, shard: str, changes: Mapping[str, object]) -> None:
+        values = {**changes, "updated_at": self._now()}
+        unknown = set(values) - set(_COLUMNS)
+        if unknown:
+            raise ValueError(f"batches has no column {', '.join(sorted(unknown))}")
+        assignments = ", ".join(f"{name} = ?" for name in values)
+        self._sqlite.execute(
+            f"update batches set {assignments} where shard = ?", [*values.values(), shard]
+        )
+
+    def _event(
+        self, shard: str, step: Step, owner: str | None, detail: Mapping[str, Any] | None
+    ) -> None:
+        self._sqlite.execute(
+            "insert into events (at, shard, step, owner, detail) values (?, ?, ?, ?, ?)",
+            (self._now(), shard, step.value, owner, json.dumps(detail) if detail else None),
+        )
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """Run a block in its own transaction, or in the critical section that is open."""
+        if self._sqlite.in_transaction:
+            with self._named_errors():
+                yield
+            return
+        with self.critical_section():
+            yield
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LedgerError(
+                f"the ledger {self._path} cannot be read or written ({error}); check that the "
+                "disk has room and that the state directory is on a local disk, then run again"
+            ) from error
+
+    def _now(self) -> str:
+        return self._clock().isoformat(timespec="microseconds")

@@ -1,0 +1,111 @@
+"""The ledger's schema, as numbered steps that are never edited once released."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from dbt_enrich.errors import LedgerError
+
+MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "m001_create_tables",
+        (
+            """
+            create table tasks (
+                task_key text primary key,
+                enrichment text not null,
+                document text not null,
+                outputs text not null,
+                first_seen_at text not null
+            ) strict
+            """,
+            """
+            create table batches (
+                shard text primary key,
+                step text not null,
+                owner text,
+                namespace text not null,
+                service text not null,
+                enrichment text,
+                task_key text not null,
+                model text,
+                deployment text,
+                requests integer not null default 0,
+                bytes integer not null default 0,
+                input_file_id text,
+                batch_id text,
+                output_file_id text,
+                error_file_id text,
+                status text,
+                completed integer not null default 0,
+                failed integer not null default 0,
+                prompt_tokens integer,
+                cached_tokens integer,
+                completion_tokens integer,
+                error text,
+                created_at text not null,
+                updated_at text not null
+            ) strict
+            """,
+            "create index batches_by_step on batches (step)",
+            """
+            create table answers (
+                name text primary key,
+                task_key text not null,
+                shard text,
+                answers integer not null,
+                created_at text not null
+            ) strict
+            """,
+            "create index answers_by_task on answers (task_key)",
+            """
+            create table events (
+                id integer primary key autoincrement,
+                at text not null,
+                shard text not null,
+                step text not null,
+                owner text,
+                detail text
+            ) strict
+            """,
+        ),
+    ),
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the ledger to the newest schema, each step whole or not at all.
+
+    Args:
+        connection: A connection in autocommit mode.
+
+    Raises:
+        LedgerError: The ledger was written by a newer version of dbt-enrich.
+    """
+    connection.execute("begin immediate")
+    try:
+        connection.execute(
+            "create table if not exists migrations "
+            "(number integer primary key, name text not null, applied_at text not null) strict"
+        )
+        applied = {
+            number: name for number, name in connection.execute("select number, name from migrations")
+        }
+        newest = max(applied, default=0)
+        if newest > len(MIGRATIONS):
+            raise LedgerError(
+                f"the ledger was written by a newer dbt-enrich (its schema is {newest}, this "
+                f"version knows {len(MIGRATIONS)}); upgrade with: pip install -U dbt-enrich"
+            )
+        for number, (name, statements) in enumerate(MIGRATIONS, start=1):
+            if number in applied:
+                continue
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(
+                "insert into migrations values (?, ?, datetime('now'))", (number, name)
+            )
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise

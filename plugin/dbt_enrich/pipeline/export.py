@@ -1,0 +1,336 @@
+"""Export: what is new among the staged rows, claimed in the ledger and written as JSONL."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.errors import InputError
+from dbt_enrich.failures import ask_again_sql, rule_kinds
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.pipeline.answers import answers_sql, standing_sql
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.request_lines import line_sql, line_template, repair_sql
+from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.sql import literal
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.task import KEY_DIGITS, TOKEN_LIMITS, EnrichmentTask
+from dbt_enrich.workspace import Workspace, read_parquet
+
+_NO_KEYS = "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false"
+
+
+@dataclass(frozen=True)
+class Export:
+    """All that an export needs to know beside the rows.
+
+    Attributes:
+        task: What is asked.
+        task_key: The task's identity.
+        enrichment: The dbt model's unique id.
+        deployment: Which deployment is asked.
+        service: The service's id.
+        limits: What one file may hold.
+        line_url: The `url` of every line.
+        namespace: The mark of our own batches.
+        owner: The run that claims.
+        max_attempts: How often one row is sent in all.
+    """
+
+    task: EnrichmentTask
+    task_key: str
+    enrichment: str
+    deployment: str
+    service: str
+    limits: ServiceLimits
+    line_url: str
+    namespace: str
+    owner: str
+    max_attempts: int
+
+
+@dataclass(frozen=True)
+class NewRequests:
+    """What an export would send.
+
+    Attributes:
+        requests: Requests to send, those asked again included.
+        again: Requests that were sent before and failed.
+        equal: Rows that share a request with another row.
+        in_flight: Requests that are at the service already.
+    """
+
+    requests: int
+    again: int
+    equal: int
+    in_flight: int
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Requests that share one form of body, and so a file."""
+
+    attempt: int
+    enlarge: int
+    requests: int
+    weight: int
+    largest: int
+
+
+def export(
+    rows: StagedRows,
+    relation: StagedRelation,
+    spec: Export,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> list[Shard]:
+    """Claim what is new among the rows and write its requests to files.
+
+    The claim is one critical section of the ledger: two runs that stage the same rows at the same
+    time claim each of them once.
+
+    Returns:
+        The claimed shards, each with its file, ready to upload.
+
+    Raises:
+        InputError: A single row's line is larger than a file may be.
+    """
+    path = workspace.directory / f"requests-{secrets.token_hex(4)}.parquet"
+    with ledger.critical_section():
+        _release_unsent(ledger, store)
+        workspace.write_parquet(_new_requests_sql(rows, spec, ledger, store), path)
+        groups = _groups(path, workspace)
+        largest = max((group.largest for group in groups), default=0)
+        if largest > spec.limits.max_bytes:
+            _refuse_large_row(path, largest, relation, spec.limits, workspace)
+        claimed = [
+            shard
+            for group in groups
+            for shard in _claim(path, group, spec, workspace, ledger, store)
+        ]
+    return [_write(shard, source, spec, workspace, ledger, store) for shard, source in claimed]
+
+
+def new_requests(
+    rows: StagedRows,
+    spec: Export,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> NewRequests:
+    """Count what an export would send, without claiming it."""
+    requests, again = workspace.row(
+        f"select count(*), count(*) filter (attempt > 1) "
+        f"from ({_chosen_sql(rows, spec, ledger, store)})"
+    )
+    equal, in_flight = workspace.row(
+        f"select count(*) - count(distinct request_key), count(distinct request_key) filter "
+        f"(request_key in (select request_key from {in_flight_sql(ledger, store, spec.task_key)})) "
+        f"from read_parquet({literal(rows.keys)})"
+    )
+    return NewRequests(requests=requests, again=again, equal=equal, in_flight=in_flight)
+
+
+def _release_unsent(ledger: Ledger, store: StateDirectory) -> None:
+    """Free the claims of dead runs that never asked the service for a batch: nothing was paid."""
+    unsent = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
+    for shard in ledger.open_shards():
+        dead = shard.owner is None or not store.is_alive(shard.owner)
+        if shard.step in unsent and dead:
+            ledger.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
+            store.requests(shard.shard).unlink(missing_ok=True)
+            store.manifest(shard.shard).unlink(missing_ok=True)
+
+
+def in_flight_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
+    """Build a table expression over the requests of a task that are claimed and not yet stored."""
+    manifests = [store.manifest(shard.shard) for shard in ledger.open_shards(task_key=task_key)]
+    return read_parquet([path for path in manifests if path.exists()], empty=_NO_KEYS)
+
+
+def _chosen_sql(rows: StagedRows, spec: Export, ledger: Ledger, store: StateDirectory) -> str:
+    """Build the SELECT of the requests to send, each key once: never answered, or to ask again."""
+    keys = f"read_parquet({literal(rows.keys)})"
+    answers = answers_sql(ledger, store, spec.task_key)
+    has_limit = any(name in spec.task.parameters for name in TOKEN_LIMITS)
+    again = ask_again_sql("standing.kind", "standing.status_code")
+    if not has_limit:
+        again = f"({again} and standing.kind <> 'truncated')"
+    enlarge = "cast(pow(2, least(coalesce(truncations, 0), 10)) as bigint)" if has_limit else "1"
+    return f"""
+        with candidates as (
+            select request_key, min(row_id) as row_id
+            from {keys} as keys
+            group by request_key
+        ),
+        standings as ({standing_sql(answers, keys)})
+        select
+            candidates.request_key,
+            candidates.row_id,
+            coalesce(standing.attempts, 0) + 1 as attempt,
+            {enlarge} as enlarge,
+            -- A repair is tried once; later attempts ask as the first one did.
+            if(standing.attempts = 1 and standing.kind in ({rule_kinds(repair=True)}),
+                standing.shard, null) as repair_shard
+        from candidates
+        left join standings as standing using (request_key)
+        where (
+            standing.request_key is null
+            or (standing.kind <> 'done' and standing.attempts < {spec.max_attempts} and {again})
+        )
+        and request_key not in (
+            select request_key from {in_flight_sql(ledger, store, spec.task_key)} as in_flight
+        )
+    """
+
+
+def _new_requests_sql(
+    rows: StagedRows, spec: Export, ledger: Ledger, store: StateDirectory
+) -> str:
+    """Build the SELECT of the requests to send, with all that their lines need."""
+    answers = answers_sql(ledger, store, spec.task_key)
+    line = line_template(spec.task, deployment=spec.deployment, line_url=spec.line_url)
+    overhead = line.overhead + KEY_DIGITS + len("-99")
+    return f"""
+        with chosen as ({_chosen_sql(rows, spec, ledger, store)}),
+        failed as (
+            select request_key, shard, content, message
+            from {answers} as answers
+            where kind in ({rule_kinds(repair=True)}) and content is not null
+        )
+        select
+            chosen.request_key,
+            chosen.row_id,
+            chosen.attempt,
+            chosen.enlarge,
+            messages.user_message,
+            {repair_sql("failed.content", "failed.message")} as repair,
+            strlen(cast(to_json(messages.user_message) as varchar))
+                + coalesce(strlen(repair), 0) + {overhead} as weight
+        from chosen
+        join read_parquet({literal(rows.messages)}) as messages using (row_id)
+        left join failed
+            on failed.request_key = chosen.request_key and failed.shard = chosen.repair_shard
+    """
+
+
+def _groups(path: Path, workspace: Workspace) -> list[_Group]:
+    found = workspace.rows(
+        f"select attempt, enlarge, count(*), sum(weight), max(weight) "
+        f"from read_parquet({literal(path)}) group by attempt, enlarge order by attempt, enlarge"
+    )
+    return [_Group(*(int(value) for value in row)) for row in found]
+
+
+def _claim(
+    path: Path,
+    group: _Group,
+    spec: Export,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> list[tuple[Shard, str]]:
+    """Cut a group into shards, write their manifests and note the intent to send them.
+
+    Returns:
+        Each shard with the SELECT of its requests.
+    """
+    limits = spec.limits
+    source = (
+        f"select * from read_parquet({literal(path)}) "
+        f"where attempt = {group.attempt} and enlarge = {group.enlarge}"
+    )
+    selects = [source]
+    if group.requests > limits.max_requests or group.weight > limits.max_bytes:
+        selects = _cut(path, source, group, limits, workspace)
+    shards = []
+    for select in selects:
+        name = f"{spec.task_key[:8]}-{secrets.token_hex(8)}"
+        manifest = store.manifest(name)
+        workspace.write_parquet(f"select request_key, attempt from ({select})", manifest)
+        (requests,) = workspace.row(f"select count(*) from read_parquet({literal(manifest)})")
+        shard = Shard(
+            shard=name,
+            step=Step.CLAIMED,
+            owner=spec.owner,
+            namespace=spec.namespace,
+            service=spec.service,
+            task_key=spec.task_key,
+            enrichment=spec.enrichment,
+            model=spec.task.model,
+            deployment=spec.deployment,
+            requests=requests,
+        )
+        ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
+        shards.append((ledger.shard(name), select))
+    return shards
+
+
+def _cut(
+    path: Path, source: str, group: _Group, limits: ServiceLimits, workspace: Workspace
+) -> list[str]:
+    """Number the requests by shard, each within the limits on requests and bytes.
+
+    A running sum over a weight of at least max_bytes / max_requests holds both limits at once,
+    and DuckDB streams it. A request belongs to the shard in which it begins, so a shard may end
+    one request late: the room for the largest one is kept free.
+    """
+    unit = -(-limits.max_bytes // limits.max_requests)
+    room = limits.max_bytes - max(group.largest, unit) + 1
+    weight = f"greatest(weight, {unit})"
+    cut = path.with_name(f"{path.stem}-{group.attempt}-{group.enlarge}.parquet")
+    workspace.write_parquet(
+        f"select *, cast((sum({weight}) over (rows between unbounded preceding and current row) "
+        f"- {weight}) // {room} as integer) as shard_number from ({source})",
+        cut,
+    )
+    numbers = workspace.rows(
+        f"select distinct shard_number from read_parquet({literal(cut)}) order by 1"
+    )
+    return [
+        f"select * from read_parquet({literal(cut)}) where shard_number = {number}"
+        for (number,) in numbers
+    ]
+
+
+def _refuse_large_row(
+    path: Path, size: int, relation: StagedRelation, limits: ServiceLimits, workspace: Workspace
+) -> None:
+    row_id, beginning = workspace.row(
+        f"select row_id, left(user_message, 60) from read_parquet({literal(path)}) "
+        f"where weight = {size} limit 1"
+    )
+    raise InputError(
+        f"model '{relation.model}': the row with {relation.row_label(row_id)} makes a request of "
+        f"{size:,} bytes, more than the {limits.max_bytes:,} that a file may hold; shorten its "
+        f"text in the SELECT (it begins {beginning!r}). Nothing was sent"
+    )
+
+
+def _write(
+    shard: Shard,
+    source: str,
+    spec: Export,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Shard:
+    """Write a claimed shard's input file."""
+    path = store.requests(shard.shard)
+    (enlarge,) = workspace.row(f"select any_value(enlarge) from ({source})")
+    template = line_template(
+        spec.task, deployment=spec.deployment, line_url=spec.line_url, enlarge=enlarge
+    )
+    line = line_sql(
+        template,
+        key="replace(cast(request_key as varchar), '-', '')",
+        attempt="attempt",
+        message="user_message",
+        repair="repair",
+    )
+    workspace.write_lines(f"select {line} as line from ({source})", path)
+    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)

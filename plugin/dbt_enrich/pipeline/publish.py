@@ -1,0 +1,274 @@
+"""Publish: the answers of the staged rows as SQL that builds the enriched table and its errors.
+
+The private DuckDB writes two Parquet files, results and errors; the two SELECTs that read them run
+in the user's database, on dbt's own connection and in its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.ledger import Ledger
+from dbt_enrich.pipeline.answers import answers_sql, standing_sql
+from dbt_enrich.pipeline.export import in_flight_sql
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.schema import OutputColumn
+from dbt_enrich.sql import identifier, literal
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.task import EnrichmentTask
+from dbt_enrich.validation import typed_answers_sql
+from dbt_enrich.workspace import Workspace
+
+VERSION_DIGITS = 8
+_KEY_TEXT = "replace(cast({} as varchar), '-', '')"
+
+
+@dataclass(frozen=True)
+class ExistingTable:
+    """The enriched table that is there already.
+
+    Attributes:
+        name: Its name, quoted and qualified.
+        columns: Its columns' types, by name.
+        errors: The name of its errors table, or None where there is none.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    errors: str | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the materialization publishes.
+
+    Attributes:
+        enriched_sql: SELECT of the enriched table, over the staged relation.
+        errors_sql: SELECT of the errors table.
+        counts: Rows by status.
+        errors: Failed rows by kind.
+    """
+
+    enriched_sql: str
+    errors_sql: str
+    counts: Mapping[str, int]
+    errors: Mapping[str, int]
+
+
+def publish(
+    rows: StagedRows,
+    relation: StagedRelation,
+    task: EnrichmentTask,
+    task_key: str,
+    *,
+    existing: ExistingTable | None,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Published:
+    """Give every staged row its status, and its answer where there is one.
+
+    Args:
+        rows: The staged rows.
+        relation: The staged relation in the user's database.
+        task: What was asked.
+        task_key: The task's identity.
+        existing: The table whose former outputs a pending row keeps, or None.
+        workspace: Where answers are typed.
+        ledger: Which answers are live, and which requests are in flight.
+        store: Where the files lie.
+    """
+    results = workspace.directory / "results.parquet"
+    errors = workspace.directory / "errors.parquet"
+    answers = answers_sql(ledger, store, task_key)
+    in_flight = in_flight_sql(ledger, store, task_key)
+    workspace.write_parquet(
+        _results_sql(rows, task.outputs, answers, in_flight), results, compression="lz4_raw"
+    )
+    workspace.write_parquet(_errors_sql(rows, answers), errors)
+    file = f"read_parquet({literal(results)})"
+    enriched = _enriched_sql(relation, task.outputs, results, existing, task_key)
+    counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
+    return Published(
+        enriched_sql=enriched,
+        errors_sql=_errors_table_sql(relation, errors),
+        counts=counts,
+        errors=dict(
+            workspace.rows(
+                f"select split_part(error, ':', 1), count(*) from {file} "
+                "where status = 'failed' group by 1 order by 2 desc, 1"
+            )
+        ),
+    )
+
+
+def empty_table_sql(relation: StagedRelation, outputs: Sequence[OutputColumn]) -> str:
+    """Build the SELECT of an empty, typed enriched table."""
+    columns = [
+        *(f"cast(null as {o.type.sql}) as {identifier(o.name)}" for o in outputs),
+        *(f"cast(null as {kind}) as {name}" for name, kind in _STATUS_TYPES.items()),
+    ]
+    return f"select staged.*, {', '.join(columns)} from {relation.name} as staged where false"
+
+
+_STATUS_TYPES = {
+    "enrichment_status": "varchar",
+    "enrichment_error": "varchar",
+    "enrichment_model": "varchar",
+    "enrichment_batch_id": "varchar",
+    "enriched_at": "timestamp with time zone",
+    "enrichment_key": "varchar",
+    "enrichment_version": "varchar",
+}
+
+
+def _results_sql(
+    rows: StagedRows, outputs: Sequence[OutputColumn], answers: str, in_flight: str
+) -> str:
+    keys = f"read_parquet({literal(rows.keys)})"
+    done = f"""(
+        select answers.request_key, answers.content as clean_content
+        from {answers} as answers
+        join standings using (request_key, shard)
+        where answers.kind = 'done'
+    )"""
+    return f"""
+        with standings as ({standing_sql(answers, keys)}),
+        standing_answers as (
+            select
+                answers.request_key, answers.kind, answers.message, answers.model,
+                answers.batch_id, answers.received_at
+            from {answers} as answers
+            join standings using (request_key, shard)
+        ),
+        typed as ({typed_answers_sql(done, list(outputs))}),
+        joined as (
+            select
+                messages.row_id,
+                keys.request_key,
+                typed.answer,
+                standing_answers.* exclude (request_key),
+                keys.request_key in (select request_key from {in_flight} as flying) as flies
+            from (select row_id from read_parquet({literal(rows.messages)})) as messages
+            left join {keys} as keys using (row_id)
+            left join standing_answers using (request_key)
+            left join typed using (request_key)
+        ),
+        named as (
+            select
+                *,
+                case
+                    when request_key is null then 'skipped'
+                    when answer is not null then 'done'
+                    when kind is null or flies then 'pending'
+                    else 'failed'
+                end as status
+            from joined
+        )
+        select
+            row_id,
+            status,
+            case status
+                when 'skipped' then 'missing_input'
+                when 'failed' then if(kind = 'done', 'schema_mismatch: the stored answer cannot '
+                    || 'be read as the output columns', concat_ws(': ', kind, message))
+            end as error,
+            if(status in ('done', 'failed'), model, null) as model,
+            if(status in ('done', 'failed'), batch_id, null) as batch_id,
+            if(status = 'done', received_at, null) as enriched_at,
+            {_KEY_TEXT.format("request_key")} as request_key,
+            answer
+        from named
+    """
+
+
+def _errors_sql(rows: StagedRows, answers: str) -> str:
+    return f"""
+        select
+            keys.row_id,
+            {_KEY_TEXT.format("answers.request_key")} as enrichment_key,
+            answers.attempt,
+            answers.kind,
+            answers.message,
+            answers.content as raw_answer,
+            answers.model as enrichment_model,
+            answers.batch_id as enrichment_batch_id,
+            answers.received_at
+        from {answers} as answers
+        join read_parquet({literal(rows.keys)}) as keys using (request_key)
+        where answers.kind <> 'done'
+    """
+
+
+def _errors_table_sql(relation: StagedRelation, errors: Path) -> str:
+    keys = ", ".join(f"staged.{identifier(key)}" for key in relation.unique_key)
+    return (
+        f"select {keys}, errors.* exclude (row_id) "
+        f"from read_parquet({literal(errors)}) as errors "
+        f"join {relation.name} as staged on staged.rowid = errors.row_id"
+    )
+
+
+def _enriched_sql(
+    relation: StagedRelation,
+    outputs: Sequence[OutputColumn],
+    results: Path,
+    existing: ExistingTable | None,
+    task_key: str,
+) -> str:
+    new = {
+        **{
+            o.name: f"cast(struct_extract(results.answer, {literal(o.name)}) as {o.type.sql})"
+            for o in outputs
+        },
+        "enrichment_status": "results.status",
+        "enrichment_error": "results.error",
+        "enrichment_model": "results.model",
+        "enrichment_batch_id": "results.batch_id",
+        "enriched_at": "results.enriched_at",
+        "enrichment_key": "results.request_key",
+        "enrichment_version": f"if(results.status = 'done', {literal(task_key[:VERSION_DIGITS])}, "
+        "null)",
+    }
+    former = _former_columns(outputs, existing)
+    if former is None or existing is None:
+        columns = ", ".join(f"{value} as {identifier(name)}" for name, value in new.items())
+        return (
+            f"select staged.*, {columns} from {relation.name} as staged "
+            f"join read_parquet({literal(results)}) as results on results.row_id = staged.rowid"
+        )
+    stale = "results.status = 'pending' and former.enrichment_status is not null"
+    columns = ", ".join(
+        f"case when {stale} then {former.get(name, value)} else {value} end as {identifier(name)}"
+        for name, value in new.items()
+    )
+    matches = " and ".join(
+        f"former.{identifier(key)} = staged.{identifier(key)}" for key in relation.unique_key
+    )
+    return (
+        f"select staged.*, {columns} from {relation.name} as staged "
+        f"join read_parquet({literal(results)}) as results on results.row_id = staged.rowid "
+        f"left join (select * from {existing.name} where enrichment_status in ('done', 'stale')) "
+        f"as former on {matches}"
+    )
+
+
+def _former_columns(
+    outputs: Sequence[OutputColumn], existing: ExistingTable | None
+) -> dict[str, str] | None:
+    """Return the expressions of a stale row's columns, or None where no table can give them."""
+    if existing is None:
+        return None
+    there = {name.lower() for name in existing.columns}
+    if not there.issuperset(_STATUS_TYPES):
+        return None
+    former = {
+        o.name: f"try_cast(former.{identifier(o.name)} as {o.type.sql})"
+        if o.name.lower() in there
+        else f"cast(null as {o.type.sql})"
+        for o in outputs
+    }
+    former |= {name: f"former.{name}" for name in _STATUS_TYPES}
+    return {**former, "enrichment_status": "'stale'", "enrichment_error": "null"}

@@ -1,0 +1,235 @@
+"""Recover: answers and batches that the state directory does not know, from where they still are.
+
+Two places outlive a lost state directory: the enriched table holds answers by `enrichment_key`,
+and the service lists the batches of our namespace, whose custom_ids are the keys.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+from dbt_enrich.errors import NotFoundError
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.pipeline.answers import ANSWER_COLUMNS, answers_sql
+from dbt_enrich.pipeline.export import in_flight_sql
+from dbt_enrich.pipeline.load import manifest_from_requests
+from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.remote_names import RemoteMark, mark_of
+from dbt_enrich.schema import OutputColumn
+from dbt_enrich.services.base import BatchService, BatchStatus, RemoteBatch
+from dbt_enrich.sql import identifier, literal
+from dbt_enrich.store import StateDirectory, settle
+from dbt_enrich.task import EnrichmentTask
+from dbt_enrich.types import parse_type
+from dbt_enrich.workspace import Workspace
+
+_KEY = "try_cast({} as uuid)"
+
+
+def recover_answers(
+    rows: StagedRows,
+    relation: StagedRelation,
+    task: EnrichmentTask,
+    task_key: str,
+    existing: ExistingTable,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> int:
+    """Take answers, and failed attempts, that only the existing table still holds.
+
+    Returns:
+        How many were taken.
+    """
+    wanted = workspace.directory / "wanted.parquet"
+    workspace.write_parquet(
+        f"""
+        select distinct request_key
+        from read_parquet({literal(rows.keys)}) as keys
+        where request_key not in (
+            select request_key from {answers_sql(ledger, store, task_key)} as answers
+        )
+        and request_key not in (
+            select request_key from {in_flight_sql(ledger, store, task_key)} as flying
+        )
+        """,
+        wanted,
+    )
+    (count,) = workspace.row(f"select count(*) from read_parquet({literal(wanted)})")
+    if not count:
+        return 0
+    keys = f"(select request_key from read_parquet({literal(wanted)}))"
+    selects = []
+    if _has_outputs(existing.columns, task.outputs):
+        selects.append(_done_sql(existing.name, task.outputs, keys))
+    if existing.errors:
+        selects.append(_failed_sql(existing.errors, keys))
+    return sum(
+        _take(select, relation, task_key, workspace, ledger, store) for select in selects
+    )
+
+
+def _take(
+    select: str,
+    relation: StagedRelation,
+    task_key: str,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> int:
+    name = f"warehouse-{secrets.token_hex(8)}"
+    path = store.answers(name)
+    temporary = path.with_name(f".{path.name}.writing")
+    select = select.replace("'<file>'", literal(name))
+    relation.connection.execute(
+        f"copy ({select}) to {literal(temporary)} (format parquet, compression zstd)"
+    )
+    (taken,) = workspace.row(f"select count(*) from read_parquet({literal(temporary)})")
+    if not taken:
+        temporary.unlink()
+        return 0
+    settle(temporary, path)
+    ledger.add_answers(name, task_key=task_key, answers=taken)
+    return int(taken)
+
+
+def _has_outputs(columns: Mapping[str, str], outputs: Sequence[OutputColumn]) -> bool:
+    types = {name.lower(): kind for name, kind in columns.items()}
+    if "enrichment_key" not in types:
+        return False
+    return all(
+        output.name.lower() in types
+        and parse_type(types[output.name.lower()]).sql == output.type.sql
+        for output in outputs
+    )
+
+
+def _done_sql(table: str, outputs: Sequence[OutputColumn], keys: str) -> str:
+    fields = ", ".join(f"{literal(o.name)}, {identifier(o.name)}" for o in outputs)
+    values = {
+        "request_key": _KEY.format("enrichment_key"),
+        "attempt": "1",
+        "kind": "'done'",
+        "content": f"cast(json_object({fields}) as varchar)",
+        "model": "enrichment_model",
+        "batch_id": "enrichment_batch_id",
+        "shard": "'<file>'",
+        "received_at": "enriched_at",
+    }
+    return f"""
+        select distinct on (request_key) {_answer_columns(values)}
+        from {table} as enriched
+        where enrichment_status in ('done', 'stale') and {values["request_key"]} in {keys}
+    """
+
+
+def _failed_sql(table: str, keys: str) -> str:
+    values = {
+        "request_key": _KEY.format("enrichment_key"),
+        "attempt": "attempt",
+        "kind": "kind",
+        "message": "message",
+        "content": "raw_answer",
+        "model": "enrichment_model",
+        "batch_id": "enrichment_batch_id",
+        "shard": "'<file>'",
+        "received_at": "received_at",
+    }
+    return f"""
+        select {_answer_columns(values)}
+        from {table} as errors
+        where {values["request_key"]} in {keys}
+        qualify attempt = max(attempt) over (partition by enrichment_key)
+            and row_number() over (partition by enrichment_key, attempt) = 1
+    """
+
+
+def _answer_columns(values: Mapping[str, str]) -> str:
+    return ", ".join(
+        f"cast({values.get(name, 'null')} as {kind}) as {name}"
+        for name, kind in ANSWER_COLUMNS.items()
+    )
+
+
+def adopt_batches(
+    service: BatchService,
+    namespace: str,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+    warn: Callable[[str], None],
+) -> list[Shard]:
+    """Take over the batches of our namespace that the ledger does not know.
+
+    Each becomes a shard without an owner, at the step `submitted`, with its manifest read back
+    from its input file. Batches of other namespaces are left alone.
+    """
+    adopted = []
+    filenames: dict[str, str] | None = None
+    for batch in service.batches():
+        mark = mark_of(batch.metadata)
+        if mark is None and not batch.metadata and batch.input_file_id:
+            if filenames is None:
+                filenames = {file.id: file.filename for file in service.files()}
+            mark = mark_of({}, filenames.get(batch.input_file_id))
+        if mark is None or mark.namespace != namespace or _is_known(batch, mark, ledger):
+            continue
+        adopted.append(_adopt(service, batch, mark, workspace, ledger, store))
+    if adopted:
+        requests = sum(shard.requests for shard in adopted)
+        warn(
+            f"found {len(adopted)} batches of the namespace '{namespace}' at {service.service_id} "
+            f"that the state directory does not know, with {requests} requests; collecting them "
+            "instead of sending their rows again"
+        )
+    return adopted
+
+
+def _is_known(batch: RemoteBatch, mark: RemoteMark, ledger: Ledger) -> bool:
+    if ledger.knows(batch_id=batch.id, shard=mark.shard):
+        return True
+    nothing_done = not batch.output_file_id and not batch.error_file_id
+    return batch.status == BatchStatus.FAILED and nothing_done
+
+
+def _adopt(
+    service: BatchService,
+    batch: RemoteBatch,
+    mark: RemoteMark,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Shard:
+    requests = store.requests(mark.shard)
+    manifest = store.manifest(mark.shard)
+    size = 0
+    try:
+        size = service.download(batch.input_file_id or "", requests)
+        manifest_from_requests(requests, manifest, workspace)
+    except NotFoundError:
+        # The input file is gone: the answers' own custom_ids say what was asked.
+        manifest.unlink(missing_ok=True)
+    count = 0
+    if manifest.exists():
+        (count,) = workspace.row(f"select count(*) from read_parquet({literal(manifest)})")
+    shard = Shard(
+        shard=mark.shard,
+        step=Step.SUBMITTED,
+        owner=None,
+        namespace=mark.namespace,
+        service=service.service_id,
+        task_key=mark.task_key,
+        requests=int(count),
+        bytes=size,
+        input_file_id=batch.input_file_id,
+        batch_id=batch.id,
+        status=batch.status.value,
+    )
+    with ledger.critical_section():
+        if not _is_known(batch, mark, ledger):
+            ledger.add(shard, detail={"adopted": True})
+    return ledger.shard(mark.shard)

@@ -1,0 +1,358 @@
+"""Run: shards through the service, from input file to downloaded answers.
+
+The only part that talks to a service, and the only one that waits. Each shard is a small state
+machine over the ledger's steps; one pass moves every shard that is due, so a shard that waits for
+quota does not hold up one that can be collected.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from dbt_enrich.errors import (
+    BatchFailedError,
+    CancelledError,
+    NotFoundError,
+    QuotaError,
+    ServiceError,
+    TransientError,
+    UnknownOutcomeError,
+)
+from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Shard, Step
+from dbt_enrich.remote_names import batch_metadata, file_name
+from dbt_enrich.services.base import BatchService, BatchStatus, FileStatus, RemoteBatch
+from dbt_enrich.store import StateDirectory
+
+_QUOTA_CODES = ("token_limit_exceeded", "quotaexceeded", "quota_exceeded")
+_FIRST_DELAY = 0.2
+_OUTAGE_DELAY = 60.0
+_WATCH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How the engine waits.
+
+    Attributes:
+        owner: The run that drives the shards.
+        poll_interval: Seconds between two looks at a batch, at most; the first ones come sooner.
+        adoption_grace: Seconds during which a batch whose creation got no reply is looked for.
+        await_timeout: Seconds after which waiting ends with the rows pending, or None.
+    """
+
+    owner: str
+    poll_interval: float
+    adoption_grace: float
+    await_timeout: float | None = None
+
+
+@dataclass
+class _Due:
+    """When a shard is looked at next, and how long the wait after that is."""
+
+    at: float = 0.0
+    delay: float = _FIRST_DELAY
+
+    def later(self, most: float, *, least: float = 0.0) -> None:
+        """Put the next look off, a little further each time, with jitter."""
+        wait = max(self.delay, least)
+        self.at = time.monotonic() + wait * random.uniform(0.9, 1.1)  # noqa: S311
+        self.delay = min(self.delay * 1.5, most)
+
+
+@dataclass
+class BatchRun:
+    """Drives shards through a service until they are downloaded.
+
+    Attributes:
+        service: The service.
+        ledger: Where each step is written before and after it is taken.
+        store: Where files lie.
+        settings: How to wait.
+        cancelled: Set when the user interrupts; every wait ends at once.
+        progress: Called with each shard whose state changed.
+        warn: Called with a sentence for the user's log.
+    """
+
+    service: BatchService
+    ledger: Ledger
+    store: StateDirectory
+    settings: RunSettings
+    cancelled: threading.Event
+    progress: Callable[[Shard], None]
+    warn: Callable[[str], None]
+    _started: float = field(default_factory=time.monotonic)
+
+    def submit(self, shards: Iterable[Shard]) -> list[Shard]:
+        """Bring shards to the service and return without waiting for answers.
+
+        A shard that the quota has no room for stays unsent; the next run sends it. One whose
+        creation got no reply is left for the next run to find.
+        """
+        submitted = []
+        for shard in shards:
+            due = _Due()
+            while shard.step not in (*AT_SERVICE_STEPS[1:], Step.STORED, Step.RELEASED):
+                try:
+                    shard = self._advance(shard)  # noqa: PLW2901
+                except QuotaError as error:
+                    self.warn(f"{error}; {shard.requests} requests wait for the next run")
+                    break
+                if shard.step == Step.CREATING:
+                    break
+                if shard.step == Step.UPLOADED:
+                    due.later(self.settings.poll_interval)
+                    self._pause_until(due.at)
+            submitted.append(shard)
+        return submitted
+
+    def wait(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        """Drive shards on and yield each one as soon as its files are downloaded.
+
+        Shards of another live run are watched; should that run die, they are taken over. Ends
+        early, with the rest still open, when `await_timeout` has passed.
+        """
+        waiting = {shard.shard: (shard, _Due()) for shard in shards}
+        while waiting:
+            for name, (shard, due) in list(waiting.items()):
+                if due.at > time.monotonic():
+                    continue
+                shard = self._step(shard, due)  # noqa: PLW2901
+                waiting[name] = (shard, due)
+                if shard.step == Step.DOWNLOADED and shard.owner == self.settings.owner:
+                    yield shard
+                    del waiting[name]
+                elif shard.is_closed:
+                    del waiting[name]
+            if waiting and self._timed_out():
+                self.warn(
+                    f"the service did not finish within await_timeout = "
+                    f"{self.settings.await_timeout:g} seconds; {len(waiting)} batches go on there, "
+                    "their rows are pending, and the next run collects them"
+                )
+                return
+            if waiting:
+                self._pause_until(min(due.at for _, due in waiting.values()))
+
+    def collect(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        """Look at each shard once, and yield those whose files could be downloaded."""
+        for shard in shards:
+            if not self._own(shard):
+                continue
+            current = self.ledger.shard(shard.shard)
+            try:
+                while current.step in AT_SERVICE_STEPS and current.step != Step.DOWNLOADED:
+                    moved = self._find(current) if current.step == Step.CREATING else None
+                    moved = moved or self._advance(current)
+                    if moved.step == current.step:
+                        break
+                    current = moved
+            except (TransientError, BatchFailedError) as error:
+                self.warn(str(error))
+            if current.step == Step.DOWNLOADED:
+                yield current
+
+    def _step(self, shard: Shard, due: _Due) -> Shard:
+        """Take one step with a shard, or put it off."""
+        if not self._own(shard):
+            due.later(_WATCH_SECONDS)
+            return self.ledger.shard(shard.shard)
+        shard = self.ledger.shard(shard.shard)
+        try:
+            moved = self._advance(shard)
+        except (QuotaError, TransientError) as error:
+            self.warn(f"{error}; trying again")
+            due.later(_OUTAGE_DELAY, least=error.retry_after or 1.0)
+            return shard
+        if moved.step == shard.step:
+            due.later(self.settings.poll_interval)
+        elif moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
+            due.later(_OUTAGE_DELAY, least=self.settings.poll_interval)
+        else:
+            due.delay = _FIRST_DELAY
+        return moved
+
+    def _own(self, shard: Shard) -> bool:
+        """Whether the shard is this run's, after taking it over from a dead one if need be."""
+        owner = self.ledger.shard(shard.shard).owner
+        if owner == self.settings.owner:
+            return True
+        if owner is not None and self.store.is_alive(owner):
+            return False
+        return self.ledger.take_over(shard.shard, former=owner, owner=self.settings.owner)
+
+    def _advance(self, shard: Shard) -> Shard:
+        """Take the next step with a shard; return it unchanged where there is nothing to do yet."""
+        if self.cancelled.is_set():
+            raise CancelledError(
+                "interrupted; what was submitted goes on at the service, and the next dbt run "
+                "collects it (enrichment_mode: collect takes in what is finished, and sends nothing)"
+            )
+        match shard.step:
+            case Step.CLAIMED:
+                # Taken over from a run that died before it wrote the file: nothing was sent.
+                return self._record(shard, Step.RELEASED, error="never written")
+            case Step.EXPORTED | Step.UPLOADING:
+                return self._upload(shard)
+            case Step.UPLOADED:
+                return self._create_when_processed(shard)
+            case Step.CREATING:
+                return self._find(shard) or self._create_after_grace(shard)
+            case Step.SUBMITTED:
+                return self._poll(shard)
+            case Step.ENDED:
+                return self._download(shard)
+        return shard
+
+    def _upload(self, shard: Shard) -> Shard:
+        self._record(shard, Step.UPLOADING)
+        name = file_name(shard.namespace, shard.task_key, shard.shard)
+        remote = self.service.upload(self.store.requests(shard.shard), filename=name)
+        return self._record(shard, Step.UPLOADED, input_file_id=remote.id)
+
+    def _create_when_processed(self, shard: Shard) -> Shard:
+        file_id = shard.input_file_id or ""
+        remote = self.service.file(file_id)
+        if remote.status == FileStatus.PENDING:
+            return shard
+        if remote.status == FileStatus.ERROR:
+            self._release(shard, f"file {file_id} was refused")
+            raise BatchFailedError(
+                f"the service refused the input file {file_id}: "
+                f"{remote.status_details or 'no reason given'}; nothing was paid"
+            )
+        return self._create(shard)
+
+    def _create(self, shard: Shard) -> Shard:
+        self._record(shard, Step.CREATING)
+        metadata = batch_metadata(shard.namespace, shard.task_key, shard.shard)
+        try:
+            batch = self.service.create(shard.input_file_id or "", metadata)
+        except UnknownOutcomeError as error:
+            self.warn(f"{error}; looking for the batch before creating another")
+            return self.ledger.shard(shard.shard)
+        except ServiceError as error:
+            # A clear refusal: the file is still good for another try.
+            self._record(shard, Step.UPLOADED, error=str(error))
+            raise
+        return self._submitted(shard, batch)
+
+    def _find(self, shard: Shard) -> Shard | None:
+        """Look for a batch whose creation got no reply: its file or its shard's name tells it."""
+        for batch in self.service.batches():
+            same_file = shard.input_file_id and batch.input_file_id == shard.input_file_id
+            if same_file or batch.metadata.get("shard") == shard.shard:
+                return self._submitted(shard, batch)
+        return None
+
+    def _create_after_grace(self, shard: Shard) -> Shard:
+        intended = self.ledger.when(shard.shard, Step.CREATING) or datetime.now(UTC)
+        age = (datetime.now(UTC) - intended).total_seconds()
+        if 0 <= age < self.settings.adoption_grace:
+            return shard
+        return self._create(shard)
+
+    def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
+        return self._record(
+            shard,
+            Step.SUBMITTED,
+            batch_id=batch.id,
+            input_file_id=batch.input_file_id or shard.input_file_id,
+            status=batch.status.value,
+            error=None,
+        )
+
+    def _poll(self, shard: Shard) -> Shard:
+        try:
+            batch = self.service.batch(shard.batch_id or "")
+        except NotFoundError as error:
+            self.warn(f"{error}; the rows of the batch count as missing")
+            return self._record(shard, Step.ENDED, status="missing", error=str(error))
+        changes = {
+            "status": batch.status.value,
+            "completed": batch.counts.completed,
+            "failed": batch.counts.failed,
+        }
+        if any(getattr(shard, name) != value for name, value in changes.items()):
+            shard = self.ledger.note(shard.shard, **changes)
+            self.progress(shard)
+        if not batch.status.is_terminal:
+            return shard
+        files = {
+            "output_file_id": batch.output_file_id,
+            "error_file_id": batch.error_file_id,
+        }
+        if batch.status == BatchStatus.FAILED and not any(files.values()):
+            return self._failed(shard, batch)
+        return self._record(shard, Step.ENDED, **changes, **files)
+
+    def _failed(self, shard: Shard, batch: RemoteBatch) -> Shard:
+        """Deal with a batch that failed as a whole: wait where it was quota, else say why."""
+        errors = batch.errors
+        said = "; ".join(
+            f"{error.code}: {error.message}" + (f" (line {error.line})" if error.line else "")
+            for error in errors[:3]
+        )
+        if any(error.code.lower() in _QUOTA_CODES for error in errors):
+            self.warn(f"batch {batch.id} found no room in the quota ({said}); sending it again")
+            return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
+        self._release(shard, said)
+        codes = {error.code.lower() for error in errors}
+        raise BatchFailedError(
+            f"the service failed batch {batch.id} of {shard.requests} requests as a whole "
+            f"({said or 'no reason given'}); {_mend(codes, shard)}. None of its rows was paid"
+        )
+
+    def _release(self, shard: Shard, reason: str) -> None:
+        self._record(shard, Step.RELEASED, error=reason)
+        self.store.requests(shard.shard).unlink(missing_ok=True)
+
+    def _download(self, shard: Shard) -> Shard:
+        for kind, file_id in (("output", shard.output_file_id), ("error", shard.error_file_id)):
+            target = self.store.response(shard.shard, kind)
+            if not file_id:
+                continue
+            try:
+                self.service.download(file_id, target)
+            except NotFoundError as error:
+                self.warn(f"{error}; what it held counts as missing")
+        return self._record(shard, Step.DOWNLOADED)
+
+    def _record(self, shard: Shard, step: Step, **changes: object) -> Shard:
+        moved = self.ledger.record(shard.shard, step, **changes)
+        self.progress(moved)
+        return moved
+
+    def _timed_out(self) -> bool:
+        limit = self.settings.await_timeout
+        return limit is not None and time.monotonic() - self._started >= limit
+
+    def _pause_until(self, moment: float) -> None:
+        wait = moment - time.monotonic()
+        if self.settings.await_timeout is not None:
+            left = self._started + self.settings.await_timeout - time.monotonic()
+            wait = min(wait, max(left, 0.0))
+        if wait > 0:
+            self.cancelled.wait(wait)
+
+
+def _mend(codes: set[str], shard: Shard) -> str:
+    """Say what to do about a batch that failed as a whole."""
+    if codes & {"model_not_found", "deploymentnotfound"}:
+        return (
+            f"the deployment '{shard.deployment}' does not exist at {shard.service}; set it in "
+            f"deployments, such as deployments: {{{shard.model}: my-batch-deployment}}"
+        )
+    if "invalid_request" in codes:
+        return (
+            f"check that the deployment '{shard.deployment}' is of the type Global Batch or Data "
+            "Zone Batch, and that enrichment.parameters are ones that its model knows"
+        )
+    if "url_mismatch" in codes:
+        return "set line_url and batch_endpoint in the plugin's config to what the service wants"
+    return "mend what it names and run again"

@@ -1,0 +1,185 @@
+"""Stage: the SELECT's rows, checked, rendered and keyed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from dbt_enrich.errors import ConfigurationError, EnrichmentError, InputError
+from dbt_enrich.naming import near_match
+from dbt_enrich.sql import identifier, literal
+from dbt_enrich.task import KEY_DIGITS, STATUS_COLUMNS, EnrichmentTask
+from dbt_enrich.template import message_sql
+from dbt_enrich.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class StagedRelation:
+    """A real table of the user's database that holds the rows of the SELECT.
+
+    Attributes:
+        connection: A connection to the user's database that sees the table.
+        name: The table's name, quoted and qualified.
+        unique_key: The columns that tell its rows apart.
+        model: The dbt model, for messages.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    name: str
+    unique_key: tuple[str, ...]
+    model: str
+
+    def columns(self) -> dict[str, str]:
+        """Return the DuckDB type of each column, by name, in order."""
+        described = self.connection.execute(f"describe {self.name}").fetchall()
+        return {row[0]: row[1] for row in described}
+
+    def row_label(self, row_id: int) -> str:
+        """Name a row by its unique key, for messages."""
+        keys = ", ".join(f"cast({identifier(key)} as varchar)" for key in self.unique_key)
+        found = self.connection.execute(
+            f"select {keys} from {self.name} where rowid = ?", [row_id]
+        ).fetchone()
+        values = found or ()
+        return ", ".join(f"{k} = {v}" for k, v in zip(self.unique_key, values, strict=False))
+
+
+@dataclass(frozen=True)
+class StagedRows:
+    """The staged rows as the engine works on them.
+
+    Attributes:
+        messages: Parquet of row_id and user_message, NULL where a needed text is missing.
+        keys: Parquet of row_id and request_key (a UUID), for the rows that have a message.
+        rows: All staged rows.
+        skipped: Rows without a message.
+    """
+
+    messages: Path
+    keys: Path
+    rows: int
+    skipped: int
+
+
+def stage(
+    relation: StagedRelation, task: EnrichmentTask, task_key: str, workspace: Workspace
+) -> StagedRows:
+    """Check the staged rows, render their user messages and key them.
+
+    Args:
+        relation: The rows in the user's database.
+        task: What is asked of them.
+        task_key: The task's identity.
+        workspace: Where keys are made and files are written.
+
+    Returns:
+        Where the messages and keys lie, and how many rows there are.
+
+    Raises:
+        ConfigurationError: A column that the task names is not staged, or clashes.
+        InputError: The unique key is null or repeated, or a column cannot be rendered.
+    """
+    columns = relation.columns()
+    _check_columns(relation, columns, task)
+    message = message_sql(task.template, columns, task.optional, model=relation.model)
+    _check_unique_key(relation)
+    messages = workspace.directory / "messages.parquet"
+    _copy_messages(relation, message, messages)
+    keys = workspace.directory / "keys.parquet"
+    workspace.write_parquet(_keys_sql(messages, task_key), keys, compression="uncompressed")
+    rows, keyed = workspace.row(
+        f"select (select count(*) from read_parquet({literal(messages)})), "
+        f"(select count(*) from read_parquet({literal(keys)}))"
+    )
+    return StagedRows(messages=messages, keys=keys, rows=rows, skipped=rows - keyed)
+
+
+def parse_unique_key(model: str, value: object) -> tuple[str, ...]:
+    """Return the columns of a model's `unique_key`.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not names or not all(isinstance(n, str) for n in names):
+        raise ConfigurationError(
+            f"model '{model}': the materialization enrichment needs a unique_key, the column or "
+            "list of columns that tells rows apart; add it: config(unique_key = 'id')"
+        )
+    return tuple(names)
+
+
+def _check_columns(
+    relation: StagedRelation, columns: Mapping[str, str], task: EnrichmentTask
+) -> None:
+    staged = {name.lower(): name for name in columns}
+    for key in relation.unique_key:
+        if key.lower() not in staged:
+            raise ConfigurationError(
+                f"model '{relation.model}': unique_key names the column '{key}', which the SELECT "
+                f"does not return{near_match(key, staged)} (columns: {', '.join(columns)})"
+            )
+    for output in task.outputs:
+        if output.name.lower() in staged:
+            raise ConfigurationError(
+                f"model '{relation.model}': '{output.name}' is both an output column and a column "
+                "of the SELECT; rename one of them"
+            )
+    for name in STATUS_COLUMNS:
+        if name in staged:
+            raise ConfigurationError(
+                f"model '{relation.model}': the SELECT returns '{name}', a column that dbt-enrich "
+                "adds itself; leave it out or rename it"
+            )
+
+
+def _check_unique_key(relation: StagedRelation) -> None:
+    keys = [identifier(key) for key in relation.unique_key]
+    listed = ", ".join(keys)
+    name = ", ".join(relation.unique_key)
+    null = " or ".join(f"{key} is null" for key in keys)
+    found = relation.connection.execute(
+        f"select count(*) from {relation.name} where {null}"
+    ).fetchone()
+    if found and found[0]:
+        raise InputError(
+            f"model '{relation.model}': the unique_key '{name}' is null in {found[0]} rows of the "
+            "SELECT; filter them out or choose another key"
+        )
+    texts = ", ".join(f"cast({key} as varchar)" for key in keys)
+    repeated = relation.connection.execute(
+        f"select {texts}, count(*) from {relation.name} group by {listed} having count(*) > 1 "
+        "order by all limit 1"
+    ).fetchone()
+    if repeated:
+        *values, count = repeated
+        shown = ", ".join(str(value) for value in values)
+        raise InputError(
+            f"model '{relation.model}': the unique_key '{name}' is not unique: the value {shown} "
+            f"stands in {count} rows; remove the repeats or choose another key"
+        )
+
+
+def _copy_messages(relation: StagedRelation, message: str, path: Path) -> None:
+    try:
+        relation.connection.execute(
+            f"copy (select rowid as row_id, {message} as user_message from {relation.name}) "
+            f"to {literal(path)} (format parquet, compression lz4_raw)"
+        )
+        path.chmod(0o600)
+    except (duckdb.IOException, OSError) as error:
+        raise EnrichmentError(
+            f"model '{relation.model}': the staged rows cannot be written to {path} ({error}); "
+            "make room on the disk or mend the permissions of the state directory"
+        ) from error
+
+
+def _keys_sql(messages: Path, task_key: str) -> str:
+    digest = f"left(sha256({literal(task_key)} || user_message), {KEY_DIGITS})"
+    return (
+        f"select row_id, cast({digest} as uuid) as request_key "
+        f"from read_parquet({literal(messages)}) where user_message is not null"
+    )

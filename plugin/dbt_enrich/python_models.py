@@ -1,0 +1,136 @@
+"""`enrich` for dbt Python models: the same engine and ledger as the materialization's."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import yaml
+from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.interrupts import interruptible
+from dbt_enrich.pipeline.enrichment import EnrichmentRequest
+from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
+from dbt_enrich.plugin import Plugin, logger
+from dbt_enrich.sql import identifier, literal
+from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
+
+
+def enrich(
+    dbt: Any,
+    session: duckdb.DuckDBPyConnection,
+    relation: duckdb.DuckDBPyRelation,
+    task: EnrichmentTask,
+    *,
+    unique_key: str | Sequence[str],
+    options: EnrichmentOptions | None = None,
+) -> duckdb.DuckDBPyRelation:
+    """Enrich a relation in a dbt Python model.
+
+    Args:
+        dbt: The model's `dbt` argument.
+        session: The model's `session` argument.
+        relation: The rows, such as `dbt.ref("stg_movies")`.
+        task: What is asked; a Python model sees no column YAML, so it states types itself.
+        unique_key: The column, or columns, that tell the rows apart.
+        options: How far the run goes; by default it sends and waits.
+
+    Returns:
+        Every row with its own columns, the outputs and the `enrichment_*` columns, to be returned
+        from the model.
+
+    Raises:
+        EnrichmentError: As the materialization's errors, one sentence each.
+    """
+    plugin = _plugin()
+    name = str(dbt.this.identifier)
+    staged = identifier(f"{name}__staged_{secrets.token_hex(4)}")
+    relation.create_view(f"{name}__rows", replace=True)
+    session.execute(
+        f"create or replace temp table {staged} as select * from {identifier(f'{name}__rows')}"
+    )
+    session.execute(f"drop view {identifier(f'{name}__rows')}")
+    engine = plugin.engine(_project())
+    request = EnrichmentRequest(
+        relation=StagedRelation(
+            connection=session,
+            name=staged,
+            unique_key=parse_unique_key(name, unique_key),
+            model=name,
+        ),
+        task=task,
+        options=options or EnrichmentOptions(),
+        enrichment=f"model.{_project()}.{name}",
+        existing=_existing(dbt, session),
+    )
+    with interruptible(engine.cancelled):
+        outcome = engine.enrich(request)
+    try:
+        enriched = identifier(f"{name}__enriched_{secrets.token_hex(4)}")
+        session.execute(f"create temp table {enriched} as {outcome.enriched_sql}")
+        if outcome.errors_sql:
+            errors = _qualified(dbt, f"{name}__errors")
+            session.execute(f"create or replace table {errors} as {outcome.errors_sql}")
+    finally:
+        engine.finish(outcome.run_id)
+    logger.info(outcome.summary)
+    return session.table(enriched)
+
+
+def _plugin() -> Plugin:
+    plugins = getattr(DuckDBConnectionManager.env(), "_plugins", {})
+    for plugin in plugins.values():
+        if isinstance(plugin, Plugin):
+            return plugin
+    raise ConfigurationError(
+        "profiles.yml: the target has no plugin with the module dbt_enrich.plugin; add it under "
+        "plugins, with config: {provider: ...}"
+    )
+
+
+def _project() -> str:
+    """Return the dbt project's name; dbt works in the project's directory."""
+    try:
+        document = yaml.safe_load(Path("dbt_project.yml").read_text(encoding="utf-8"))
+        return str(document["name"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"the name of the dbt project cannot be read from dbt_project.yml ({error}); run dbt "
+            "in the project's directory"
+        ) from error
+
+
+def _qualified(dbt: Any, table: str) -> str:
+    this = dbt.this
+    return ".".join(identifier(str(part)) for part in (this.database, this.schema, table))
+
+
+def _existing(dbt: Any, session: duckdb.DuckDBPyConnection) -> ExistingTable | None:
+    """Return the model's table as the last run left it, or None."""
+    this = dbt.this
+
+    def columns(table: str) -> dict[str, str]:
+        found = session.execute(
+            "select column_name, data_type from duckdb_columns() where database_name = "
+            f"{literal(str(this.database))} and schema_name = {literal(str(this.schema))} "
+            f"and table_name = {literal(table)} order by column_index"
+        ).fetchall()
+        return dict(found)
+
+    name = str(this.identifier)
+    there = columns(name)
+    if "enrichment_key" not in there:
+        return None
+    errors = f"{name}__errors"
+    return ExistingTable(
+        name=_qualified(dbt, name),
+        columns=there,
+        errors=_qualified(dbt, errors) if columns(errors) else None,
+    )
+
+

@@ -1,0 +1,146 @@
+"""The state directory: where each file lies, and how a file gets there whole and private."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dbt_enrich.errors import LedgerError
+
+_DIRECTORIES = ("requests", "responses", "answers", "runs", "local")
+
+
+class StateDirectory:
+    """The directory that holds the ledger, the requests and the answers, readable by its owner.
+
+    Args:
+        root: The directory; it is made, with its parents, where it is not there.
+
+    Raises:
+        LedgerError: It cannot be made or written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().resolve()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.root.chmod(0o700)
+            for name in _DIRECTORIES:
+                (self.root / name).mkdir(exist_ok=True, mode=0o700)
+            probe = self.root / f".writable-{os.getpid()}"
+            probe.touch(mode=0o600)
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise LedgerError(
+                f"the state directory {self.root} cannot be written ({error.strerror or error}); "
+                "make it writable, or set state_dir in the plugin's config to another directory"
+            ) from error
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's SQLite file."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def emulator(self) -> Path:
+        """The directory of the provider `local`: the emulator's own state."""
+        return self.root / "local"
+
+    def requests(self, shard: str) -> Path:
+        """The input file of a shard, as it is uploaded."""
+        return self.root / "requests" / f"{shard}.jsonl"
+
+    def manifest(self, shard: str) -> Path:
+        """The requests that a shard holds: request_key and attempt."""
+        return self.root / "requests" / f"{shard}.parquet"
+
+    def response(self, shard: str, kind: str) -> Path:
+        """The shard's downloaded `output` or `error` file."""
+        return self.root / "responses" / f"{shard}.{kind}.jsonl"
+
+    def answers(self, name: str) -> Path:
+        """A file of the answer store."""
+        return self.root / "answers" / f"{name}.parquet"
+
+    def run(self, run_id: str) -> Path:
+        """The scratch directory of one run of one model."""
+        return self.root / "runs" / run_id
+
+    def begin_run(self, run_id: str) -> RunLock:
+        """Make a run's scratch directory and hold its lock until it ends or its process dies."""
+        path = self.run(run_id)
+        with self._runs_lock():
+            path.mkdir(mode=0o700)
+            return RunLock(path)
+
+    def is_alive(self, run_id: str) -> bool:
+        """Whether the run's process still holds its lock; the kernel frees it when it dies."""
+        lock = self.run(run_id) / "lock"
+        if not lock.exists():
+            return False
+        try:
+            with FileLock(lock, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def sweep_runs(self) -> None:
+        """Remove the scratch directories of runs that are over."""
+        with self._runs_lock():
+            for path in (self.root / "runs").iterdir():
+                if path.is_dir() and not self.is_alive(path.name):
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _runs_lock(self) -> FileLock:
+        """Guard the moment between making a run's directory and holding its lock."""
+        return FileLock(self.root / "runs.lock", mode=0o600)
+
+
+class RunLock:
+    """A run's hold on its scratch directory and on the shards it claims."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / "lock", mode=0o600, thread_local=False)
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let go of the lock, which makes the run's shards free to be taken over."""
+        self._lock.release()
+
+    def remove(self) -> None:
+        """Let go of the lock and remove the scratch directory."""
+        self.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def settle(temporary: Path, final: Path) -> None:
+    """Move a finished file to its name: private, on disk, and whole or not there at all.
+
+    Raises:
+        LedgerError: The disk is full or the directory cannot be written.
+    """
+    try:
+        temporary.chmod(0o600)
+        _sync(temporary)
+        temporary.replace(final)
+        _sync(final.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise LedgerError(
+            f"the file {final} cannot be written ({error.strerror or error}); make room on the "
+            "disk or set state_dir to another one, then run again: nothing is lost"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

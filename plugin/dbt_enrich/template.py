@@ -1,0 +1,121 @@
+"""The user message of a row: a template over the columns of the SELECT, rendered in SQL.
+
+`{column}` is a placeholder when the braces hold an identifier; any other brace is text, and
+`\\{` is a brace before what would be one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from dbt_enrich.errors import ConfigurationError, InputError
+from dbt_enrich.naming import near_match
+from dbt_enrich.sql import identifier, literal
+
+_TOKEN = re.compile(r"(?P<brace>\\\{)|\{(?P<column>[^\W\d]\w*)\}")
+# White space that makes a text blank: ASCII, no-break, ideographic, zero-width and BOM.
+_BLANK = " \t\n\r\v\f\u00a0\u2003\u2009\u200b\u3000\ufeff"
+_TEXT_TYPES = re.compile(
+    r"^(varchar|u?(tiny|small|big|huge)int|u?integer|boolean|decimal\(.*\)|double|float|date|time"
+    r"|time with time zone|time_ns|timestamp|timestamp_(s|ms|ns)|uuid|enum\(.*\)|json|interval)$",
+    re.IGNORECASE | re.DOTALL,
+)
+_NESTED = re.compile(r"(\[\d*\]|^(struct|map)\(.*\))$", re.IGNORECASE | re.DOTALL)
+_NOT_IN_NESTED = re.compile(r"with time zone|\bblob\b|\bbit\b|\bunion\(|\bvariant\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template: texts and column names in turn, `parts[1::2]` the columns."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the template names, each once, in order."""
+        return tuple(dict.fromkeys(self.parts[1::2]))
+
+
+def parse_template(text: str) -> Template:
+    r"""Split a template into texts and placeholders.
+
+    >>> parse_template(r"{title}: \{x} {1}").parts
+    ('', 'title', ': {x} {1}')
+    """
+    parts = [""]
+    end = 0
+    for match in _TOKEN.finditer(text):
+        parts[-1] += text[end : match.start()]
+        end = match.end()
+        if match["brace"]:
+            parts[-1] += "{"
+        else:
+            parts += [match["column"], ""]
+    parts[-1] += text[end:]
+    return Template(tuple(parts))
+
+
+def message_sql(
+    template: Template, column_types: Mapping[str, str], optional: Collection[str], *, model: str
+) -> str:
+    """Build the SQL expression of a row's user message, NULL where a needed text is missing.
+
+    Args:
+        template: The parsed user template.
+        column_types: DuckDB type of each staged column, by name.
+        optional: Columns that may be NULL or blank; they render as an empty text.
+        model: The dbt model, for messages.
+
+    Raises:
+        ConfigurationError: The template names no column, or one that is not staged.
+        InputError: A column's type has no fixed rendering.
+    """
+    if not template.columns:
+        raise ConfigurationError(
+            f"model '{model}': enrichment.user names no column, so every row would ask the same; "
+            "put a column of the SELECT into braces, such as {description}"
+        )
+    staged = {name.lower(): name for name in column_types}
+    tolerated = {name.lower() for name in optional}
+    for name in (*template.columns, *optional):
+        if name.lower() not in staged:
+            field = "user" if name in template.columns else "optional"
+            raise ConfigurationError(
+                f"model '{model}': enrichment.{field} names the column '{name}', which the SELECT "
+                f"does not return{near_match(name, staged)} (columns: {', '.join(column_types)})"
+            )
+    rendered = {
+        name: _rendered(staged[name.lower()], column_types[staged[name.lower()]], model)
+        for name in template.columns
+    }
+    pieces = [
+        literal(part) if index % 2 == 0 else f"coalesce({rendered[part]}, '')"
+        for index, part in enumerate(template.parts)
+        if index % 2 or part
+    ]
+    message = " || ".join(pieces)
+    needed = [rendered[name] for name in template.columns if name.lower() not in tolerated]
+    if not needed:
+        return message
+    missing = " or ".join(f"coalesce(trim({text}, {literal(_BLANK)}), '') = ''" for text in needed)
+    return f"case when {missing} then null else {message} end"
+
+
+def _rendered(column: str, data_type: str, model: str) -> str:
+    """Render a column as text by a fixed rule that no session setting changes."""
+    name = identifier(column)
+    kind = data_type.strip()
+    if kind.lower() == "varchar":
+        return name
+    if kind.lower() == "timestamp with time zone":
+        return f"(cast(make_timestamp(epoch_us({name})) as varchar) || 'Z')"
+    if _NESTED.search(kind) and not _NOT_IN_NESTED.search(kind):
+        return f"cast(to_json({name}) as varchar)"
+    if _TEXT_TYPES.match(kind):
+        return f"cast({name} as varchar)"
+    raise InputError(
+        f"model '{model}': the column '{column}' of enrichment.user has the type {kind}, which has "
+        "no fixed rendering as text; cast it to varchar in the SELECT"
+    )

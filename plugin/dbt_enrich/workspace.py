@@ -1,0 +1,119 @@
+"""The private DuckDB in which all set work is done, apart from the user's database.
+
+In memory, with its own memory limit, threads and temporary directory: the settings that make the
+work fast and small (`preserve_insertion_order`, `memory_limit`, `threads`) are global to a
+database, so the user's must not be touched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dbt_enrich.errors import EnrichmentError, LedgerError
+from dbt_enrich.sql import literal, literals
+from dbt_enrich.store import settle
+
+
+class Workspace:
+    """A private in-memory DuckDB.
+
+    Args:
+        directory: Scratch directory; what does not fit into memory is spilled below it.
+        memory_limit: As DuckDB spells it, such as `160MB`.
+        threads: Worker threads.
+    """
+
+    def __init__(self, directory: Path, *, memory_limit: str, threads: int) -> None:
+        self.directory = directory
+        try:
+            self._connection = duckdb.connect(
+                ":memory:",
+                config={
+                    "memory_limit": memory_limit,
+                    "threads": threads,
+                    "temp_directory": str(directory / "spill"),
+                    "preserve_insertion_order": False,
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                },
+            )
+        except duckdb.Error as error:
+            raise EnrichmentError(
+                f"the private DuckDB cannot start ({error}); check memory_limit and threads in the "
+                "plugin's config"
+            ) from error
+
+    def close(self) -> None:
+        """Free the memory and the spilled files."""
+        self._connection.close()
+
+    def interrupt(self) -> None:
+        """Stop the statement that runs, from another thread."""
+        self._connection.interrupt()
+
+    def execute(self, sql: str, arguments: list[Any] | None = None) -> None:
+        """Run a statement."""
+        self._run(sql, arguments)
+
+    def row(self, sql: str, arguments: list[Any] | None = None) -> tuple[Any, ...]:
+        """Return the first row of a query.
+
+        Raises:
+            EnrichmentError: The query has no row.
+        """
+        found = self._run(sql, arguments).fetchone()
+        if found is None:
+            raise EnrichmentError(f"a query that must have a row has none: {sql}")
+        return tuple(found)
+
+    def rows(self, sql: str, arguments: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Return all rows of a query; for aggregates and samples, never for the user's rows."""
+        return self._run(sql, arguments).fetchall()
+
+    def write_parquet(self, query: str, path: Path, *, compression: str = "zstd") -> None:
+        """Write a query's rows to a Parquet file that is there whole or not at all."""
+        self._write(query, path, f"format parquet, compression {compression}")
+
+    def write_lines(self, query: str, path: Path) -> None:
+        """Write the one text column of a query as lines, byte for byte, to a file.
+
+        The CSV writer without quote, escape and header is the fast way to write raw text: the
+        delimiter never matters, as there is one column.
+        """
+        self._write(
+            query, path, "format csv, header false, quote '', escape '', delimiter e'\\x01'"
+        )
+
+    def _write(self, query: str, path: Path, options: str) -> None:
+        temporary = path.with_name(f".{path.name}.writing")
+        self._run(f"copy ({query}) to {literal(temporary)} ({options})")
+        settle(temporary, path)
+
+    def _run(self, sql: str, arguments: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._connection.execute(sql, arguments)
+        except duckdb.IOException as error:
+            raise LedgerError(
+                f"a file of the state directory cannot be read or written ({error}); make room on "
+                "the disk or mend its permissions, then run again: nothing is lost"
+            ) from error
+        except duckdb.OutOfMemoryException as error:
+            raise EnrichmentError(
+                f"the private DuckDB ran out of memory or disk ({error}); raise memory_limit in "
+                "the plugin's config or make room for its temporary files"
+            ) from error
+
+
+def read_parquet(paths: list[Path], *, empty: str) -> str:
+    """Build a table expression over the given Parquet files.
+
+    Args:
+        paths: The files, possibly none.
+        empty: A SELECT with the same columns and no row, for when there is no file.
+    """
+    if not paths:
+        return f"({empty})"
+    return f"read_parquet({literals(paths)})"
