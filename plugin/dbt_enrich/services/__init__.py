@@ -1,0 +1,32 @@
+"""The Batch API, whoever offers it: `create_service` gives the engine its one way to it.
+
+Importing this package loads neither the `openai` package nor the emulator; `create_service` does.
+"""
+
+from __future__ import annotations
+
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
+
+__all__ = ["BatchService", "Provider", "Secret", "ServiceSettings", "create_service"]
+
+
+def create_service(settings: ServiceSettings) -> BatchService:
+    """Return the service that `settings` describe. Sends nothing yet.
+
+    Args:
+        settings: Checked settings.
+
+    Returns:
+        A service that may be used from several threads, until its `close`.
+
+    Raises:
+        ConfigurationError: The provider `local` lacks what it needs on this machine.
+    """
+    if settings.provider is Provider.LOCAL:
+        from dbt_enrich.services.local import LocalService
+
+        return LocalService(settings)
+    from dbt_enrich.services.openai import OpenAIBatchService
+
+    return OpenAIBatchService(settings)

@@ -1,0 +1,125 @@
+"""One call to a service through the `openai` client: sent, its errors named, its JSON read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import openai
+
+from dbt_enrich.services.failures import Failures, Operation
+from dbt_enrich.services.parse import (
+    ErrorDetail,
+    MalformedReplyError,
+    is_error,
+    parse_error,
+    parse_json,
+    parse_page,
+)
+from dbt_enrich.services.transport import CLIENT_ERRORS
+
+T = TypeVar("T")
+
+
+class Calls:
+    """The edge at which exceptions of the `openai` client become errors of this project.
+
+    Args:
+        failures: Names the failures of the service.
+    """
+
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
+
+    def send(self, operation: Operation, send: Callable[[], T]) -> T:
+        """Call `send`, and turn what the client raises into our errors.
+
+        Args:
+            operation: What the call is about.
+            send: Makes the call.
+
+        Raises:
+            ServiceError: The call failed.
+        """
+        try:
+            return send()
+        except CLIENT_ERRORS as error:
+            failure = self._failures.of(operation, error)
+        # Outside of the handler, as the client's error may quote what must not be shown.
+        raise failure
+
+    def reply(self, operation: Operation, send: Callable[[], Any]) -> tuple[Any, Mapping[str, str]]:
+        """Call `send` and return the reply's decoded JSON and its headers.
+
+        Args:
+            operation: What the call is about.
+            send: Makes the call, returning a raw response of the client.
+
+        Raises:
+            ServiceError: The call failed, or the reply is not JSON, or is an error.
+        """
+        response = self.send(operation, send).http_response
+        data = self.parsed(operation, lambda: parse_json(response.content))
+        if is_error(data):
+            raise self._failures.error_in_reply(operation, data)
+        return data, response.headers
+
+    def parsed(self, operation: Operation, parse: Callable[[], T]) -> T:
+        """Call `parse`, and turn a malformed reply into our error."""
+        try:
+            return parse()
+        except MalformedReplyError as error:
+            failure = self._failures.unreadable(operation, str(error))
+        raise failure
+
+    def items(
+        self, operation: Operation, fetch: Callable[[dict[str, str]], Any]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the items of all pages, each once, in order.
+
+        A service that does not say whether there is more is asked until nothing new comes.
+
+        Args:
+            operation: What the call is about.
+            fetch: Gets the page that the given query parameters name.
+
+        Raises:
+            ServiceError: A call failed, or the pages do not make up a whole list.
+        """
+        seen: set[str] = set()
+        after: dict[str, str] = {}
+        while True:
+            data, _ = self.reply(operation, partial(fetch, after))
+            page = self.parsed(operation, partial(parse_page, data))
+            fresh = [item for item in page.items if item["id"] not in seen]
+            for item in fresh:
+                seen.add(item["id"])
+                yield item
+            if page.has_more and not fresh:
+                # To believe a list that is not whole would be to pay for a lost batch again.
+                raise self._failures.unreadable(
+                    operation, "it says that there is more, but repeats what it has sent"
+                )
+            if page.has_more is False or not fresh or page.last_id is None:
+                return
+            after = {"after": page.last_id}
+
+    def get(self, client: openai.OpenAI, url: str, query: Mapping[str, str]) -> Any:
+        """Get any URL of the service: its decoded reply, or the `ErrorDetail` of a 404.
+
+        Raises:
+            ServiceError: The call failed otherwise.
+        """
+        try:
+            text = client.get(url, cast_to=str, options={"params": dict(query)})
+        except openai.NotFoundError as error:
+            return parse_error(error.response.content)
+        except CLIENT_ERRORS as error:
+            failure = self._failures.of(Operation(f"describe {url}"), error)
+        else:
+            try:
+                return parse_json(text)
+            except MalformedReplyError:
+                return ErrorDetail(None, "")
+        raise failure

@@ -1,0 +1,259 @@
+"""From whatever the `openai` client raises to the errors of this project, at one place.
+
+Which failures of a call that acts (creating a batch) leave its outcome unknown: a reply that was
+lost or cannot be read, 408, 409 and every 5xx, since a gateway answers those also after the
+service behind it has acted. Certainly without effect: a connection that was never made, and every
+other 3xx and 4xx.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import openai
+
+from dbt_enrich.errors import (
+    AuthenticationError,
+    NotFoundError,
+    QuotaError,
+    ServiceError,
+    TransientError,
+    UnknownOutcomeError,
+)
+from dbt_enrich.services.parse import ErrorDetail, error_detail, parse_error, parse_retry_after
+from dbt_enrich.services.settings import Provider, ServiceSettings
+
+# Names, as the classes come from httpx or from httpx2. All are raised before a request is sent.
+_NOT_SENT: Final = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
+)
+_TOKEN: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s\"',}]+")
+_QUOTA_CODES: Final = frozenset({"token_limit_exceeded", "quotaexceeded"})
+_QUOTA_WORDS: Final = ("token_limit_exceeded", "enqueued token", "quota for files")
+# Waiting does not help against these, unlike against a quota that frees itself.
+_UNPAID_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_IMPLIED_STATUSES: Final[Mapping[str, int]] = {
+    "notfound": 404,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "toomanyrequests": 429,
+    "serviceunavailable": 503,
+    "internalfailure": 500,
+}
+_PENDING: Final = re.compile(r"\bin '?pending'? state\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a call is about, for its errors.
+
+    Attributes:
+        what: The call in words that follow "to", such as `create a batch on file-1`.
+        acts: Whether the service must not be asked twice.
+        missing: What to do if the thing that the call names is not there.
+    """
+
+    what: str
+    acts: bool = False
+    missing: str = "it may have expired or been deleted"
+
+
+class Failures:
+    """Names the failures of one service. Its texts never contain the service's key."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._host = settings.host
+        self._timeout = settings.timeout
+        azure = settings.provider is Provider.AZURE
+        self._address = "`endpoint`" if azure else "`base_url`"
+        key = settings.api_key.reveal() if settings.api_key else ""
+        self._secrets = tuple(text for text in {key, quote(key, safe="")} if text)
+
+    def of(self, operation: Operation, error: Exception) -> ServiceError:
+        """Return our error for what the client raised during `operation`."""
+        if isinstance(error, openai.APIStatusError):
+            response = error.response
+            detail = parse_error(_content(response))
+            return self.refused(operation, response.status_code, detail, response.headers)
+        return self._unanswered(operation, error)
+
+    def refused(
+        self,
+        operation: Operation,
+        status: int,
+        detail: ErrorDetail,
+        headers: Mapping[str, str],
+    ) -> ServiceError:
+        """Return our error for a reply with the status and the error body's `detail`."""
+        code = self.redact(detail.code) if detail.code else None
+        message = self.redact(detail.message)
+        kind, mend = self._verdict(operation, status, (code or "").lower(), message)
+        label = f"HTTP {status}" if code is None else f"HTTP {status}, {code}"
+        said = f': "{message}"' if message else ""
+        verb = "failed" if status >= 500 else "refused"
+        return kind(
+            f"The service at {self._host} {verb} to {operation.what} ({label}){said}; {mend}",
+            status=status,
+            code=code,
+            retry_after=parse_retry_after(headers),
+        )
+
+    def error_in_reply(self, operation: Operation, data: object) -> ServiceError:
+        """Return our error for a good status whose body is an error.
+
+        The status that the body names, or that its code stands for, is taken for the reply's.
+        """
+        detail = error_detail(data)
+        named = data.get("statusCode") if isinstance(data, Mapping) else None
+        implied = _IMPLIED_STATUSES.get((detail.code or "").lower(), 400)
+        status = named if isinstance(named, int) and 400 <= named < 600 else implied
+        if not operation.acts:
+            return self.refused(operation, status, detail, {})
+        return UnknownOutcomeError(
+            f"The service at {self._host} answered an error, but with a good status, when asked "
+            f'to {operation.what}: "{self.redact(detail.message)}"; '
+            f"{self._mend_of_unknown(operation)}"
+        )
+
+    def unreadable(self, operation: Operation, why: str) -> ServiceError:
+        """Return our error for a reply that is not what was asked for."""
+        kind = UnknownOutcomeError if operation.acts else ServiceError
+        return kind(
+            f"The service at {self._host} answered something else than was expected when asked "
+            f"to {operation.what} ({why}); {self._mend_of_unknown(operation)}"
+        )
+
+    def interrupted(self, operation: Operation, why: str) -> TransientError:
+        """Return our error for a reply that broke off."""
+        return TransientError(
+            f"The service at {self._host} broke off when asked to {operation.what} "
+            f"({self.redact(why)}); try again later"
+        )
+
+    def redact(self, text: str) -> str:
+        """Take the key out of a text that the service wrote."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return _TOKEN.sub(r"\1***", text)
+
+    def _mend_of_unknown(self, operation: Operation) -> str:
+        if operation.acts:
+            return "it may have been done all the same: look for it before it is asked for again"
+        return f"check that {self._address} in the profile is the address of a Batch API"
+
+    def _verdict(
+        self, operation: Operation, status: int, code: str, message: str
+    ) -> tuple[type[ServiceError], str]:
+        """The class and the mend of a reply with an error status."""
+        if 400 <= status < 500 and code in _UNPAID_CODES:
+            return ServiceError, "check the plan and the billing of the account"
+        if 400 <= status < 500 and _is_quota(code, message):
+            return QuotaError, "it can be sent again once earlier work has finished"
+        if operation.acts and (status in (408, 409) or status >= 500):
+            return UnknownOutcomeError, self._mend_of_unknown(operation)
+        if status in (408, 409, 425, 429) or status >= 500:
+            return TransientError, "try again later"
+        if status == 400 and _PENDING.search(message):
+            return TransientError, "the file is still being checked: try again later"
+        if status in (404, 410):
+            return NotFoundError, operation.missing
+        return self._final_verdict(operation, status, code)
+
+    def _final_verdict(
+        self, operation: Operation, status: int, code: str
+    ) -> tuple[type[ServiceError], str]:
+        """The same, for what waiting does not help."""
+        if status == 401:
+            return AuthenticationError, "check `api_key` in the profile: is it a key of this host?"
+        if status == 403:
+            mend = "check that access by key, and from this network, is allowed there"
+            return AuthenticationError, mend
+        if status < 400:
+            return ServiceError, f"write the address that it leads to as {self._address}"
+        if status == 413:
+            return ServiceError, "lower `max_bytes_per_file` in the profile"
+        if code == "operationnotsupported":
+            return ServiceError, _mend_of_unsupported(operation)
+        return ServiceError, "correct what it names"
+
+    def _unanswered(self, operation: Operation, error: Exception) -> ServiceError:
+        sent = not any(_names(link) & _NOT_SENT for link in _causes(error))
+        if operation.acts and sent:
+            return UnknownOutcomeError(
+                f"The service at {self._host} did not answer when asked to {operation.what} "
+                f"({self._reason(error)}); {self._mend_of_unknown(operation)}"
+            )
+        if any(isinstance(link, ssl.SSLCertVerificationError) for link in _links(error)):
+            return ServiceError(
+                f"The service at {self._host} could not be reached to {operation.what}, as its "
+                f"certificate is not trusted; check {self._address}, or set SSL_CERT_FILE to the "
+                "certificates of your network"
+            )
+        verb = "broke off when asked" if sent else "could not be reached"
+        return TransientError(
+            f"The service at {self._host} {verb} to {operation.what} ({self._reason(error)}); "
+            f"check {self._address} in the profile and the network, then try again"
+        )
+
+    def _reason(self, error: Exception) -> str:
+        links = list(_links(error))
+        if any(isinstance(link, socket.gaierror) for link in links):
+            return "the host's name is not known"
+        if any(isinstance(link, ConnectionRefusedError) for link in links):
+            return "connection refused"
+        if any({"ConnectTimeout", "PoolTimeout"} & _names(link) for link in links):
+            return "no connection in time"
+        if isinstance(error, openai.APITimeoutError) or "TimeoutException" in _names(error):
+            return f"silent for {self._timeout:g} s"
+        if any(isinstance(link, ConnectionResetError) for link in links):
+            return "connection reset"
+        texts = [str(link) for link in links if str(link) and not isinstance(link, openai.APIError)]
+        return self.redact(texts[-1]) if texts else "connection lost"
+
+
+def _is_quota(code: str, message: str) -> bool:
+    spoken = f"{code} {message}".lower()
+    return code in _QUOTA_CODES or any(words in spoken for words in _QUOTA_WORDS)
+
+
+def _content(response: Any) -> bytes:
+    # The body of a reply that was closed unread is gone, and asking for it raises.
+    try:
+        return bytes(response.content)
+    except RuntimeError:
+        return b""
+
+
+def _mend_of_unsupported(operation: Operation) -> str:
+    if operation.what.startswith("chat"):
+        return (
+            "a batch deployment answers no single requests: name a standard deployment of the "
+            "model for previews"
+        )
+    return "deploy the model as Global Batch or Data Zone Batch in a region that offers it"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    # Stated causes only: a context may be whatever the caller was handling at the time.
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__
+
+
+def _links(error: BaseException) -> Iterator[BaseException]:
+    # Down to the socket's own error, which the transport drops from the stated causes.
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = None if isinstance(link, OSError) else link.__cause__ or link.__context__
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}

@@ -1,0 +1,348 @@
+"""The Batch API of Azure OpenAI and OpenAI, through the official `openai` package."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import openai
+
+from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
+from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, ServiceLimits
+from dbt_enrich.services.calls import Calls
+from dbt_enrich.services.download import PartialFile, RangeMismatchError, complete, receive
+from dbt_enrich.services.failures import Failures, Operation
+from dbt_enrich.services.parse import is_error, parse_batch, parse_file, parse_json, parse_page
+from dbt_enrich.services.probe import check_deployment, no_batch_api
+from dbt_enrich.services.settings import ServiceSettings
+from dbt_enrich.services.transport import build_client
+
+logger = logging.getLogger(__name__)
+
+_PAGE_SIZE: Final = 100
+_CHECK_SECONDS: Final = 30.0
+_SECONDS_PER_DAY: Final = 86_400
+
+
+class OpenAIBatchService:
+    """`BatchService` for the providers `azure` (classic and v1 paths) and `openai`.
+
+    May be used from several threads. Calls that read, upload or delete are repeated by the
+    `openai` client, with growing pauses and as the service's `Retry-After` asks; `create` is
+    sent once. The client's models are not used: they expect the documented shapes.
+
+    Args:
+        settings: Settings of the provider `azure` or `openai`.
+        sleep: Waits for a number of seconds between the tries of a download.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._settings = settings
+        self._sleep = sleep
+        self._failures = Failures(settings)
+        self._calls = Calls(self._failures)
+        self._client = build_client(settings)
+        self._once = self._client.with_options(max_retries=0)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.service_id!r})"
+
+    @property
+    def service_id(self) -> str:
+        """Which service the ids belong to, such as `azure:res.openai.azure.com`."""
+        return self._settings.service_id
+
+    @property
+    def limits(self) -> ServiceLimits:
+        """What one input file may hold."""
+        return self._settings.limits
+
+    @property
+    def line_url(self) -> str:
+        """The `url` of each line of an input file."""
+        return self._settings.request_url
+
+    def check(self, deployment: str) -> None:
+        """Check endpoint, key and, where the service can tell, the deployment.
+
+        Args:
+            deployment: The name that the lines of an input file would carry as `model`.
+
+        Raises:
+            ConfigurationError: There is no Batch API at the address, or the deployment is not
+                one for batches.
+            NotFoundError: The deployment is not there.
+            ServiceError: The service cannot be reached, or does not accept the key.
+        """
+        seconds = min(self._settings.timeout, _CHECK_SECONDS)
+        client = self._client.with_options(
+            max_retries=min(self._settings.max_retries, 1), timeout=seconds
+        )
+        operation = Operation("list its batches")
+        try:
+            data, _ = self._calls.reply(
+                operation, lambda: client.batches.with_raw_response.list(limit=1)
+            )
+        except NotFoundError as error:
+            raise no_batch_api(self._settings, error) from None
+        self._calls.parsed(operation, lambda: parse_page(data))
+        check_deployment(
+            self._settings, deployment, lambda url, query: self._calls.get(client, url, query)
+        )
+
+    def upload(self, path: Path, *, filename: str) -> RemoteFile:
+        """Upload `path`, read from the disk as it is sent, as a batch input file.
+
+        Args:
+            path: The file.
+            filename: The name that it has at the service.
+
+        Returns:
+            The file as it stands; it may still have to be processed.
+
+        Raises:
+            QuotaError: The service holds as many files as it may.
+            LedgerError: `path` cannot be read.
+            ServiceError: The service refused it, or could not be reached.
+        """
+        operation = Operation(f"upload {filename}")
+        extra = {}
+        if self._settings.sends_expiry:
+            seconds = (self._settings.file_expiry_days or 0) * _SECONDS_PER_DAY
+            # In the extra body, as the first versions of the client do not know it.
+            extra = {"expires_after": {"anchor": "created_at", "seconds": seconds}}
+        try:
+            with path.open("rb") as content:
+                data, _ = self._calls.reply(
+                    operation,
+                    lambda: self._client.files.with_raw_response.create(
+                        file=(filename, content, "application/octet-stream"),
+                        purpose="batch",
+                        extra_body=extra,
+                    ),
+                )
+        except OSError as error:
+            raise LedgerError(
+                f"The request file {path} could not be read ({error.strerror or error}): see that "
+                "the directory is there and can be read, then run again"
+            ) from error
+        return self._calls.parsed(operation, lambda: parse_file(data))
+
+    def file(self, file_id: str) -> RemoteFile:
+        """Return the file as it stands now.
+
+        Raises:
+            NotFoundError: The file is not there.
+            ServiceError: The service could not say.
+        """
+        operation = Operation(f"describe the file {file_id}")
+        data, _ = self._calls.reply(
+            operation, lambda: self._client.files.with_raw_response.retrieve(file_id)
+        )
+        return self._calls.parsed(operation, lambda: parse_file(data, file_id=file_id))
+
+    def files(self) -> Iterator[RemoteFile]:
+        """Yield the batch input files of the resource, in the service's order.
+
+        Raises:
+            ServiceError: The service could not list them all.
+        """
+        operation = Operation("list its files")
+
+        def page(after: dict[str, str]) -> Any:
+            return self._client.files.with_raw_response.list(purpose="batch", extra_query=after)
+
+        for item in self._calls.items(operation, page):
+            if item.get("purpose") in (None, "batch"):
+                yield parse_file(item)
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete a file; a file that is not there counts as deleted.
+
+        Raises:
+            ServiceError: The service did not delete it.
+        """
+        operation = Operation(f"delete the file {file_id}")
+        try:
+            self._calls.send(
+                operation, lambda: self._client.files.with_raw_response.delete(file_id)
+            )
+        except NotFoundError:
+            logger.debug("The file %s was already gone", file_id)
+
+    def create(self, input_file_id: str, metadata: Mapping[str, str]) -> RemoteBatch:
+        """Create a batch on an uploaded, processed file. Sent once, whatever happens.
+
+        Args:
+            input_file_id: The file's id.
+            metadata: At most 16 pairs, keys up to 64 and values up to 512 characters.
+
+        Returns:
+            The batch as it stands after its creation.
+
+        Raises:
+            QuotaError: The deployment's enqueued tokens are used up; nothing was created.
+            TransientError: Nothing was created, and it may work later.
+            UnknownOutcomeError: It may or may not have been created.
+            ServiceError: The service refused it; nothing was created.
+        """
+        operation = Operation(
+            f"create a batch on the file {input_file_id}",
+            acts=True,
+            missing="the file may have expired or been deleted: upload it again",
+        )
+        data, headers = self._calls.reply(
+            operation,
+            lambda: self._once.batches.with_raw_response.create(
+                input_file_id=input_file_id,
+                # Azure takes paths that the client's types do not know.
+                endpoint=cast("Any", self._settings.request_endpoint),
+                completion_window=cast("Any", self._settings.completion_window),
+                metadata=dict(metadata),
+            ),
+        )
+        return self._calls.parsed(operation, lambda: parse_batch(data, headers))
+
+    def batch(self, batch_id: str) -> RemoteBatch:
+        """Return the batch as it stands now.
+
+        Raises:
+            NotFoundError: The batch is not there.
+            ServiceError: The service could not say.
+        """
+        operation = Operation(f"describe the batch {batch_id}")
+        data, headers = self._calls.reply(
+            operation, lambda: self._client.batches.with_raw_response.retrieve(batch_id)
+        )
+        return self._calls.parsed(operation, lambda: parse_batch(data, headers, batch_id=batch_id))
+
+    def batches(self) -> Iterator[RemoteBatch]:
+        """Yield all batches of the resource, following the pages.
+
+        Raises:
+            ServiceError: The service could not list them all.
+        """
+        operation = Operation("list its batches")
+
+        def page(after: dict[str, str]) -> Any:
+            return self._client.batches.with_raw_response.list(limit=_PAGE_SIZE, extra_query=after)
+
+        for item in self._calls.items(operation, page):
+            yield parse_batch(item)
+
+    def cancel(self, batch_id: str) -> RemoteBatch:
+        """Ask the service to cancel the batch; one that has ended already is returned as it is.
+
+        Raises:
+            NotFoundError: The batch is not there.
+            ServiceError: The service did not cancel it.
+        """
+        operation = Operation(f"cancel the batch {batch_id}")
+        try:
+            return self._cancel(self._once, operation, batch_id)
+        except (AuthenticationError, NotFoundError):
+            raise
+        except ServiceError as error:
+            logger.debug("First try failed: %s", error)
+        batch = self.batch(batch_id)
+        if batch.status.is_terminal or batch.status is BatchStatus.CANCELLING:
+            return batch
+        return self._cancel(self._client, operation, batch_id)
+
+    def download(self, file_id: str, path: Path) -> int:
+        """Write the file's content to `path`, all of it or not at all.
+
+        A download that breaks off goes on from where it was, if the service can do that.
+
+        Args:
+            file_id: The file.
+            path: Where it goes; its directory exists.
+
+        Returns:
+            How many bytes it has.
+
+        Raises:
+            NotFoundError: The file is not there.
+            LedgerError: `path` cannot be written.
+            ServiceError: The service did not deliver it.
+        """
+        operation = Operation(f"download the file {file_id}")
+        with PartialFile(path) as part:
+            complete(
+                part,
+                lambda: self._receive(operation, file_id, part),
+                max_retries=self._settings.max_retries,
+                sleep=self._sleep,
+            )
+            part.commit()
+        return part.size
+
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one synchronous `chat/completions` request and return the reply's body.
+
+        Args:
+            body: The request, with the deployment as `model`.
+
+        Raises:
+            ServiceError: The service did not answer it.
+        """
+        operation = Operation(
+            f"chat with {body.get('model')}",
+            missing="there is no such deployment or model: check `deployments` in the profile",
+        )
+        text = self._calls.send(
+            operation,
+            lambda: self._client.post("/chat/completions", cast_to=str, body=dict(body)),
+        )
+        data = self._calls.parsed(operation, lambda: parse_json(text))
+        if not isinstance(data, dict):
+            raise self._failures.unreadable(operation, "the reply is not a JSON object")
+        if is_error(data):
+            raise self._failures.error_in_reply(operation, data)
+        return data
+
+    def close(self) -> None:
+        """Release the connections. May be called twice."""
+        self._client.close()
+
+    def _cancel(self, client: openai.OpenAI, operation: Operation, batch_id: str) -> RemoteBatch:
+        data, headers = self._calls.reply(
+            operation, lambda: client.batches.with_raw_response.cancel(batch_id)
+        )
+        return self._calls.parsed(operation, lambda: parse_batch(data, headers, batch_id=batch_id))
+
+    def _receive(self, operation: Operation, file_id: str, part: PartialFile) -> None:
+        """Fetch what `part` lacks, once."""
+        if not part.resumable:
+            part.rewind(0)
+        headers = {"Accept-Encoding": "identity"}
+        if part.size:
+            headers["Range"] = f"bytes={part.size}-"
+
+        def stream() -> int | None:
+            content = self._once.files.with_streaming_response.content
+            with content(file_id, extra_headers=headers) as reply:
+                return receive(reply, part)
+
+        try:
+            expected = self._calls.send(operation, stream)
+        except RangeMismatchError:
+            part.rewind(0)
+            raise self._failures.interrupted(operation, "it went on at a wrong place") from None
+        except ServiceError as error:
+            if error.status == 416:
+                part.rewind(0)
+                raise self._failures.interrupted(operation, str(error)) from None
+            raise
+        if expected is None:
+            expected = self.file(file_id).bytes
+        if expected is not None and part.size != expected:
+            short = f"{part.size} of {expected} bytes came"
+            if part.size > expected:
+                part.rewind(0)
+            raise self._failures.interrupted(operation, short)

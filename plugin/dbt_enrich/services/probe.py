@@ -1,0 +1,157 @@
+"""Whether a deployment is there and takes batches, asked before anything is uploaded.
+
+No service says this in so many words, so only what is certain is an error:
+
+- Azure lists its deployments at `/openai/deployments` for the API version `2023-03-15-preview`
+  alone. It is no longer documented, but clients still live on it; where it is gone, nothing is
+  known. Its `/openai/v1/models` holds the catalogue's models, not the deployments, so that a name
+  is missing there says nothing. Its old `scale_type` knew only `standard` and `manual`, which
+  therefore say nothing either.
+- OpenAI has `/v1/models/{model}`; of a server that only resembles it, a 404 counts if it names
+  the model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+from dbt_enrich.errors import ConfigurationError, NotFoundError, ServiceError
+from dbt_enrich.services.parse import ErrorDetail
+from dbt_enrich.services.settings import Provider, ServiceSettings
+
+logger = logging.getLogger(__name__)
+
+_DEPLOYMENTS_VERSION: Final = "2023-03-15-preview"
+_UNKNOWN_CODES: Final = frozenset({"deploymentnotfound", "model_not_found"})
+_OLD_SCALE_TYPES: Final = frozenset({"standard", "manual"})
+
+
+class Getter(Protocol):
+    """How the probe asks: returns the decoded reply, or the error body of a 404."""
+
+    def __call__(self, url: str, query: Mapping[str, str]) -> Any | ErrorDetail:
+        """Get `url`, absolute or relative to the service's API."""
+        ...
+
+
+def check_deployment(settings: ServiceSettings, deployment: str, get: Getter) -> None:
+    """Refuse a deployment that certainly is not there, or certainly takes no batches.
+
+    Args:
+        settings: Which service it is.
+        deployment: The name that the lines of an input file would carry as `model`.
+        get: Asks the service.
+
+    Raises:
+        NotFoundError: The service knows no such deployment or model.
+        ConfigurationError: The deployment is not a batch deployment.
+    """
+    try:
+        if settings.provider is Provider.AZURE:
+            _check_azure(settings, deployment, get)
+        else:
+            _check_openai(settings, deployment, get)
+    except NotFoundError:
+        raise
+    except ServiceError as error:
+        # The endpoint and the key have been seen to work; this route may not be there for them.
+        logger.debug("Nothing known of deployment %r: %s", deployment, error)
+
+
+def no_batch_api(settings: ServiceSettings, error: ServiceError) -> ConfigurationError:
+    """Return the error for an address that answers, but has no list of batches.
+
+    Args:
+        settings: Which service it is.
+        error: What it answered.
+    """
+    if settings.is_classic:
+        mend = "check `endpoint`, and write 2024-10-21 as `api_version` or leave it out"
+    elif settings.provider is Provider.AZURE:
+        mend = "check that `endpoint` is the resource's address, or set `api_version`"
+    else:
+        mend = "check that `base_url` is the service's address up to /v1"
+    return ConfigurationError(
+        f"There is no Batch API at {settings.host} under this address (HTTP {error.status}): "
+        f"{mend} in the profile"
+    )
+
+
+def _check_azure(settings: ServiceSettings, deployment: str, get: Getter) -> None:
+    query = {"api-version": _DEPLOYMENTS_VERSION}
+    url = f"{settings.url}/openai/deployments"
+    found = get(f"{url}/{quote(deployment, safe='')}", query)
+    if isinstance(found, Mapping):
+        _refuse_other_kinds(settings, deployment, found)
+        return
+    if _is_certain(found, deployment, certain_codes=frozenset({"deploymentnotfound"})):
+        raise _not_found(settings, deployment, ())
+    listed = get(url, query)
+    entries = listed.get("data") if isinstance(listed, Mapping) else None
+    if not isinstance(entries, list):
+        return
+    by_name = {str(entry.get("id")): entry for entry in entries if isinstance(entry, Mapping)}
+    if deployment in by_name:
+        _refuse_other_kinds(settings, deployment, by_name[deployment])
+    elif by_name:
+        raise _not_found(settings, deployment, tuple(by_name))
+
+
+def _check_openai(settings: ServiceSettings, deployment: str, get: Getter) -> None:
+    found = get(f"/models/{quote(deployment, safe='')}", {})
+    if _is_certain(found, deployment, certain_codes=_UNKNOWN_CODES):
+        raise _not_found(settings, deployment, ())
+
+
+def _is_certain(found: object, deployment: str, *, certain_codes: frozenset[str]) -> bool:
+    if not isinstance(found, ErrorDetail):
+        return False
+    return (found.code or "").lower() in certain_codes or deployment in found.message
+
+
+def _not_found(settings: ServiceSettings, deployment: str, known: tuple[str, ...]) -> NotFoundError:
+    near = difflib.get_close_matches(deployment, known, n=1)
+    if near:
+        mend = f"did you mean {near[0]!r}?"
+    elif known:
+        mend = f"there are {', '.join(sorted(known)[:10])}"
+    elif settings.provider is Provider.AZURE:
+        mend = "deploy it as Global Batch or Data Zone Batch, or wait if that was just done"
+    else:
+        mend = "check its spelling, and that the key may use it"
+    thing = "deployment" if settings.provider is Provider.AZURE else "model"
+    return NotFoundError(
+        f"The service at {settings.host} has no {thing} {deployment!r}: correct `deployments` in "
+        f"the profile or `model` in the task; {mend}",
+        status=404,
+    )
+
+
+def _refuse_other_kinds(
+    settings: ServiceSettings, deployment: str, found: Mapping[str, Any]
+) -> None:
+    kind = _kind(found)
+    if kind is None or "batch" in kind.lower():
+        return
+    raise ConfigurationError(
+        f"The deployment {deployment!r} at {settings.host} is of the type {kind}, which takes no "
+        "batches: deploy the model as Global Batch or Data Zone Batch, and name that deployment "
+        "under `deployments` in the profile"
+    )
+
+
+def _kind(found: Mapping[str, Any]) -> str | None:
+    """The deployment's type, such as `GlobalBatch`, where the service tells it."""
+    sku = found.get("sku")
+    name = sku.get("name") if isinstance(sku, Mapping) else sku
+    if isinstance(name, str) and name:
+        return name
+    scale = found.get("scale_settings")
+    kind = scale.get("scale_type") if isinstance(scale, Mapping) else found.get("scale_type")
+    if not isinstance(kind, str) or kind.lower() in _OLD_SCALE_TYPES:
+        return None
+    return kind or None

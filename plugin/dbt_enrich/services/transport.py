@@ -1,0 +1,94 @@
+"""The HTTP side of the `openai` package: its client, built so that a key goes to one host only.
+
+The package moved from httpx to httpx2 in its third major version. What is needed of either is
+taken from whichever one it was built on, so both work.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import openai
+
+from dbt_enrich.services.settings import Provider, ServiceSettings, is_loopback
+
+_CONNECT_SECONDS: Final = 15.0
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def _http_error() -> type[Exception]:
+    # `httpx.Client` or `httpx2.Client`, below the openai package's own default client.
+    base = next(kind for kind in openai.DefaultHttpxClient.__mro__ if kind.__module__ != "openai")
+    module = import_module(base.__module__.partition(".")[0])
+    error: type[Exception] = module.HTTPError
+    return error
+
+
+CLIENT_ERRORS: Final[tuple[type[Exception], ...]] = (
+    openai.OpenAIError,
+    # Reading a streamed reply raises these, past the `openai` package's own mapping.
+    _http_error(),
+    ssl.SSLError,
+)
+"""What a call of the client raises when it fails."""
+
+
+def build_client(settings: ServiceSettings) -> openai.OpenAI:
+    """Return the `openai` client for `settings`: Azure classic, Azure v1 or OpenAI.
+
+    Args:
+        settings: Settings of the provider `azure` or `openai`.
+    """
+    key = settings.api_key.reveal() if settings.api_key else ""
+    http_client = openai.DefaultHttpxClient(
+        timeout=openai.Timeout(settings.timeout, connect=min(settings.timeout, _CONNECT_SECONDS)),
+        event_hooks={"request": [_credentials(settings, key)]},
+        mounts=_without_proxy(settings.url),
+    )
+    common: dict[str, Any] = {
+        "api_key": key,
+        "timeout": http_client.timeout,
+        "max_retries": settings.max_retries,
+        "http_client": http_client,
+    }
+    if settings.is_classic:
+        return openai.AzureOpenAI(
+            azure_endpoint=settings.url, api_version=settings.api_version, **common
+        )
+    if settings.provider is Provider.AZURE:
+        query = {"api-version": settings.api_version} if settings.api_version else None
+        return openai.OpenAI(base_url=f"{settings.url}/openai/v1/", default_query=query, **common)
+    return openai.OpenAI(base_url=f"{settings.url}/", **common)
+
+
+def _credentials(settings: ServiceSettings, key: str) -> Callable[[Any], None]:
+    """A hook that runs before each request, redirected ones included, and sets its credentials.
+
+    A redirect may lead to another host (a download to a storage account); the client would
+    take the header `api-key` there with it.
+    """
+    parts = urlsplit(settings.url)
+    home = (parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
+    header = "api-key" if settings.provider is Provider.AZURE else "Authorization"
+    value = key if settings.provider is Provider.AZURE else f"Bearer {key}"
+
+    def authorise(request: Any) -> None:
+        url = request.url
+        for name in ("api-key", "Authorization"):
+            request.headers.pop(name, None)
+        if (url.scheme, url.host, url.port or _PORTS.get(url.scheme)) == home:
+            request.headers[header] = value
+
+    return authorise
+
+
+def _without_proxy(url: str) -> dict[str, None] | None:
+    """Keep requests to this machine away from a proxy that the environment names."""
+    host = urlsplit(url).hostname
+    if not is_loopback(host):
+        return None
+    return {f"all://[{host}]" if host and ":" in host else f"all://{host}": None}

@@ -1,0 +1,228 @@
+"""Settings: what follows from them, and what is refused with the key and the mend."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.services import Provider, Secret, ServiceSettings
+from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.services.settings import is_loopback
+
+KEY = Secret("k1")
+AZURE = "https://res.openai.azure.com"
+
+
+def azure(**changes: Any) -> ServiceSettings:
+    """Settings for Azure."""
+    values: dict[str, Any] = {"endpoint": AZURE, "api_key": KEY}
+    return ServiceSettings(Provider.AZURE, **values | changes)
+
+
+def openai(**changes: Any) -> ServiceSettings:
+    """Settings for OpenAI."""
+    values: dict[str, Any] = {"api_key": KEY}
+    return ServiceSettings(Provider.OPENAI, **values | changes)
+
+
+def test_azure_has_its_own_defaults() -> None:
+    """100,000 requests and 200 MB less a margin, paths without a version."""
+    told = azure()
+    assert told.limits == ServiceLimits(100_000, 196_000_000)
+    assert (told.request_url, told.request_endpoint) == ("/chat/completions", "/chat/completions")
+    assert told.service_id == "azure:res.openai.azure.com"
+    assert not told.is_classic
+    assert told.sends_expiry
+
+
+def test_openai_has_its_own_defaults() -> None:
+    """50,000 requests, and paths with a version."""
+    told = openai()
+    assert told.limits.max_requests == 50_000
+    assert told.request_url == told.request_endpoint == "/v1/chat/completions"
+    assert told.url == "https://api.openai.com/v1"
+    assert told.service_id == "openai:api.openai.com"
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "service_id"),
+    [
+        (AZURE, AZURE, "azure:res.openai.azure.com"),
+        (f" {AZURE}/ ", AZURE, "azure:res.openai.azure.com"),
+        (f"{AZURE}/openai", AZURE, "azure:res.openai.azure.com"),
+        (f"{AZURE}/openai/v1/", AZURE, "azure:res.openai.azure.com"),
+        (
+            "https://GW.example:8443/azure/",
+            "https://GW.example:8443/azure",
+            "azure:gw.example:8443",
+        ),
+        ("https://gw.example:443", "https://gw.example:443", "azure:gw.example"),
+        ("http://localhost:8080", "http://localhost:8080", "azure:localhost:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080", "azure:::1:8080"),
+    ],
+)
+def test_an_endpoint_is_taken_as_the_portal_shows_it(given: str, url: str, service_id: str) -> None:
+    """With and without the API's path; a gateway's own path stays."""
+    told = azure(endpoint=given)
+    assert (told.url, told.service_id) == (url, service_id)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("https://api.openai.com", "https://api.openai.com/v1"),
+        ("https://api.openai.com/v1/", "https://api.openai.com/v1"),
+        ("http://vllm.internal:8000/v1", "http://vllm.internal:8000/v1"),
+    ],
+)
+def test_a_base_url_is_taken_up_to_its_version(given: str, url: str) -> None:
+    """Servers of one's own may be without TLS: that network is the user's."""
+    assert openai(base_url=given).url == url
+
+
+@pytest.mark.parametrize(
+    ("version", "classic", "expiry"),
+    [
+        (None, False, True),
+        ("", False, True),
+        ("v1", False, True),
+        ("preview", False, True),
+        ("2024-10-21", True, False),
+        ("2024-07-01-preview", True, False),
+        ("2025-03-01-preview", True, True),
+        (dt.date(2024, 10, 21), True, False),
+    ],
+)
+def test_the_version_decides_the_paths(version: Any, classic: bool, expiry: bool) -> None:
+    """A dated version means the classic paths; YAML reads an unquoted one as a date."""
+    told = azure(api_version=version)
+    assert (told.is_classic, told.sends_expiry) == (classic, expiry)
+
+
+def test_the_batch_endpoint_follows_the_lines() -> None:
+    """The service demands that they agree, so one setting moves both."""
+    told = azure(line_url="/v1/chat/completions")
+    assert told.request_endpoint == told.request_url == "/v1/chat/completions"
+    assert azure(line_url="/a", batch_endpoint="/b").request_endpoint == "/b"
+
+
+def test_limits_can_be_lowered() -> None:
+    """For a quota or a line that allows less."""
+    told = azure(max_requests_per_file=10, max_bytes_per_file=1000)
+    assert told.limits == ServiceLimits(10, 1000)
+
+
+def test_a_key_is_trimmed() -> None:
+    """A key that was read from a file ends in a line break."""
+    told = azure(api_key=Secret(" abc\n"))
+    assert told.api_key is not None
+    assert told.api_key.reveal() == "abc"
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "words"),
+    [
+        (azure, {"endpoint": None}, ["`endpoint`", "https://NAME.openai.azure.com"]),
+        (azure, {"endpoint": ""}, ["`endpoint`", "missing or empty"]),
+        (azure, {"endpoint": "res.openai.azure.com"}, ["`endpoint`", "https://"]),
+        (azure, {"endpoint": "ftp://res"}, ["`endpoint`", "https://"]),
+        (azure, {"endpoint": "https://"}, ["`endpoint`", "https://"]),
+        (azure, {"endpoint": "https://res:port"}, ["`endpoint`", "https://"]),
+        (azure, {"endpoint": "https://a b"}, ["`endpoint`", "https://"]),
+        (azure, {"endpoint": "http://res.openai.azure.com"}, ["`endpoint`", "https://"]),
+        (azure, {"endpoint": f"{AZURE}/?api-version=1"}, ["`endpoint`", "`api_version`"]),
+        (
+            azure,
+            {"endpoint": f"{AZURE}/openai/deployments/gpt/chat/completions"},
+            ["`endpoint`", f"write {AZURE} "],
+        ),
+        (azure, {"endpoint": "https://me:pw@res.azure.com"}, ["`endpoint`", "`api_key`"]),
+        (azure, {"base_url": AZURE}, ["`base_url`", "`endpoint`"]),
+        (azure, {"api_key": None}, ["`api_key`", "AZURE_OPENAI_API_KEY"]),
+        (azure, {"api_key": Secret("  ")}, ["`api_key`", "AZURE_OPENAI_API_KEY"]),
+        (azure, {"api_key": Secret("two words")}, ["`api_key`", "copy the key again"]),
+        (azure, {"api_key": Secret("clé")}, ["`api_key`", "copy the key again"]),
+        (azure, {"api_version": "latest"}, ["`api_version`", "2024-10-21"]),
+        (azure, {"api_version": "2023-05-15"}, ["`api_version`", "older than the Batch API"]),
+        (azure, {"completion_window": "1h"}, ["`completion_window`", "24h"]),
+        (azure, {"file_expiry_days": 7}, ["`file_expiry_days`", "14 to 30"]),
+        (azure, {"max_requests_per_file": 100_001}, ["`max_requests_per_file`", "1 to 100000"]),
+        (azure, {"max_requests_per_file": 0}, ["`max_requests_per_file`", "1 to 100000"]),
+        (azure, {"max_bytes_per_file": 10**9}, ["`max_bytes_per_file`", "1 to 196000000"]),
+        (azure, {"line_url": "chat/completions"}, ["`line_url`", "slash"]),
+        (azure, {"batch_endpoint": "x"}, ["`batch_endpoint`", "slash"]),
+        (azure, {"timeout": 0}, ["`timeout`", "above 0"]),
+        (azure, {"timeout": float("inf")}, ["`timeout`", "seconds"]),
+        (azure, {"max_retries": -1}, ["`max_retries`", "0 to 20"]),
+        (openai, {"api_key": None}, ["`api_key`", "set OPENAI_API_KEY"]),
+        (openai, {"endpoint": AZURE}, ["`endpoint`", "`base_url`"]),
+        (openai, {"api_version": "2024-10-21"}, ["`api_version`", "`azure`"]),
+        (openai, {"base_url": "api.openai.com"}, ["`base_url`", "https://"]),
+        (openai, {"max_requests_per_file": 50_001}, ["`max_requests_per_file`", "50000"]),
+        (openai, {"file_expiry_days": 31}, ["`file_expiry_days`", "1 to 30"]),
+    ],
+)
+def test_what_cannot_work_is_refused(make: Any, changes: dict[str, Any], words: list[str]) -> None:
+    """Each text names the key of the profile and the mend, and can be put into a longer one."""
+    with pytest.raises(ConfigurationError) as caught:
+        make(**changes)
+    for word in words:
+        assert word in str(caught.value)
+    assert not str(caught.value).endswith(".")
+
+
+def test_an_unknown_provider_is_refused() -> None:
+    """The known ones are named."""
+    with pytest.raises(ConfigurationError, match="azure, openai, local"):
+        ServiceSettings("bedrock")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"endpoint": AZURE}, {"api_key": KEY}, {"base_url": "x"}, {"api_version": "v1"}]
+)
+def test_local_takes_no_address_and_no_key(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A key in the profile must not look as if it were used."""
+    with pytest.raises(ConfigurationError, match="does not belong to the provider `local`"):
+        ServiceSettings(Provider.LOCAL, emulator_directory=tmp_path, **changes)
+
+
+def test_local_needs_a_directory_and_a_responder(tmp_path: Path) -> None:
+    """Nothing is answered by nobody."""
+    with pytest.raises(ConfigurationError, match="`responder`"):
+        ServiceSettings(Provider.LOCAL, emulator_directory=tmp_path)
+
+
+def test_settings_with_a_password_in_the_address_do_not_show_it() -> None:
+    """The refusal names the key of the profile, not the address."""
+    with pytest.raises(ConfigurationError) as caught:
+        azure(endpoint="https://me:hunter2@res.azure.com")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_secret_is_itself_only_on_request() -> None:
+    """It compares and hashes as its text, and shows stars."""
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a")}) == 1
+    assert f"{Secret('a')} {Secret('a')!r}" == "Secret('***') Secret('***')"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("127.0.0.1.example.com", False),
+        ("10.0.0.1", False),
+        (None, False),
+    ],
+)
+def test_this_machine_is_known_by_its_names(host: str | None, expected: bool) -> None:
+    """Only this machine may be called without TLS."""
+    assert is_loopback(host) is expected
