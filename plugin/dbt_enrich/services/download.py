@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import logging
 import os
 import random
@@ -53,7 +55,8 @@ class RangeMismatchError(Exception):
 class PartialFile:
     """A file beside its final place, readable by its owner only, that `commit` moves there.
 
-    It is removed when the block ends without `commit`, whatever ends it.
+    It is removed when the block ends without `commit`, whatever ends it; what a killed process
+    left of the same file is removed by the next one.
 
     Raises:
         LedgerError: The directory cannot be written or is full.
@@ -63,9 +66,12 @@ class PartialFile:
         self._path = path
         self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         with _naming(path):
+            _sweep(path)
             self._file = os.fdopen(
                 os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
             )
+            # Held until the file is closed: a part that nobody holds belongs to nobody.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         self.size = 0
         self.resumable = True
 
@@ -182,6 +188,14 @@ def _range(reply: StreamedReply, asked: int) -> tuple[int, int | None]:
     if match is None or int(match[1]) != asked:
         raise RangeMismatchError
     return asked, int(match[2]) if match[2] != "*" else None
+
+
+def _sweep(path: Path) -> None:
+    """Remove the parts of `path` whose process is dead."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from dbt_enrich.errors import LedgerError, NotFoundError, TransientError
+from dbt_enrich.services.download import PartialFile
 from functional.services.conftest import Connect
 from functional.services.wire import KEY, Reply, Request, error_body, file_body, in_turn, serving
 
@@ -169,6 +170,22 @@ def test_a_failed_download_keeps_the_former_file(connect: Connect, target: Path)
         service.download("file-1", target)
     assert target.read_bytes() == b"former"
     assert left(target) == ["output.jsonl"]
+
+
+def test_what_a_killed_process_left_is_removed(connect: Connect, target: Path) -> None:
+    """A part that a living process writes stays, one of a dead process goes."""
+    dead = target.with_name(".output.jsonl.0badcafe.part")
+    dead.write_bytes(b"half")
+    other = target.with_name(".other.jsonl.0badcafe.part")
+    other.write_bytes(b"half")
+    service, _ = connect(in_turn(Reply(200, CONTENT)))
+    with PartialFile(target) as living:
+        living.write(b"mine")
+        service.download("file-1", target)
+        assert len(left(target)) == 3
+        living.commit()
+    assert target.read_bytes() == b"mine"
+    assert left(target) == [other.name, "output.jsonl"]
 
 
 def test_a_busy_service_is_asked_again_when_it_says(connect: Connect, target: Path) -> None:

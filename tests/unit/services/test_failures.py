@@ -1,0 +1,122 @@
+"""What the client raises, and what becomes of it, where no small server can bring it about."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+import openai
+import pytest
+from dbt_enrich.errors import ServiceError, TransientError, UnknownOutcomeError
+from dbt_enrich.services import Provider, Secret, ServiceSettings
+from dbt_enrich.services.failures import Failures, Operation
+
+FAILURES = Failures(
+    ServiceSettings(
+        Provider.AZURE, endpoint="https://res.openai.azure.com", api_key=Secret("top-secret")
+    )
+)
+READ = Operation("describe the batch b")
+CREATE = Operation("create a batch on the file f", acts=True)
+REQUEST: Any = None
+
+
+class ConnectError(Exception):
+    """Named as the transport's."""
+
+
+class ReadError(Exception):
+    """Named as the transport's."""
+
+
+def lost(transport: Exception, socket_error: OSError) -> openai.APIConnectionError:
+    """What the client raises for a socket's error, with the causes as the transport sets them."""
+    error = openai.APIConnectionError(request=REQUEST)
+    transport.__context__ = socket_error
+    error.__cause__ = transport
+    return error
+
+
+@pytest.mark.parametrize(
+    ("transport", "socket_error", "read", "create", "words"),
+    [
+        (
+            ConnectError("x"),
+            ConnectionRefusedError(111, "refused"),
+            TransientError,
+            TransientError,
+            "connection refused",
+        ),
+        (
+            ConnectError("x"),
+            socket.gaierror(-2, "unknown"),
+            TransientError,
+            TransientError,
+            "the host's name is not known",
+        ),
+        (
+            ConnectError("x"),
+            ssl.SSLCertVerificationError(1, "self-signed"),
+            ServiceError,
+            ServiceError,
+            "certificate is not trusted; check `endpoint`, or set SSL_CERT_FILE",
+        ),
+        (
+            ReadError("x"),
+            ConnectionResetError(104, "reset"),
+            TransientError,
+            UnknownOutcomeError,
+            "connection reset",
+        ),
+        (
+            ReadError("got top-secret"),
+            OSError(5, ""),
+            TransientError,
+            UnknownOutcomeError,
+            "[Errno 5]",
+        ),
+    ],
+)
+def test_the_socket_decides_the_class_and_the_words(
+    transport: Exception,
+    socket_error: OSError,
+    read: type[ServiceError],
+    create: type[ServiceError],
+    words: str,
+) -> None:
+    """A create whose connection was made has an unknown outcome; one without has none."""
+    for operation, kind in ((READ, read), (CREATE, create)):
+        failure = FAILURES.of(operation, lost(transport, socket_error))
+        assert type(failure) is kind
+        assert operation.what in str(failure)
+        assert words in str(failure)
+        assert "top-secret" not in str(failure)
+
+
+def test_a_timeout_tells_how_long_it_was() -> None:
+    """The user learns which setting was at work."""
+    failure = FAILURES.of(CREATE, openai.APITimeoutError(request=REQUEST))
+    assert type(failure) is UnknownOutcomeError
+    assert "silent for 300 s" in str(failure)
+
+
+def test_an_error_of_the_client_itself_is_named() -> None:
+    """Whatever else the client raises is taken for a lost reply."""
+    assert type(FAILURES.of(READ, openai.OpenAIError("odd"))) is TransientError
+    assert type(FAILURES.of(CREATE, openai.OpenAIError("odd"))) is UnknownOutcomeError
+    assert "(odd)" in str(FAILURES.of(READ, openai.OpenAIError("odd")))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("key top-secret, again top-secret", "key ***, again ***"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("Incorrect API key provided: sk-proj-12**ab.", "Incorrect API key provided: sk-***"),
+        ("nothing to hide", "nothing to hide"),
+    ],
+)
+def test_keys_are_taken_out_of_what_the_service_wrote(text: str, shown: str) -> None:
+    """Ours, and whatever looks like one."""
+    assert FAILURES.redact(text) == shown
