@@ -1,18 +1,18 @@
 """The errors of dbt-enrich: one base, one class for each thing a caller can act on.
 
-    EnrichmentError
-    ├── ConfigurationError      the profile, the YAML or the task is wrong; nothing was sent
-    ├── InputError              the staged rows are wrong; nothing was sent
-    ├── LedgerError             the state directory or the ledger cannot be used
-    ├── ServiceError            the batch service refused or failed
-    │   ├── AuthenticationError     the key or token was not accepted
-    │   ├── NotFoundError           a file, batch, deployment or model is not there
-    │   ├── QuotaError              the enqueued-token or file quota is used up; wait
-    │   ├── TransientError          worth trying again: connection, timeout, 408, 409, 429, 5xx
-    │   └── UnknownOutcomeError     sent, but no reply: the service may have acted
-    ├── BatchFailedError        the service failed a batch as a whole
-    ├── FailedRowsError         rows failed that `fail_on` names
-    └── CancelledError          the run was interrupted; batches go on at the service
+EnrichmentError
+├── ConfigurationError      the profile, the YAML or the task is wrong; nothing was sent
+├── InputError              the staged rows are wrong; nothing was sent
+├── LedgerError             the state directory or the ledger cannot be used
+├── ServiceError            the batch service refused or failed
+│   ├── AuthenticationError     the key or token was not accepted
+│   ├── NotFoundError           a file, batch, deployment or model is not there
+│   ├── QuotaError              the enqueued-token or file quota is used up; wait
+│   ├── TransientError          worth trying again: connection, timeout, 408, 409, 429, 5xx
+│   └── UnknownOutcomeError     sent, but no reply: the service may have acted
+├── BatchFailedError        the service failed a batch as a whole
+├── FailedRowsError         rows failed that `fail_on` names
+└── CancelledError          the run was interrupted; batches go on at the service
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dbt_enrich.errors import LedgerError
 from dbt_enrich.migrations import migrate
@@ -113,7 +113,7 @@ class Ledger:
         """Close the connection."""
         self._sqlite.close()
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -284,9 +284,7 @@ class Ledger:
         return [Shard(**{**dict(row), "step": Step(row["step"])}) for row in rows]
 
     def _owner(self, shard: str) -> str | None:
-        row = self._sqlite.execute(
-            "select owner from batches where shard = ?", (shard,)
-        ).fetchone()
+        row = self._sqlite.execute("select owner from batches where shard = ?", (shard,)).fetchone()
         return None if row is None else row["owner"]
 
     def _update(self, shard: str, changes: Mapping[str, object]) -> None:

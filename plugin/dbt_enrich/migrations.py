@@ -88,15 +88,8 @@ def migrate(connection: sqlite3.Connection) -> None:
             "create table if not exists migrations "
             "(number integer primary key, name text not null, applied_at text not null) strict"
         )
-        applied = {
-            number: name for number, name in connection.execute("select number, name from migrations")
-        }
-        newest = max(applied, default=0)
-        if newest > len(MIGRATIONS):
-            raise LedgerError(
-                f"the ledger was written by a newer dbt-enrich (its schema is {newest}, this "
-                f"version knows {len(MIGRATIONS)}); upgrade with: pip install -U dbt-enrich"
-            )
+        applied = dict(connection.execute("select number, name from migrations"))
+        _refuse_newer(max(applied, default=0))
         for number, (name, statements) in enumerate(MIGRATIONS, start=1):
             if number in applied:
                 continue
@@ -109,3 +102,11 @@ def migrate(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.execute("rollback")
         raise
+
+
+def _refuse_newer(newest: int) -> None:
+    if newest > len(MIGRATIONS):
+        raise LedgerError(
+            f"the ledger was written by a newer dbt-enrich (its schema is {newest}, this version "
+            f"knows {len(MIGRATIONS)}); upgrade with: pip install -U dbt-enrich"
+        )

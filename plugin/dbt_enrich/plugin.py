@@ -22,8 +22,9 @@ from dbt_enrich import __version__
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.interrupts import interruptible
-from dbt_enrich.pipeline.enrichment import Engine, EnrichmentRequest, Outcome
+from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
 from dbt_enrich.task import options_from_yaml, task_from_yaml
 
@@ -119,19 +120,17 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
     )
 
 
-def _existing(
-    call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection
-) -> ExistingTable | None:
+def _existing(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> ExistingTable | None:
     name = call.get("existing")
     if not name:
         return None
     columns = {row[0]: row[1] for row in cursor.execute(f"describe {name}").fetchall()}
-    return ExistingTable(name=str(name), columns=columns, errors=call.get("existing_errors") or None)
+    return ExistingTable(
+        name=str(name), columns=columns, errors=call.get("existing_errors") or None
+    )
 
 
-def _write_outcome(
-    cursor: duckdb.DuckDBPyConnection, table: str, outcome: Outcome
-) -> None:
+def _write_outcome(cursor: duckdb.DuckDBPyConnection, table: str, outcome: Outcome) -> None:
     cursor.execute(
         f"create or replace table {table} as select ? as run_id, ? as enriched_sql, "
         "? as errors_sql, ? as summary, ? as counts",
@@ -162,5 +161,3 @@ def _as_dbt_error() -> Iterator[None]:
         yield
     except EnrichmentError as error:
         raise DbtRuntimeError(str(error)) from error
-
-

@@ -13,8 +13,8 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.interrupts import interruptible
-from dbt_enrich.pipeline.enrichment import EnrichmentRequest
 from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
 from dbt_enrich.plugin import Plugin, logger
 from dbt_enrich.sql import identifier, literal
@@ -132,5 +132,3 @@ def _existing(dbt: Any, session: duckdb.DuckDBPyConnection) -> ExistingTable | N
         columns=there,
         errors=_qualified(dbt, errors) if columns(errors) else None,
     )
-
-

@@ -9,8 +9,8 @@ from pathlib import Path
 def identifier(name: str) -> str:
     """Quote `name` as a DuckDB identifier.
 
-    >>> identifier('a "b"')
-    '"a ""b"""'
+    >>> identifier('a "b" c')
+    '"a ""b"" c"'
     """
     return '"' + name.replace('"', '""') + '"'
 

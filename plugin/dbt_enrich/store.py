@@ -118,17 +118,25 @@ class RunLock:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def settle(temporary: Path, final: Path) -> None:
-    """Move a finished file to its name: private, on disk, and whole or not there at all.
+def settle(temporary: Path, final: Path, *, durable: bool = True) -> None:
+    """Move a finished file to its name: private, and whole or not there at all.
+
+    Args:
+        temporary: The finished file.
+        final: Its name.
+        durable: Whether it must outlive a loss of power; scratch files, and files that can be
+            written again, need not.
 
     Raises:
         LedgerError: The disk is full or the directory cannot be written.
     """
     try:
         temporary.chmod(0o600)
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         temporary.replace(final)
-        _sync(final.parent)
+        if durable:
+            _sync(final.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -254,8 +254,7 @@ def task_from_yaml(
     names = meta["output"]
     if not isinstance(names, Sequence) or isinstance(names, str):
         raise ConfigurationError(
-            f"model '{model}': enrichment.output must be a list of column names, such as "
-            f"[{names}]"
+            f"model '{model}': enrichment.output must be a list of column names, such as [{names}]"
         )
     values = {key: value for key, value in meta.items() if key in _TASK_KEYS - {"output"}}
     values["outputs"] = tuple(_output_column(model, str(name), columns) for name in names)
@@ -302,9 +301,7 @@ def canonical_json(document: object) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def _output_column(
-    model: str, name: str, columns: Mapping[str, Mapping[str, Any]]
-) -> OutputColumn:
+def _output_column(model: str, name: str, columns: Mapping[str, Mapping[str, Any]]) -> OutputColumn:
     by_name = {key.lower(): value for key, value in columns.items()}
     column = by_name.get(name.lower())
     if column is None:

@@ -1,7 +1,7 @@
-"""The user message of a row: a template over the columns of the SELECT, rendered in SQL.
+r"""The user message of a row: a template over the columns of the SELECT, rendered in SQL.
 
 `{column}` is a placeholder when the braces hold an identifier; any other brace is text, and
-`\\{` is a brace before what would be one.
+`\{` is a brace before what would be one.
 """
 
 from __future__ import annotations

@@ -16,6 +16,11 @@ from dbt_enrich.errors import EnrichmentError, LedgerError
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import settle
 
+# Bytes that fit into the memory limit beside everything else.
+_ROOM = 16_777_216
+# Rows of one row group: small, as each thread holds one in memory while it writes.
+_ROW_GROUP = 20_480
+
 
 class Workspace:
     """A private in-memory DuckDB.
@@ -40,6 +45,11 @@ class Workspace:
                     "autoload_known_extensions": False,
                 },
             )
+            # Our joins are written with the smaller side last; the estimates behind the
+            # optimizer's choice know nothing of text files and would build on the large side.
+            self._connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
+            (self._memory,) = self.row(f"select parse_formatted_bytes({literal(memory_limit)})")
+            self._extra = _ROOM
         except duckdb.Error as error:
             raise EnrichmentError(
                 f"the private DuckDB cannot start ({error}); check memory_limit and threads in the "
@@ -49,6 +59,12 @@ class Workspace:
     def close(self) -> None:
         """Free the memory and the spilled files."""
         self._connection.close()
+
+    def make_room(self, size: int) -> None:
+        """Raise the memory limit where a single value of the user's needs `size` bytes more."""
+        if size > self._extra:
+            self._extra = size
+            self._run(f"set memory_limit = '{self._memory + size}B'")
 
     def interrupt(self) -> None:
         """Stop the statement that runs, from another thread."""
@@ -73,9 +89,19 @@ class Workspace:
         """Return all rows of a query; for aggregates and samples, never for the user's rows."""
         return self._run(sql, arguments).fetchall()
 
-    def write_parquet(self, query: str, path: Path, *, compression: str = "zstd") -> None:
-        """Write a query's rows to a Parquet file that is there whole or not at all."""
-        self._write(query, path, f"format parquet, compression {compression}")
+    def write_parquet(
+        self, query: str, path: Path, *, compression: str = "lz4_raw", durable: bool = False
+    ) -> None:
+        """Write a query's rows to a Parquet file that is there whole or not at all.
+
+        Args:
+            query: The SELECT.
+            path: The file.
+            compression: As DuckDB spells it.
+            durable: Whether the file must outlive a loss of power.
+        """
+        options = f"format parquet, compression {compression}, row_group_size {_ROW_GROUP}"
+        self._write(query, path, options, durable=durable)
 
     def write_lines(self, query: str, path: Path) -> None:
         """Write the one text column of a query as lines, byte for byte, to a file.
@@ -83,14 +109,13 @@ class Workspace:
         The CSV writer without quote, escape and header is the fast way to write raw text: the
         delimiter never matters, as there is one column.
         """
-        self._write(
-            query, path, "format csv, header false, quote '', escape '', delimiter e'\\x01'"
-        )
+        options = "format csv, header false, quote '', escape '', delimiter e'\\x01'"
+        self._write(query, path, options, durable=False)
 
-    def _write(self, query: str, path: Path, options: str) -> None:
+    def _write(self, query: str, path: Path, options: str, *, durable: bool) -> None:
         temporary = path.with_name(f".{path.name}.writing")
         self._run(f"copy ({query}) to {literal(temporary)} ({options})")
-        settle(temporary, path)
+        settle(temporary, path, durable=durable)
 
     def _run(self, sql: str, arguments: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
         try:

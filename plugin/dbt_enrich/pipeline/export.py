@@ -22,12 +22,25 @@ _NO_KEYS = "select cast(null as uuid) as request_key, cast(null as integer) as a
 
 
 @dataclass(frozen=True)
-class Export:
-    """All that an export needs to know beside the rows.
+class Selection:
+    """What decides which requests are new.
 
     Attributes:
         task: What is asked.
         task_key: The task's identity.
+        max_attempts: How often one row is sent in all.
+    """
+
+    task: EnrichmentTask
+    task_key: str
+    max_attempts: int
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where requests go, and in whose name.
+
+    Attributes:
         enrichment: The dbt model's unique id.
         deployment: Which deployment is asked.
         service: The service's id.
@@ -35,11 +48,8 @@ class Export:
         line_url: The `url` of every line.
         namespace: The mark of our own batches.
         owner: The run that claims.
-        max_attempts: How often one row is sent in all.
     """
 
-    task: EnrichmentTask
-    task_key: str
     enrichment: str
     deployment: str
     service: str
@@ -47,7 +57,6 @@ class Export:
     line_url: str
     namespace: str
     owner: str
-    max_attempts: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,8 @@ class _Group:
 def export(
     rows: StagedRows,
     relation: StagedRelation,
-    spec: Export,
+    selection: Selection,
+    destination: Destination,
     *,
     workspace: Workspace,
     ledger: Ledger,
@@ -101,22 +111,26 @@ def export(
     path = workspace.directory / f"requests-{secrets.token_hex(4)}.parquet"
     with ledger.critical_section():
         _release_unsent(ledger, store)
-        workspace.write_parquet(_new_requests_sql(rows, spec, ledger, store), path)
+        query = _new_requests_sql(rows, selection, destination, ledger, store)
+        workspace.write_parquet(query, path)
         groups = _groups(path, workspace)
         largest = max((group.largest for group in groups), default=0)
-        if largest > spec.limits.max_bytes:
-            _refuse_large_row(path, largest, relation, spec.limits, workspace)
+        if largest > destination.limits.max_bytes:
+            _refuse_large_row(path, largest, relation, destination.limits, workspace)
         claimed = [
             shard
             for group in groups
-            for shard in _claim(path, group, spec, workspace, ledger, store)
+            for shard in _claim(path, group, selection, destination, workspace, ledger, store)
         ]
-    return [_write(shard, source, spec, workspace, ledger, store) for shard, source in claimed]
+    return [
+        _write(shard, source, selection, destination, workspace, ledger, store)
+        for shard, source in claimed
+    ]
 
 
 def new_requests(
     rows: StagedRows,
-    spec: Export,
+    selection: Selection,
     *,
     workspace: Workspace,
     ledger: Ledger,
@@ -125,11 +139,12 @@ def new_requests(
     """Count what an export would send, without claiming it."""
     requests, again = workspace.row(
         f"select count(*), count(*) filter (attempt > 1) "
-        f"from ({_chosen_sql(rows, spec, ledger, store)})"
+        f"from ({_chosen_sql(rows, selection, ledger, store)})"
     )
+    flying = in_flight_sql(ledger, store, selection.task_key)
     equal, in_flight = workspace.row(
-        f"select count(*) - count(distinct request_key), count(distinct request_key) filter "
-        f"(request_key in (select request_key from {in_flight_sql(ledger, store, spec.task_key)})) "
+        "select count(*) - count(distinct request_key), count(distinct request_key) filter "
+        f"(request_key in (select request_key from {flying})) "
         f"from read_parquet({literal(rows.keys)})"
     )
     return NewRequests(requests=requests, again=again, equal=equal, in_flight=in_flight)
@@ -152,11 +167,13 @@ def in_flight_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
     return read_parquet([path for path in manifests if path.exists()], empty=_NO_KEYS)
 
 
-def _chosen_sql(rows: StagedRows, spec: Export, ledger: Ledger, store: StateDirectory) -> str:
+def _chosen_sql(
+    rows: StagedRows, selection: Selection, ledger: Ledger, store: StateDirectory
+) -> str:
     """Build the SELECT of the requests to send, each key once: never answered, or to ask again."""
     keys = f"read_parquet({literal(rows.keys)})"
-    answers = answers_sql(ledger, store, spec.task_key)
-    has_limit = any(name in spec.task.parameters for name in TOKEN_LIMITS)
+    answers = answers_sql(ledger, store, selection.task_key)
+    has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
     again = ask_again_sql("standing.kind", "standing.status_code")
     if not has_limit:
         again = f"({again} and standing.kind <> 'truncated')"
@@ -180,23 +197,33 @@ def _chosen_sql(rows: StagedRows, spec: Export, ledger: Ledger, store: StateDire
         left join standings as standing using (request_key)
         where (
             standing.request_key is null
-            or (standing.kind <> 'done' and standing.attempts < {spec.max_attempts} and {again})
+            or (
+                standing.kind <> 'done'
+                and standing.attempts < {selection.max_attempts}
+                and {again}
+            )
         )
         and request_key not in (
-            select request_key from {in_flight_sql(ledger, store, spec.task_key)} as in_flight
+            select request_key from {in_flight_sql(ledger, store, selection.task_key)} as in_flight
         )
     """
 
 
 def _new_requests_sql(
-    rows: StagedRows, spec: Export, ledger: Ledger, store: StateDirectory
+    rows: StagedRows,
+    selection: Selection,
+    destination: Destination,
+    ledger: Ledger,
+    store: StateDirectory,
 ) -> str:
     """Build the SELECT of the requests to send, with all that their lines need."""
-    answers = answers_sql(ledger, store, spec.task_key)
-    line = line_template(spec.task, deployment=spec.deployment, line_url=spec.line_url)
+    answers = answers_sql(ledger, store, selection.task_key)
+    line = line_template(
+        selection.task, deployment=destination.deployment, line_url=destination.line_url
+    )
     overhead = line.overhead + KEY_DIGITS + len("-99")
     return f"""
-        with chosen as ({_chosen_sql(rows, spec, ledger, store)}),
+        with chosen as ({_chosen_sql(rows, selection, ledger, store)}),
         failed as (
             select request_key, shard, content, message
             from {answers} as answers
@@ -229,7 +256,8 @@ def _groups(path: Path, workspace: Workspace) -> list[_Group]:
 def _claim(
     path: Path,
     group: _Group,
-    spec: Export,
+    selection: Selection,
+    destination: Destination,
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
@@ -239,7 +267,7 @@ def _claim(
     Returns:
         Each shard with the SELECT of its requests.
     """
-    limits = spec.limits
+    limits = destination.limits
     source = (
         f"select * from read_parquet({literal(path)}) "
         f"where attempt = {group.attempt} and enlarge = {group.enlarge}"
@@ -249,20 +277,22 @@ def _claim(
         selects = _cut(path, source, group, limits, workspace)
     shards = []
     for select in selects:
-        name = f"{spec.task_key[:8]}-{secrets.token_hex(8)}"
+        name = f"{selection.task_key[:8]}-{secrets.token_hex(8)}"
         manifest = store.manifest(name)
-        workspace.write_parquet(f"select request_key, attempt from ({select})", manifest)
+        workspace.write_parquet(
+            f"select request_key, attempt from ({select})", manifest, durable=True
+        )
         (requests,) = workspace.row(f"select count(*) from read_parquet({literal(manifest)})")
         shard = Shard(
             shard=name,
             step=Step.CLAIMED,
-            owner=spec.owner,
-            namespace=spec.namespace,
-            service=spec.service,
-            task_key=spec.task_key,
-            enrichment=spec.enrichment,
-            model=spec.task.model,
-            deployment=spec.deployment,
+            owner=destination.owner,
+            namespace=destination.namespace,
+            service=destination.service,
+            task_key=selection.task_key,
+            enrichment=destination.enrichment,
+            model=selection.task.model,
+            deployment=destination.deployment,
             requests=requests,
         )
         ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
@@ -280,7 +310,10 @@ def _cut(
     one request late: the room for the largest one is kept free.
     """
     unit = -(-limits.max_bytes // limits.max_requests)
-    room = limits.max_bytes - max(group.largest, unit) + 1
+    room = limits.max_bytes - group.largest + 1
+    if group.largest <= unit:
+        # Every request weighs one unit, so that shards are exactly full.
+        room = limits.max_bytes // unit * unit
     weight = f"greatest(weight, {unit})"
     cut = path.with_name(f"{path.stem}-{group.attempt}-{group.enlarge}.parquet")
     workspace.write_parquet(
@@ -314,7 +347,8 @@ def _refuse_large_row(
 def _write(
     shard: Shard,
     source: str,
-    spec: Export,
+    selection: Selection,
+    destination: Destination,
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
@@ -323,7 +357,10 @@ def _write(
     path = store.requests(shard.shard)
     (enlarge,) = workspace.row(f"select any_value(enlarge) from ({source})")
     template = line_template(
-        spec.task, deployment=spec.deployment, line_url=spec.line_url, enlarge=enlarge
+        selection.task,
+        deployment=destination.deployment,
+        line_url=destination.line_url,
+        enlarge=enlarge,
     )
     line = line_sql(
         template,

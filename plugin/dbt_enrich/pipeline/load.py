@@ -6,8 +6,6 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
@@ -17,22 +15,24 @@ from dbt_enrich.store import StateDirectory
 from dbt_enrich.validation import validated_answers_sql
 from dbt_enrich.workspace import Workspace
 
-# Answers of chat/completions stay far below this; DuckDB's reader keeps two buffers a thread.
-_LINE_BYTES = 16_777_216
-_LARGE_LINE_BYTES = 209_715_200
-_BODY = {
-    "raw": "$.choices[0].message.content",
-    "finish_reason": "$.choices[0].finish_reason",
-    "refusal": "$.choices[0].message.refusal",
-    "model": "$.model",
-    "prompt_tokens": "$.usage.prompt_tokens",
-    "cached_tokens": "$.usage.prompt_tokens_details.cached_tokens",
-    "completion_tokens": "$.usage.completion_tokens",
-    "code": "$.error.code",
-    "inner_code": "$.error.innererror.code",
-    "problem": "$.error.message",
+# Few lines are longer, and the reader keeps several buffers of twice this size.
+_LINE_BYTES = 1_048_576
+_FIELDS = {
+    "custom_id": "$.custom_id",
+    "status": "$.response.status_code",
+    "raw": "$.response.body.choices[0].message.content",
+    "finish_reason": "$.response.body.choices[0].finish_reason",
+    "refusal": "$.response.body.choices[0].message.refusal",
+    "model": "$.response.body.model",
+    "prompt_tokens": "$.response.body.usage.prompt_tokens",
+    "cached_tokens": "$.response.body.usage.prompt_tokens_details.cached_tokens",
+    "completion_tokens": "$.response.body.usage.completion_tokens",
+    "code": "$.response.body.error.code",
+    "inner_code": "$.response.body.error.innererror.code",
+    "problem": "$.response.body.error.message",
+    "line_code": "$.error.code",
+    "line_problem": "$.error.message",
 }
-_ERROR = {"line_code": "$.code", "line_problem": "$.message"}
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,18 @@ def load(
     ]
     manifest = store.manifest(shard.shard)
     if not manifest.exists():
-        _manifest_from_responses(files, manifest, workspace)
+        _write_manifest(files, manifest, workspace)
     answers = store.answers(shard.shard)
-    _write_answers(shard, files, manifest, outputs, answers, workspace)
+    requests = _count(manifest, workspace)
+    _write_answers(shard, files, manifest, outputs, answers, workspace, _LINE_BYTES)
+    if _count(answers, workspace) < requests and (longest := _longest_line(files)) > _LINE_BYTES:
+        _write_answers(shard, files, manifest, outputs, answers, workspace, longest)
     written = {shard.shard: _count(answers, workspace)}
-    missing = _count(manifest, workspace) - written[shard.shard]
+    missing = requests - written[shard.shard]
     if missing:
         name = f"{shard.shard}-missing"
-        workspace.write_parquet(_missing_sql(shard, manifest, answers), store.answers(name))
+        query = _missing_sql(shard, manifest, answers)
+        workspace.write_parquet(query, store.answers(name), durable=True)
         written[name] = missing
     done, *tokens = workspace.row(
         "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
@@ -102,12 +106,15 @@ def load(
 
 def manifest_from_requests(path: Path, manifest: Path, workspace: Workspace) -> None:
     """Write the manifest of an adopted batch from its input file, read back from the service."""
-    workspace.write_parquet(_custom_ids_sql([path]), manifest)
+    _write_manifest([path], manifest, workspace)
 
 
-def _manifest_from_responses(files: list[Path], manifest: Path, workspace: Workspace) -> None:
+def _write_manifest(files: list[Path], manifest: Path, workspace: Workspace) -> None:
+    """Write the manifest of the requests whose custom_ids the files hold."""
     if files:
-        workspace.write_parquet(_custom_ids_sql(files), manifest)
+        longest = _longest_line(files)
+        workspace.make_room(8 * longest)
+        workspace.write_parquet(_custom_ids_sql(files, longest), manifest, durable=True)
         return
     workspace.write_parquet(
         "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false",
@@ -115,17 +122,41 @@ def _manifest_from_responses(files: list[Path], manifest: Path, workspace: Works
     )
 
 
-def _custom_ids_sql(files: list[Path]) -> str:
+def _custom_ids_sql(files: list[Path], line_bytes: int) -> str:
     return f"""
-        with lines as (
-            select {_key_sql()}
-            from read_json({literals(files)}, columns = {{custom_id: 'varchar'}},
-                format = 'newline_delimited', ignore_errors = true,
-                maximum_object_size = {_LARGE_LINE_BYTES})
-        )
+        with lines as ({_lines_sql(files, line_bytes)}),
+        ids as (select try(json_extract_string(line, '$.custom_id')) as custom_id from lines),
+        keys as (select {_key_sql()} from ids)
         select distinct request_key, attempt
-        from lines
+        from keys
         where request_key is not null and attempt is not null
+    """
+
+
+def _longest_line(files: list[Path]) -> int:
+    """Return the bytes of the longest line, at least the usual bound; read only when in doubt."""
+    longest = _LINE_BYTES
+    for path in files:
+        with path.open("rb") as file:
+            longest = max(longest, max(map(len, file), default=0) + 1)
+    return longest
+
+
+def _lines_sql(files: list[Path], line_bytes: int) -> str:
+    """Build the SELECT of a file's lines as they are: the reader of raw text that streams.
+
+    DuckDB's CSV reader with a delimiter that no JSON line can hold gives each line as one value,
+    in a fraction of the memory that its JSON reader takes, and loses no text of a broken line.
+    """
+    return f"""
+        select line
+        from read_csv(
+            {literals(files)},
+            columns = {{line: 'varchar'}},
+            delim = e'\\x01', quote = '', escape = '', header = false, auto_detect = false,
+            strict_mode = false, ignore_errors = true,
+            max_line_size = {line_bytes}, buffer_size = {2 * line_bytes}
+        )
     """
 
 
@@ -148,13 +179,11 @@ def _write_answers(
     outputs: list[OutputColumn],
     target: Path,
     workspace: Workspace,
+    line_bytes: int,
 ) -> None:
-    query = _answers_query(shard, files, manifest, outputs, _LINE_BYTES)
-    try:
-        workspace.write_parquet(query, target)
-    except duckdb.InvalidInputException:
-        query = _answers_query(shard, files, manifest, outputs, _LARGE_LINE_BYTES)
-        workspace.write_parquet(query, target)
+    workspace.make_room(8 * line_bytes)
+    query = _answers_query(shard, files, manifest, outputs, line_bytes)
+    workspace.write_parquet(query, target, compression="zstd", durable=True)
     (repeated,) = workspace.row(
         f"select count(*) - count(distinct request_key) from read_parquet({literal(target)})"
     )
@@ -164,6 +193,8 @@ def _write_answers(
             f"select * from read_parquet({literal(target)}) qualify row_number() over "
             "(partition by request_key order by kind = 'done' desc, content nulls last) = 1",
             single,
+            compression="zstd",
+            durable=True,
         )
         single.replace(target)
 
@@ -175,31 +206,19 @@ def _answers_query(
     if not files:
         columns = ", ".join(f"cast(null as {k}) as {n}" for n, k in ANSWER_COLUMNS.items())
         return f"select {columns} where false"
-    body = ", ".join(f"body[{i}] as {name}" for i, name in enumerate(_BODY, start=1))
-    error = ", ".join(f"error[{i}] as {name}" for i, name in enumerate(_ERROR, start=1))
+    paths = ", ".join(literal(path) for path in _FIELDS.values())
+    fields = ", ".join(f"fields[{i}] as {name}" for i, name in enumerate(_FIELDS, start=1))
     read = f"""
-        with lines as (
-            select
-                {_key_sql()},
-                response.status_code as status_code,
-                json_extract_string(response.body, {_paths(_BODY)}) as body,
-                json_extract_string(error, {_paths(_ERROR)}) as error
-            from read_json(
-                {literals(files)},
-                columns = {{
-                    custom_id: 'varchar',
-                    response: 'struct(status_code integer, body json)',
-                    error: 'json'
-                }},
-                format = 'newline_delimited',
-                ignore_errors = true,
-                maximum_object_size = {line_bytes}
-            )
+        with lines as ({_lines_sql(files, line_bytes)}),
+        extracted as (select try(json_extract_string(line, [{paths}])) as fields from lines),
+        named_fields as (select {fields} from extracted),
+        keyed as (
+            select *, {_key_sql()}, try_cast(status as integer) as status_code
+            from named_fields
         ),
-        fields as (select request_key, attempt, status_code, {body}, {error} from lines),
         named as (
             select
-                fields.*,
+                keyed.*,
                 case
                     when line_code in ('batch_expired', 'batch_cancelled')
                         then substr(line_code, 7)
@@ -213,7 +232,7 @@ def _answers_query(
                     when finish_reason = 'length' then 'truncated'
                     else 'answered'
                 end as outcome
-            from fields
+            from keyed
             join read_parquet({literal(manifest)}) as manifest using (request_key, attempt)
         )
         select *, if(outcome = 'answered', raw, null) as content from named
@@ -228,16 +247,10 @@ def _answers_query(
         "received_at": "now()",
     }
     columns = ", ".join(
-        f"cast({values.get(name, name)} as {data_type}) as {name}"
-        if "tokens" not in name
-        else f"try_cast({name} as {data_type}) as {name}"
+        f"try_cast({values.get(name, name)} as {data_type}) as {name}"
         for name, data_type in ANSWER_COLUMNS.items()
     )
     return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
-
-
-def _paths(paths: dict[str, str]) -> str:
-    return literals(paths.values()).removesuffix("::varchar[]")
 
 
 def _message_sql() -> str:

@@ -84,9 +84,7 @@ def publish(
     errors = workspace.directory / "errors.parquet"
     answers = answers_sql(ledger, store, task_key)
     in_flight = in_flight_sql(ledger, store, task_key)
-    workspace.write_parquet(
-        _results_sql(rows, task.outputs, answers, in_flight), results, compression="lz4_raw"
-    )
+    workspace.write_parquet(_results_sql(rows, task.outputs, answers, in_flight), results)
     workspace.write_parquet(_errors_sql(rows, answers), errors)
     file = f"read_parquet({literal(results)})"
     enriched = _enriched_sql(relation, task.outputs, results, existing, task_key)

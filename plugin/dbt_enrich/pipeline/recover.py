@@ -67,9 +67,7 @@ def recover_answers(
         selects.append(_done_sql(existing.name, task.outputs, keys))
     if existing.errors:
         selects.append(_failed_sql(existing.errors, keys))
-    return sum(
-        _take(select, relation, task_key, workspace, ledger, store) for select in selects
-    )
+    return sum(_take(select, relation, task_key, workspace, ledger, store) for select in selects)
 
 
 def _take(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from dbt_enrich.errors import (
     BatchFailedError,
@@ -99,7 +100,7 @@ class BatchRun:
             due = _Due()
             while shard.step not in (*AT_SERVICE_STEPS[1:], Step.STORED, Step.RELEASED):
                 try:
-                    shard = self._advance(shard)  # noqa: PLW2901
+                    shard = self._advance(shard)
                 except QuotaError as error:
                     self.warn(f"{error}; {shard.requests} requests wait for the next run")
                     break
@@ -122,7 +123,7 @@ class BatchRun:
             for name, (shard, due) in list(waiting.items()):
                 if due.at > time.monotonic():
                     continue
-                shard = self._step(shard, due)  # noqa: PLW2901
+                shard = self._step(shard, due)
                 waiting[name] = (shard, due)
                 if shard.step == Step.DOWNLOADED and shard.owner == self.settings.owner:
                     yield shard
@@ -191,7 +192,7 @@ class BatchRun:
         if self.cancelled.is_set():
             raise CancelledError(
                 "interrupted; what was submitted goes on at the service, and the next dbt run "
-                "collects it (enrichment_mode: collect takes in what is finished, and sends nothing)"
+                "collects it (enrichment_mode: collect takes in what is finished and sends nothing)"
             )
         match shard.step:
             case Step.CLAIMED:
@@ -273,17 +274,18 @@ class BatchRun:
         except NotFoundError as error:
             self.warn(f"{error}; the rows of the batch count as missing")
             return self._record(shard, Step.ENDED, status="missing", error=str(error))
-        changes = {
+        changes: dict[str, Any] = {
             "status": batch.status.value,
             "completed": batch.counts.completed,
             "failed": batch.counts.failed,
         }
         if any(getattr(shard, name) != value for name, value in changes.items()):
             shard = self.ledger.note(shard.shard, **changes)
-            self.progress(shard)
+            if not batch.status.is_terminal:
+                self.progress(shard)
         if not batch.status.is_terminal:
             return shard
-        files = {
+        files: dict[str, Any] = {
             "output_file_id": batch.output_file_id,
             "error_file_id": batch.error_file_id,
         }

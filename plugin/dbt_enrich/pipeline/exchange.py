@@ -1,0 +1,133 @@
+"""Exchange: send what is new and take in what is finished, for every mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
+from dbt_enrich.pipeline.export import export
+from dbt_enrich.pipeline.load import load, outputs_of
+from dbt_enrich.pipeline.run import BatchRun
+from dbt_enrich.pipeline.session import Session
+from dbt_enrich.pipeline.stage import StagedRows
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.task import Mode
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One run's dealings with a service.
+
+    Attributes:
+        session: The run.
+        rows: Its staged rows.
+        service: The service.
+        batch_run: What drives shards through the service.
+    """
+
+    session: Session
+    rows: StagedRows
+    service: BatchService
+    batch_run: BatchRun
+
+    def carry_out(self) -> None:
+        """Send and collect as far as the run's mode says."""
+        mode = self.session.request.options.mode
+        if mode == Mode.RUN:
+            self._run_to_the_end()
+        else:
+            self._collect(self._open())
+        if mode == Mode.SUBMIT:
+            self.batch_run.submit(self._export())
+        # What was paid for is kept: answers to former prompts are stored, though not published.
+        self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
+        self._name_other_services()
+
+    def _run_to_the_end(self) -> None:
+        """Send, wait and load until no row is to be asked again."""
+        while True:
+            self._export()
+            waiting = self._open()
+            if not waiting:
+                return
+            for shard in self.batch_run.wait(waiting):
+                self._load(shard)
+            if self._open():
+                # The waiting ended early; the next run goes on from here.
+                return
+
+    def _open(self) -> list[Shard]:
+        """Return this task's shards that are on their way, whoever claimed them."""
+        return self.session.ledger.open_shards(
+            service=self.service.service_id, task_key=self.session.task_key
+        )
+
+    def _export(self) -> list[Shard]:
+        session = self.session
+        shards = export(
+            self.rows,
+            session.request.relation,
+            session.selection,
+            session.destination(self.service),
+            workspace=session.workspace,
+            ledger=session.ledger,
+            store=session.store,
+        )
+        session.tally.sent += sum(shard.requests for shard in shards)
+        return shards
+
+    def _collect(self, shards: Iterable[Shard]) -> None:
+        at_service = [shard for shard in shards if shard.step in AT_SERVICE_STEPS]
+        for shard in self.batch_run.collect(at_service):
+            self._load(shard)
+
+    def _load(self, shard: Shard) -> None:
+        session = self.session
+        outputs = outputs_of(session.ledger, shard.task_key)
+        if outputs is None:
+            session.progress.say(
+                f"batch {shard.batch_id} answers a task that no model of this project asks now; "
+                f"its answers are kept in {session.store.root}"
+            )
+            return
+        loaded = load(
+            shard,
+            outputs,
+            workspace=session.workspace,
+            ledger=session.ledger,
+            store=session.store,
+            keep_files=session.config.keep_files,
+        )
+        session.tally.add_tokens(loaded.shard)
+
+    def _name_other_services(self) -> None:
+        elsewhere = [
+            shard
+            for shard in self.session.ledger.open_shards(task_key=self.session.task_key)
+            if shard.service != self.service.service_id
+        ]
+        if elsewhere:
+            names = ", ".join(sorted({shard.service for shard in elsewhere}))
+            self.session.progress.say(
+                f"{sum(shard.requests for shard in elsewhere):,} requests are in flight at "
+                f"{names}; run with that target to collect them"
+            )
+
+
+def leftovers(session: Session) -> list[Shard]:
+    """Return batches of this model's former tasks, and adopted ones, that nobody waits for."""
+    everything = session.request.options.mode == Mode.COLLECT
+
+    def is_left(shard: Shard) -> bool:
+        if shard.task_key == session.task_key or shard.step not in AT_SERVICE_STEPS:
+            return False
+        if not everything and shard.enrichment not in (session.request.enrichment, None):
+            return False
+        if shard.owner is not None and session.store.is_alive(shard.owner):
+            return False
+        # Downloaded answers of a task that the ledger does not know wait for its model.
+        known = session.ledger.task_outputs(shard.task_key) is not None
+        return known or shard.step != Step.DOWNLOADED
+
+    return [shard for shard in session.ledger.open_shards() if is_left(shard)]

@@ -1,0 +1,144 @@
+"""What the stages of one run share: the request, where its work is done, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.ledger import Ledger, Shard
+from dbt_enrich.pipeline.export import Destination, NewRequests, Selection
+from dbt_enrich.pipeline.progress import Progress
+from dbt_enrich.pipeline.publish import ExistingTable, Published
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
+from dbt_enrich.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class EnrichmentRequest:
+    """What one model asks of the engine.
+
+    Attributes:
+        relation: The staged rows.
+        task: What is asked of them.
+        options: How far the run goes.
+        enrichment: The dbt model's unique id.
+        existing: The enriched table that is there already, or None.
+    """
+
+    relation: StagedRelation
+    task: EnrichmentTask
+    options: EnrichmentOptions
+    enrichment: str
+    existing: ExistingTable | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request.
+
+    Attributes:
+        run_id: The run, whose scratch directory `Engine.finish` removes after publishing.
+        enriched_sql: SELECT of the enriched table; of an empty one in `plan` and `preview`.
+        errors_sql: SELECT of the errors table, or None in `plan` and `preview`.
+        summary: One line for the log.
+        counts: Rows by status.
+    """
+
+    run_id: str
+    enriched_sql: str
+    errors_sql: str | None
+    summary: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Tally:
+    """What one run did, beside the rows' statuses."""
+
+    sent: int = 0
+    reused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add_tokens(self, shard: Shard) -> None:
+        """Count the tokens of a shard that was stored."""
+        self.prompt_tokens += shard.prompt_tokens or 0
+        self.completion_tokens += shard.completion_tokens or 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of one model, from staging to publishing."""
+
+    run_id: str
+    request: EnrichmentRequest
+    task_key: str
+    config: PluginConfig
+    namespace: str
+    workspace: Workspace
+    ledger: Ledger
+    store: StateDirectory
+    progress: Progress
+    tally: Tally
+
+    @property
+    def model(self) -> str:
+        """The dbt model's name."""
+        return self.request.relation.model
+
+    @property
+    def selection(self) -> Selection:
+        """What decides which of the rows' requests are new."""
+        return Selection(
+            task=self.request.task,
+            task_key=self.task_key,
+            max_attempts=self.request.options.max_attempts,
+        )
+
+    def destination(self, service: BatchService) -> Destination:
+        """Where the run's requests go."""
+        return Destination(
+            enrichment=self.request.enrichment,
+            deployment=self.config.deployment(self.request.task.model),
+            service=service.service_id,
+            limits=service.limits,
+            line_url=service.line_url,
+            namespace=self.namespace,
+            owner=self.run_id,
+        )
+
+
+def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:
+    """Say what a run is about to send, before it does."""
+    again = f" ({fresh.again:,} of them again)" if fresh.again else ""
+    parts = [
+        f"{rows.rows:,} rows: {reused:,} answered before",
+        f"{fresh.requests:,} requests to send{again}",
+    ]
+    if fresh.equal:
+        parts.append(f"{fresh.equal:,} rows equal to others")
+    if fresh.in_flight:
+        parts.append(f"{fresh.in_flight:,} in flight")
+    if rows.skipped:
+        parts.append(f"{rows.skipped:,} skipped")
+    return ", ".join(parts)
+
+
+def summary(model: str, published: Published, tally: Tally) -> str:
+    """Say in one line what a run did: rows by status, reused, sent, tokens."""
+    counts = published.counts
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in published.errors.items())
+    details = {"failed": f" ({kinds})"}
+    statuses = [
+        f"{counts.get(status, 0):,} {status}{details.get(status, '')}"
+        for status in ("done", "pending", "stale", "failed", "skipped")
+        if status == "done" or counts.get(status)
+    ]
+    return (
+        f"{model}: {', '.join(statuses)}; {tally.reused:,} reused, {tally.sent:,} sent, "
+        f"{tally.prompt_tokens:,} + {tally.completion_tokens:,} tokens"
+    )

@@ -1,0 +1,122 @@
+"""A small dbt project on disk, run by real dbt in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import yaml
+
+_DBT = "from dbt.cli.main import cli; cli()"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class DbtProject:
+    """A project named `notes` with the package dbt_enrich installed.
+
+    Args:
+        directory: Where it is written.
+        plugin: The plugin's `config:`; `state_dir` defaults to one in the directory.
+        threads: dbt's threads.
+    """
+
+    def __init__(self, directory: Path, plugin: dict[str, Any], *, threads: int = 2) -> None:
+        self.directory = directory / "project"
+        self.warehouse = directory / "notes.duckdb"
+        self.state_dir = directory / "state"
+        self._threads = threads
+        self.write(
+            "dbt_project.yml",
+            {
+                "name": "notes",
+                "profile": "notes",
+                "version": "1.0",
+                "config-version": 2,
+                "flags": {"send_anonymous_usage_stats": False},
+                "models": {"notes": {"+materialized": "table"}},
+            },
+        )
+        self.configure(plugin)
+        packages = self.directory / "dbt_packages"
+        packages.mkdir()
+        # What `dbt deps` makes of a local package.
+        (packages / "dbt_enrich").symlink_to(REPOSITORY)
+        self.write("packages.yml", {"packages": [{"local": str(REPOSITORY)}]})
+
+    def configure(self, plugin: dict[str, Any]) -> None:
+        """Write the profile with the given plugin configuration."""
+        config = {"state_dir": str(self.state_dir), **plugin}
+        target = {
+            "type": "duckdb",
+            "path": str(self.warehouse),
+            "threads": self._threads,
+            "plugins": [{"module": "dbt_enrich.plugin", "alias": "enrich", "config": config}],
+        }
+        self.write("profiles.yml", {"notes": {"target": "dev", "outputs": {"dev": target}}})
+
+    def write(self, path: str, content: str | dict[str, Any]) -> None:
+        """Write a file of the project; a dict becomes YAML."""
+        file = self.directory / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
+        file.write_text(text, encoding="utf-8")
+
+    def enrichment(
+        self,
+        name: str,
+        select: str,
+        *,
+        meta: dict[str, Any] | None = None,
+        columns: list[dict[str, Any]] | None = None,
+        config: str = "unique_key = 'id'",
+    ) -> None:
+        """Write an enrichment model and its YAML; a task with one text output by default."""
+        comma = ", " if config else ""
+        self.write(
+            f"models/{name}.sql",
+            f"{{{{ config(materialized = 'enrichment'{comma}{config}) }}}}\n{select}\n",
+        )
+        task = {
+            "model": "gpt-4o-mini",
+            "system": "Summarise the note.",
+            "user": "{note}",
+            "output": ["summary"],
+            **(meta or {}),
+        }
+        described = columns or [{"name": "summary", "data_type": "varchar"}]
+        self.write(
+            f"models/{name}.yml",
+            {
+                "models": [
+                    {"name": name, "config": {"meta": {"enrichment": task}}, "columns": described}
+                ]
+            },
+        )
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start dbt and return its process."""
+        command = [sys.executable, "-c", _DBT, "--no-use-colors", *arguments]
+        return subprocess.Popen(
+            [*command, "--project-dir", str(self.directory), "--profiles-dir", str(self.directory)],
+            cwd=self.directory,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def dbt(self, *arguments: str, succeeds: bool = True, **environment: str) -> str:
+        """Run dbt and return what it printed; assert that it succeeded, or that it failed."""
+        process = self.start(*arguments, **environment)
+        output, _ = process.communicate(timeout=180)
+        assert (process.returncode == 0) == succeeds, output
+        return output
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query on the warehouse."""
+        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
+            return connection.execute(sql).fetchall()

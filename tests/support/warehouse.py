@@ -1,0 +1,124 @@
+"""A warehouse that is enriched without dbt: the engine as the materialization drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.pipeline.enrichment import Engine
+from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
+from dbt_enrich.pipeline.stage import StagedRelation
+from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
+
+SUMMARY = OutputColumn(name="summary", data_type="varchar", description="What it says")
+
+
+def summary_task(**changes: Any) -> EnrichmentTask:
+    """A task with one text output over the column `note`."""
+    values: dict[str, Any] = {
+        "model": "gpt-4o-mini",
+        "system": "Summarise the note.",
+        "user": "{note}",
+        "outputs": (SUMMARY,),
+    }
+    return EnrichmentTask(**{**values, **changes})
+
+
+def config_for(url: str, api_key: str, state_dir: Path, **changes: Any) -> PluginConfig:
+    """The configuration of an Azure resource that is the emulator, with short waits."""
+    values: Mapping[str, Any] = {
+        "provider": "azure",
+        "endpoint": url,
+        "api_key": api_key,
+        "state_dir": str(state_dir),
+        "poll_interval": 0.05,
+        "adoption_grace": 0.0,
+        "max_retries": 1,
+        **changes,
+    }
+    return parse_config(values, duckdb_settings={})
+
+
+class Warehouse:
+    """A DuckDB database with an engine on it.
+
+    Args:
+        config: The plugin's configuration.
+        path: The database file; in memory by default.
+    """
+
+    def __init__(self, config: PluginConfig, path: Path | None = None) -> None:
+        self.connection = duckdb.connect(str(path) if path else ":memory:")
+        self.log: list[str] = []
+        self.config = config
+        self.restart()
+
+    def restart(self, config: PluginConfig | None = None) -> None:
+        """Begin again with a new engine, as a new `dbt run` does."""
+        self.config = config or self.config
+        self.engine = Engine(
+            self.config, project="tests", log=self.log.append, warn=self.log.append
+        )
+
+    def enrich(
+        self,
+        select: str,
+        task: EnrichmentTask | None = None,
+        *,
+        table: str = "enriched",
+        unique_key: tuple[str, ...] = ("id",),
+        **options: Any,
+    ) -> Outcome:
+        """Stage a SELECT, enrich it, and publish it as `table` and `<table>__errors`."""
+        self.connection.execute(f"create or replace table {table}__staged as {select}")
+        outcome = self.engine.enrich(
+            EnrichmentRequest(
+                relation=StagedRelation(
+                    connection=self.connection.cursor(),
+                    name=f'"{table}__staged"',
+                    unique_key=unique_key,
+                    model=table,
+                ),
+                task=task or summary_task(),
+                options=EnrichmentOptions(**options),
+                enrichment=f"model.tests.{table}",
+                existing=self._existing(table),
+            )
+        )
+        self._publish(table, outcome)
+        self.engine.finish(outcome.run_id)
+        self.log.append(outcome.summary)
+        return outcome
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        return self.connection.execute(sql).fetchall()
+
+    def statuses(self, table: str = "enriched") -> dict[str, int]:
+        """Return the rows by status."""
+        return dict(
+            self.rows(f"select enrichment_status, count(*) from {table} group by 1 order by 1")
+        )
+
+    def _publish(self, table: str, outcome: Outcome) -> None:
+        if outcome.errors_sql is None:
+            return
+        self.connection.execute("begin")
+        self.connection.execute(f"create table {table}__new as {outcome.enriched_sql}")
+        self.connection.execute(f"create or replace table {table}__errors as {outcome.errors_sql}")
+        self.connection.execute(f"drop table if exists {table}")
+        self.connection.execute(f"alter table {table}__new rename to {table}")
+        self.connection.execute("commit")
+
+    def _existing(self, table: str) -> ExistingTable | None:
+        tables = {row[0] for row in self.rows("show tables")}
+        if table not in tables:
+            return None
+        columns = {row[0]: row[1] for row in self.rows(f"describe {table}")}
+        errors = f"{table}__errors" if f"{table}__errors" in tables else None
+        return ExistingTable(name=f'"{table}"', columns=columns, errors=errors)

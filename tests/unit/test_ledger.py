@@ -1,0 +1,137 @@
+"""The ledger: steps, claims, and what a second reader or a newer version finds."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from dbt_enrich.errors import LedgerError
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.migrations import MIGRATIONS
+
+
+def shard(name: str = "s", **changes: object) -> Shard:
+    """A claimed shard of the task `t`."""
+    values = {
+        "shard": name, "step": Step.CLAIMED, "owner": "run-1", "namespace": "n",
+        "service": "local", "task_key": "t", "requests": 2, **changes,
+    }  # fmt: skip
+    return Shard(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """An empty ledger."""
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_each_step_is_an_event_and_the_shard_is_at_the_newest(ledger: Ledger) -> None:
+    """A step changes the row and appends to the events in one transaction."""
+    ledger.add(shard(), detail={"attempt": 1})
+    ledger.record("s", Step.SUBMITTED, batch_id="b")
+    assert ledger.shard("s").step == Step.SUBMITTED
+    assert ledger.shard("s").batch_id == "b"
+    assert [event["step"] for event in ledger.events("s")] == ["claimed", "submitted"]
+    assert ledger.when("s", Step.SUBMITTED) is not None
+
+
+def test_a_failed_critical_section_leaves_nothing(ledger: Ledger) -> None:
+    """A claim is whole or not there at all."""
+    with pytest.raises(RuntimeError), ledger.critical_section():
+        ledger.add(shard())
+        raise RuntimeError
+    assert ledger.open_shards() == []
+    assert ledger.events() == []
+
+
+def test_one_claim_at_a_time(tmp_path: Path) -> None:
+    """A second claim waits for the first to commit, and then sees what it claimed."""
+    path = tmp_path / "ledger.sqlite"
+    first = Ledger(path)
+    seen: list[int] = []
+
+    def claim() -> None:
+        with Ledger(path) as second, second.critical_section():
+            seen.append(len(second.open_shards()))
+
+    with first.critical_section():
+        thread = threading.Thread(target=claim)
+        thread.start()
+        first.add(shard())
+    thread.join(timeout=30)
+    assert seen == [1]
+
+
+def test_a_shard_is_taken_over_once(ledger: Ledger) -> None:
+    """Of two runs that take over from the same dead owner, one gets the shard."""
+    ledger.add(shard())
+    assert ledger.take_over("s", former="run-1", owner="run-2")
+    assert not ledger.take_over("s", former="run-1", owner="run-3")
+    assert ledger.shard("s").owner == "run-2"
+
+
+def test_storing_closes_the_shard_and_makes_its_files_live(ledger: Ledger) -> None:
+    """A shard's requests leave the in-flight set at the moment its answers are there."""
+    ledger.add(shard())
+    ledger.store("s", files={"s": 1, "s-missing": 1}, tokens={"prompt_tokens": 7})
+    assert ledger.open_shards(task_key="t") == []
+    assert ledger.live_answers("t") == ["s", "s-missing"]
+    assert ledger.shard("s").prompt_tokens == 7
+
+
+def test_a_task_is_noted_once(ledger: Ledger) -> None:
+    """What a task's outputs were does not change when another YAML has its key."""
+    ledger.add_task("t", enrichment="e", document={}, outputs=[{"name": "a"}])
+    ledger.add_task("t", enrichment="e", document={}, outputs=[])
+    assert ledger.task_outputs("t") == [{"name": "a"}]
+    assert ledger.task_outputs("u") is None
+
+
+def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """It is not touched, and the message says to upgrade."""
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "insert into migrations values (?, 'm999_future', '2099-01-01')",
+            (len(MIGRATIONS) + 1,),
+        )
+    with pytest.raises(LedgerError, match="newer dbt-enrich.*pip install -U"):
+        Ledger(path)
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    """A file that is no database gives one sentence with its path and the mend."""
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite cannot be opened"):
+        Ledger(path)
+
+
+def test_migrations_are_applied_once_and_named_apart(tmp_path: Path) -> None:
+    """Each migration's number is its place, and opening again applies none."""
+    names = [name for name, _ in MIGRATIONS]
+    assert names == sorted(set(names))
+    path = tmp_path / "ledger.sqlite"
+    for _ in range(2):
+        Ledger(path).close()
+    with sqlite3.connect(path) as connection:
+        applied = connection.execute("select number, name from migrations").fetchall()
+    assert applied == [(number, name) for number, name in enumerate(names, start=1)]
+
+
+def test_only_its_owner_reads_the_ledger(tmp_path: Path) -> None:
+    """The file holds prompts and must not be world-readable."""
+    Ledger(tmp_path / "ledger.sqlite").close()
+    assert (tmp_path / "ledger.sqlite").stat().st_mode & 0o077 == 0
+
+
+def test_times_come_from_the_clock(tmp_path: Path) -> None:
+    """The clock is injected, so that tests need not wait."""
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    ledger = Ledger(tmp_path / "ledger.sqlite", clock=lambda: moment)
+    ledger.add(shard())
+    assert ledger.when("s", Step.CLAIMED) == moment
