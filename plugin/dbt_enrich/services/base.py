@@ -15,7 +15,10 @@ from typing import Any, Protocol
 
 
 class BatchStatus(StrEnum):
-    """The states of a batch, as the service names them, in lower case."""
+    """The states of a batch, as the service names them, in lower case.
+
+    A state that nobody documented is read as `IN_PROGRESS`: the batch goes on being watched.
+    """
 
     VALIDATING = "validating"
     IN_PROGRESS = "in_progress"
@@ -104,9 +107,11 @@ class ServiceLimits:
 class BatchService(Protocol):
     """The calls that the engine makes. Every call may raise `dbt_enrich.errors.ServiceError`.
 
-    Calls that only read, and uploads, are repeated on transient errors by the implementation.
-    `create` is never repeated by it: a lost reply is an `UnknownOutcomeError`, and the engine
-    looks for the batch before it creates another.
+    Calls that read, upload, delete or cancel are repeated on transient errors by the
+    implementation. `create` is never repeated by it: a lost reply is an `UnknownOutcomeError`,
+    and the engine looks for the batch before it creates another; every other error of `create`
+    means that nothing was created. One object serves several threads at once. The texts of
+    errors are one sentence without a full stop, so that the engine can add to them.
     """
 
     @property
@@ -125,7 +130,10 @@ class BatchService(Protocol):
         ...
 
     def check(self, deployment: str) -> None:
-        """Check endpoint, key and, where the service can tell, the deployment. Sends no row."""
+        """Check endpoint, key and, where the service can tell, the deployment. Sends no row.
+
+        Also raises a `ConfigurationError`: no Batch API there, or no batch deployment.
+        """
         ...
 
     def upload(self, path: Path, *, filename: str) -> RemoteFile:
@@ -153,11 +161,11 @@ class BatchService(Protocol):
         ...
 
     def batches(self) -> Iterator[RemoteBatch]:
-        """Yield all batches of the resource, following the pages."""
+        """Yield all batches of the resource, page by page, or raise: never only some of them."""
         ...
 
     def cancel(self, batch_id: str) -> RemoteBatch:
-        """Ask the service to cancel the batch."""
+        """Ask the service to cancel the batch; one that has ended is returned as it is."""
         ...
 
     def download(self, file_id: str, path: Path) -> int:
