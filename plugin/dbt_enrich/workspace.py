@@ -19,7 +19,7 @@ from dbt_enrich.store import settle
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
-_ROW_GROUP = 20_480
+ROW_GROUP = 20_480
 
 
 class Workspace:
@@ -100,7 +100,7 @@ class Workspace:
             compression: As DuckDB spells it.
             durable: Whether the file must outlive a loss of power.
         """
-        options = f"format parquet, compression {compression}, row_group_size {_ROW_GROUP}"
+        options = f"format parquet, compression {compression}, row_group_size {ROW_GROUP}"
         self._write(query, path, options, durable=durable)
 
     def write_lines(self, query: str, path: Path) -> None:

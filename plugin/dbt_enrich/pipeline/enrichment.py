@@ -32,7 +32,6 @@ from dbt_enrich.pipeline.session import (
 from dbt_enrich.pipeline.stage import StagedRows, stage
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.sql import literal
 from dbt_enrich.store import RunLock, StateDirectory
 from dbt_enrich.task import Mode
 from dbt_enrich.workspace import Workspace
@@ -288,7 +287,7 @@ def _count_new(session: Session, rows: StagedRows) -> NewRequests:
 
 
 def _answered_rows(session: Session, rows: StagedRows) -> int:
-    keys = f"read_parquet({literal(rows.keys)})"
+    keys = rows.keys_sql
     answers = answers_sql(session.ledger, session.store, session.task_key)
     (count,) = session.workspace.row(
         f"select count(*) from {keys} as keys where request_key in "

@@ -112,7 +112,7 @@ def export(
     with ledger.critical_section():
         _release_unsent(ledger, store)
         query = _new_requests_sql(rows, selection, destination, ledger, store)
-        workspace.write_parquet(query, path)
+        workspace.write_parquet(f"{query} order by chosen.row_id", path)
         groups = _groups(path, workspace)
         largest = max((group.largest for group in groups), default=0)
         if largest > destination.limits.max_bytes:
@@ -123,7 +123,7 @@ def export(
             for shard in _claim(path, group, selection, destination, workspace, ledger, store)
         ]
     return [
-        _write(shard, source, selection, destination, workspace, ledger, store)
+        _write(shard, source, rows, selection, destination, workspace, ledger, store)
         for shard, source in claimed
     ]
 
@@ -145,7 +145,7 @@ def new_requests(
     equal, in_flight = workspace.row(
         "select count(*) - count(distinct request_key), count(distinct request_key) filter "
         f"(request_key in (select request_key from {flying})) "
-        f"from read_parquet({literal(rows.keys)})"
+        f"from {rows.keys_sql} as keys"
     )
     return NewRequests(requests=requests, again=again, equal=equal, in_flight=in_flight)
 
@@ -171,7 +171,7 @@ def _chosen_sql(
     rows: StagedRows, selection: Selection, ledger: Ledger, store: StateDirectory
 ) -> str:
     """Build the SELECT of the requests to send, each key once: never answered, or to ask again."""
-    keys = f"read_parquet({literal(rows.keys)})"
+    keys = rows.keys_sql
     answers = answers_sql(ledger, store, selection.task_key)
     has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
     again = ask_again_sql("standing.kind", "standing.status_code")
@@ -234,12 +234,10 @@ def _new_requests_sql(
             chosen.row_id,
             chosen.attempt,
             chosen.enlarge,
-            messages.user_message,
             {repair_sql("failed.content", "failed.message")} as repair,
-            strlen(cast(to_json(messages.user_message) as varchar))
-                + coalesce(strlen(repair), 0) + {overhead} as weight
-        from chosen
-        join read_parquet({literal(rows.messages)}) as messages using (row_id)
+            staged.message_bytes + coalesce(strlen(repair), 0) + {overhead} as weight
+        from (select row_id, message_bytes from {rows.all_sql}) as staged
+        join chosen using (row_id)
         left join failed
             on failed.request_key = chosen.request_key and failed.shard = chosen.repair_shard
     """
@@ -333,20 +331,20 @@ def _cut(
 def _refuse_large_row(
     path: Path, size: int, relation: StagedRelation, limits: ServiceLimits, workspace: Workspace
 ) -> None:
-    row_id, beginning = workspace.row(
-        f"select row_id, left(user_message, 60) from read_parquet({literal(path)}) "
-        f"where weight = {size} limit 1"
+    (row_id,) = workspace.row(
+        f"select row_id from read_parquet({literal(path)}) where weight = {size} limit 1"
     )
     raise InputError(
         f"model '{relation.model}': the row with {relation.row_label(row_id)} makes a request of "
         f"{size:,} bytes, more than the {limits.max_bytes:,} that a file may hold; shorten its "
-        f"text in the SELECT (it begins {beginning!r}). Nothing was sent"
+        "text in the SELECT. Nothing was sent"
     )
 
 
 def _write(
     shard: Shard,
     source: str,
+    rows: StagedRows,
     selection: Selection,
     destination: Destination,
     workspace: Workspace,
@@ -355,7 +353,9 @@ def _write(
 ) -> Shard:
     """Write a claimed shard's input file."""
     path = store.requests(shard.shard)
-    (enlarge,) = workspace.row(f"select any_value(enlarge) from ({source})")
+    enlarge, first, last = workspace.row(
+        f"select any_value(enlarge), min(row_id), max(row_id) from ({source})"
+    )
     template = line_template(
         selection.task,
         deployment=destination.deployment,
@@ -369,5 +369,13 @@ def _write(
         message="user_message",
         repair="repair",
     )
-    workspace.write_lines(f"select {line} as line from ({source})", path)
+    # The range lets the reader pass over the row groups of other shards.
+    messages = (
+        f"select row_id, user_message from {rows.all_sql} where row_id between {first} and {last}"
+    )
+    workspace.write_lines(
+        f"select {line} as line from ({messages}) as messages "
+        f"join ({source}) as requests using (row_id)",
+        path,
+    )
     return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)

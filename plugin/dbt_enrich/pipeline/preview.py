@@ -8,7 +8,6 @@ from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import request_body
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.sql import literal
 from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.validation import validated_answers_sql
 from dbt_enrich.workspace import Workspace
@@ -47,7 +46,7 @@ def preview(
 ) -> list[PreviewedRow]:
     """Ask the first `limit` rows one by one, and validate the answers as a batch's would be."""
     asked = workspace.rows(
-        f"select row_id, user_message from read_parquet({literal(rows.messages)}) "
+        f"select row_id, user_message from {rows.all_sql} "
         f"where user_message is not null order by row_id limit {limit}"
     )
     return [

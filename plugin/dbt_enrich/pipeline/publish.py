@@ -125,7 +125,6 @@ _STATUS_TYPES = {
 def _results_sql(
     rows: StagedRows, outputs: Sequence[OutputColumn], answers: str, in_flight: str
 ) -> str:
-    keys = f"read_parquet({literal(rows.keys)})"
     done = f"""(
         select answers.request_key, answers.content as clean_content
         from {answers} as answers
@@ -133,7 +132,7 @@ def _results_sql(
         where answers.kind = 'done'
     )"""
     return f"""
-        with standings as ({standing_sql(answers, keys)}),
+        with standings as ({standing_sql(answers, rows.keys_sql)}),
         standing_answers as (
             select
                 answers.request_key, answers.kind, answers.message, answers.model,
@@ -144,13 +143,12 @@ def _results_sql(
         typed as ({typed_answers_sql(done, list(outputs))}),
         joined as (
             select
-                messages.row_id,
-                keys.request_key,
+                staged.row_id,
+                staged.request_key,
                 typed.answer,
                 standing_answers.* exclude (request_key),
-                keys.request_key in (select request_key from {in_flight} as flying) as flies
-            from (select row_id from read_parquet({literal(rows.messages)})) as messages
-            left join {keys} as keys using (row_id)
+                staged.request_key in (select request_key from {in_flight} as flying) as flies
+            from (select row_id, request_key from {rows.all_sql}) as staged
             left join standing_answers using (request_key)
             left join typed using (request_key)
         ),
@@ -195,7 +193,7 @@ def _errors_sql(rows: StagedRows, answers: str) -> str:
             answers.batch_id as enrichment_batch_id,
             answers.received_at
         from {answers} as answers
-        join read_parquet({literal(rows.keys)}) as keys using (request_key)
+        join {rows.keys_sql} as keys using (request_key)
         where answers.kind <> 'done'
     """
 

@@ -48,7 +48,7 @@ def recover_answers(
     workspace.write_parquet(
         f"""
         select distinct request_key
-        from read_parquet({literal(rows.keys)}) as keys
+        from {rows.keys_sql} as keys
         where request_key not in (
             select request_key from {answers_sql(ledger, store, task_key)} as answers
         )

@@ -13,7 +13,7 @@ from dbt_enrich.naming import near_match
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task import KEY_DIGITS, STATUS_COLUMNS, EnrichmentTask
 from dbt_enrich.template import message_sql
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace import ROW_GROUP, Workspace
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,25 @@ class StagedRows:
     """The staged rows as the engine works on them.
 
     Attributes:
-        messages: Parquet of row_id and user_message, NULL where a needed text is missing.
-        keys: Parquet of row_id and request_key (a UUID), for the rows that have a message.
+        path: Parquet of row_id, request_key (a UUID), user_message and message_bytes (of the
+            message as a JSON text), all NULL but row_id where a needed text is missing.
         rows: All staged rows.
         skipped: Rows without a message.
     """
 
-    messages: Path
-    keys: Path
+    path: Path
     rows: int
     skipped: int
+
+    @property
+    def all_sql(self) -> str:
+        """Table expression of all staged rows."""
+        return f"read_parquet({literal(self.path)})"
+
+    @property
+    def keys_sql(self) -> str:
+        """Table expression of row_id and request_key, of the rows that have a message."""
+        return f"(select row_id, request_key from {self.all_sql} where request_key is not null)"
 
 
 def stage(
@@ -86,15 +95,12 @@ def stage(
     _check_columns(relation, columns, task)
     message = message_sql(task.template, columns, task.optional, model=relation.model)
     _check_unique_key(relation)
-    messages = workspace.directory / "messages.parquet"
-    _copy_messages(relation, message, messages)
-    keys = workspace.directory / "keys.parquet"
-    workspace.write_parquet(_keys_sql(messages, task_key), keys, compression="uncompressed")
+    path = workspace.directory / "rows.parquet"
+    _copy_rows(relation, message, task_key, path)
     rows, keyed = workspace.row(
-        f"select (select count(*) from read_parquet({literal(messages)})), "
-        f"(select count(*) from read_parquet({literal(keys)}))"
+        f"select count(*), count(request_key) from read_parquet({literal(path)})"
     )
-    return StagedRows(messages=messages, keys=keys, rows=rows, skipped=rows - keyed)
+    return StagedRows(path=path, rows=rows, skipped=rows - keyed)
 
 
 def parse_unique_key(model: str, value: object) -> tuple[str, ...]:
@@ -163,11 +169,28 @@ def _check_unique_key(relation: StagedRelation) -> None:
         )
 
 
-def _copy_messages(relation: StagedRelation, message: str, path: Path) -> None:
+def _copy_rows(relation: StagedRelation, message: str, task_key: str, path: Path) -> None:
+    """Write the rows' messages and keys in one pass over the staged relation.
+
+    It runs in the user's database, whose settings change nothing about it: rendering and hashing
+    depend on no session setting.
+    """
+    query = f"""
+        with messages as (
+            select rowid as row_id, {message} as user_message from {relation.name}
+        )
+        select
+            row_id,
+            cast(left(sha256({literal(task_key)} || user_message), {KEY_DIGITS}) as uuid)
+                as request_key,
+            user_message,
+            strlen(cast(to_json(user_message) as varchar)) as message_bytes
+        from messages
+    """
     try:
         relation.connection.execute(
-            f"copy (select rowid as row_id, {message} as user_message from {relation.name}) "
-            f"to {literal(path)} (format parquet, compression lz4_raw)"
+            f"copy ({query}) to {literal(path)} "
+            f"(format parquet, compression lz4_raw, row_group_size {ROW_GROUP})"
         )
         path.chmod(0o600)
     except (duckdb.IOException, OSError) as error:
@@ -175,11 +198,3 @@ def _copy_messages(relation: StagedRelation, message: str, path: Path) -> None:
             f"model '{relation.model}': the staged rows cannot be written to {path} ({error}); "
             "make room on the disk or mend the permissions of the state directory"
         ) from error
-
-
-def _keys_sql(messages: Path, task_key: str) -> str:
-    digest = f"left(sha256({literal(task_key)} || user_message), {KEY_DIGITS})"
-    return (
-        f"select row_id, cast({digest} as uuid) as request_key "
-        f"from read_parquet({literal(messages)}) where user_message is not null"
-    )
