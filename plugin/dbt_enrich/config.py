@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
 # name with these keys except the ones that mean the same for the private DuckDB.
+_SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
 _NAMESPACE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
 
 
@@ -108,6 +109,13 @@ class PluginConfig(BaseModel):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        if not _SIZE.fullmatch(value):
+            raise ValueError("must be a number with a unit, such as 160MB")
+        return value
 
     @field_validator("namespace")
     @classmethod

@@ -34,7 +34,7 @@ class LineTemplate:
     @property
     def overhead(self) -> int:
         """Bytes of a line without custom_id and message, its line break included."""
-        return len((self.before + self.between + self.after).encode()) + len('{"custom_id":""}\n')
+        return len((self.before + self.between + self.after).encode()) + len('{"custom_id":""\n')
 
 
 def request_body(
