@@ -46,5 +46,6 @@ def model(dbt, session):
     movies = dbt.ref("stg_movies").select(
         "movie_id", "title", "released_year", "runtime_minutes", "rating", "overview"
     )
-    options = EnrichmentOptions(mode=dbt.config.get("meta")["enrichment_mode"])
+    mode = dbt.config.get("meta")["enrichment_mode"]
+    options = EnrichmentOptions(mode=mode)
     return enrich(dbt, session, movies, TASK, unique_key="movie_id", options=options)
