@@ -2,52 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.errors import ConfigurationError, TransientError
 from dbt_enrich.services.base import RemoteBatch, RemoteFile, ServiceLimits
 from dbt_enrich.services.openai import OpenAIBatchService
 from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
+
+if TYPE_CHECKING:
+    from dbt_enrich.emulator.process import EmulatorMembership
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class LocalService:
     """`BatchService` for the provider `local`.
 
     Joins the emulator that serves the directory, or starts it, and calls it by Azure's v1 paths.
-    The emulator lives until its last user has left it with `close`.
+    The emulator lives until its last user has left it with `close`. One that died is started
+    again; it goes on with what its directory holds.
 
     Args:
         settings: Settings of the provider `local`.
 
     Raises:
-        ConfigurationError: What the emulator needs is not installed.
+        ConfigurationError: What the emulator needs is not installed, or another one runs there.
+        EnrichmentError: The emulator does not start.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        from dbt_enrich.emulator.process import join_emulator
-
-        if settings.emulator_directory is None or settings.responder is None:
-            raise ConfigurationError("The provider `local` needs `responder` in the profile")
         self._settings = settings
-        self._membership = join_emulator(settings.emulator_directory, spec=settings.responder)
-        self._remote = OpenAIBatchService(
-            replace(
-                settings,
-                provider=Provider.AZURE,
-                endpoint=self._membership.url,
-                api_key=Secret(self._membership.api_key),
-                line_url=settings.request_url,
-                batch_endpoint=settings.request_endpoint,
-                emulator_directory=None,
-                responder=None,
-            )
-        )
-        self._closing = threading.Lock()
+        self._lock = threading.Lock()
         self._closed = False
+        self._membership, self._remote = self._join()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._membership.url!r})"
@@ -55,7 +50,7 @@ class LocalService:
     @property
     def service_id(self) -> str:
         """`local`: the address changes from run to run, the files in the directory stay."""
-        return "local"
+        return self._settings.service_id
 
     @property
     def limits(self) -> ServiceLimits:
@@ -69,53 +64,97 @@ class LocalService:
 
     def check(self, deployment: str) -> None:
         """Check that the emulator answers and takes the deployment."""
-        self._remote.check(deployment)
+        self._call(lambda remote: remote.check(deployment))
 
     def upload(self, path: Path, *, filename: str) -> RemoteFile:
         """Upload `path` as a batch input file."""
-        return self._remote.upload(path, filename=filename)
+        return self._call(lambda remote: remote.upload(path, filename=filename))
 
     def file(self, file_id: str) -> RemoteFile:
         """Return the file as it stands now."""
-        return self._remote.file(file_id)
+        return self._call(lambda remote: remote.file(file_id))
 
     def files(self) -> Iterator[RemoteFile]:
-        """Yield the batch input files."""
-        return self._remote.files()
+        """Yield the batch input files, newest first."""
+        yield from self._call(lambda remote: list(remote.files()))
 
     def delete_file(self, file_id: str) -> None:
         """Delete a file; a file that is not there counts as deleted."""
-        self._remote.delete_file(file_id)
+        self._call(lambda remote: remote.delete_file(file_id))
 
     def create(self, input_file_id: str, metadata: Mapping[str, str]) -> RemoteBatch:
         """Create a batch on an uploaded, processed file."""
-        return self._remote.create(input_file_id, metadata)
+        return self._call(lambda remote: remote.create(input_file_id, metadata))
 
     def batch(self, batch_id: str) -> RemoteBatch:
         """Return the batch as it stands now."""
-        return self._remote.batch(batch_id)
+        return self._call(lambda remote: remote.batch(batch_id))
 
     def batches(self) -> Iterator[RemoteBatch]:
-        """Yield all batches."""
-        return self._remote.batches()
+        """Yield all batches, newest first."""
+        yield from self._call(lambda remote: list(remote.batches()))
 
     def cancel(self, batch_id: str) -> RemoteBatch:
-        """Cancel the batch."""
-        return self._remote.cancel(batch_id)
+        """Cancel the batch; one that has ended is returned as it is."""
+        return self._call(lambda remote: remote.cancel(batch_id))
 
     def download(self, file_id: str, path: Path) -> int:
         """Write the file's content to `path`, all of it or not at all; return its bytes."""
-        return self._remote.download(file_id, path)
+        return self._call(lambda remote: remote.download(file_id, path))
 
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send one synchronous `chat/completions` request and return the reply's body."""
-        return self._remote.chat(body)
+        return self._call(lambda remote: remote.chat(body))
 
     def close(self) -> None:
         """Release the connections and this user's hold on the emulator. May be called twice."""
-        with self._closing:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
-        self._remote.close()
-        self._membership.release()
+            self._remote.close()
+            self._membership.release()
+
+    def _call(self, call: Callable[[OpenAIBatchService], T]) -> T:
+        """Make a call, and once more if the emulator had to be started again."""
+        remote = self._remote
+        try:
+            return call(remote)
+        except TransientError as error:
+            # With a status it has answered, so it is alive. Without one, nothing was done.
+            if error.status is not None or self._closed:
+                raise
+            logger.info("%s; joining the local emulator again", error)
+        return call(self._rejoined(remote))
+
+    def _rejoined(self, failed: OpenAIBatchService) -> OpenAIBatchService:
+        """Return a way to the emulator that is not `failed`."""
+        with self._lock:
+            if self._remote is failed and not self._closed:
+                # Threads may still be calling by the former one: it is not closed here.
+                former = self._membership
+                self._membership, self._remote = self._join()
+                former.release()
+            return self._remote
+
+    def _join(self) -> tuple[EmulatorMembership, OpenAIBatchService]:
+        from dbt_enrich.emulator.process import join_emulator
+
+        settings = self._settings
+        if settings.emulator_directory is None or settings.responder is None:
+            raise ConfigurationError("the provider `local` needs `responder` in the profile")
+        with ExitStack() as undo:
+            membership = join_emulator(settings.emulator_directory, spec=settings.responder)
+            undo.callback(membership.release)
+            remote = OpenAIBatchService(
+                replace(
+                    settings,
+                    provider=Provider.AZURE,
+                    endpoint=membership.url,
+                    api_key=Secret(membership.api_key),
+                    line_url=settings.request_url,
+                    batch_endpoint=settings.request_endpoint,
+                )
+            )
+            undo.pop_all()
+        return membership, remote

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import quote
@@ -110,7 +111,10 @@ def _check_openai(settings: ServiceSettings, deployment: str, get: Getter) -> No
 def _is_certain(found: object, deployment: str, *, certain_codes: frozenset[str]) -> bool:
     if not isinstance(found, ErrorDetail):
         return False
-    return (found.code or "").lower() in certain_codes or deployment in found.message
+    # As a word of its own: a missing route is a "Resource not found", whatever is asked of it.
+    named = re.search(rf"(?<![\w-]){re.escape(deployment)}(?![\w-])", found.message)
+    is_route = found.message.strip(" .").lower() in ("resource not found", "not found")
+    return (found.code or "").lower() in certain_codes or bool(named and not is_route)
 
 
 def _not_found(settings: ServiceSettings, deployment: str, known: tuple[str, ...]) -> NotFoundError:

@@ -123,6 +123,14 @@ def test_what_the_service_cannot_tell_passes(
     service.check("gpt")
 
 
+@AZURE_STYLES
+@pytest.mark.parametrize("name", ["not", "found", "Resource", "source", "a+b"])
+def test_a_missing_route_is_no_missing_deployment(connect: Connect, style: str, name: str) -> None:
+    """Also where the deployment's name is a word of the service's sentence."""
+    service, _ = connect(azure(NO_ROUTE), style)
+    service.check(name)
+
+
 def test_a_model_that_openai_does_not_have_is_refused(connect: Connect) -> None:
     """OpenAI names the model in its 404."""
     missing = error_body("model_not_found", "The model 'gpt-x' does not exist")
