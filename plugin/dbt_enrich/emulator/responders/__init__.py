@@ -1,0 +1,62 @@
+"""Who answers the emulator's requests, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, Responder
+from dbt_enrich.errors import ConfigurationError
+
+__all__ = ["ChatReply", "ChatRequest", "Responder", "ResponderSpec", "create_responder"]
+
+
+@dataclass(frozen=True)
+class ResponderSpec:
+    """Which responder answers, and with what.
+
+    Attributes:
+        name: `llama` or `scripted`.
+        gguf: `llama`: the weights; None for the packaged ones.
+        script: `scripted`: a JSON file of rules, or None.
+        slots: `llama`: requests that the model works on at once.
+        threads: `llama`: threads of the CPU.
+    """
+
+    name: str = "llama"
+    gguf: Path | None = None
+    script: Path | None = None
+    slots: int = 8
+    threads: int = 2
+
+    def arguments(self) -> list[str]:
+        """Return the spec as arguments of the emulator's command line."""
+        return list(self._arguments())
+
+    def _arguments(self) -> Iterator[str]:
+        yield f"--responder={self.name}"
+        if self.gguf:
+            yield f"--gguf={self.gguf}"
+        if self.script:
+            yield f"--script={self.script}"
+        yield f"--slots={self.slots}"
+        yield f"--threads={self.threads}"
+
+
+def create_responder(spec: ResponderSpec) -> Responder:
+    """Return the responder that `spec` describes; a model is loaded only now.
+
+    Raises:
+        ConfigurationError: The name is unknown.
+        EnrichmentError: The responder lacks what it needs on this machine.
+    """
+    if spec.name == "scripted":
+        from dbt_enrich.emulator.responders.scripted import ScriptedResponder
+
+        return ScriptedResponder.from_file(spec.script) if spec.script else ScriptedResponder()
+    if spec.name == "llama":
+        from dbt_enrich.emulator.responders.llama import LlamaResponder
+
+        return LlamaResponder(gguf=spec.gguf, slots=spec.slots, threads=spec.threads)
+    raise ConfigurationError(f"the responder '{spec.name}' is unknown; use llama or scripted")

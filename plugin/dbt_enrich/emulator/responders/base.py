@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,10 +21,12 @@ class ChatReply:
     """The HTTP status and body with which the request is answered.
 
     At status 200 the body is a `chat.completion` object, otherwise `{"error": {...}}`.
+    `spoil`, for tests, changes the lines that a batch's file gets for the request.
     """
 
     status_code: int
     body: dict[str, Any]
+    spoil: Callable[[list[str]], list[str]] | None = None
 
 
 class Responder(Protocol):

@@ -1,0 +1,102 @@
+"""`dbt-enrich serve`: the Batch API on this machine, for whoever wants to try against it."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address.")
+@click.option("--port", default=8787, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".enrichment/serve"),
+    show_default=True,
+    help="Where files and batches are kept; a restart goes on with them.",
+)
+@click.option(
+    "--api-key",
+    envvar="DBT_ENRICH_SERVE_KEY",
+    help="The key that callers must send; without one, a random key is printed.",
+)
+@click.option(
+    "--responder",
+    type=click.Choice(["llama", "scripted"]),
+    default="llama",
+    show_default=True,
+    help="Who answers: a language model on this machine, or scripted answers for tests.",
+)
+@click.option(
+    "--gguf",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Weights for llama in place of the packaged ones.",
+)
+@click.option(
+    "--script",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON list of rules for scripted.",
+)
+@click.option("--slots", default=8, show_default=True, help="Requests answered at once by llama.")
+@click.option("--threads", default=2, show_default=True, help="Threads of the CPU for llama.")
+def serve(
+    host: str,
+    port: int,
+    directory: Path,
+    api_key: str | None,
+    responder: str,
+    gguf: Path | None,
+    script: Path | None,
+    slots: int,
+    threads: int,
+) -> None:
+    """Serve the Files, Batches and chat completions API on this machine.
+
+    In the path styles of Azure OpenAI (/openai?api-version=… and /openai/v1) and OpenAI (/v1).
+    """
+    if not _is_loopback(host):
+        raise click.BadParameter(
+            f"{host} is not a loopback address; the emulator is for this machine alone",
+            param_hint="--host",
+        )
+    try:
+        from dbt_enrich.emulator.jobs import Jobs
+        from dbt_enrich.emulator.responders import ResponderSpec, create_responder
+        from dbt_enrich.emulator.server import listen, make_server
+        from dbt_enrich.emulator.storage import Storage
+    except ImportError as error:
+        raise click.ClickException(
+            f"the emulator is not installed ({error.name} is missing); install it with: "
+            "pip install 'dbt-enrich[emulator]'"
+        ) from error
+    from dbt_enrich.errors import EnrichmentError
+
+    try:
+        spec = ResponderSpec(responder, gguf, script, slots, threads)
+        jobs = Jobs(Storage(directory), create_responder(spec))
+    except EnrichmentError as error:
+        raise click.ClickException(str(error)) from error
+    listener = listen(host, port)
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    key = api_key or secrets.token_urlsafe(24)
+    click.echo(f"Azure OpenAI, dated:  {address}  with api-version")
+    click.echo(f"Azure OpenAI, v1:     {address}/openai/v1")
+    click.echo(f"OpenAI:               {address}/v1")
+    if not api_key:
+        click.echo(f"API key:              {key}")
+    click.echo("Ctrl-C ends it; batches go on when it is started again.")
+    make_server(jobs, key).run(sockets=[listener])
+    jobs.close()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,134 @@
+"""The control plane: what tests tell the emulator and ask of it, apart from the service's paths.
+
+Everything is under `/_control` and demands the same key as the service.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from dbt_enrich.emulator.errors import Flavour, WireError
+from dbt_enrich.emulator.faults import Faults
+from dbt_enrich.emulator.jobs import Jobs
+from dbt_enrich.emulator.responders.scripted import ScriptedResponder
+from dbt_enrich.emulator.transitions import Transitions
+from dbt_enrich.errors import EnrichmentError
+
+PREFIX = "/_control"
+_REMEMBERED = 10_000
+
+
+class Control:
+    """What tests set, and the account of what was received and answered.
+
+    Args:
+        jobs: The resource.
+        is_authorised: Says whether headers carry the key.
+    """
+
+    def __init__(self, jobs: Jobs, *, is_authorised: Callable[[Mapping[str, str]], bool]) -> None:
+        self.faults = Faults()
+        self._jobs = jobs
+        self._is_authorised = is_authorised
+        self._calls: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
+        self._lock = threading.Lock()
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the control plane's routes."""
+        return [
+            Route(f"{PREFIX}/health", self.health, methods=["GET"]),
+            Route(f"{PREFIX}/account", self.account, methods=["GET"]),
+            Route(f"{PREFIX}/{{action}}", self.act, methods=["POST"]),
+        ]
+
+    def note(self, method: str, path: str, status: int) -> None:
+        """Remember a call to the service."""
+        with self._lock:
+            self._calls.append({"method": method, "path": path, "status": status})
+
+    async def health(self, request: Request) -> Response:
+        """GET /_control/health: the responder's identity."""
+        if not self._is_authorised(request.headers):
+            return _denied()
+        return JSONResponse({"status": "ok", "responder": self._jobs.responder.identity})
+
+    async def account(self, request: Request) -> Response:
+        """GET /_control/account: what was received, and how often each request was answered."""
+        if not self._is_authorised(request.headers):
+            return _denied()
+        return JSONResponse(await run_in_threadpool(self._account))
+
+    async def act(self, request: Request) -> Response:
+        """POST /_control/{action}."""
+        if not self._is_authorised(request.headers):
+            return _denied()
+        actions: dict[str, Callable[[Any], None]] = {
+            "reset": lambda _: self._reset(),
+            "rules": self._set_rules,
+            "transitions": self._set_transitions,
+            "faults": self._set_faults,
+            "endings": self._set_endings,
+            "forget": lambda document: self._jobs.forget_batch(str(document["batch_id"])),
+            "pause": lambda _: self._jobs.pause(),
+            "resume": lambda _: self._jobs.resume(),
+        }
+        action = actions.get(request.path_params["action"])
+        if action is None:
+            return JSONResponse(WireError(404, "404", "no such action").body(Flavour.OPENAI), 404)
+        try:
+            document = await request.json() if await request.body() else None
+            await run_in_threadpool(action, document)
+        except (ValueError, TypeError, KeyError, EnrichmentError) as error:
+            return JSONResponse(
+                WireError(400, "invalid", str(error)).body(Flavour.OPENAI), status_code=400
+            )
+        return JSONResponse({"status": "ok"})
+
+    def _account(self) -> dict[str, Any]:
+        custom_ids = self._jobs.answers()
+        keys: Counter[str] = Counter()
+        for custom_id, times in custom_ids.items():
+            keys[custom_id.rsplit("-", 1)[0]] += times
+        with self._lock:
+            calls = list(self._calls)
+        return {"calls": calls, "custom_ids": custom_ids, "request_keys": dict(keys)}
+
+    def _reset(self) -> None:
+        self.faults.clear()
+        self._jobs.endings = {}
+        self._jobs.transitions = Transitions()
+        self._jobs.storage.clear()
+        with self._lock:
+            self._calls.clear()
+
+    def _set_rules(self, rules: list[dict[str, Any]]) -> None:
+        if not isinstance(self._jobs.responder, ScriptedResponder):
+            raise TypeError("only the scripted responder takes rules")
+        self._jobs.responder.set_rules(rules)
+
+    def _set_transitions(self, document: dict[str, Any]) -> None:
+        self._jobs.transitions = Transitions.parse(document)
+
+    def _set_faults(self, documents: list[dict[str, Any]]) -> None:
+        self.faults.clear()
+        for document in documents:
+            self.faults.add(document)
+
+    def _set_endings(self, document: dict[str, Any] | None) -> None:
+        """Set how batches created from now on end: `{"after": n, "status": "expired"}`, or failed.
+
+        `{"failed": code}` fails them as a whole while they are validated.
+        """
+        self._jobs.endings = dict(document or {})
+
+
+def _denied() -> Response:
+    return JSONResponse(WireError(401, "401", "Access denied.").body(Flavour.OPENAI), 401)

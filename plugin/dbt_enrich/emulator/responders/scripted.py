@@ -1,0 +1,308 @@
+"""A responder for tests: answers that follow from the request, and faults where rules ask for them.
+
+It names itself in the reply's `model`, so that no answer of it is taken for a language model's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.naming import unknown_keys
+
+MODEL = "scripted"
+_ECHO = 200
+_RULE_KEYS = (
+    "match", "times", "content", "answer", "finish_reason", "refusal", "status", "error", "fault",
+)  # fmt: skip
+FAULTS = (
+    "missing", "duplicate", "broken_line", "unknown_id",
+    "wrong_shape", "extra_keys", "code_fence", "prose",
+)  # fmt: skip
+
+
+@dataclass
+class Rule:
+    """What happens to requests one of whose user messages holds a text.
+
+    Attributes:
+        match: The text; an empty one matches every request.
+        times: How many requests it applies to, or None for all.
+        reply: The rule's other keys.
+    """
+
+    match: str
+    times: int | None
+    reply: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Rule:
+        """Read a rule.
+
+        Raises:
+            ConfigurationError: A key or a fault is unknown.
+        """
+        phrase = unknown_keys(document, _RULE_KEYS)
+        if phrase:
+            raise ConfigurationError(f"a rule of the scripted responder has the {phrase}")
+        fault = document.get("fault")
+        if fault is not None and fault not in FAULTS:
+            raise ConfigurationError(
+                f"a rule of the scripted responder has the unknown fault '{fault}'; the faults are "
+                f"{', '.join(FAULTS)}"
+            )
+        reply = {key: value for key, value in document.items() if key not in ("match", "times")}
+        return cls(str(document.get("match", "")), document.get("times"), reply)
+
+
+class ScriptedResponder:
+    """Answers by rule, else with an echo of the request that is valid under its schema.
+
+    Args:
+        rules: The rules; the first one that matches applies.
+    """
+
+    def __init__(self, rules: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._lock = threading.Lock()
+        self._rules: list[Rule] = []
+        self.set_rules(rules)
+
+    @classmethod
+    def from_file(cls, path: Path) -> ScriptedResponder:
+        """Read the rules from a JSON file, a list of objects.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"the script {path} cannot be read ({error}); it must be a JSON list of rules"
+            ) from error
+        return cls(document)
+
+    @property
+    def identity(self) -> str:
+        """Who answers."""
+        return MODEL
+
+    def set_rules(self, rules: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the rules."""
+        parsed = [Rule.parse(rule) for rule in rules]
+        with self._lock:
+            self._rules = parsed
+
+    def answer(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[ChatRequest, ChatReply]]:
+        """Yield each request with its reply, in order."""
+        for request in requests:
+            yield request, self._reply(request.body)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _reply(self, body: Mapping[str, Any]) -> ChatReply:
+        message = last_user_message(body)
+        rule = self._rule(user_messages(body))
+        if "status" in rule:
+            error = rule.get("error") or {"code": "serverError", "message": "scripted"}
+            return ChatReply(int(rule["status"]), {"error": error})
+        answer = rule["answer"] if "answer" in rule else echo(body, message)
+        fault = rule.get("fault")
+        content = rule.get("content", _content(answer, fault))
+        reply = completion(
+            body,
+            None if "refusal" in rule else content,
+            refusal=rule.get("refusal"),
+            finish_reason=rule.get("finish_reason", "stop"),
+        )
+        return ChatReply(200, reply, _SPOILS.get(fault or ""))
+
+    def _rule(self, messages: list[str]) -> dict[str, Any]:
+        with self._lock:
+            for rule in self._rules:
+                if rule.times != 0 and any(rule.match in message for message in messages):
+                    if rule.times is not None:
+                        rule.times -= 1
+                    return rule.reply
+        return {}
+
+
+def completion(
+    body: Mapping[str, Any],
+    content: str | None,
+    *,
+    refusal: str | None = None,
+    finish_reason: str = "stop",
+) -> dict[str, Any]:
+    """Return a chat.completion object with a plausible count of tokens (four characters each)."""
+    asked = sum(len(str(message.get("content"))) for message in body.get("messages") or []) // 4
+    answered = len(content or refusal or "") // 4
+    return {
+        "id": "chatcmpl-" + hashlib.sha256(str(body).encode("utf-8", "replace")).hexdigest()[:24],
+        "object": "chat.completion",
+        "created": int(datetime.now(UTC).timestamp()),
+        "model": MODEL,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": content, "refusal": refusal},
+                "finish_reason": finish_reason,
+                "logprobs": None,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": asked,
+            "completion_tokens": answered,
+            "total_tokens": asked + answered,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    }
+
+
+def user_messages(body: Mapping[str, Any]) -> list[str]:
+    """Return the texts of the user messages, few-shot examples and repairs included."""
+    return [
+        str(message.get("content"))
+        for message in body.get("messages") or []
+        if message.get("role") == "user"
+    ]
+
+
+def last_user_message(body: Mapping[str, Any]) -> str:
+    """Return the text of the last user message."""
+    return ([""] + user_messages(body))[-1]
+
+
+def echo(body: Mapping[str, Any], message: str) -> Any:
+    """Return an answer that is valid under the request's schema and holds its message."""
+    form = body.get("response_format") or {}
+    schema = (form.get("json_schema") or {}).get("schema")
+    if schema:
+        return _value(schema, "answer", message)
+    return _like_the_example(body, message) or {"text": message[:_ECHO]}
+
+
+def _like_the_example(body: Mapping[str, Any], message: str) -> dict[str, Any] | None:
+    for said in body.get("messages") or []:
+        if said.get("role") == "assistant":
+            try:
+                example = json.loads(said["content"])
+            except (ValueError, TypeError):
+                continue
+            if isinstance(example, dict):
+                return {k: _like(v, k, message) for k, v in example.items()}
+    return None
+
+
+def _like(value: Any, name: str, message: str) -> Any:
+    if isinstance(value, str):
+        return f"{name}: {message[:_ECHO]}"
+    if isinstance(value, list):
+        return _words(message)[: max(1, len(value))]
+    return value
+
+
+def _value(schema: Mapping[str, Any], name: str, message: str) -> Any:
+    """Return a value under `schema`, chosen by a hash of the message."""
+    choices = schema.get("anyOf")
+    if choices:
+        return _value(next(c for c in choices if c.get("type") != "null"), name, message)
+    if "enum" in schema:
+        members = [member for member in schema["enum"] if member is not None]
+        return members[_hash(name, message) % len(members)]
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next(item for item in kind if item != "null")
+    makers: dict[str, Callable[[Mapping[str, Any], str, str], Any]] = {
+        "object": _object,
+        "array": _array,
+        "integer": _integer,
+        "number": _number,
+        "boolean": lambda _, name, message: _hash(name, message) % 2 == 0,
+    }
+    return makers.get(str(kind), _text)(schema, name, message)
+
+
+def _object(schema: Mapping[str, Any], _: str, message: str) -> dict[str, Any]:
+    return {k: _value(v, k, message) for k, v in (schema.get("properties") or {}).items()}
+
+
+def _array(schema: Mapping[str, Any], name: str, message: str) -> list[Any]:
+    items = schema.get("items") or {"type": "string"}
+    most = int(schema.get("maxItems", 3))
+    plain = items.get("type") == "string" and not {"enum", "format", "pattern"} & set(items)
+    made = _words(message) if plain else [_value(items, name, message)]
+    wanted = max(int(schema.get("minItems", 0)), min(most, len(made)))
+    return [made[i] if i < len(made) else f"{made[0]}{i}" for i in range(wanted)]
+
+
+def _words(message: str) -> list[str]:
+    found = list(dict.fromkeys(word.lower() for word in re.findall(r"\w+", message[:_ECHO])))
+    return found[:3] or ["none"]
+
+
+def _integer(schema: Mapping[str, Any], name: str, message: str) -> int:
+    least = int(schema.get("minimum", 0))
+    most = int(schema.get("maximum", least + 100))
+    return least + _hash(name, message) % (most - least + 1)
+
+
+def _number(schema: Mapping[str, Any], name: str, message: str) -> float:
+    least = float(schema.get("minimum", 0))
+    most = float(schema.get("maximum", least + 1))
+    return least + (most - least) * (_hash(name, message) % 1000) / 1000
+
+
+def _text(schema: Mapping[str, Any], name: str, message: str) -> str:
+    day = date(2000, 1, 1) + timedelta(days=_hash(name, message) % 10_000)
+    match schema.get("format"):
+        case "date":
+            return day.isoformat()
+        case "date-time":
+            return f"{day.isoformat()}T00:00:00Z"
+        case "time":
+            return "12:00:00"
+        case "uuid":
+            return hashlib.md5(message.encode("utf-8", "replace")).hexdigest()  # noqa: S324
+    return f"{name}: {message[:_ECHO]}"
+
+
+def _hash(name: str, message: str) -> int:
+    text = f"{name}\x00{message}".encode("utf-8", "replace")
+    return int.from_bytes(hashlib.sha256(text).digest()[:6])
+
+
+def _content(answer: Any, fault: str | None) -> str:
+    if fault == "extra_keys" and isinstance(answer, dict):
+        answer = {**answer, "extra": True}
+    if fault == "wrong_shape":
+        answer = [answer]
+    text = json.dumps(answer, ensure_ascii=False)
+    if fault == "code_fence":
+        return f"```json\n{text}\n```"
+    if fault == "prose":
+        return f"Here is the answer you asked for:\n\n{text}\n\nI hope that helps!"
+    return text
+
+
+def _unknown(lines: list[str]) -> list[str]:
+    stranger = {**json.loads(lines[0]), "custom_id": "f" * 32 + "-1"}
+    return [*lines, json.dumps(stranger)]
+
+
+_SPOILS: dict[str, Callable[[list[str]], list[str]]] = {
+    "missing": lambda _: [],
+    "duplicate": lambda lines: lines * 2,
+    "broken_line": lambda lines: [lines[0][: len(lines[0]) // 2]],
+    "unknown_id": _unknown,
+}

@@ -1,0 +1,165 @@
+"""The emulator as a server: in a thread for tests, in the foreground for everyone else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from dbt_enrich.emulator.breaking import FaultMiddleware
+from dbt_enrich.emulator.checking import Deployment
+from dbt_enrich.emulator.control import PREFIX
+from dbt_enrich.emulator.jobs import TERMINAL, Jobs
+from dbt_enrich.emulator.responders.base import Responder
+from dbt_enrich.emulator.responders.scripted import ScriptedResponder
+from dbt_enrich.emulator.routes import create_app
+from dbt_enrich.emulator.storage import Storage
+from dbt_enrich.emulator.transitions import Transitions
+
+_START_SECONDS = 30.0
+
+
+class RunningEmulator:
+    """A running emulator and a client of its control plane.
+
+    Attributes:
+        url: Its address, without a path.
+        api_key: The key that it demands.
+        jobs: The resource behind it.
+    """
+
+    def __init__(self, url: str, api_key: str, jobs: Jobs) -> None:
+        self.url = url
+        self.api_key = api_key
+        self.jobs = jobs
+        self._client = httpx.Client(
+            base_url=url + PREFIX, headers={"api-key": api_key}, trust_env=False, timeout=60
+        )
+
+    def account(self) -> dict[str, Any]:
+        """Return the calls received, and how often each custom_id and request_key was answered."""
+        response = self._client.get("/account")
+        response.raise_for_status()
+        return dict(response.json())
+
+    def rules(self, rules: list[dict[str, Any]]) -> None:
+        """Replace the scripted responder's rules."""
+        self._act("rules", rules)
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        """Replace the faults of the connection."""
+        self._act("faults", list(faults))
+
+    def transitions(self, **stages: dict[str, Any]) -> None:
+        """Set how states follow one another."""
+        self._act("transitions", stages)
+
+    def endings(self, **ending: Any) -> None:
+        """Set how batches created from now on end."""
+        self._act("endings", ending)
+
+    def forget(self, batch_id: str) -> None:
+        """Lose a batch."""
+        self._act("forget", {"batch_id": batch_id})
+
+    def pause(self) -> None:
+        """Answer nothing until `resume`."""
+        self._act("pause", None)
+
+    def resume(self) -> None:
+        """Go on answering."""
+        self._act("resume", None)
+
+    def settle(self, seconds: float = 60.0) -> None:
+        """Wait until every batch has ended.
+
+        Raises:
+            TimeoutError: One has not.
+        """
+        deadline = time.monotonic() + seconds
+        while any(record["status"] not in TERMINAL for record in self.jobs.batches()):
+            if time.monotonic() > deadline:
+                raise TimeoutError("a batch has not ended")
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
+
+    def _act(self, action: str, document: object) -> None:
+        response = self._client.post(f"/{action}", json=document)
+        response.raise_for_status()
+
+
+@contextmanager
+def running_emulator(
+    directory: Path,
+    *,
+    responder: Responder | None = None,
+    api_key: str = "test-key",
+    clock: Callable[[], float] = time.time,
+    transitions: Transitions | None = None,
+    deployments: Sequence[Deployment] | None = None,
+) -> Iterator[RunningEmulator]:
+    """Run an emulator in a thread while the block runs.
+
+    Args:
+        directory: Where it keeps its state; a second one on it goes on where the first ended.
+        responder: Who answers; the scripted responder by default.
+        api_key: The key that it demands.
+        clock: The time in seconds since 1970.
+        transitions: How states follow one another; at once by default.
+        deployments: The resource's deployments; any name by default.
+    """
+    jobs = Jobs(
+        Storage(directory),
+        responder or ScriptedResponder(),
+        clock=clock,
+        transitions=transitions,
+        deployments=deployments,
+    )
+    listener = listen("127.0.0.1", 0)
+    server = make_server(jobs, api_key)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _START_SECONDS
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.005)
+    emulator = RunningEmulator(f"http://127.0.0.1:{listener.getsockname()[1]}", api_key, jobs)
+    try:
+        yield emulator
+    finally:
+        emulator.close()
+        server.should_exit = True
+        thread.join(timeout=_START_SECONDS)
+        listener.close()
+        jobs.close()
+        jobs.storage.close()
+
+
+def make_server(jobs: Jobs, api_key: str) -> uvicorn.Server:
+    """Return a server of the resource that is not running yet."""
+    app = create_app(jobs, api_key)
+    config = uvicorn.Config(
+        FaultMiddleware(app, app.state.control),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket; port 0 takes a free one."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(128)
+    return listener

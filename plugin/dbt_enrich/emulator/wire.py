@@ -1,0 +1,90 @@
+"""The emulator's records as each flavour of the service writes them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from dbt_enrich.emulator.errors import Flavour
+from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
+
+_SAFE = {
+    kind: {"filtered": False, "severity": "safe"}
+    for kind in ("hate", "self_harm", "sexual", "violence")
+}
+_FILE_FIELDS = ("id", "bytes", "created_at", "filename", "purpose", "status", "expires_at")
+_BATCH_FIELDS = (
+    "id", "endpoint", "input_file_id", "completion_window", "status", "output_file_id",
+    "error_file_id", "created_at", "in_progress_at", "expires_at", "finalizing_at",
+    "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at", "metadata",
+)  # fmt: skip
+
+
+def new_id(prefix: str) -> str:
+    """Return an id of the service's form."""
+    return f"{prefix}{uuid.uuid4().hex}"
+
+
+def file_document(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a file as the API shows it."""
+    return {"object": "file", **{name: record.get(name) for name in _FILE_FIELDS}}
+
+
+def batch_document(record: dict[str, Any], counts: dict[str, int]) -> dict[str, Any]:
+    """Return a batch as the API shows it, with the counts so far."""
+    document = {"object": "batch", **{name: record.get(name) for name in _BATCH_FIELDS}}
+    errors = record.get("errors") or []
+    document["errors"] = {"object": "list", "data": errors} if errors else None
+    document["request_counts"] = counts
+    return document
+
+
+def page(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """Return one page of a list."""
+    return {
+        "object": "list",
+        "data": items,
+        "first_id": items[0]["id"] if items else None,
+        "last_id": items[-1]["id"] if items else None,
+        "has_more": has_more,
+    }
+
+
+def result_line(request: ChatRequest, reply: ChatReply, flavour: Flavour) -> dict[str, Any]:
+    """Return the line of the output or error file that answers a request."""
+    body = reply.body
+    if flavour.is_azure and reply.status_code == 200:
+        body = _with_filter_results(body)
+    line: dict[str, Any] = {
+        "custom_id": request.custom_id,
+        "response": {
+            "status_code": reply.status_code,
+            "request_id": str(uuid.uuid4()),
+            "body": body,
+        },
+        "error": None,
+    }
+    return line if flavour.is_azure else {"id": new_id("batch_req_"), **line}
+
+
+def unanswered_line(custom_id: str, status: str, flavour: Flavour) -> dict[str, Any]:
+    """Return the error line of a request that the batch's end left unanswered."""
+    messages = {
+        "expired": "This request could not be executed before the completion window expired.",
+        "cancelled": "This request was cancelled before it could be executed.",
+    }
+    line = {
+        "custom_id": custom_id,
+        "response": None,
+        "error": {"code": f"batch_{status}", "message": messages[status]},
+    }
+    return line if flavour.is_azure else {"id": new_id("batch_req_"), **line}
+
+
+def _with_filter_results(body: dict[str, Any]) -> dict[str, Any]:
+    choices = [{"content_filter_results": _SAFE, **choice} for choice in body.get("choices") or []]
+    return {
+        **body,
+        "choices": choices,
+        "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": _SAFE}],
+    }
