@@ -15,8 +15,11 @@ from dbt_enrich.naming import near_match
 from dbt_enrich.sql import identifier, literal
 
 _TOKEN = re.compile(r"(?P<brace>\\\{)|\{(?P<column>[^\W\d]\w*)\}")
-# White space that makes a text blank: ASCII, no-break, ideographic, zero-width and BOM.
-_BLANK = " \t\n\r\v\f\u00a0\u2003\u2009\u200b\u3000\ufeff"
+# A text is blank if it holds nothing but white space, no-break, zero-width or ideographic ones too.
+_NOT_BLANK = (
+    r"[^\s\x{0b}\x{85}\x{a0}\x{1680}\x{2000}-\x{200b}"
+    r"\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}]"
+)
 _TEXT_TYPES = re.compile(
     r"^(varchar|u?(tiny|small|big|huge)int|u?integer|boolean|decimal\(.*\)|double|float|date|time"
     r"|time with time zone|time_ns|timestamp|timestamp_(s|ms|ns)|uuid|enum\(.*\)|json|interval)$",
@@ -99,8 +102,8 @@ def message_sql(
     needed = [rendered[name] for name in template.columns if name.lower() not in tolerated]
     if not needed:
         return message
-    missing = " or ".join(f"coalesce(trim({text}, {literal(_BLANK)}), '') = ''" for text in needed)
-    return f"case when {missing} then null else {message} end"
+    present = " and ".join(f"regexp_matches({text}, {literal(_NOT_BLANK)})" for text in needed)
+    return f"case when {present} then {message} end"
 
 
 def _rendered(column: str, data_type: str, model: str) -> str:

@@ -154,5 +154,5 @@ def test_fail_on_takes_the_kinds_of_failure() -> None:
 
 def test_a_task_is_a_value() -> None:
     """It can be built in Python with the same checks."""
-    task = EnrichmentTask(model="m", user="{a}", outputs=[OutputColumn("s", "varchar")])
+    task = EnrichmentTask(model="m", user="{a}", outputs=(OutputColumn("s", "varchar"),))
     assert task.template.columns == ("a",)

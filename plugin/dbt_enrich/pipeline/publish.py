@@ -125,58 +125,57 @@ _STATUS_TYPES = {
 def _results_sql(
     rows: StagedRows, outputs: Sequence[OutputColumn], answers: str, in_flight: str
 ) -> str:
-    done = f"""(
-        select answers.request_key, answers.content as clean_content
+    """Build the SELECT of one row for each staged row: its status, and its answer if it has one.
+
+    The answers stream past a table of keys, which is small beside them.
+    """
+    standing = f"""(
+        select
+            answers.request_key, answers.kind, answers.message, answers.model, answers.batch_id,
+            answers.received_at, if(answers.kind = 'done', answers.content, null) as clean_content
         from {answers} as answers
-        join standings using (request_key, shard)
-        where answers.kind = 'done'
+        join ({standing_sql(answers, rows.keys_sql)}) as standings using (request_key, shard)
     )"""
+    key = _KEY_TEXT.format("request_key")
     return f"""
-        with standings as ({standing_sql(answers, rows.keys_sql)}),
-        standing_answers as (
-            select
-                answers.request_key, answers.kind, answers.message, answers.model,
-                answers.batch_id, answers.received_at
-            from {answers} as answers
-            join standings using (request_key, shard)
-        ),
-        typed as ({typed_answers_sql(done, list(outputs))}),
-        joined as (
+        with typed as ({typed_answers_sql(standing, list(outputs))}),
+        answered as (
             select
                 staged.row_id,
-                staged.request_key,
-                typed.answer,
-                standing_answers.* exclude (request_key),
-                staged.request_key in (select request_key from {in_flight} as flying) as flies
-            from (select row_id, request_key from {rows.all_sql}) as staged
-            left join standing_answers using (request_key)
-            left join typed using (request_key)
-        ),
-        named as (
-            select
-                *,
+                typed.*,
                 case
-                    when request_key is null then 'skipped'
-                    when answer is not null then 'done'
-                    when kind is null or flies then 'pending'
+                    when typed.answer is not null then 'done'
+                    when request_key in (select request_key from {in_flight} as flying)
+                        then 'pending'
                     else 'failed'
                 end as status
-            from joined
+            from typed
+            join {rows.keys_sql} as staged using (request_key)
         )
         select
             row_id,
             status,
-            case status
-                when 'skipped' then 'missing_input'
-                when 'failed' then if(kind = 'done', 'schema_mismatch: the stored answer cannot '
-                    || 'be read as the output columns', concat_ws(': ', kind, message))
+            case
+                when status <> 'failed' then null
+                when kind = 'done' then 'schema_mismatch: the stored answer cannot be read as the '
+                    || 'output columns'
+                else concat_ws(': ', kind, message)
             end as error,
-            if(status in ('done', 'failed'), model, null) as model,
-            if(status in ('done', 'failed'), batch_id, null) as batch_id,
+            if(status = 'pending', null, model) as model,
+            if(status = 'pending', null, batch_id) as batch_id,
             if(status = 'done', received_at, null) as enriched_at,
-            {_KEY_TEXT.format("request_key")} as request_key,
+            {key} as request_key,
             answer
-        from named
+        from answered
+        union all by name
+        select
+            row_id,
+            if(request_key is null, 'skipped', 'pending') as status,
+            if(request_key is null, 'missing_input', null) as error,
+            {key} as request_key
+        from (select row_id, request_key from {rows.all_sql}) as staged
+        where request_key is null
+            or request_key not in (select request_key from {answers} as answers)
     """
 
 
@@ -228,7 +227,7 @@ def _enriched_sql(
         "enrichment_version": f"if(results.status = 'done', {literal(task_key[:VERSION_DIGITS])}, "
         "null)",
     }
-    former = _former_columns(outputs, existing)
+    former = _former_columns(relation, outputs, existing)
     if former is None or existing is None:
         columns = ", ".join(f"{value} as {identifier(name)}" for name, value in new.items())
         return (
@@ -252,13 +251,17 @@ def _enriched_sql(
 
 
 def _former_columns(
-    outputs: Sequence[OutputColumn], existing: ExistingTable | None
+    relation: StagedRelation, outputs: Sequence[OutputColumn], existing: ExistingTable | None
 ) -> dict[str, str] | None:
     """Return the expressions of a stale row's columns, or None where no table can give them."""
     if existing is None:
         return None
-    there = {name.lower() for name in existing.columns}
-    if not there.issuperset(_STATUS_TYPES):
+    there = {name.lower(): kind for name, kind in existing.columns.items()}
+    staged = {name.lower(): kind for name, kind in relation.columns().items()}
+    keys = [key.lower() for key in relation.unique_key]
+    if not there.keys() >= _STATUS_TYPES.keys():
+        return None
+    if any(there.get(key) != staged.get(key) for key in keys):
         return None
     former = {
         o.name: f"try_cast(former.{identifier(o.name)} as {o.type.sql})"

@@ -325,7 +325,7 @@ class BatchRun:
                 self.warn(f"{error}; what it held counts as missing")
         return self._record(shard, Step.DOWNLOADED)
 
-    def _record(self, shard: Shard, step: Step, **changes: object) -> Shard:
+    def _record(self, shard: Shard, step: Step, **changes: Any) -> Shard:
         moved = self.ledger.record(shard.shard, step, **changes)
         self.progress(moved)
         return moved

@@ -190,7 +190,7 @@ def _copy_rows(relation: StagedRelation, message: str, task_key: str, path: Path
     try:
         relation.connection.execute(
             f"copy ({query}) to {literal(path)} "
-            f"(format parquet, compression lz4_raw, row_group_size {ROW_GROUP})"
+            f"(format parquet, compression uncompressed, row_group_size {ROW_GROUP})"
         )
         path.chmod(0o600)
     except (duckdb.IOException, OSError) as error:

@@ -180,7 +180,7 @@ def user_messages(body: Mapping[str, Any]) -> list[str]:
 
 def last_user_message(body: Mapping[str, Any]) -> str:
     """Return the text of the last user message."""
-    return ([""] + user_messages(body))[-1]
+    return ["", *user_messages(body)][-1]
 
 
 def echo(body: Mapping[str, Any], message: str) -> Any:
@@ -228,7 +228,7 @@ def _value(schema: Mapping[str, Any], name: str, message: str) -> Any:
         "array": _array,
         "integer": _integer,
         "number": _number,
-        "boolean": lambda _, name, message: _hash(name, message) % 2 == 0,
+        "boolean": _boolean,
     }
     return makers.get(str(kind), _text)(schema, name, message)
 
@@ -239,7 +239,7 @@ def _object(schema: Mapping[str, Any], _: str, message: str) -> dict[str, Any]:
 
 def _array(schema: Mapping[str, Any], name: str, message: str) -> list[Any]:
     items = schema.get("items") or {"type": "string"}
-    most = int(schema.get("maxItems", 3))
+    most = int(schema.get("maxItems", _told(schema, r"At most (\d+) items") or 3))
     plain = items.get("type") == "string" and not {"enum", "format", "pattern"} & set(items)
     made = _words(message) if plain else [_value(items, name, message)]
     wanted = max(int(schema.get("minItems", 0)), min(most, len(made)))
@@ -252,28 +252,40 @@ def _words(message: str) -> list[str]:
 
 
 def _integer(schema: Mapping[str, Any], name: str, message: str) -> int:
-    least = int(schema.get("minimum", 0))
-    most = int(schema.get("maximum", least + 100))
-    return least + _hash(name, message) % (most - least + 1)
+    least, most = _bounds(schema, 100)
+    return int(least) + _hash(name, message) % (int(most) - int(least) + 1)
 
 
 def _number(schema: Mapping[str, Any], name: str, message: str) -> float:
-    least = float(schema.get("minimum", 0))
-    most = float(schema.get("maximum", least + 1))
+    least, most = _bounds(schema, 1)
     return least + (most - least) * (_hash(name, message) % 1000) / 1000
+
+
+def _boolean(_: Mapping[str, Any], name: str, message: str) -> bool:
+    return _hash(name, message) % 2 == 0
+
+
+def _bounds(schema: Mapping[str, Any], width: int) -> tuple[float, float]:
+    """Return the least and the most, from the keywords or, where a service takes none, in words."""
+    least = schema.get("minimum", _told(schema, r"At least (-?[\d.]*\d)"))
+    most = schema.get("maximum", _told(schema, r"At most (-?[\d.]*\d)(?! items)"))
+    if least is None:
+        least = 0 if most is None else min(0, float(most))
+    return float(least), float(most if most is not None else float(least) + width)
+
+
+def _told(schema: Mapping[str, Any], pattern: str) -> str | None:
+    found = re.search(pattern, str(schema.get("description", "")))
+    return found[1] if found else None
 
 
 def _text(schema: Mapping[str, Any], name: str, message: str) -> str:
     day = date(2000, 1, 1) + timedelta(days=_hash(name, message) % 10_000)
-    match schema.get("format"):
-        case "date":
-            return day.isoformat()
-        case "date-time":
-            return f"{day.isoformat()}T00:00:00Z"
-        case "time":
-            return "12:00:00"
-        case "uuid":
-            return hashlib.md5(message.encode("utf-8", "replace")).hexdigest()  # noqa: S324
+    described = str(schema.get("description", ""))
+    if schema.get("format") == "date-time" or "YYYY-MM-DDT" in described:
+        return f"{day.isoformat()}T00:00:00"
+    if schema.get("format") == "date" or "YYYY-MM-DD" in described:
+        return day.isoformat()
     return f"{name}: {message[:_ECHO]}"
 
 
