@@ -194,11 +194,13 @@ def test_polls_and_uploads_ride_over_faults(
 ) -> None:
     """One fault in each is not seen by the caller."""
     path = shard(tmp_path / "s.jsonl", service)
-    emulator.faults(fault | {"operation": "POST /files"})
+    emulator.faults(
+        fault | {"operation": "POST /files"},
+        fault | {"operation": "GET /batches"},
+    )
     file = service.upload(path, filename="s.jsonl")
     assert file.bytes == path.stat().st_size
     batch = service.create(file.id, {})
-    emulator.faults(fault | {"operation": "GET /batches"})
     assert ended(service, batch.id).status is BatchStatus.COMPLETED
 
 

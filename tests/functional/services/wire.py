@@ -125,6 +125,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     owner: WireServer
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
