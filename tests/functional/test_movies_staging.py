@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from typing import Any
 
 import duckdb
 import pytest
+import yaml
+
+from dbt_enrich.task import task_from_yaml
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "seeds" / "movies.csv"
@@ -450,6 +454,21 @@ def test_rejected_rows_say_why(staged_imdb: duckdb.DuckDBPyConnection) -> None:
         ("Amélie", "no_overview", "  \u00a0"),
         ("", "no_title", "A film that nobody named."),
     ]
+
+
+def test_both_ways_in_ask_the_same() -> None:
+    """The task in the model's YAML and the Python model's have one identity, so share answers."""
+    enriched = ROOT / "dbt_project" / "models" / "enriched"
+    document = yaml.safe_load((enriched / "_enriched.yml").read_text(encoding="utf-8"))
+    model = next(each for each in document["models"] if each["name"] == "movies_enriched")
+    by_yaml = task_from_yaml(
+        model["name"],
+        model["config"]["meta"]["enrichment"],
+        {column["name"]: column for column in model["columns"]},
+    )
+    by_python = runpy.run_path(str(enriched / "movies_enriched_python.py"))["TASK"]
+    assert by_python.document("scripted") == by_yaml.document("scripted")
+    assert by_python.parameters == by_yaml.parameters
 
 
 def test_a_file_of_another_layout_is_refused(project: MoviesProject, tmp_path: Path) -> None:

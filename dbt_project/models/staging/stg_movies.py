@@ -33,8 +33,10 @@ COLUMNS = list(dict.fromkeys(name for layout in LAYOUTS.values() for name in lay
 
 def model(dbt, session):
     path = dbt.config.get("meta")["movies_csv"]
-    seed = dbt.ref("movies")
-    rows = session.read_csv(path, header=True, all_varchar=True) if path else seed
+    if path:
+        rows = session.read_csv(path, header=True, all_varchar=True)
+    else:
+        rows = dbt.ref("movies")
     return first_of_each(with_id(typed(as_text(rows)))).order("source_row")
 
 
