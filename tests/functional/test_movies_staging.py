@@ -19,7 +19,6 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
-
 from dbt_enrich.task import task_from_yaml
 
 ROOT = Path(__file__).parents[2]
