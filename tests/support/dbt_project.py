@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import yaml
 
-_DBT = "from dbt.cli.main import cli; cli()"
+_DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -97,11 +97,13 @@ class DbtProject:
             },
         )
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start dbt and return its process."""
-        command = [sys.executable, "-c", _DBT, "--no-use-colors", *arguments]
+    def start(
+        self, *arguments: str, command: list[str] | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start dbt, or a command that takes its arguments, and return the process."""
+        project = ["--project-dir", str(self.directory), "--profiles-dir", str(self.directory)]
         return subprocess.Popen(
-            [*command, "--project-dir", str(self.directory), "--profiles-dir", str(self.directory)],
+            [*(command or _DBT), "--no-use-colors", *arguments, *project],
             cwd=self.directory,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
