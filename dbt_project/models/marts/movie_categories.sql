@@ -12,5 +12,5 @@ select
     released_year,
     runtime_minutes,
     rating,
-    unnest(list_distinct(categories)) as category
+    unnest(categories)::varchar as category
 from enriched

@@ -91,6 +91,7 @@ def serve(
     click.echo("Ctrl-C ends it; batches go on when it is started again.")
     make_server(jobs, key).run(sockets=[listener])
     jobs.close()
+    jobs.storage.close()
 
 
 def _is_loopback(host: str) -> bool:

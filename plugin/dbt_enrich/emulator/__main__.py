@@ -54,6 +54,7 @@ def main(
     threading.Thread(target=watch, daemon=True).start()
     server.run(sockets=[listener])
     jobs.close()
+    jobs.storage.close()
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def check_input(
 def _parse(raw: bytes, number: int) -> tuple[dict[str, Any], LineError | None]:
     try:
         line = json.loads(raw.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, LineError("invalid_json_line", "The line is not valid JSON.", number)
     if not isinstance(line, dict):
         return {}, LineError("invalid_request", "The line is not an object.", number)
@@ -133,9 +133,14 @@ def _line_error(
         )
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return LineError("invalid_request", "body.model must be a text.", number)
-    if not isinstance(body.get("messages"), list) or not body["messages"]:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
         return LineError("invalid_request", "body.messages must be a list of messages.", number)
     return None
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, dict) and isinstance(message.get("role"), str)
 
 
 def _model_error(

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,8 +23,6 @@ ENDPOINTS = ("/chat/completions", "/v1/chat/completions")
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 MAX_REQUESTS = 100_000
 _DAY = 86_400
-_CHUNK = 256
-_CHUNK_SECONDS = 0.25
 _IDLE_SECONDS = 0.02
 Reply = tuple[ChatRequest, ChatReply]
 
@@ -65,6 +63,7 @@ class Jobs:
         self._running.set()
         self._stopped = False
         self._counts: dict[str, Counter[str]] = {}
+        self._active: str | None = None
         self._worker = threading.Thread(target=self._work, name="batch-worker", daemon=True)
         self._worker.start()
 
@@ -205,8 +204,9 @@ class Jobs:
                 raise WireError(
                     409, "conflict", f"The batch is {record['status']} and cannot be cancelled."
                 )
-            record["cancelling_at"] = int(self._clock())
             self._enter(record, "cancelling")
+            if record["id"] != self._active:
+                self._finish(record, "cancelled")
         self._notify()
         return record
 
@@ -350,18 +350,22 @@ class Jobs:
                     line = unanswered_line(request.custom_id, status, flavour)
                     err.write(json.dumps(line).encode() + b"\n")
         record["output_file_id"] = self._keep_result_file(output, "output")
-        record["error_file_id"] = self._keep_result_file(error, "error")
+        # Azure gives a batch without a failure an error file all the same, of no bytes.
+        empty = flavour.is_azure and status == "completed"
+        record["error_file_id"] = self._keep_result_file(error, "error", keep_empty=empty)
         self._enter(record, status)
 
     def _result_file(self) -> tuple[str, Path]:
         file_id = new_id("file-")
         return file_id, self.storage.content(file_id)
 
-    def _keep_result_file(self, file: tuple[str, Path], kind: str) -> str | None:
+    def _keep_result_file(
+        self, file: tuple[str, Path], kind: str, *, keep_empty: bool = False
+    ) -> str | None:
         file_id, path = file
         path.chmod(0o600)
         size = path.stat().st_size
-        if size == 0:
+        if size == 0 and not keep_empty:
             path.unlink()
             return None
         now = int(self._clock())
@@ -389,7 +393,26 @@ class Jobs:
                 with self._wake:
                     self._wake.wait(timeout=_IDLE_SECONDS)
                 continue
-            self._answer(record)
+            self._active = record["id"]
+            try:
+                self._answer(record)
+            except Exception as error:  # noqa: BLE001 - one batch's trouble must not end the others
+                self._break_off(record["id"], error)
+            finally:
+                self._active = None
+
+    def _break_off(self, batch_id: str, error: Exception) -> None:
+        """Fail a batch that cannot be answered; what was answered is in its files."""
+        with self._lock:
+            record = self.storage.get("batch", batch_id)
+            if record is None or record["status"] in TERMINAL:
+                return
+            problem = LineError("internalFailure", f"{type(error).__name__}: {error}")
+            record["errors"] = [problem.document()]
+            try:
+                self._finish(record, "failed")
+            except OSError:
+                self._enter(record, "failed")
 
     def _next_batch(self) -> dict[str, Any] | None:
         with self._lock:
@@ -412,22 +435,16 @@ class Jobs:
         done = results.answered()
         limit = record["ending"].get("after")
         counter = self._counter(record)
-        pending: list[dict[str, Any]] = []
-        kept_at = time.monotonic()
         requests = self._requests(record, set(done))
-        with _abandoning(self.responder.answer(requests)) as replies:
+        with closing(self.responder.answer(requests)) as replies, results.appending() as append:
             for request, reply in replies:
-                pending.append(self._result(request, reply, record))
-                counter["failed" if pending[-1]["failed"] else "completed"] += 1
-                if len(pending) >= _CHUNK or time.monotonic() - kept_at > _CHUNK_SECONDS:
-                    results.append(pending)
-                    pending, kept_at = [], time.monotonic()
+                result = self._result(request, reply, record)
+                append(result)
+                counter["failed" if result["failed"] else "completed"] += 1
                 if limit is not None and counter.total() >= limit:
                     break
                 if not self._goes_on(record["id"]):
                     break
-        if pending:
-            results.append(pending)
         with self._lock:
             current = self.storage.get("batch", record["id"])
             if current is None or current["status"] != "in_progress":

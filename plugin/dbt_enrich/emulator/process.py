@@ -77,7 +77,9 @@ def join_emulator(
     _check_installed(spec)
     users = directory / "users"
     users.mkdir(parents=True, exist_ok=True, mode=0o700)
-    user = FileLock(users / f"{os.getpid()}-{secrets.token_hex(6)}.lock", mode=0o600, thread_local=False)
+    user = FileLock(
+        users / f"{os.getpid()}-{secrets.token_hex(6)}.lock", mode=0o600, thread_local=False
+    )
     user.acquire()
     try:
         with FileLock(directory / "start.lock", mode=0o600):

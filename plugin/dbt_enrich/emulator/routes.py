@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Message, Receive
 
 from dbt_enrich.emulator.checking import Deployment
 from dbt_enrich.emulator.control import Control
@@ -105,9 +106,8 @@ class Api:
 
     async def upload(self, request: Request) -> Response:
         """POST /files."""
-        if int(request.headers.get("content-length") or 0) > _MAX_UPLOAD:
-            raise WireError(413, "contentTooLarge", "The file is larger than 200 MB.")
-        async with request.form(max_files=1, max_fields=8) as form:
+        limited = Request(request.scope, _limited(request.receive))
+        async with limited.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise invalid("The form has no part 'file'.")
@@ -247,12 +247,27 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(WireError(status, str(status), message).body(flavour), status)
 
 
+def _limited(receive: Receive) -> Receive:
+    """Count what is received, whether or not a length was announced."""
+    size = 0
+
+    async def counting() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > _MAX_UPLOAD:
+            raise WireError(413, "contentTooLarge", "The file is larger than 200 MB.")
+        return message
+
+    return counting
+
+
 async def _json(request: Request) -> dict[str, Any]:
     if int(request.headers.get("content-length") or 0) > _MAX_JSON:
         raise WireError(413, "contentTooLarge", "The body is too large.")
     try:
         body = await request.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise invalid("The body is not valid JSON.") from error
     if not isinstance(body, dict):
         raise invalid("The body is not an object.")

@@ -12,10 +12,19 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
+from dbt_enrich.errors import EnrichmentError
+
+_SYNC_SECONDS = 0.5
+# A predecessor that is ending lets go within this time.
+_LOCK_SECONDS = 20
 _SCHEMA = """
 create table if not exists records (
     kind text not null,
@@ -32,12 +41,25 @@ class Storage:
 
     Args:
         directory: It is made, private to its owner, where it is not there.
+
+    Raises:
+        EnrichmentError: Another emulator works on it.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         for path in (directory, directory / "files", directory / "results"):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory_lock = FileLock(
+            directory / "server.lock", mode=0o600, thread_local=False, timeout=_LOCK_SECONDS
+        )
+        try:
+            self._directory_lock.acquire()
+        except Timeout as error:
+            raise EnrichmentError(
+                f"another emulator works on the directory {directory}; end it, or give this one "
+                "another directory"
+            ) from error
         database = directory / "emulator.sqlite"
         database.touch(mode=0o600)
         self._sqlite = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
@@ -47,9 +69,10 @@ class Storage:
         self._lock = threading.RLock()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database and let go of the directory."""
         with self._lock:
             self._sqlite.close()
+        self._directory_lock.release()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -128,13 +151,31 @@ class Results:
         self._drop_partial_line()
         return {int(result["index"]): bool(result["failed"]) for result in self}
 
-    def append(self, results: list[dict[str, Any]]) -> None:
-        """Add results and make sure that they are on disk."""
-        text = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
-        with open(self.path, "ab", opener=_private) as file:
-            file.write(text.encode("utf-8", "surrogatepass"))
-            file.flush()
-            os.fsync(file.fileno())
+    @contextmanager
+    def appending(self) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Yield a function that adds one result.
+
+        Each result is handed to the system at once, so that it outlives the death of the process,
+        and the disk is told now and then, so that few are lost with the power.
+        """
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        synced_at = time.monotonic()
+
+        def append(result: dict[str, Any]) -> None:
+            nonlocal synced_at
+            text = json.dumps(result, ensure_ascii=False) + "\n"
+            data = memoryview(text.encode("utf-8", "surrogatepass"))
+            while data:
+                data = data[os.write(descriptor, data) :]
+            if time.monotonic() - synced_at > _SYNC_SECONDS:
+                os.fsync(descriptor)
+                synced_at = time.monotonic()
+
+        try:
+            yield append
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
