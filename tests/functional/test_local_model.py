@@ -212,7 +212,7 @@ def test_requests_are_taken_as_slots_come_free_and_abandoned_on_close(
 
     replies = responder.answer(source())
     next(replies)
-    replies.close()  # type: ignore[attr-defined]
+    replies.close()
     assert len(taken) <= 5
     assert ask(responder, body("A cat.", max_tokens=2)).status_code == 200
 

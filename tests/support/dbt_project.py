@@ -113,7 +113,7 @@ class DbtProject:
 
     def dbt(self, *arguments: str, succeeds: bool = True, **environment: str) -> str:
         """Run dbt and return what it printed; assert that it succeeded, or that it failed."""
-        process = self.start(*arguments, **environment)
+        process = self.start(*arguments, command=None, **environment)
         output, _ = process.communicate(timeout=180)
         assert (process.returncode == 0) == succeeds, output
         return output

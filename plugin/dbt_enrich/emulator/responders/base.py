@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,7 +37,9 @@ class Responder(Protocol):
         """Who answers, such as `llama:<sha256 of the weights>` or `scripted`."""
         ...
 
-    def answer(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[ChatRequest, ChatReply]]:
+    def answer(
+        self, requests: Iterable[ChatRequest]
+    ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
         """Yield each request with its reply as soon as it is there, in any order.
 
         `requests` is read lazily, no further ahead than the responder has room for; closing

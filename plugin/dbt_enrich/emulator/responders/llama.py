@@ -9,7 +9,7 @@ import itertools
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class LlamaResponder:
         """`llama:<sha256 of the weights>`."""
         return f"llama:{self._weights.sha256}"
 
-    def answer(self, requests: Iterable[ChatRequest]) -> Iterator[Reply]:
+    def answer(self, requests: Iterable[ChatRequest]) -> Generator[Reply, None, None]:
         """Yield each request with its reply as soon as it is there.
 
         No more requests are taken than there are slots; closing the iterator ends their work.

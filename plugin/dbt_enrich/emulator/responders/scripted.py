@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from dbt_enrich.naming import unknown_keys
 
 MODEL = "scripted"
 _ECHO = 200
+_Maker = Callable[[Mapping[str, Any], str, str], Any]
 _RULE_KEYS = (
     "match", "times", "content", "answer", "finish_reason", "refusal", "status", "error", "fault",
 )  # fmt: skip
@@ -102,7 +103,9 @@ class ScriptedResponder:
         with self._lock:
             self._rules = parsed
 
-    def answer(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[ChatRequest, ChatReply]]:
+    def answer(
+        self, requests: Iterable[ChatRequest]
+    ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
         """Yield each request with its reply, in order."""
         for request in requests:
             yield request, self._reply(request.body)
@@ -223,14 +226,15 @@ def _value(schema: Mapping[str, Any], name: str, message: str) -> Any:
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = next(item for item in kind if item != "null")
-    makers: dict[str, Callable[[Mapping[str, Any], str, str], Any]] = {
+    makers: dict[str, _Maker] = {
         "object": _object,
         "array": _array,
         "integer": _integer,
         "number": _number,
         "boolean": _boolean,
     }
-    return makers.get(str(kind), _text)(schema, name, message)
+    make: _Maker = makers.get(str(kind), _text)
+    return make(schema, name, message)
 
 
 def _object(schema: Mapping[str, Any], _: str, message: str) -> dict[str, Any]:
