@@ -11,6 +11,7 @@ import pytest
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.errors import EnrichmentError, FailedRowsError, InputError
 from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task import Example
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(5) as numbers(i)"
@@ -338,6 +339,29 @@ def test_a_row_larger_than_a_file_is_named_before_anything_is_sent(
     assert emulator.account()["request_keys"] == {}
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": 5}
+
+
+def test_json_mode_is_for_models_without_structured_output(warehouse: Warehouse) -> None:
+    """No schema is sent, and the answers are held to the columns all the same."""
+    task = summary_task(
+        system="Summarise the note as JSON.",
+        response="json_object",
+        examples=(Example(user="a", answer={"summary": "b"}),),
+    )
+    warehouse.enrich(NOTES, task)
+    assert warehouse.statuses() == {"done": 5}
+
+
+def test_an_example_that_does_not_fit_the_columns_is_named(
+    warehouse: Warehouse, emulator: RunningEmulator
+) -> None:
+    """A model copies what the examples show, so they are checked before anything is sent."""
+    task = summary_task(examples=(Example(user="a", answer={"sumary": "b"}),))
+    with pytest.raises(
+        EnrichmentError, match=r"examples number 1.*sumary|examples number 1.*summary"
+    ):
+        warehouse.enrich(NOTES, task)
+    assert emulator.account()["request_keys"] == {}
 
 
 HOSTILE = [
