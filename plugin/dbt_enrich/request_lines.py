@@ -82,11 +82,19 @@ def line_sql(template: LineTemplate, *, key: str, attempt: str, message: str, re
         message: SQL expression of the user message.
         repair: SQL expression of the repair messages as JSON, or of NULL.
     """
-    return (
-        f"""'{{"custom_id":"' || {key} || '-' || {attempt} || '"' || {literal(template.before)}"""
-        f" || cast(to_json({message}) as varchar) || {literal(template.between)}"
-        f" || coalesce({repair}, '') || {literal(template.after)}"
+    # One n-ary concat: a chain of || would copy the long constant parts at every step.
+    parts = (
+        """'{"custom_id":"'""",
+        key,
+        "'-'",
+        attempt,
+        literal('"' + template.before),
+        f"cast(to_json({message}) as varchar)",
+        literal(template.between),
+        f"coalesce({repair}, '')",
+        literal(template.after),
     )
+    return f"concat({', '.join(parts)})"
 
 
 def repair_sql(answer: str, problem: str) -> str:

