@@ -28,17 +28,15 @@
   {% do dbt_enrich._call_plugin('enrich', target_relation, work, existing_relation) %}
   {%- set outcome = dbt_enrich._read_outcome(work) -%}
 
-  {% if outcome.errors_sql or existing_relation is none %}
+  {% if outcome.replaces or existing_relation is none %}
     {% call statement('main') -%}
       {{ create_table_as(False, intermediate_relation, outcome.enriched_sql) }}
     {%- endcall %}
-    {% if outcome.errors_sql %}
-      {% call statement('errors') -%}
-        create or replace table {{ dbt_enrich._errors_relation(target_relation) }} as (
-          {{ outcome.errors_sql }}
-        )
-      {%- endcall %}
-    {% endif %}
+    {% call statement('errors') -%}
+      create or replace table {{ dbt_enrich._errors_relation(target_relation) }} as (
+        {{ outcome.errors_sql }}
+      )
+    {%- endcall %}
     {% if existing_relation is not none %}
       {% do drop_indexes_on_relation(existing_relation) %}
       {{ adapter.rename_relation(existing_relation, backup_relation) }}

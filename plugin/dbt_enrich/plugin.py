@@ -6,7 +6,6 @@ of a table in the schema `enrichment_work`, as the adapter passes no value throu
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -133,13 +132,13 @@ def _existing(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Exi
 def _write_outcome(cursor: duckdb.DuckDBPyConnection, table: str, outcome: Outcome) -> None:
     cursor.execute(
         f"create or replace table {table} as select ? as run_id, ? as enriched_sql, "
-        "? as errors_sql, ? as summary, ? as counts",
+        "? as errors_sql, ? as summary, ? as replaces",
         [
             outcome.run_id,
             outcome.enriched_sql,
-            outcome.errors_sql or "",
+            outcome.errors_sql,
             outcome.summary,
-            json.dumps(dict(outcome.counts)),
+            outcome.replaces,
         ],
     )
 

@@ -73,7 +73,7 @@ def enrich(
     try:
         enriched = identifier(f"{name}__enriched_{secrets.token_hex(4)}")
         session.execute(f"create temp table {enriched} as {outcome.enriched_sql}")
-        if outcome.errors_sql:
+        if outcome.replaces:
             errors = _qualified(dbt, f"{name}__errors")
             session.execute(f"create or replace table {errors} as {outcome.errors_sql}")
     finally:

@@ -66,10 +66,6 @@ class Workspace:
             self._extra = size
             self._run(f"set memory_limit = '{self._memory + size}B'")
 
-    def interrupt(self) -> None:
-        """Stop the statement that runs, from another thread."""
-        self._connection.interrupt()
-
     def execute(self, sql: str, arguments: list[Any] | None = None) -> None:
         """Run a statement."""
         self._run(sql, arguments)

@@ -106,6 +106,9 @@ def test_plan_and_preview_make_an_empty_typed_table_once(
     mode: str, project: DbtProject, emulator: RunningEmulator
 ) -> None:
     """Models further down build, and a table that is there is left alone."""
+    project.write(
+        "models/errors.sql", "select * from {{ dbt_enrich.enrichment_errors('notes_enriched') }}"
+    )
     output = project.dbt("run", "--vars", f"{{enrichment_mode: {mode}}}")
     assert ("4 requests to send" if mode == "plan" else "summary: note 1") in output
     assert project.rows("select count(*), count(summary) from notes_enriched") == [(0, 0)]

@@ -106,7 +106,7 @@ class Warehouse:
         )
 
     def _publish(self, table: str, outcome: Outcome) -> None:
-        if outcome.errors_sql is None:
+        if not outcome.replaces:
             return
         self.connection.execute("begin")
         self.connection.execute(f"create table {table}__new as {outcome.enriched_sql}")

@@ -18,7 +18,12 @@ from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.export import NewRequests, new_requests
 from dbt_enrich.pipeline.preview import answer_problem, preview
 from dbt_enrich.pipeline.progress import Progress
-from dbt_enrich.pipeline.publish import Published, empty_table_sql, publish
+from dbt_enrich.pipeline.publish import (
+    Published,
+    empty_errors_sql,
+    empty_table_sql,
+    publish,
+)
 from dbt_enrich.pipeline.recover import adopt_batches, recover_answers
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
 from dbt_enrich.pipeline.session import (
@@ -310,8 +315,13 @@ def _check_examples(session: Session) -> None:
 
 def _unpublished(session: Session, sentence: str) -> Outcome:
     request = session.request
-    empty = empty_table_sql(request.relation, request.task.outputs)
-    return Outcome(session.run_id, enriched_sql=empty, errors_sql=None, summary=sentence)
+    return Outcome(
+        session.run_id,
+        enriched_sql=empty_table_sql(request.relation, request.task.outputs),
+        errors_sql=empty_errors_sql(request.relation),
+        summary=sentence,
+        replaces=False,
+    )
 
 
 def _refuse_failures(session: Session, published: Published) -> None:

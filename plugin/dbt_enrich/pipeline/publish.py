@@ -111,6 +111,23 @@ def empty_table_sql(relation: StagedRelation, outputs: Sequence[OutputColumn]) -
     return f"select staged.*, {', '.join(columns)} from {relation.name} as staged where false"
 
 
+def empty_errors_sql(relation: StagedRelation) -> str:
+    """Build the SELECT of an empty, typed errors table."""
+    keys = [f"staged.{identifier(key)}" for key in relation.unique_key]
+    columns = [f"cast(null as {kind}) as {name}" for name, kind in _ERROR_TYPES.items()]
+    return f"select {', '.join([*keys, *columns])} from {relation.name} as staged where false"
+
+
+_ERROR_TYPES = {
+    "enrichment_key": "varchar",
+    "attempt": "integer",
+    "kind": "varchar",
+    "message": "varchar",
+    "raw_answer": "varchar",
+    "enrichment_model": "varchar",
+    "enrichment_batch_id": "varchar",
+    "received_at": "timestamp with time zone",
+}
 _STATUS_TYPES = {
     "enrichment_status": "varchar",
     "enrichment_error": "varchar",

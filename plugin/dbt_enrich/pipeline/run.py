@@ -120,6 +120,7 @@ class BatchRun:
         """
         waiting = {shard.shard: (shard, _Due()) for shard in shards}
         while waiting:
+            self._check_cancelled()
             for name, (shard, due) in list(waiting.items()):
                 if due.at > time.monotonic():
                     continue
@@ -189,11 +190,7 @@ class BatchRun:
 
     def _advance(self, shard: Shard) -> Shard:
         """Take the next step with a shard; return it unchanged where there is nothing to do yet."""
-        if self.cancelled.is_set():
-            raise CancelledError(
-                "interrupted; what was submitted goes on at the service, and the next dbt run "
-                "collects it (enrichment_mode: collect takes in what is finished and sends nothing)"
-            )
+        self._check_cancelled()
         match shard.step:
             case Step.CLAIMED:
                 # Taken over from a run that died before it wrote the file: nothing was sent.
@@ -209,6 +206,13 @@ class BatchRun:
             case Step.ENDED:
                 return self._download(shard)
         return shard
+
+    def _check_cancelled(self) -> None:
+        if self.cancelled.is_set():
+            raise CancelledError(
+                "interrupted; what was submitted goes on at the service, and the next dbt run "
+                "collects it (enrichment_mode: collect takes in what is finished and sends nothing)"
+            )
 
     def _upload(self, shard: Shard) -> Shard:
         self._record(shard, Step.UPLOADING)
@@ -272,6 +276,9 @@ class BatchRun:
         try:
             batch = self.service.batch(shard.batch_id or "")
         except NotFoundError as error:
+            # One call that does not find it is not enough to pay for its rows again.
+            if any(batch.id == shard.batch_id for batch in self.service.batches()):
+                return shard
             self.warn(f"{error}; the rows of the batch count as missing")
             return self._record(shard, Step.ENDED, status="missing", error=str(error))
         changes: dict[str, Any] = {

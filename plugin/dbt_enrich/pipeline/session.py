@@ -42,16 +42,19 @@ class Outcome:
 
     Attributes:
         run_id: The run, whose scratch directory `Engine.finish` removes after publishing.
-        enriched_sql: SELECT of the enriched table; of an empty one in `plan` and `preview`.
-        errors_sql: SELECT of the errors table, or None in `plan` and `preview`.
+        enriched_sql: SELECT of the enriched table.
+        errors_sql: SELECT of the errors table.
         summary: One line for the log.
+        replaces: Whether an existing table is replaced. `plan` and `preview` leave it alone, and
+            make empty, typed tables where there are none.
         counts: Rows by status.
     """
 
     run_id: str
     enriched_sql: str
-    errors_sql: str | None
+    errors_sql: str
     summary: str
+    replaces: bool = True
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
