@@ -1,4 +1,4 @@
-"""Files and batches: their states and the rules between them. Knows no HTTP."""
+"""Batches: their states, the rules between them, and who answers. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from dbt_enrich.emulator.checking import Deployment, LineError, check_input
 from dbt_enrich.emulator.errors import Flavour, WireError, invalid, not_found
+from dbt_enrich.emulator.files import Files
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, Responder
 from dbt_enrich.emulator.storage import Storage
 from dbt_enrich.emulator.transitions import Transition, Transitions
@@ -53,7 +54,7 @@ class Jobs:
         self.responder = responder
         self.transitions = transitions or Transitions()
         self.endings: dict[str, Any] = {}
-        self.max_files = 10_000
+        self.files = Files(storage, clock=clock, transition=lambda: self.transitions.file)
         self._clock = clock
         self._deployments = None if deployments is None else {d.name: d for d in deployments}
         self._random = random.Random(seed)  # noqa: S311
@@ -66,67 +67,6 @@ class Jobs:
         self._active: str | None = None
         self._worker = threading.Thread(target=self._work, name="batch-worker", daemon=True)
         self._worker.start()
-
-    # Files
-
-    def add_file(
-        self, stream: BinaryIO, *, filename: str, purpose: str, expires_after: int | None
-    ) -> dict[str, Any]:
-        """Keep an uploaded file."""
-        if purpose != "batch":
-            raise invalid(f"The purpose '{purpose}' is not supported; use batch.")
-        if len(self.storage.all("file")) >= self.max_files:
-            raise WireError(
-                400, "quotaExceeded", f"The quota for files is reached. It is {self.max_files}."
-            )
-        now = int(self._clock())
-        record = {
-            "id": new_id("file-"),
-            "created_at": now,
-            "filename": filename,
-            "purpose": purpose,
-            "status": "pending",
-            "polls": 0,
-            "expires_at": now + expires_after if expires_after else None,
-        }
-        record["bytes"] = self.storage.write_content(str(record["id"]), stream)
-        with self._lock:
-            self.storage.put("file", record)
-            return self._file_now(record, polled=False)
-
-    def file(self, file_id: str, *, polled: bool = True) -> dict[str, Any]:
-        """Return a file as it stands now."""
-        with self._lock:
-            record = self.storage.get("file", file_id)
-            if record is None:
-                raise not_found("file", file_id)
-            return self._file_now(record, polled=polled)
-
-    def files(self) -> list[dict[str, Any]]:
-        """Return all files, newest first."""
-        with self._lock:
-            return [self._file_now(r, polled=False) for r in self.storage.all("file")][::-1]
-
-    def file_content(self, file_id: str) -> Path:
-        """Return where a file's content lies."""
-        self.file(file_id, polled=False)
-        return self.storage.content(file_id)
-
-    def delete_file(self, file_id: str) -> None:
-        """Delete a file and its content."""
-        if not self.storage.remove("file", file_id):
-            raise not_found("file", file_id)
-        self.storage.content(file_id).unlink(missing_ok=True)
-
-    def _file_now(self, record: dict[str, Any], *, polled: bool) -> dict[str, Any]:
-        if record["status"] != "pending":
-            return record
-        record["polls"] += int(polled)
-        seconds = self._clock() - record["created_at"]
-        if self.transitions.file.is_over(polls=record["polls"], seconds=seconds):
-            record["status"] = "processed"
-        self.storage.put("file", record)
-        return record
 
     # Batches
 
@@ -144,7 +84,7 @@ class Jobs:
             raise invalid(f"The endpoint '{endpoint}' is not one of {', '.join(ENDPOINTS)}.")
         if completion_window != "24h":
             raise invalid(f"The completion_window '{completion_window}' is not 24h.")
-        file = self.file(input_file_id, polled=False)
+        file = self.files.get(input_file_id, polled=False)
         if file["status"] != "processed":
             raise invalid(
                 f"The input file '{input_file_id}' is in '{file['status']}' state. Only files with "

@@ -113,7 +113,7 @@ class Api:
                 raise invalid("The form has no part 'file'.")
             expiry = form.get("expires_after[seconds]") or form.get("expires_after.seconds")
             record = await run_in_threadpool(
-                self._jobs.add_file,
+                self._jobs.files.add,
                 file.file,
                 filename=file.filename or "upload.jsonl",
                 purpose=str(form.get("purpose", "")),
@@ -124,7 +124,7 @@ class Api:
     async def list_files(self, request: Request) -> Response:
         """GET /files."""
         wanted = request.query_params.get("purpose")
-        files = await run_in_threadpool(self._jobs.files)
+        files = await run_in_threadpool(self._jobs.files.all)
         documents = [file_document(f) for f in files if wanted in (None, f["purpose"])]
         if request.query_params.get("order") == "asc":
             documents.reverse()
@@ -132,18 +132,18 @@ class Api:
 
     async def get_file(self, request: Request) -> Response:
         """GET /files/{file_id}."""
-        record = await run_in_threadpool(self._jobs.file, request.path_params["file_id"])
+        record = await run_in_threadpool(self._jobs.files.get, request.path_params["file_id"])
         return JSONResponse(file_document(record))
 
     async def delete_file(self, request: Request) -> Response:
         """DELETE /files/{file_id}."""
         file_id = request.path_params["file_id"]
-        await run_in_threadpool(self._jobs.delete_file, file_id)
+        await run_in_threadpool(self._jobs.files.delete, file_id)
         return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
     async def file_content(self, request: Request) -> Response:
         """GET /files/{file_id}/content."""
-        path = await run_in_threadpool(self._jobs.file_content, request.path_params["file_id"])
+        path = await run_in_threadpool(self._jobs.files.content, request.path_params["file_id"])
         return FileResponse(path, media_type="application/octet-stream")
 
     async def create_batch(self, request: Request) -> Response:

@@ -230,7 +230,7 @@ def test_a_resource_full_of_files_is_told(
     service: OpenAIBatchService, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """An upload beyond the number of files waits like any quota."""
-    emulator.jobs.max_files = 0
+    emulator.jobs.files.max_files = 0
     with pytest.raises(QuotaError):
         service.upload(shard(tmp_path / "s.jsonl", service), filename="s.jsonl")
 
