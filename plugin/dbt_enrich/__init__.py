@@ -9,16 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["EnrichmentError", "EnrichmentTask", "OutputColumn", "__version__", "enrich"]
+__all__ = [
+    "EnrichmentError",
+    "EnrichmentOptions",
+    "EnrichmentTask",
+    "OutputColumn",
+    "__version__",
+    "enrich",
+]
 
 if TYPE_CHECKING:
     from dbt_enrich.errors import EnrichmentError
     from dbt_enrich.python_models import enrich
     from dbt_enrich.schema import OutputColumn
-    from dbt_enrich.task import EnrichmentTask
+    from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
 
 _LAZY = {
     "EnrichmentError": "dbt_enrich.errors",
+    "EnrichmentOptions": "dbt_enrich.task",
     "EnrichmentTask": "dbt_enrich.task",
     "OutputColumn": "dbt_enrich.schema",
     "enrich": "dbt_enrich.python_models",

@@ -42,7 +42,8 @@ def enrich(
 
     Returns:
         Every row with its own columns, the outputs and the `enrichment_*` columns, to be returned
-        from the model.
+        from the model. In the modes `plan` and `preview` the model's table as it is, or an empty
+        one where there is none.
 
     Raises:
         EnrichmentError: As the materialization's errors, one sentence each.
@@ -70,15 +71,17 @@ def enrich(
     )
     with interruptible(engine.cancelled):
         outcome = engine.enrich(request)
+    logger.info(outcome.summary)
+    if request.existing and not outcome.replaces:
+        engine.finish(outcome.run_id)
+        return session.sql(f"from {request.existing.name}")
     try:
         enriched = identifier(f"{name}__enriched_{secrets.token_hex(4)}")
         session.execute(f"create temp table {enriched} as {outcome.enriched_sql}")
-        if outcome.replaces:
-            errors = _qualified(dbt, f"{name}__errors")
-            session.execute(f"create or replace table {errors} as {outcome.errors_sql}")
+        errors = _qualified(dbt, f"{name}__errors")
+        session.execute(f"create or replace table {errors} as {outcome.errors_sql}")
     finally:
         engine.finish(outcome.run_id)
-    logger.info(outcome.summary)
     return session.table(enriched)
 
 

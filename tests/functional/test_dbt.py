@@ -135,9 +135,10 @@ def test_a_python_model_shares_the_ledger(project: DbtProject, emulator: Running
         "models/from_python.py",
         """
 def model(dbt, session):
-    from dbt_enrich import EnrichmentTask, OutputColumn, enrich
+    from dbt_enrich import EnrichmentOptions, EnrichmentTask, OutputColumn, enrich
 
     dbt.config(materialized="table")
+    meta = dbt.config.get("meta")
     task = EnrichmentTask(
         model="gpt-4o-mini",
         system="Summarise the note.",
@@ -145,11 +146,18 @@ def model(dbt, session):
         outputs=[OutputColumn(name="summary", data_type="varchar")],
     )
     rows = dbt.ref("notes_enriched").project("id, note")
-    return enrich(dbt, session, rows, task, unique_key="id")
+    options = EnrichmentOptions(mode=meta["mode"])
+    return enrich(dbt, session, rows, task, unique_key="id", options=options)
 """,
+    )
+    mode = "{{ var('enrichment_mode', 'run') }}"
+    project.write(
+        "models/from_python.yml",
+        {"models": [{"name": "from_python", "config": {"meta": {"mode": mode}}}]},
     )
     for _ in range(2):
         project.dbt("run")
+    project.dbt("run", "--vars", "{enrichment_mode: plan}")
     assert project.rows("select id, summary from from_python order by id") == [
         (i, f"summary: note {i}") for i in range(4)
     ]

@@ -5,8 +5,7 @@ as that model's YAML, so each film has the same key in both, and the model that 
 nothing. A Python model sees no column YAML: its task states types and descriptions itself.
 """
 
-from dbt_enrich import EnrichmentTask, OutputColumn, enrich
-from dbt_enrich.task import EnrichmentOptions
+from dbt_enrich import EnrichmentOptions, EnrichmentTask, OutputColumn, enrich
 
 GENRES = (
     "action adventure animation biography comedy crime documentary drama family fantasy history "
