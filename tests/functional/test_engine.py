@@ -421,6 +421,7 @@ def test_typed_outputs_come_back_as_their_types(warehouse: Warehouse) -> None:
         ("select 1 as id, 'x' as nota", {}, "'note'.*did you mean 'nota'"),
         ("select 1 as id, 'x' as note, 's' as summary", {}, "'summary' is both"),
         ("select 1 as id, 'x' as note, 1 as enrichment_key", {}, "'enrichment_key'"),
+        ("select 1 as id, 'x' as note, 7 as rowid", {}, "'rowid'"),
         ("select 1 as key, 'x' as note", {}, "unique_key names the column 'id'"),
         ("select 1 as id, 'x'::blob as note", {}, "BLOB.*cast it to varchar"),
     ],

@@ -134,11 +134,12 @@ def _check_columns(
                 f"model '{relation.model}': '{output.name}' is both an output column and a column "
                 "of the SELECT; rename one of them"
             )
-    for name in STATUS_COLUMNS:
+    # A column named rowid would hide DuckDB's own, by which answers find their rows.
+    for name in (*STATUS_COLUMNS, "rowid"):
         if name in staged:
             raise ConfigurationError(
-                f"model '{relation.model}': the SELECT returns '{name}', a column that dbt-enrich "
-                "adds itself; leave it out or rename it"
+                f"model '{relation.model}': the SELECT returns '{name}', a name that dbt-enrich "
+                "uses itself; leave the column out or rename it"
             )
 
 
