@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -458,8 +459,6 @@ def test_a_wrong_key_is_one_sentence(emulator: RunningEmulator, tmp_path: Path) 
 
 def test_two_runs_at_once_pay_once(emulator: RunningEmulator, tmp_path: Path) -> None:
     """Two engines on one state directory: the later one waits for the first one's batch."""
-    import threading
-
     config = config_for(emulator.url, emulator.api_key, tmp_path / "state")
     both = [Warehouse(config), Warehouse(config)]
     threads = [threading.Thread(target=one.enrich, args=(NOTES,)) for one in both]
@@ -469,3 +468,22 @@ def test_two_runs_at_once_pay_once(emulator: RunningEmulator, tmp_path: Path) ->
         thread.join(timeout=60)
     assert [one.statuses() for one in both] == [{"done": 5}, {"done": 5}]
     assert set(paid(emulator).values()) == {1}
+
+
+def test_two_models_that_collect_at_once_publish_the_same(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """The one that comes second waits for the first to store the batch that they share."""
+    config = config_for(emulator.url, emulator.api_key, tmp_path / "state")
+    both = [Warehouse(config), Warehouse(config)]
+    both[0].enrich(NOTES, mode="submit")
+    emulator.settle()
+    threads = [
+        threading.Thread(target=one.enrich, args=(NOTES,), kwargs={"mode": "collect"})
+        for one in both
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert [one.statuses() for one in both] == [{"done": 5}, {"done": 5}]

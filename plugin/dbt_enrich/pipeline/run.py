@@ -33,6 +33,7 @@ _QUOTA_CODES = ("token_limit_exceeded", "quotaexceeded", "quota_exceeded")
 _FIRST_DELAY = 0.2
 _OUTAGE_DELAY = 60.0
 _WATCH_SECONDS = 1.0
+_OWNER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class BatchRun:
         """Look at each shard once, and yield those whose files could be downloaded."""
         for shard in shards:
             if not self._own(shard):
+                self._let_owner_store(shard)
                 continue
             current = self.ledger.shard(shard.shard)
             try:
@@ -158,6 +160,21 @@ class BatchRun:
                 self.warn(str(error))
             if current.step == Step.DOWNLOADED:
                 yield current
+
+    def _let_owner_store(self, shard: Shard) -> None:
+        """Wait a moment for another live run to store a batch that has ended.
+
+        Two models with one task that collect at once would otherwise publish different halves.
+        """
+        current = self.ledger.shard(shard.shard)
+        if current.step == Step.SUBMITTED:
+            batch = self.service.batch(current.batch_id or "")
+            if not batch.status.is_terminal:
+                return
+        deadline = time.monotonic() + _OWNER_SECONDS
+        while not self.ledger.shard(shard.shard).is_closed and time.monotonic() < deadline:
+            self._check_cancelled()
+            self.cancelled.wait(_FIRST_DELAY)
 
     def _step(self, shard: Shard, due: _Due) -> Shard:
         """Take one step with a shard, or put it off."""
