@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _MAX_ERRORS = 10
-_URLS = ("/chat/completions", "/v1/chat/completions")
+_MAX_LINE = 20_000_000
+_AZURE_URLS = ("/chat/completions", "/v1/chat/completions")
+_OPENAI_URLS = ("/v1/chat/completions",)
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,14 @@ class Deployment:
         name: Its name, which requests give as `model`.
         sku: Its type, such as `GlobalBatch` or `Standard`.
         max_enqueued_tokens: The tokens that batches may hold at once, or None for no limit.
+        quota_fails: Whether a batch that finds no room is refused when it is created, or is
+            created and found `failed` later.
     """
 
     name: str
     sku: str = "GlobalBatch"
     max_enqueued_tokens: int | None = None
+    quota_fails: Literal["create", "later"] = "create"
 
     @property
     def is_batch(self) -> bool:
@@ -66,32 +72,31 @@ def check_input(
     path: Path,
     endpoint: str,
     *,
+    azure: bool,
     find_deployment: Callable[[str], Deployment | None],
     max_requests: int,
 ) -> CheckedInput:
-    """Check an input file line by line, holding no more than its custom_ids in memory."""
-    errors: list[LineError] = []
-    seen: set[str] = set()
-    model: str | None = None
-    count = size = 0
+    """Check an input file line by line, holding no more than its custom_ids in memory.
+
+    Args:
+        path: The file.
+        endpoint: The batch's endpoint.
+        azure: Whether the url of a line may be spelled with and without `/v1`.
+        find_deployment: Returns a deployment by its name, or None.
+        max_requests: Requests that one file may hold.
+    """
     with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.strip():
-                continue
-            count += 1
-            size += len(raw)
-            line, error = _parse(raw, number)
-            error = error or _line_error(line, number, endpoint, seen)
-            if error is None:
-                asked = line["body"]["model"]
-                error = _model_error(asked, model, number, find_deployment)
-                model = model or asked
-                seen.add(line["custom_id"])
-            if error:
-                errors.append(error)
-                if len(errors) >= _MAX_ERRORS:
-                    break
-    if count == 0:
+        if file.read(3) == codecs.BOM_UTF8:
+            return CheckedInput((_NO_MODEL,))
+        file.seek(0)
+        check = _Check(endpoint, azure, find_deployment)
+        for number, raw in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), start=1):
+            if raw.strip():
+                check.line(raw, number)
+            if len(check.errors) >= _MAX_ERRORS:
+                break
+    errors = check.errors
+    if check.count == 0:
         errors.append(
             LineError(
                 "empty_file",
@@ -99,11 +104,72 @@ def check_input(
                 "request.",
             )
         )
-    if count > max_requests:
+    if check.count > max_requests:
         errors.append(
-            LineError("too_many_tasks", f"The file holds more than {max_requests} requests.")
+            LineError(
+                "too_many_tasks",
+                f"The number of requests in the input file exceeds the maximum of {max_requests}.",
+            )
         )
-    return CheckedInput(tuple(errors), count, model, size // 4)
+    return CheckedInput(tuple(errors), check.count, check.model, path.stat().st_size // 4)
+
+
+_NO_MODEL = LineError(
+    "invalid_request",
+    "Valid model deployment name couldn't be extracted from the input file. Please ensure that "
+    "each row in the input file has a valid model deployment name.",
+)
+
+
+class _Check:
+    """What is known of the lines so far."""
+
+    def __init__(
+        self, endpoint: str, azure: bool, find_deployment: Callable[[str], Deployment | None]
+    ) -> None:
+        self.errors: list[LineError] = []
+        self.count = 0
+        self.model: str | None = None
+        self._endpoint = endpoint
+        self._azure = azure
+        self._find_deployment = find_deployment
+        self._seen: set[str] = set()
+        self._url: str | None = None
+
+    def line(self, raw: bytes, number: int) -> None:
+        self.count += 1
+        line, error = _parse(raw, number)
+        error = error or _line_error(line, number, self._seen) or self._url_error(line, number)
+        if error is None:
+            asked = line["body"]["model"]
+            error = _model_error(asked, self.model, number, self._find_deployment)
+            self.model = self.model or asked
+            self._seen.add(line["custom_id"])
+        if error:
+            self.errors.append(error)
+
+    def _url_error(self, line: dict[str, Any], number: int) -> LineError | None:
+        url = line.get("url")
+        if self._azure:
+            fits = url in _AZURE_URLS and _plain(url) == _plain(self._endpoint)
+        else:
+            fits = url in _OPENAI_URLS and url == self._endpoint
+        if not fits:
+            return LineError(
+                "url_mismatch",
+                f"The url '{url}' is not the batch's endpoint '{self._endpoint}'.",
+                number,
+            )
+        if self._url is not None and url != self._url:
+            return LineError(
+                "url_mismatch", f"The url '{url}' is not '{self._url}' of the first line.", number
+            )
+        self._url = url
+        return None
+
+
+def _plain(url: str) -> str:
+    return url.removeprefix("/v1")
 
 
 def _parse(raw: bytes, number: int) -> tuple[dict[str, Any], LineError | None]:
@@ -116,9 +182,7 @@ def _parse(raw: bytes, number: int) -> tuple[dict[str, Any], LineError | None]:
     return line, None
 
 
-def _line_error(
-    line: dict[str, Any], number: int, endpoint: str, seen: set[str]
-) -> LineError | None:
+def _line_error(line: dict[str, Any], number: int, seen: set[str]) -> LineError | None:
     custom_id, body = line.get("custom_id"), line.get("body")
     if not isinstance(custom_id, str) or not 0 < len(custom_id) <= 512:
         return LineError("invalid_request", "custom_id must be a text.", number)
@@ -126,11 +190,6 @@ def _line_error(
         return LineError("invalid_request", "method must be POST.", number)
     if custom_id in seen:
         return LineError("duplicate_custom_id", f"'{custom_id}' is there already.", number)
-    url = line.get("url")
-    if url not in _URLS or str(url).removeprefix("/v1") != endpoint.removeprefix("/v1"):
-        return LineError(
-            "url_mismatch", f"The url '{url}' is not the batch's endpoint '{endpoint}'.", number
-        )
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return LineError("invalid_request", "body.model must be a text.", number)
     messages = body.get("messages")

@@ -6,6 +6,7 @@ Everything is under `/_control` and demands the same key as the service.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from dbt_enrich.emulator.checking import Deployment
 from dbt_enrich.emulator.errors import Flavour, WireError
 from dbt_enrich.emulator.faults import Faults
 from dbt_enrich.emulator.jobs import Jobs
+from dbt_enrich.emulator.quota import RateLimits
 from dbt_enrich.emulator.responders.scripted import ScriptedResponder
 from dbt_enrich.emulator.transitions import Transitions
 from dbt_enrich.errors import EnrichmentError
@@ -36,6 +39,7 @@ class Control:
 
     def __init__(self, jobs: Jobs, *, is_authorised: Callable[[Mapping[str, str]], bool]) -> None:
         self.faults = Faults()
+        self.limits = RateLimits(jobs.clock)
         self._jobs = jobs
         self._is_authorised = is_authorised
         self._calls: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
@@ -50,9 +54,11 @@ class Control:
         ]
 
     def note(self, method: str, path: str, status: int) -> None:
-        """Remember a call to the service."""
+        """Remember a call to the service; status 0 means that no reply of it was sent."""
         with self._lock:
-            self._calls.append({"method": method, "path": path, "status": status})
+            self._calls.append(
+                {"method": method, "path": path, "status": status, "at": time.time()}
+            )
 
     async def health(self, request: Request) -> Response:
         """GET /_control/health: the responder's identity."""
@@ -74,9 +80,13 @@ class Control:
             "reset": lambda _: self._reset(),
             "rules": self._set_rules,
             "transitions": self._set_transitions,
-            "faults": self._set_faults,
+            "faults": self.faults.declare,
+            "limits": self.limits.declare,
             "endings": self._set_endings,
-            "forget": lambda document: self._jobs.forget_batch(str(document["batch_id"])),
+            "deployments": self._set_deployments,
+            "seed": self._set_seed,
+            "clock": lambda document: self._jobs.clock.advance(float(document["advance"])),
+            "forget": self._forget,
             "pause": lambda _: self._jobs.pause(),
             "resume": lambda _: self._jobs.resume(),
         }
@@ -86,26 +96,34 @@ class Control:
         try:
             document = await request.json() if await request.body() else None
             await run_in_threadpool(action, document)
-        except (ValueError, TypeError, KeyError, EnrichmentError) as error:
+        except (ValueError, TypeError, KeyError, EnrichmentError, WireError) as error:
             return JSONResponse(
                 WireError(400, "invalid", str(error)).body(Flavour.OPENAI), status_code=400
             )
         return JSONResponse({"status": "ok"})
 
     def _account(self) -> dict[str, Any]:
-        custom_ids = self._jobs.answers()
-        keys: Counter[str] = Counter()
-        for custom_id, times in custom_ids.items():
-            keys[custom_id.rsplit("-", 1)[0]] += times
+        answered: Counter[str] = Counter()
+        paid: Counter[str] = Counter()
+        for result in self._jobs.results():
+            answered[result["custom_id"]] += 1
+            paid[result["custom_id"]] += int(not result["failed"])
         with self._lock:
             calls = list(self._calls)
-        return {"calls": calls, "custom_ids": custom_ids, "request_keys": dict(keys)}
+        return {
+            "calls": calls,
+            "custom_ids": dict(answered),
+            "request_keys": _by_request_key(answered),
+            "paid": {key: times for key, times in _by_request_key(paid).items() if times},
+        }
 
     def _reset(self) -> None:
-        self.faults.clear()
-        self._jobs.endings = {}
+        self.faults.declare([])
+        self.limits.declare([])
+        self._jobs.endings.declare([])
         self._jobs.transitions = Transitions()
-        self._jobs.storage.clear()
+        self._jobs.set_deployments(None)
+        self._jobs.clear()
         with self._lock:
             self._calls.clear()
 
@@ -117,17 +135,37 @@ class Control:
     def _set_transitions(self, document: dict[str, Any]) -> None:
         self._jobs.transitions = Transitions.parse(document)
 
-    def _set_faults(self, documents: list[dict[str, Any]]) -> None:
-        self.faults.clear()
-        for document in documents:
-            self.faults.add(document)
+    def _set_endings(self, documents: list[dict[str, Any]] | dict[str, Any] | None) -> None:
+        """Set how batches created from now on end: `{"after": n, "status": "expired"}`, or a list.
 
-    def _set_endings(self, document: dict[str, Any] | None) -> None:
-        """Set how batches created from now on end: `{"after": n, "status": "expired"}`, or failed.
-
-        `{"failed": code}` fails them as a whole while they are validated.
+        The keys are those of `dbt_enrich.emulator.endings.Ending`.
         """
-        self._jobs.endings = dict(document or {})
+        listed = documents if isinstance(documents, list) else [documents or {}]
+        self._jobs.endings.declare(listed)
+
+    def _set_deployments(self, documents: list[dict[str, Any]] | None) -> None:
+        """Replace the deployments; null: any name is a batch deployment without a quota."""
+        self._jobs.set_deployments(
+            None if documents is None else [Deployment(**document) for document in documents]
+        )
+
+    def _set_seed(self, document: dict[str, Any]) -> None:
+        self.faults.seed(int(document["seed"]))
+        self._jobs.seed(int(document["seed"]))
+
+    def _forget(self, document: dict[str, Any]) -> None:
+        """Lose a batch or a file, as a service was seen to."""
+        if "file_id" in document:
+            self._jobs.files.delete(str(document["file_id"]))
+        else:
+            self._jobs.forget_batch(str(document["batch_id"]))
+
+
+def _by_request_key(custom_ids: Mapping[str, int]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for custom_id, times in custom_ids.items():
+        found[custom_id.rsplit("-", 1)[0]] += times
+    return dict(found)
 
 
 def _denied() -> Response:

@@ -20,35 +20,80 @@ class Flavour(StrEnum):
         return self is not Flavour.OPENAI
 
 
+# What OpenAI calls what Azure has a code of its own for; None: it gives no code.
+_OPENAI_CODES: dict[str, str | None] = {
+    "401": "invalid_api_key",
+    "404": None,
+    "409": None,
+    "conflict": None,
+    "contentTooLarge": None,
+    "invalidPayload": None,
+    "internalFailure": None,
+    "notFound": None,
+    "quotaExceeded": "file_quota_exceeded",
+    "tooManyRequests": "rate_limit_exceeded",
+    "DeploymentNotFound": "model_not_found",
+}
+
+
 @dataclass
 class WireError(Exception):
     """A reply with an error status.
 
     Attributes:
         status: HTTP status code.
-        code: The service's own code, such as `token_limit_exceeded`.
+        code: Azure's code, such as `quotaExceeded`.
         message: What the service says.
         headers: Further headers, such as `Retry-After`.
+        param: OpenAI: the field that is wrong.
+        inner: Azure: the `innererror`.
     """
 
     status: int
     code: str
     message: str
     headers: dict[str, str] = field(default_factory=dict)
+    param: str | None = None
+    inner: dict[str, Any] | None = None
 
     def body(self, flavour: Flavour) -> dict[str, Any]:
         """Return the error body of `flavour`."""
         if flavour.is_azure:
-            return {"error": {"code": self.code, "message": self.message}}
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return {"error": {"message": self.message, "type": kind, "param": None, "code": self.code}}
+            inner = {"innererror": self.inner} if self.inner else {}
+            return {"error": {"code": self.code, "message": self.message, **inner}}
+        return {
+            "error": {
+                "message": self.message,
+                "type": self._kind(),
+                "param": self.param,
+                "code": _OPENAI_CODES.get(self.code, self.code),
+            }
+        }
+
+    def _kind(self) -> str:
+        if self.status >= 500:
+            return "server_error"
+        return "requests" if self.status == 429 else "invalid_request_error"
+
+
+def denied(flavour: Flavour) -> WireError:
+    """A call without the key."""
+    if flavour.is_azure:
+        return WireError(
+            401,
+            "401",
+            "Access denied due to invalid subscription key or wrong API endpoint. Make sure to "
+            "provide a valid key for an active subscription and use a correct regional API "
+            "endpoint for your resource.",
+        )
+    return WireError(401, "401", "Incorrect API key provided.")
 
 
 def not_found(what: str, name: str) -> WireError:
     """A file, batch or deployment that is not there."""
-    return WireError(404, "notFound", f"The {what} '{name}' does not exist.")
+    return WireError(404, "notFound", f"The {what} '{name}' does not exist.", param="id")
 
 
-def invalid(message: str) -> WireError:
+def invalid(message: str, param: str | None = None) -> WireError:
     """A request that is not well-formed."""
-    return WireError(400, "invalidPayload", message)
+    return WireError(400, "invalidPayload", message, param=param)

@@ -1,4 +1,7 @@
-"""Faults of the connection, by name: what a client must survive, at an exact call or by chance."""
+"""Faults of the connection and of replies, by name: what a client must survive.
+
+Each hits an exact call, some calls, or calls by chance; several may hit one call.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-NAMES = ("lost_reply", "reset", "status", "truncated", "slow", "wrong_length")
+from dbt_enrich.emulator.shapes import SHAPES
+
+# The call gets no reply of the service, or one that is not the service's own.
+BREAKING = ("reset", "lost_reply", "status", "hang", "garbage")
+# The service's own reply arrives, but not in one piece.
+SPOILING = ("truncated", "slow", "wrong_length")
+NAMES = (*BREAKING, *SPOILING, *SHAPES)
 
 
 @dataclass
@@ -16,14 +25,18 @@ class Fault:
 
     Attributes:
         name: One of `NAMES`. `lost_reply`: the service acts and the connection breaks before the
-            reply; `reset`: it breaks before the service acts; `status`: an error reply;
-            `truncated`: the body breaks off; `wrong_length`: the body is shorter than announced;
-            `slow`: the body comes in small pieces.
+            reply; `reset`: it breaks before the service acts, in the middle of an upload;
+            `status`: an error reply; `hang`: no reply for as long as the client waits;
+            `garbage`: a proxy's page in place of the reply; `truncated`: the body breaks off;
+            `wrong_length`: the body is shorter than announced; `slow`: the body comes in small
+            pieces; the others are shapes of `dbt_enrich.emulator.shapes`.
         operation: `METHOD path-beginning` of the calls it is for, such as `POST /batches`.
         call: Which of those calls, from 1; None for any.
         times: How many calls it hits; None for all.
         probability: Chance of hitting a call.
         status: `status`: the HTTP status.
+        code: `status`: the error's code (default: the status).
+        message: `status`: the error's message.
         retry_after: `status`: the header's value, or None.
         delay: `slow`: seconds between two pieces.
     """
@@ -34,6 +47,8 @@ class Fault:
     times: int | None = 1
     probability: float = 1.0
     status: int = 503
+    code: str | None = None
+    message: str = "Scripted fault."
     retry_after: str | None = None
     delay: float = 0.05
     seen: int = 0
@@ -44,31 +59,37 @@ class Fault:
 
 
 class Faults:
-    """The faults that are set, and the chance that decides."""
+    """The faults that are set, and the chance that decides.
+
+    Args:
+        seed: Of the chance.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self._faults: list[Fault] = []
         self._random = random.Random(seed)  # noqa: S311
         self._lock = threading.Lock()
 
-    def add(self, document: dict[str, Any]) -> None:
-        """Set a fault.
+    def declare(self, documents: list[dict[str, Any]]) -> None:
+        """Replace the faults.
 
         Raises:
-            ValueError: Its name is unknown.
-            TypeError: A key of it is unknown.
+            ValueError: A name is unknown.
+            TypeError: A key is unknown.
         """
+        faults = [Fault(**document) for document in documents]
         with self._lock:
-            self._faults.append(Fault(**document))
+            self._faults = faults
 
-    def clear(self) -> None:
-        """Remove all faults."""
+    def seed(self, seed: int) -> None:
+        """Begin the chance anew."""
         with self._lock:
-            self._faults.clear()
+            self._random.seed(seed)
 
-    def hit(self, method: str, path: str) -> Fault | None:
-        """Return the fault that hits this call, if one does."""
+    def hits(self, method: str, path: str) -> list[Fault]:
+        """Return the faults that hit this call: at most one that breaks it, and any others."""
         with self._lock:
+            found: list[Fault] = []
             for fault in self._faults:
                 if not self._is_for(fault, method, path):
                     continue
@@ -77,10 +98,12 @@ class Faults:
                     continue
                 if fault.times == 0 or self._random.random() >= fault.probability:
                     continue
+                if fault.name in BREAKING and any(f.name in BREAKING for f in found):
+                    continue
                 if fault.times is not None:
                     fault.times -= 1
-                return fault
-        return None
+                found.append(fault)
+        return found
 
     @staticmethod
     def _is_for(fault: Fault, method: str, path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Batches: their states, the rules between them, and who answers. Knows no HTTP."""
+"""Batches: their states and the rules between them. Knows no HTTP, and answers nothing itself."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dbt_enrich.emulator.checking import Deployment, LineError, check_input
+from dbt_enrich.emulator.body_rules import body_problem
+from dbt_enrich.emulator.checking import CheckedInput, Deployment, LineError, check_input
+from dbt_enrich.emulator.clock import Clock
+from dbt_enrich.emulator.endings import Endings
 from dbt_enrich.emulator.errors import Flavour, WireError, invalid, not_found
-from dbt_enrich.emulator.files import Files
+from dbt_enrich.emulator.files import Files, check_expiry
+from dbt_enrich.emulator.quota import BYTES_PER_TOKEN, held_tokens, token_limit_exceeded
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, Responder
+from dbt_enrich.emulator.results import requests_of, write_results
 from dbt_enrich.emulator.storage import Storage
 from dbt_enrich.emulator.transitions import Transition, Transitions
-from dbt_enrich.emulator.wire import new_id, result_line, unanswered_line
+from dbt_enrich.emulator.wire import new_id
+from dbt_enrich.emulator.worker import Worker
 
 ENDPOINTS = ("/chat/completions", "/v1/chat/completions")
 TERMINAL = ("completed", "failed", "expired", "cancelled")
-MAX_REQUESTS = 100_000
+MAX_REQUESTS = {True: 100_000, False: 50_000}
 _DAY = 86_400
-_IDLE_SECONDS = 0.02
-Reply = tuple[ChatRequest, ChatReply]
 
 
 class Jobs:
-    """The resource's files and batches, and the worker that answers them.
+    """The resource's files and batches.
 
     Args:
         storage: Where everything is kept.
@@ -37,7 +41,7 @@ class Jobs:
         clock: The time in seconds since 1970.
         transitions: How states follow one another.
         deployments: The resource's deployments; None: any name is a batch deployment.
-        seed: Of the order of output lines.
+        seed: Of the order of output lines, and of what is decided by chance.
     """
 
     def __init__(
@@ -52,23 +56,20 @@ class Jobs:
     ) -> None:
         self.storage = storage
         self.responder = responder
+        self.clock = clock if isinstance(clock, Clock) else Clock(clock)
         self.transitions = transitions or Transitions()
-        self.endings: dict[str, Any] = {}
-        self.files = Files(storage, clock=clock, transition=lambda: self.transitions.file)
-        self._clock = clock
-        self._deployments = None if deployments is None else {d.name: d for d in deployments}
+        self.endings = Endings(seed)
+        self.files = Files(storage, clock=self.clock, transition=lambda: self.transitions.file)
+        self._deployments: dict[str, Deployment] | None = None
+        self.set_deployments(deployments)
         self._random = random.Random(seed)  # noqa: S311
         self._lock = threading.RLock()
-        self._wake = threading.Condition()
-        self._running = threading.Event()
-        self._running.set()
-        self._stopped = False
         self._counts: dict[str, Counter[str]] = {}
-        self._active: str | None = None
-        self._worker = threading.Thread(target=self._work, name="batch-worker", daemon=True)
-        self._worker.start()
+        # Oldest first, which a dict keeps and a set does not.
+        self._open = {r["id"]: True for r in storage.all("batch") if r["status"] not in TERMINAL}
+        self._worker = Worker(self)
 
-    # Batches
+    # Batches, as clients see them
 
     def create(
         self,
@@ -78,19 +79,25 @@ class Jobs:
         completion_window: str,
         metadata: dict[str, str] | None,
         flavour: Flavour,
+        output_expires_after: int | None = None,
     ) -> dict[str, Any]:
         """Create a batch on an uploaded file."""
-        if endpoint not in ENDPOINTS:
-            raise invalid(f"The endpoint '{endpoint}' is not one of {', '.join(ENDPOINTS)}.")
+        if endpoint not in ENDPOINTS or not (flavour.is_azure or endpoint.startswith("/v1")):
+            raise invalid(f"The endpoint '{endpoint}' is not supported.", "endpoint")
         if completion_window != "24h":
-            raise invalid(f"The completion_window '{completion_window}' is not 24h.")
+            raise invalid(
+                f"The completion_window '{completion_window}' is not 24h.", "completion_window"
+            )
+        if output_expires_after is not None:
+            check_expiry(output_expires_after, flavour)
         file = self.files.get(input_file_id, polled=False)
         if file["status"] != "processed":
             raise invalid(
                 f"The input file '{input_file_id}' is in '{file['status']}' state. Only files with "
-                "status 'Processed' are accepted as input."
+                "status 'Processed' are accepted as input.",
+                "input_file_id",
             )
-        now = int(self._clock())
+        now = int(self.clock())
         record: dict[str, Any] = {
             "id": new_id("batch_"),
             "endpoint": endpoint,
@@ -104,13 +111,14 @@ class Jobs:
             "polls": 0,
             "errors": [],
             "flavour": flavour.value,
-            "ending": self.endings,
+            "ending": self.endings.choose(),
+            "output_expires_after": output_expires_after,
         }
         with self._lock:
-            self._check_quota(record)
+            self._enqueue(record)
             self.storage.put("batch", record)
-            self._tick(record, polled=False)
-        self._notify()
+            self._open[record["id"]] = True
+        self._worker.notify()
         return record
 
     def batch(self, batch_id: str) -> dict[str, Any]:
@@ -119,8 +127,10 @@ class Jobs:
             record = self.storage.get("batch", batch_id)
             if record is None:
                 raise not_found("batch", batch_id)
-            self._tick(record, polled=True)
-        self._notify()
+            if record["status"] not in TERMINAL:
+                record["polls"] += 1
+                self.storage.put("batch", record)
+        self._worker.notify()
         return record
 
     def batches(self) -> list[dict[str, Any]]:
@@ -129,7 +139,7 @@ class Jobs:
 
     def counts(self, record: dict[str, Any]) -> dict[str, int]:
         """Return a batch's request_counts; requests that no line was written for are no failure."""
-        counter = self._counter(record)
+        counter = self.counter(record["id"])
         return {
             "total": int(record.get("requests") or 0),
             "completed": counter["completed"],
@@ -139,22 +149,23 @@ class Jobs:
     def cancel(self, batch_id: str) -> dict[str, Any]:
         """Ask for a batch to end; what is answered already is kept."""
         with self._lock:
-            record = self.batch(batch_id)
+            record = self.storage.get("batch", batch_id)
+            if record is None:
+                raise not_found("batch", batch_id)
             if record["status"] in TERMINAL:
                 raise WireError(
                     409, "conflict", f"The batch is {record['status']} and cannot be cancelled."
                 )
-            self._enter(record, "cancelling")
-            if record["id"] != self._active:
-                self._finish(record, "cancelled")
-        self._notify()
+            if record["status"] != "cancelling":
+                self.enter(record, "cancelling")
+        self._worker.notify()
         return record
 
-    def forget_batch(self, batch_id: str) -> None:
-        """Lose a batch, as a service was seen to."""
-        self.storage.remove("batch", batch_id)
-
     # Deployments and synchronous requests
+
+    def set_deployments(self, deployments: Sequence[Deployment] | None) -> None:
+        """Replace the resource's deployments; None: any name is a batch deployment."""
+        self._deployments = None if deployments is None else {d.name: d for d in deployments}
 
     def deployment(self, name: str) -> Deployment | None:
         """Return a deployment, or None if the resource has none of that name."""
@@ -162,12 +173,24 @@ class Jobs:
             return Deployment(name)
         return self._deployments.get(name)
 
-    def chat(self, body: dict[str, Any]) -> ChatReply:
+    def deployments(self) -> list[Deployment]:
+        """Return the deployments that have been declared."""
+        return list((self._deployments or {}).values())
+
+    def held(self, deployment: str) -> int:
+        """Return the tokens that open batches hold of a deployment's quota."""
+        return held_tokens(self.open_batches(), deployment)
+
+    def chat(self, body: dict[str, Any], flavour: Flavour) -> ChatReply:
         """Answer one synchronous request."""
         name = str(body.get("model", ""))
-        deployment = self.deployment(name)
-        if deployment is None:
+        if self.deployment(name) is None:
             raise WireError(404, "DeploymentNotFound", f"The deployment '{name}' does not exist.")
+        if not isinstance(body.get("messages"), list) or not body["messages"]:
+            raise invalid("'messages' must be a list of messages.", "messages")
+        problem = body_problem(body, azure=flavour.is_azure, batch=False)
+        if problem:
+            raise problem
         request = ChatRequest(index=0, custom_id="", body=body)
         with _abandoning(self.responder.answer([request])) as replies:
             return next(replies)[1]
@@ -176,172 +199,101 @@ class Jobs:
 
     def pause(self) -> None:
         """Answer nothing until `resume`."""
-        self._running.clear()
+        self._worker.pause()
 
     def resume(self) -> None:
         """Go on answering."""
-        self._running.set()
-        self._notify()
+        self._worker.resume()
 
-    def answers(self) -> dict[str, int]:
-        """Return how often each custom_id was answered, over all batches there ever were."""
-        found: Counter[str] = Counter()
+    def seed(self, seed: int) -> None:
+        """Begin what is decided by chance anew."""
+        with self._lock:
+            self._random.seed(seed)
+        self.endings.seed(seed)
+
+    def forget_batch(self, batch_id: str) -> None:
+        """Lose a batch, as a service was seen to."""
+        with self._lock:
+            self.storage.remove("batch", batch_id)
+            self._open.pop(batch_id, None)
+
+    def results(self) -> Iterator[dict[str, Any]]:
+        """Yield every result of every batch there ever was, also of forgotten ones."""
         for path in sorted((self.storage.directory / "results").glob("*.jsonl")):
-            found.update(result["custom_id"] for result in self.storage.results(path.stem))
-        return dict(found)
+            yield from self.storage.results(path.stem)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._open.clear()
+            self._counts.clear()
+            self.storage.clear()
 
     def close(self) -> None:
-        """Stop the worker; batches go on when a server is started on the same directory."""
-        self._stopped = True
-        self._running.set()
-        self._notify()
-        self._worker.join(timeout=30)
+        """Stop answering; batches go on when a server is started on the same directory."""
+        self._worker.close()
         self.responder.close()
 
-    # Rules
+    # What the worker does with a batch
 
-    def _check_quota(self, record: dict[str, Any]) -> None:
-        path = self.storage.content(record["input_file_id"])
-        with path.open("rb") as file:
-            first = file.readline()
-        try:
-            name = json.loads(first)["body"]["model"]
-        except (ValueError, KeyError, TypeError):
-            return
-        deployment = self.deployment(str(name))
-        if deployment is None or deployment.max_enqueued_tokens is None:
-            return
-        held = sum(
-            other.get("tokens", 0)
-            for other in self.storage.all("batch")
-            if other.get("deployment") == name and other["status"] not in TERMINAL
-        )
-        tokens = path.stat().st_size // 4
-        record.update(deployment=name, tokens=tokens)
-        if held + tokens > deployment.max_enqueued_tokens:
-            raise WireError(
-                400,
-                "token_limit_exceeded",
-                "The number of enqueued tokens has surpassed the configured limit of "
-                f"{deployment.max_enqueued_tokens} for the deployment '{name}'. Please either "
-                "increase the limit or try again once the current jobs have finished.",
-            )
+    def open_batches(self) -> list[dict[str, Any]]:
+        """Return the batches that have not ended, oldest first."""
+        with self._lock:
+            found = [self.storage.get("batch", batch_id) for batch_id in self._open]
+        return [record for record in found if record is not None]
 
-    def _tick(self, record: dict[str, Any], *, polled: bool) -> None:
-        """Move a batch on as far as its transitions allow."""
-        if record["status"] in TERMINAL:
-            return
-        record["polls"] += int(polled)
-        if record["status"] == "validating" and self._is_over(record, self.transitions.validating):
-            self._validate(record)
-        if record["status"] == "finalizing" and self._is_over(record, self.transitions.finalizing):
-            self._finish(record, "completed")
-        self.storage.put("batch", record)
-
-    def _is_over(self, record: dict[str, Any], transition: Transition) -> bool:
-        seconds = self._clock() - record["entered_at"]
+    def is_over(self, record: dict[str, Any], transition: Transition) -> bool:
+        """Whether a batch has been in its state for as long as a transition says."""
+        seconds = self.clock() - record["entered_at"]
         return transition.is_over(polls=record["polls"], seconds=seconds)
 
-    def _enter(self, record: dict[str, Any], status: str) -> None:
-        now = int(self._clock())
+    def current(self, batch_id: str, status: str) -> dict[str, Any] | None:
+        """Return a batch if it is still in a state."""
+        record = self.storage.get("batch", batch_id)
+        return record if record and record["status"] == status else None
+
+    def enter(self, record: dict[str, Any], status: str) -> None:
+        """Move a batch to a state."""
+        now = int(self.clock())
         record.update({"status": status, f"{status}_at": now, "entered_at": now, "polls": 0})
-        self.storage.put("batch", record)
+        with self._lock:
+            if status in TERMINAL:
+                self._open.pop(record["id"], None)
+            self.storage.put("batch", record)
 
-    def _validate(self, record: dict[str, Any]) -> None:
-        failure = record["ending"].get("failed")
-        if failure:
-            record["errors"] = [LineError(failure, f"The batch failed: {failure}.").document()]
-            self._enter(record, "failed")
-            return
-        checked = check_input(
-            self.storage.content(record["input_file_id"]),
-            record["endpoint"],
-            find_deployment=self.deployment,
-            max_requests=MAX_REQUESTS,
+    def validate(self, record: dict[str, Any]) -> None:
+        """Check a batch's input file and let it go on, or fail."""
+        checked = self._checked(record)
+        with self._lock:
+            current = self.current(record["id"], "validating")
+            if current is None:
+                return
+            current.update(
+                requests=checked.requests, deployment=checked.deployment, tokens=checked.tokens
+            )
+            errors = list(checked.errors) or self._late_quota(current)
+            if errors:
+                current["errors"] = [error.document() for error in errors]
+                self.enter(current, "failed")
+                return
+            self.enter(current, "in_progress")
+
+    def finish(self, record: dict[str, Any], status: str) -> None:
+        """Write a batch's output and error files and end it."""
+        path = self.storage.content(record["input_file_id"])
+        record.update(
+            write_results(
+                record,
+                status,
+                files=self.files,
+                results=self.storage.results(record["id"]),
+                unanswered=lambda answered: requests_of(path, answered),
+                shuffle=self._random,
+            )
         )
-        record.update(requests=checked.requests, deployment=checked.deployment)
-        record["tokens"] = checked.tokens
-        if checked.errors:
-            record["errors"] = [error.document() for error in checked.errors]
-            self._enter(record, "failed")
-            return
-        self._enter(record, "in_progress")
+        self.enter(record, status)
 
-    def _finish(self, record: dict[str, Any], status: str) -> None:
-        """Write the output and error files and end the batch."""
-        flavour = Flavour(record["flavour"])
-        results = self.storage.results(record["id"])
-        offsets = results.offsets()
-        self._random.shuffle(offsets)
-        answered: set[int] = set()
-        output, error = self._result_file(), self._result_file()
-        with output[1].open("wb") as out, error[1].open("wb") as err:
-            if offsets:
-                with results.path.open("rb") as source:
-                    for offset in offsets:
-                        source.seek(offset)
-                        result = json.loads(source.readline().decode("utf-8", "surrogatepass"))
-                        answered.add(result["index"])
-                        target = err if result["failed"] else out
-                        for line in result["lines"]:
-                            target.write(line.encode("utf-8", "surrogatepass") + b"\n")
-            if status in ("expired", "cancelled"):
-                for request in self._requests(record, answered):
-                    line = unanswered_line(request.custom_id, status, flavour)
-                    err.write(json.dumps(line).encode() + b"\n")
-        record["output_file_id"] = self._keep_result_file(output, "output")
-        # Azure gives a batch without a failure an error file all the same, of no bytes.
-        empty = flavour.is_azure and status == "completed"
-        record["error_file_id"] = self._keep_result_file(error, "error", keep_empty=empty)
-        self._enter(record, status)
-
-    def _result_file(self) -> tuple[str, Path]:
-        file_id = new_id("file-")
-        return file_id, self.storage.content(file_id)
-
-    def _keep_result_file(
-        self, file: tuple[str, Path], kind: str, *, keep_empty: bool = False
-    ) -> str | None:
-        file_id, path = file
-        path.chmod(0o600)
-        size = path.stat().st_size
-        if size == 0 and not keep_empty:
-            path.unlink()
-            return None
-        now = int(self._clock())
-        self.storage.put(
-            "file",
-            {
-                "id": file_id,
-                "bytes": size,
-                "created_at": now,
-                "filename": f"{kind}.jsonl",
-                "purpose": "batch_output",
-                "status": "processed",
-                "polls": 0,
-                "expires_at": None,
-            },
-        )
-        return file_id
-
-    # The worker
-
-    def _work(self) -> None:
-        while not self._stopped:
-            record = self._next_batch()
-            if record is None:
-                with self._wake:
-                    self._wake.wait(timeout=_IDLE_SECONDS)
-                continue
-            self._active = record["id"]
-            try:
-                self._answer(record)
-            except Exception as error:  # noqa: BLE001 - one batch's trouble must not end the others
-                self._break_off(record["id"], error)
-            finally:
-                self._active = None
-
-    def _break_off(self, batch_id: str, error: Exception) -> None:
+    def break_off(self, batch_id: str, error: Exception) -> None:
         """Fail a batch that cannot be answered; what was answered is in its files."""
         with self._lock:
             record = self.storage.get("batch", batch_id)
@@ -350,93 +302,78 @@ class Jobs:
             problem = LineError("internalFailure", f"{type(error).__name__}: {error}")
             record["errors"] = [problem.document()]
             try:
-                self._finish(record, "failed")
+                self.finish(record, "failed")
             except OSError:
-                self._enter(record, "failed")
+                self.enter(record, "failed")
 
-    def _next_batch(self) -> dict[str, Any] | None:
-        with self._lock:
-            for record in self.storage.all("batch"):
-                if record["status"] in TERMINAL:
-                    continue
-                self._tick(record, polled=False)
-                if record["status"] == "cancelling":
-                    self._finish(record, "cancelled")
-                elif record["status"] == "in_progress" and self._may_work(record):
-                    return record
-        return None
-
-    def _may_work(self, record: dict[str, Any]) -> bool:
-        return self._running.is_set() and self._is_over(record, self.transitions.in_progress)
-
-    def _answer(self, record: dict[str, Any]) -> None:
-        """Answer what is left of a batch, keeping each answer before the next ones are asked."""
-        results = self.storage.results(record["id"])
-        done = results.answered()
-        limit = record["ending"].get("after")
-        counter = self._counter(record)
-        requests = self._requests(record, set(done))
-        with closing(self.responder.answer(requests)) as replies, results.appending() as append:
-            for request, reply in replies:
-                result = self._result(request, reply, record)
-                append(result)
-                counter["failed" if result["failed"] else "completed"] += 1
-                if limit is not None and counter.total() >= limit:
-                    break
-                if not self._goes_on(record["id"]):
-                    break
-        with self._lock:
-            current = self.storage.get("batch", record["id"])
-            if current is None or current["status"] != "in_progress":
-                return
-            if limit is not None and counter.total() >= limit:
-                self._finish(current, str(current["ending"]["status"]))
-            elif counter.total() >= current["requests"]:
-                self._enter(current, "finalizing")
-                self._tick(current, polled=False)
-
-    def _goes_on(self, batch_id: str) -> bool:
-        if self._stopped or not self._running.is_set():
-            return False
-        current = self.storage.get("batch", batch_id)
-        return current is not None and current["status"] == "in_progress"
-
-    def _result(
-        self, request: ChatRequest, reply: ChatReply, record: dict[str, Any]
-    ) -> dict[str, Any]:
-        line = result_line(request, reply, Flavour(record["flavour"]))
-        lines = [json.dumps(line, ensure_ascii=False)]
-        return {
-            "index": request.index,
-            "custom_id": request.custom_id,
-            "failed": reply.status_code != 200,
-            "lines": reply.spoil(lines) if reply.spoil else lines,
-        }
-
-    def _requests(self, record: dict[str, Any], skip: set[int]) -> Iterator[ChatRequest]:
-        """Yield the requests of a batch's input file that are not in `skip`, lazily."""
-        with self.storage.content(record["input_file_id"]).open("rb") as file:
-            for index, raw in enumerate(file):
-                if index in skip or not raw.strip():
-                    continue
-                line = json.loads(raw)
-                yield ChatRequest(index=index, custom_id=line["custom_id"], body=line["body"])
-
-    def _counter(self, record: dict[str, Any]) -> Counter[str]:
-        if record["id"] not in self._counts:
-            answered = self.storage.results(record["id"]).answered().values()
-            self._counts[record["id"]] = Counter(
+    def counter(self, batch_id: str) -> Counter[str]:
+        """Return how many requests of a batch were completed, and how many failed, so far."""
+        if batch_id not in self._counts:
+            answered = self.storage.results(batch_id).answered().values()
+            self._counts[batch_id] = Counter(
                 "failed" if failed else "completed" for failed in answered
             )
-        return self._counts[record["id"]]
+        return self._counts[batch_id]
 
-    def _notify(self) -> None:
-        with self._wake:
-            self._wake.notify_all()
+    def _checked(self, record: dict[str, Any]) -> CheckedInput:
+        failure = record["ending"].get("failed")
+        if failure:
+            return CheckedInput((LineError(failure, f"The batch failed: {failure}."),))
+        is_azure = Flavour(record["flavour"]).is_azure
+        try:
+            return check_input(
+                self.files.content(record["input_file_id"]),
+                record["endpoint"],
+                azure=is_azure,
+                find_deployment=self.deployment,
+                max_requests=MAX_REQUESTS[is_azure],
+            )
+        except (WireError, OSError):
+            return CheckedInput((LineError("invalid_request", "The input file is gone."),))
+
+    def _enqueue(self, record: dict[str, Any]) -> None:
+        """Note the tokens that a batch holds, and refuse it where they find no room."""
+        path = self.storage.content(record["input_file_id"])
+        deployment = self.deployment(_model_of_first_line(path) or "")
+        if deployment is None:
+            return
+        record.update(deployment=deployment.name, tokens=path.stat().st_size // BYTES_PER_TOKEN)
+        if deployment.quota_fails == "create" and self._lacks_room(record, deployment):
+            error = token_limit_exceeded(deployment)
+            raise WireError(400, error.code, error.message)
+
+    def _late_quota(self, record: dict[str, Any]) -> list[LineError]:
+        deployment = self.deployment(record["deployment"])
+        if deployment is None or not self._lacks_room(record, deployment):
+            return []
+        return [token_limit_exceeded(deployment)]
+
+    def _lacks_room(self, record: dict[str, Any], deployment: Deployment) -> bool:
+        if deployment.max_enqueued_tokens is None:
+            return False
+        others = [
+            batch
+            for batch in self.open_batches()
+            if batch["id"] != record["id"]
+            and (deployment.quota_fails == "create" or batch["status"] != "validating")
+        ]
+        held = held_tokens(others, deployment.name)
+        return held + int(record["tokens"]) > deployment.max_enqueued_tokens
+
+
+def _model_of_first_line(path: Path) -> str | None:
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        return str(json.loads(first)["body"]["model"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 @contextmanager
-def _abandoning(replies: Iterator[Reply]) -> Iterator[Iterator[Reply]]:
+def _abandoning(
+    replies: Iterator[tuple[ChatRequest, ChatReply]],
+) -> Iterator[Iterator[tuple[ChatRequest, ChatReply]]]:
     """Close the iterator at the end, if it is one that can be closed, as generators are."""
     try:
         yield replies

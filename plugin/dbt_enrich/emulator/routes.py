@@ -7,6 +7,7 @@ Azure's dated API is under `/openai` and demands `api-version`, Azure's v1 API i
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -21,9 +22,10 @@ from starlette.types import Message, Receive
 
 from dbt_enrich.emulator.checking import Deployment
 from dbt_enrich.emulator.control import Control
-from dbt_enrich.emulator.errors import Flavour, WireError, invalid, not_found
+from dbt_enrich.emulator.errors import Flavour, WireError, denied, invalid, not_found
 from dbt_enrich.emulator.jobs import Jobs
-from dbt_enrich.emulator.wire import batch_document, file_document, page
+from dbt_enrich.emulator.listing import filtered, in_order, paged
+from dbt_enrich.emulator.wire import batch_document, chat_body, file_document
 
 PREFIXES = {
     "/openai/v1": Flavour.AZURE_V1,
@@ -33,6 +35,9 @@ PREFIXES = {
 # The service's own limit, with room for the form around the file.
 _MAX_UPLOAD = 220_000_000
 _MAX_JSON = 64_000_000
+_DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
+# Older versions take no notice of an expiry.
+_EXPIRY_SINCE = "2025-03-01"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -66,6 +71,7 @@ class Api:
         chat = [("POST", "/chat/completions", self.chat)]
         classic: list[tuple[str, str, Handler]] = [
             ("POST", "/deployments/{deployment}/chat/completions", self.chat),
+            ("GET", "/deployments", self.list_deployments),
             ("GET", "/deployments/{deployment}", self.get_deployment),
         ]
         extra = {Flavour.AZURE_CLASSIC: classic}
@@ -75,10 +81,12 @@ class Api:
             for method, path, handler in [*table, *extra.get(flavour, chat)]
         ]
 
-    def is_authorised(self, headers: Mapping[str, str]) -> bool:
-        """Whether a call carries the key, in either of the headers that services take."""
-        bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        given = [headers.get("api-key", ""), bearer]
+    def is_authorised(self, headers: Mapping[str, str], *, api_key_header: bool = True) -> bool:
+        """Whether a call carries the key; OpenAI takes it as a bearer token only."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = [token] if scheme.lower() == "bearer" else []
+        if api_key_header:
+            given.append(headers.get("api-key", ""))
         return any(hmac.compare_digest(key.encode(), self._key) for key in given)
 
     def _guarded(self, handler: Handler, flavour: Flavour) -> Handler:
@@ -95,14 +103,12 @@ class Api:
         return guarded
 
     def _check(self, request: Request, flavour: Flavour) -> None:
-        if not self.is_authorised(request.headers):
-            raise WireError(
-                401,
-                "401" if flavour.is_azure else "invalid_api_key",
-                "Access denied due to invalid subscription key or wrong API endpoint.",
-            )
-        if flavour is Flavour.AZURE_CLASSIC and not request.query_params.get("api-version"):
-            raise WireError(404, "404", "Resource not found")
+        if not self.is_authorised(request.headers, api_key_header=flavour.is_azure):
+            raise denied(flavour)
+        if flavour is Flavour.AZURE_CLASSIC:
+            version = request.query_params.get("api-version", "")
+            if not _DATED.fullmatch(version):
+                raise WireError(404, "404", "Resource not found")
 
     async def upload(self, request: Request) -> Response:
         """POST /files."""
@@ -111,13 +117,13 @@ class Api:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise invalid("The form has no part 'file'.")
-            expiry = form.get("expires_after[seconds]") or form.get("expires_after.seconds")
             record = await run_in_threadpool(
                 self._jobs.files.add,
                 file.file,
                 filename=file.filename or "upload.jsonl",
                 purpose=str(form.get("purpose", "")),
-                expires_after=_whole("expires_after.seconds", expiry),
+                expires_after=_expiry_of_upload(request, form),
+                flavour=request.state.flavour,
             )
         return self._created(request, file_document(record), f"/files/{record['id']}")
 
@@ -126,9 +132,8 @@ class Api:
         wanted = request.query_params.get("purpose")
         files = await run_in_threadpool(self._jobs.files.all)
         documents = [file_document(f) for f in files if wanted in (None, f["purpose"])]
-        if request.query_params.get("order") == "asc":
-            documents.reverse()
-        return _paged(request, documents, usual=10_000, most=10_000)
+        documents = in_order(documents, request.query_params)
+        return JSONResponse(paged(documents, request.query_params, usual=10_000, most=10_000))
 
     async def get_file(self, request: Request) -> Response:
         """GET /files/{file_id}."""
@@ -149,6 +154,8 @@ class Api:
     async def create_batch(self, request: Request) -> Response:
         """POST /batches."""
         body = await _json(request)
+        if body.get("input_blob"):
+            raise invalid("'input_blob' is not supported here; upload a file.", "input_blob")
         record = await run_in_threadpool(
             self._jobs.create,
             input_file_id=_text(body, "input_file_id"),
@@ -156,12 +163,14 @@ class Api:
             completion_window=_text(body, "completion_window"),
             metadata=_metadata(body.get("metadata")),
             flavour=request.state.flavour,
+            output_expires_after=_expiry(body.get("output_expires_after")),
         )
         document = batch_document(record, self._jobs.counts(record))
         response = self._created(request, document, f"/batches/{record['id']}")
         deployment = self._jobs.deployment(str(record.get("deployment")))
         if record.get("tokens") and deployment and deployment.max_enqueued_tokens:
-            response.headers["deployment-enqueued-tokens"] = str(record["tokens"])
+            held = await run_in_threadpool(self._jobs.held, deployment.name)
+            response.headers["deployment-enqueued-tokens"] = str(held)
             response.headers["deployment-maximum-enqueued-tokens"] = str(
                 deployment.max_enqueued_tokens
             )
@@ -171,7 +180,9 @@ class Api:
         """GET /batches."""
         records = await run_in_threadpool(self._jobs.batches)
         documents = [batch_document(r, self._jobs.counts(r)) for r in records]
-        return _paged(request, documents, usual=20, most=100)
+        if request.state.flavour is Flavour.AZURE_CLASSIC:
+            documents = filtered(documents, request.query_params)
+        return JSONResponse(paged(documents, request.query_params, usual=20, most=100))
 
     async def get_batch(self, request: Request) -> Response:
         """GET /batches/{batch_id}."""
@@ -188,30 +199,29 @@ class Api:
         body = await _json(request)
         named = request.path_params.get("deployment")
         asked = {**body, "model": named} if named else body
-        reply = await run_in_threadpool(self._jobs.chat, asked)
-        return JSONResponse(reply.body, status_code=reply.status_code)
+        flavour = request.state.flavour
+        reply = await run_in_threadpool(self._jobs.chat, asked, flavour)
+        return JSONResponse(chat_body(reply, flavour), status_code=reply.status_code)
 
     async def list_models(self, request: Request) -> Response:  # noqa: ARG002
         """GET /models."""
-        return JSONResponse({"object": "list", "data": []})
+        models = [_model_document(deployment) for deployment in self._jobs.deployments()]
+        return JSONResponse({"object": "list", "data": models})
+
+    async def list_deployments(self, request: Request) -> Response:  # noqa: ARG002
+        """GET /deployments."""
+        documents = [_deployment_document(deployment) for deployment in self._jobs.deployments()]
+        return JSONResponse({"object": "list", "data": documents})
 
     async def get_model(self, request: Request) -> Response:
         """GET /models/{model}."""
         deployment = self._deployment(request.path_params["model"])
-        return JSONResponse({"id": deployment.name, "object": "model", "owned_by": "emulator"})
+        return JSONResponse(_model_document(deployment))
 
     async def get_deployment(self, request: Request) -> Response:
         """GET /deployments/{deployment}."""
         deployment = self._deployment(request.path_params["deployment"])
-        return JSONResponse(
-            {
-                "id": deployment.name,
-                "object": "deployment",
-                "model": deployment.name,
-                "status": "succeeded",
-                "sku": {"name": deployment.sku},
-            }
-        )
+        return JSONResponse(_deployment_document(deployment))
 
     def _deployment(self, name: str) -> Deployment:
         deployment = self._jobs.deployment(name)
@@ -292,21 +302,42 @@ def _metadata(value: object) -> dict[str, str] | None:
     return value
 
 
-def _whole(name: str, value: object) -> int | None:
+def _expiry_of_upload(request: Request, form: Mapping[str, Any]) -> int | None:
+    """Return the seconds after which an upload expires; older dated versions pass over it."""
+    version = request.query_params.get("api-version", "")
+    if request.state.flavour is Flavour.AZURE_CLASSIC and version[:10] < _EXPIRY_SINCE:
+        return None
+    anchor = form.get("expires_after[anchor]") or form.get("expires_after.anchor")
+    seconds = form.get("expires_after[seconds]") or form.get("expires_after.seconds")
+    if anchor is None and seconds is None:
+        return None
+    return _expiry({"anchor": anchor, "seconds": seconds})
+
+
+def _expiry(value: object) -> int | None:
     if value is None:
         return None
-    if not str(value).isdigit():
-        raise invalid(f"'{name}' must be a whole number.")
-    return int(str(value))
+    if not isinstance(value, dict) or value.get("anchor") != "created_at":
+        raise invalid("An expiry has the anchor 'created_at'.", "expires_after.anchor")
+    return _whole("expires_after.seconds", value.get("seconds"))
 
 
-def _paged(
-    request: Request, documents: list[dict[str, Any]], *, usual: int, most: int
-) -> JSONResponse:
-    limit = _whole("limit", request.query_params.get("limit")) or usual
-    after = request.query_params.get("after")
-    if after:
-        places = [i for i, document in enumerate(documents) if document["id"] == after]
-        documents = documents[places[0] + 1 :] if places else []
-    limit = min(limit, most)
-    return JSONResponse(page(documents[:limit], has_more=len(documents) > limit))
+def _model_document(deployment: Deployment) -> dict[str, Any]:
+    return {"id": deployment.name, "object": "model", "created": 0, "owned_by": "emulator"}
+
+
+def _deployment_document(deployment: Deployment) -> dict[str, Any]:
+    return {
+        "id": deployment.name,
+        "object": "deployment",
+        "model": deployment.name,
+        "status": "succeeded",
+        "sku": {"name": deployment.sku},
+    }
+
+
+def _whole(name: str, value: object) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise invalid(f"'{name}' must be a whole number.", name)
+    return int(text)

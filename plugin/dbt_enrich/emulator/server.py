@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from starlette.types import ASGIApp
 
 from dbt_enrich.emulator.breaking import FaultMiddleware
 from dbt_enrich.emulator.checking import Deployment
@@ -35,12 +36,13 @@ class RunningEmulator:
         jobs: The resource behind it.
     """
 
-    def __init__(self, url: str, api_key: str, jobs: Jobs) -> None:
-        self.url = url
+    def __init__(self, server: _ThreadedServer, api_key: str, jobs: Jobs) -> None:
+        self.url = server.url
         self.api_key = api_key
         self.jobs = jobs
+        self._server = server
         self._client = httpx.Client(
-            base_url=url + PREFIX, headers={"api-key": api_key}, trust_env=False, timeout=60
+            base_url=server.url + PREFIX, headers={"api-key": api_key}, trust_env=False, timeout=60
         )
 
     def account(self) -> dict[str, Any]:
@@ -61,13 +63,42 @@ class RunningEmulator:
         """Set how states follow one another."""
         self._act("transitions", stages)
 
-    def endings(self, **ending: Any) -> None:
+    def endings(self, *endings: dict[str, Any], **ending: Any) -> None:
         """Set how batches created from now on end."""
-        self._act("endings", ending)
+        self._act("endings", [*endings, ending])
+
+    def limits(self, *limits: dict[str, Any]) -> None:
+        """Replace the rate limits."""
+        self._act("limits", list(limits))
+
+    def deployments(self, *deployments: dict[str, Any]) -> None:
+        """Replace the deployments."""
+        self._act("deployments", list(deployments))
+
+    def seed(self, seed: int) -> None:
+        """Begin what is decided by chance anew."""
+        self._act("seed", {"seed": seed})
+
+    def advance(self, seconds: float) -> None:
+        """Move the service's clock on."""
+        self._act("clock", {"advance": seconds})
 
     def forget(self, batch_id: str) -> None:
         """Lose a batch."""
         self._act("forget", {"batch_id": batch_id})
+
+    def forget_file(self, file_id: str) -> None:
+        """Lose a file."""
+        self._act("forget", {"file_id": file_id})
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Refuse connections while the block runs; batches go on."""
+        self._server.stop()
+        try:
+            yield
+        finally:
+            self._server.start()
 
     def pause(self) -> None:
         """Answer nothing until `resume`."""
@@ -125,30 +156,61 @@ def running_emulator(
         transitions=transitions,
         deployments=deployments,
     )
-    listener = listen("127.0.0.1", 0)
-    server = make_server(jobs, api_key)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + _START_SECONDS
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.005)
-    emulator = RunningEmulator(f"http://127.0.0.1:{listener.getsockname()[1]}", api_key, jobs)
+    server = _ThreadedServer(jobs, api_key)
+    server.start()
+    emulator = RunningEmulator(server, api_key, jobs)
     try:
         yield emulator
     finally:
         emulator.close()
-        server.should_exit = True
-        thread.join(timeout=_START_SECONDS)
-        listener.close()
+        server.stop()
         jobs.close()
         jobs.storage.close()
 
 
+class _ThreadedServer:
+    """A server in a thread that can be stopped and started again at its address."""
+
+    def __init__(self, jobs: Jobs, api_key: str) -> None:
+        self._app = make_app(jobs, api_key)
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        self._listener = listen("127.0.0.1", self._port)
+        self._port = self._listener.getsockname()[1]
+        self._server = _server(self._app)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True
+        )
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=_START_SECONDS)
+        self._listener.close()
+
+
+def make_app(jobs: Jobs, api_key: str) -> ASGIApp:
+    """Return the resource as an application, with its control plane and its faults."""
+    app = create_app(jobs, api_key)
+    return FaultMiddleware(app, app.state.control)
+
+
 def make_server(jobs: Jobs, api_key: str) -> uvicorn.Server:
     """Return a server of the resource that is not running yet."""
-    app = create_app(jobs, api_key)
+    return _server(make_app(jobs, api_key))
+
+
+def _server(app: ASGIApp) -> uvicorn.Server:
     config = uvicorn.Config(
-        FaultMiddleware(app, app.state.control),
+        app,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,

@@ -196,6 +196,15 @@ class Results:
                     position += len(line)
         return found
 
+    def at(self, offsets: list[int]) -> Iterator[dict[str, Any]]:
+        """Yield the results whose lines begin at the given places."""
+        if not offsets:
+            return
+        with self.path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield json.loads(file.readline().decode("utf-8", "surrogatepass"))
+
     def _drop_partial_line(self) -> None:
         if not self.path.exists():
             return

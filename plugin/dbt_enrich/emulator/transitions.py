@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-STAGES = ("file", "validating", "in_progress", "finalizing")
+STAGES = ("file", "validating", "in_progress", "finalizing", "cancelling")
+Kind = Literal["immediate", "polls", "time", "never"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,15 @@ class Transition:
         amount: The polls or seconds.
     """
 
-    kind: Literal["immediate", "polls", "time", "never"] = "immediate"
+    kind: Kind = "immediate"
     amount: float = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(
+                f"unknown kind of transition '{self.kind}'; the kinds are "
+                f"{', '.join(get_args(Kind))}"
+            )
 
     def is_over(self, *, polls: int, seconds: float) -> bool:
         """Whether the state ends after so many polls and seconds in it."""
@@ -44,6 +52,7 @@ class Transitions:
     validating: Transition = Transition()
     in_progress: Transition = Transition()
     finalizing: Transition = Transition()
+    cancelling: Transition = Transition()
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Transitions:

@@ -18,6 +18,7 @@ _BATCH_FIELDS = (
     "error_file_id", "created_at", "in_progress_at", "expires_at", "finalizing_at",
     "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at", "metadata",
 )  # fmt: skip
+_CONTENT_FILTER = "content_filter"
 
 
 def new_id(prefix: str) -> str:
@@ -36,7 +37,34 @@ def batch_document(record: dict[str, Any], counts: dict[str, int]) -> dict[str, 
     errors = record.get("errors") or []
     document["errors"] = {"object": "list", "data": errors} if errors else None
     document["request_counts"] = counts
+    if record.get("flavour") == Flavour.OPENAI:
+        document |= {"model": record.get("deployment"), "usage": _usage(record.get("usage") or {})}
     return document
+
+
+def _usage(counted: dict[str, int]) -> dict[str, Any]:
+    asked, answered = counted.get("prompt_tokens", 0), counted.get("completion_tokens", 0)
+    return {
+        "input_tokens": asked,
+        "input_tokens_details": {"cached_tokens": counted.get("cached_tokens", 0)},
+        "output_tokens": answered,
+        "output_tokens_details": {"reasoning_tokens": counted.get("reasoning_tokens", 0)},
+        "total_tokens": asked + answered,
+    }
+
+
+def usage_of(body: dict[str, Any]) -> dict[str, int]:
+    """Return what a chat.completion says of its tokens, as flat counts."""
+    usage = body.get("usage") or {}
+    asked = usage.get("prompt_tokens_details") or {}
+    answered = usage.get("completion_tokens_details") or {}
+    counts = {
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+        "cached_tokens": asked.get("cached_tokens"),
+        "reasoning_tokens": answered.get("reasoning_tokens"),
+    }
+    return {name: count for name, count in counts.items() if isinstance(count, int)}
 
 
 def page(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
@@ -52,9 +80,7 @@ def page(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
 
 def result_line(request: ChatRequest, reply: ChatReply, flavour: Flavour) -> dict[str, Any]:
     """Return the line of the output or error file that answers a request."""
-    body = reply.body
-    if flavour.is_azure and reply.status_code == 200:
-        body = _with_filter_results(body)
+    body = chat_body(reply, flavour)
     line: dict[str, Any] = {
         "custom_id": request.custom_id,
         "response": {
@@ -65,6 +91,13 @@ def result_line(request: ChatRequest, reply: ChatReply, flavour: Flavour) -> dic
         "error": None,
     }
     return line if flavour.is_azure else {"id": new_id("batch_req_"), **line}
+
+
+def chat_body(reply: ChatReply, flavour: Flavour) -> dict[str, Any]:
+    """Return a reply's body as a flavour writes it: Azure adds what its content filter found."""
+    if flavour.is_azure and reply.status_code == 200:
+        return _with_filter_results(reply.body)
+    return reply.body
 
 
 def unanswered_line(custom_id: str, status: str, flavour: Flavour) -> dict[str, Any]:
@@ -82,9 +115,17 @@ def unanswered_line(custom_id: str, status: str, flavour: Flavour) -> dict[str, 
 
 
 def _with_filter_results(body: dict[str, Any]) -> dict[str, Any]:
-    choices = [{"content_filter_results": _SAFE, **choice} for choice in body.get("choices") or []]
+    choices = [
+        {"content_filter_results": _found(choice), **choice} for choice in body.get("choices") or []
+    ]
     return {
         **body,
         "choices": choices,
         "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": _SAFE}],
     }
+
+
+def _found(choice: dict[str, Any]) -> dict[str, Any]:
+    if choice.get("finish_reason") != _CONTENT_FILTER:
+        return _SAFE
+    return {**_SAFE, "violence": {"filtered": True, "severity": "medium"}}

@@ -23,12 +23,19 @@ MODEL = "scripted"
 _ECHO = 200
 _Maker = Callable[[Mapping[str, Any], str, str], Any]
 _RULE_KEYS = (
-    "match", "times", "content", "answer", "finish_reason", "refusal", "status", "error", "fault",
+    "match", "times", "probability", "seed",
+    "content", "answer", "finish_reason", "refusal", "status", "error", "fault",
 )  # fmt: skip
-FAULTS = (
-    "missing", "duplicate", "broken_line", "unknown_id",
-    "wrong_shape", "extra_keys", "code_fence", "prose",
+# What is wrong with the line of the output file, with the answer, or with the whole reply.
+_LINE_FAULTS = (
+    "missing", "duplicate", "broken_line", "unknown_id", "null_id", "empty_id", "status_zero",
 )  # fmt: skip
+_ANSWER_FAULTS = ("wrong_shape", "extra_keys", "code_fence", "prose", "broken_json")
+_REPLY_FAULTS = (
+    "content_filter_prompt", "content_filter_answer", "refusal", "truncated", "null_content",
+    "no_choices", "no_usage",
+)  # fmt: skip
+FAULTS = (*_LINE_FAULTS, *_ANSWER_FAULTS, *_REPLY_FAULTS)
 
 
 @dataclass
@@ -38,11 +45,15 @@ class Rule:
     Attributes:
         match: The text; an empty one matches every request.
         times: How many requests it applies to, or None for all.
+        probability: Share of the requests that it applies to, chosen by a hash of the request.
+        seed: Of that choice.
         reply: The rule's other keys.
     """
 
     match: str
     times: int | None
+    probability: float = 1.0
+    seed: int = 0
     reply: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -61,8 +72,23 @@ class Rule:
                 f"a rule of the scripted responder has the unknown fault '{fault}'; the faults are "
                 f"{', '.join(FAULTS)}"
             )
-        reply = {key: value for key, value in document.items() if key not in ("match", "times")}
-        return cls(str(document.get("match", "")), document.get("times"), reply)
+        own = ("match", "times", "probability", "seed")
+        return cls(
+            str(document.get("match", "")),
+            document.get("times"),
+            float(document.get("probability", 1.0)),
+            int(document.get("seed", 0)),
+            {key: value for key, value in document.items() if key not in own},
+        )
+
+    def applies(self, request: ChatRequest, messages: list[str]) -> bool:
+        """Whether the rule is for a request. A request asked again has another chance."""
+        if self.times == 0 or not any(self.match in message for message in messages):
+            return False
+        if self.probability >= 1:
+            return True
+        text = f"{request.custom_id}\x00{messages[-1:]}"
+        return _hash(str(self.seed), text) % 1_000_000 < self.probability * 1_000_000
 
 
 class ScriptedResponder:
@@ -108,19 +134,21 @@ class ScriptedResponder:
     ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
         """Yield each request with its reply, in order."""
         for request in requests:
-            yield request, self._reply(request.body)
+            yield request, self._reply(request)
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _reply(self, body: Mapping[str, Any]) -> ChatReply:
-        message = last_user_message(body)
-        rule = self._rule(user_messages(body))
+    def _reply(self, request: ChatRequest) -> ChatReply:
+        body = request.body
+        rule = self._rule(request)
         if "status" in rule:
             error = rule.get("error") or {"code": "serverError", "message": "scripted"}
             return ChatReply(int(rule["status"]), {"error": error})
-        answer = rule["answer"] if "answer" in rule else echo(body, message)
-        fault = rule.get("fault")
+        fault = rule.get("fault") or ""
+        if fault == "content_filter_prompt":
+            return ChatReply(400, {"error": _FILTERED})
+        answer = rule["answer"] if "answer" in rule else echo(body, last_user_message(body))
         content = rule.get("content", _content(answer, fault))
         reply = completion(
             body,
@@ -128,16 +156,54 @@ class ScriptedResponder:
             refusal=rule.get("refusal"),
             finish_reason=rule.get("finish_reason", "stop"),
         )
-        return ChatReply(200, reply, _SPOILS.get(fault or ""))
+        return ChatReply(200, _spoiled(reply, fault), _SPOILS.get(fault))
 
-    def _rule(self, messages: list[str]) -> dict[str, Any]:
+    def _rule(self, request: ChatRequest) -> dict[str, Any]:
+        messages = user_messages(request.body)
         with self._lock:
             for rule in self._rules:
-                if rule.times != 0 and any(rule.match in message for message in messages):
+                if rule.applies(request, messages):
                     if rule.times is not None:
                         rule.times -= 1
                     return rule.reply
         return {}
+
+
+# The shape of Azure's refusal of a prompt.
+_FILTERED = {
+    "code": "content_filter",
+    "message": "The response was filtered due to the prompt triggering the content management "
+    "policy. Please modify your prompt and retry.",
+    "param": "prompt",
+    "status": 400,
+    "innererror": {
+        "code": "ResponsibleAIPolicyViolation",
+        "content_filter_result": {"violence": {"filtered": True, "severity": "medium"}},
+    },
+}
+
+
+def _spoiled(reply: dict[str, Any], fault: str) -> dict[str, Any]:
+    """Return a reply with what `fault` makes of it."""
+    choice = reply["choices"][0]
+    message = choice["message"]
+    content = message["content"]
+    match fault:
+        case "content_filter_answer":
+            choice["finish_reason"] = "content_filter"
+            message["content"] = None
+        case "refusal":
+            message.update(content=None, refusal="I can't help with that.")
+        case "truncated":
+            choice["finish_reason"] = "length"
+            message["content"] = (content or "")[: len(content or "") // 2]
+        case "null_content":
+            message["content"] = None
+        case "no_choices":
+            reply["choices"] = []
+        case "no_usage":
+            del reply["usage"]
+    return reply
 
 
 def completion(
@@ -304,6 +370,8 @@ def _content(answer: Any, fault: str | None) -> str:
     if fault == "wrong_shape":
         answer = [answer]
     text = json.dumps(answer, ensure_ascii=False)
+    if fault == "broken_json":
+        return text[: len(text) // 2]
     if fault == "code_fence":
         return f"```json\n{text}\n```"
     if fault == "prose":
@@ -316,9 +384,21 @@ def _unknown(lines: list[str]) -> list[str]:
     return [*lines, json.dumps(stranger)]
 
 
+def _changed(line: str, **changes: Any) -> list[str]:
+    return [json.dumps({**json.loads(line), **changes})]
+
+
+def _status_zero(lines: list[str]) -> list[str]:
+    line = json.loads(lines[0])
+    return _changed(lines[0], response={**line["response"], "status_code": 0, "body": None})
+
+
 _SPOILS: dict[str, Callable[[list[str]], list[str]]] = {
     "missing": lambda _: [],
     "duplicate": lambda lines: lines * 2,
     "broken_line": lambda lines: [lines[0][: len(lines[0]) // 2]],
     "unknown_id": _unknown,
+    "null_id": lambda lines: _changed(lines[0], custom_id=None),
+    "empty_id": lambda lines: _changed(lines[0], custom_id=""),
+    "status_zero": _status_zero,
 }
