@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -14,6 +14,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from dbt_enrich.errors import ConfigurationError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 # Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
 # name with these keys except the ones that mean the same for the private DuckDB.
 _SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
-_NAMESPACE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 class PluginConfig(BaseModel):
@@ -58,6 +59,7 @@ class PluginConfig(BaseModel):
         memory_limit: Memory of the private DuckDB, as DuckDB spells it.
         threads: Threads of the private DuckDB.
         keep_files: Whether request files and downloaded files stay after collection.
+        store_inputs: Whether the rows' text may outlive collection, here and at the service.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,6 +89,7 @@ class PluginConfig(BaseModel):
     memory_limit: str = "160MB"
     threads: int = Field(default=2, ge=1)
     keep_files: bool = False
+    store_inputs: bool = True
 
     @field_validator("deployments", mode="before")
     @classmethod
@@ -120,11 +123,20 @@ class PluginConfig(BaseModel):
     @field_validator("namespace")
     @classmethod
     def _plain_namespace(cls, value: str | None) -> str | None:
-        if value is not None and not _NAMESPACE.match(value):
+        if value is not None and not _NAMESPACE.fullmatch(value):
             raise ValueError(
                 "must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
         return value
+
+    @model_validator(mode="after")
+    def _one_word_on_files(self) -> Self:
+        if self.keep_files and not self.store_inputs:
+            raise ValueError(
+                "keep_files: true keeps the request files that store_inputs: false removes; "
+                "leave one of the two out"
+            )
+        return self
 
     def deployment(self, model: str) -> str:
         """Return the deployment that serves the logical model name."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,6 +32,7 @@ class StateDirectory:
             self.root.chmod(0o700)
             for name in _DIRECTORIES:
                 (self.root / name).mkdir(exist_ok=True, mode=0o700)
+                (self.root / name).chmod(0o700)
             probe = self.root / f".writable-{os.getpid()}"
             probe.touch(mode=0o600)
             probe.unlink(missing_ok=True)
@@ -75,6 +77,8 @@ class StateDirectory:
         path = self.run(run_id)
         with self._runs_lock():
             path.mkdir(mode=0o700)
+            # The private DuckDB spills here, and would make it with the mode of the umask.
+            (path / "spill").mkdir(mode=0o700)
             return RunLock(path)
 
     def is_alive(self, run_id: str) -> bool:
@@ -83,7 +87,7 @@ class StateDirectory:
         if not lock.exists():
             return False
         try:
-            with FileLock(lock, timeout=0):
+            with FileLock(lock, timeout=0, mode=0o600):
                 return False
         except Timeout:
             return True
@@ -94,6 +98,27 @@ class StateDirectory:
             for path in (self.root / "runs").iterdir():
                 if path.is_dir() and not self.is_alive(path.name):
                     shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def no_run_begins(self, run_id: str) -> Iterator[bool]:
+        """Hold off new runs for the block; yield whether `run_id` is the only one alive."""
+        with self._runs_lock():
+            names = [path.name for path in (self.root / "runs").iterdir()]
+            yield not any(self.is_alive(name) for name in names if name != run_id)
+
+    def shard_files(self) -> list[tuple[Path, str]]:
+        """Return the request and response files, each with its shard, whole ones only."""
+        return [
+            (path, path.name.partition(".")[0])
+            for name in ("requests", "responses")
+            for path in (self.root / name).iterdir()
+            if not path.name.startswith(".")
+        ]
+
+    def unfinished_files(self) -> list[Path]:
+        """Return the files that somebody is writing, or was when he was killed."""
+        names = ("requests", "responses", "answers")
+        return [path for name in names for path in (self.root / name).glob(".*")]
 
     def _runs_lock(self) -> FileLock:
         """Guard the moment between making a run's directory and holding its lock."""
@@ -140,10 +165,29 @@ def settle(temporary: Path, final: Path, *, durable: bool = True) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise LedgerError(
-            f"the file {final} cannot be written ({error.strerror or error}); make room on the "
-            "disk or set state_dir to another one, then run again: nothing is lost"
-        ) from error
+        raise _unwritable(final, error) from error
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that its owner alone may read, whatever the umask.
+
+    Whoever writes it then, without replacing it, keeps its mode.
+
+    Raises:
+        LedgerError: The directory cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> LedgerError:
+    return LedgerError(
+        f"the file {path} cannot be written ({error.strerror or error}); make room on the disk or "
+        "set state_dir to another one, then run again: nothing is lost"
+    )
 
 
 def _sync(path: Path) -> None:

@@ -14,7 +14,7 @@ import duckdb
 
 from dbt_enrich.errors import EnrichmentError, LedgerError
 from dbt_enrich.sql import literal, literals
-from dbt_enrich.store import settle
+from dbt_enrich.store import make_private, settle
 
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
@@ -110,7 +110,13 @@ class Workspace:
 
     def _write(self, query: str, path: Path, options: str, *, durable: bool) -> None:
         temporary = path.with_name(f".{path.name}.writing")
-        self._run(f"copy ({query}) to {literal(temporary)} ({options})")
+        make_private(temporary)
+        try:
+            # Without a second temporary file, which would have the mode of the umask.
+            self._run(f"copy ({query}) to {literal(temporary)} ({options}, use_tmp_file false)")
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         settle(temporary, path, durable=durable)
 
     def _run(self, sql: str, arguments: list[Any] | None = None) -> duckdb.DuckDBPyConnection:

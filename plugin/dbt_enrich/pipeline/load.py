@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.ledger import Ledger, Shard
+from dbt_enrich.errors import EnrichmentError, ServiceError
+from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.schema import OutputColumn
+from dbt_enrich.services.base import BatchService
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.validation import validated_answers_sql
@@ -308,6 +310,66 @@ def _missing_sql(shard: Shard, manifest: Path, answers: Path) -> str:
     """
 
 
+def sweep_files(run_id: str, *, ledger: Ledger, store: StateDirectory) -> None:
+    """Remove the request and response files that nothing needs any more.
+
+    They are what a killed run did not finish, what it had not yet removed of shards that it had
+    closed, and input files of shards whose answers are downloaded.
+
+    Args:
+        run_id: The run that sweeps; while another one is alive, what may be its own stays.
+        ledger: Says how far each shard has come.
+        store: Where the files lie.
+    """
+    with store.no_run_begins(run_id) as is_alone:
+        files = store.shard_files()
+        unfinished = store.unfinished_files() if is_alone else []
+        shards = ledger.shards({name for _, name in files})
+        needed = {path for shard in shards for path in _needed_files(shard, store)}
+        known = {shard.shard for shard in shards}
+        whole = [path for path, name in files if name in known or is_alone]
+        for path in [*unfinished, *whole]:
+            if path not in needed:
+                _remove(path)
+
+
+def forget_inputs(
+    shards: Iterable[Shard],
+    service: BatchService,
+    *,
+    ledger: Ledger,
+    warn: Callable[[str], None],
+) -> None:
+    """Delete the input files of closed shards at the service.
+
+    The ledger forgets the id of a file that is deleted, so that each is deleted once. What cannot
+    be deleted now is left for the next run.
+
+    Args:
+        shards: Closed shards of the service, of this run and of former ones.
+        service: Where the files are.
+        ledger: Where the ids are forgotten.
+        warn: Takes a sentence for the user's log.
+    """
+    for shard in shards:
+        if not shard.input_file_id:
+            continue
+        try:
+            service.delete_file(shard.input_file_id)
+        except ServiceError as error:
+            warn(f"{error}; the next run that turns to the service deletes it")
+            return
+        ledger.note(shard.shard, input_file_id=None)
+
+
+def _needed_files(shard: Shard, store: StateDirectory) -> list[Path]:
+    if shard.is_closed:
+        return []
+    name = shard.shard
+    kept = [store.manifest(name), store.response(name, "output"), store.response(name, "error")]
+    return kept if shard.step == Step.DOWNLOADED else [store.requests(name), *kept]
+
+
 def _remove_files(shard: Shard, store: StateDirectory) -> None:
     for path in (
         store.requests(shard.shard),
@@ -315,8 +377,12 @@ def _remove_files(shard: Shard, store: StateDirectory) -> None:
         store.response(shard.shard, "output"),
         store.response(shard.shard, "error"),
     ):
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def outputs_of(ledger: Ledger, task_key: str) -> list[OutputColumn] | None:
