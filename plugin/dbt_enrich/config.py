@@ -50,6 +50,8 @@ class PluginConfig(BaseModel):
         file_expiry_days: Days after which the service deletes an uploaded file; null for never.
         max_requests_per_file: Requests in one input file (default: the service's limit).
         max_bytes_per_file: Bytes of one input file (default: the service's limit).
+        max_enqueued_tokens: Tokens that a deployment's batches may hold at once: a number for all
+            of them, or one by deployment (default: what the service tells).
         line_url: The `url` of every request line (default: the service's).
         batch_endpoint: The `endpoint` of a batch (default: the service's).
         poll_interval: Seconds between two looks at a waiting batch, at most.
@@ -80,6 +82,7 @@ class PluginConfig(BaseModel):
     file_expiry_days: int | None = 30
     max_requests_per_file: int | None = Field(default=None, ge=1)
     max_bytes_per_file: int | None = Field(default=None, ge=1024)
+    max_enqueued_tokens: int | dict[str, int] | None = None
     line_url: str | None = None
     batch_endpoint: str | None = None
     poll_interval: float | None = Field(default=None, gt=0)
@@ -113,6 +116,14 @@ class PluginConfig(BaseModel):
     def _empty_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
 
+    @field_validator("max_enqueued_tokens")
+    @classmethod
+    def _some_tokens(cls, value: int | dict[str, int] | None) -> int | dict[str, int] | None:
+        limits = value.values() if isinstance(value, dict) else [] if value is None else [value]
+        if any(limit < 1 for limit in limits):
+            raise ValueError("must be a positive number of tokens; leave it out for no limit")
+        return value
+
     @field_validator("memory_limit")
     @classmethod
     def _size(cls, value: str) -> str:
@@ -141,6 +152,12 @@ class PluginConfig(BaseModel):
     def deployment(self, model: str) -> str:
         """Return the deployment that serves the logical model name."""
         return self.deployments.get(model, (model,))[0]
+
+    def token_limit(self, deployment: str) -> int | None:
+        """Return the configured limit on a deployment's enqueued tokens, or None."""
+        if isinstance(self.max_enqueued_tokens, dict):
+            return self.max_enqueued_tokens.get(deployment)
+        return self.max_enqueued_tokens
 
     def service_settings(self) -> ServiceSettings:
         """Return what the service layer has to be told.

@@ -85,5 +85,9 @@ class FailedRowsError(EnrichmentError):
     """Rows failed with a kind that `fail_on` names."""
 
 
+class AwaitTimeoutError(EnrichmentError):
+    """The service did not finish within `await_timeout`; its batches go on."""
+
+
 class CancelledError(EnrichmentError):
     """The run was interrupted; what was submitted goes on at the service."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,7 +50,7 @@ RULES: dict[FailureKind, FailureRule] = {
 }
 
 
-def ask_again_sql(kind: str, status_code: str) -> str:
+def ask_again_sql(kind: str, status_code: str, *, also: Iterable[str] = ()) -> str:
     """Build the SQL condition under which a failed row may be sent again.
 
     A request that the service refused for what it holds (a 4xx other than 408, 409 and 429)
@@ -58,8 +59,10 @@ def ask_again_sql(kind: str, status_code: str) -> str:
     Args:
         kind: SQL expression of the failure's kind.
         status_code: SQL expression of the request's own HTTP status, or NULL.
+        also: Kinds that are asked again although their rule says otherwise.
     """
-    kinds = ", ".join(f"'{name}'" for name, rule in RULES.items() if rule.ask_again)
+    told = {FailureKind(name) for name in also}
+    kinds = ", ".join(f"'{name}'" for name, rule in RULES.items() if rule.ask_again or name in told)
     return (
         f"({kind} in ({kinds}) and not coalesce({kind} = 'provider_error' "
         f"and {status_code} between 400 and 499 and {status_code} not in (408, 409, 429), false))"

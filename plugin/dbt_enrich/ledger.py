@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from dbt_enrich.errors import LedgerError
 from dbt_enrich.migrations import migrate
 
 _BUSY_SECONDS = 120.0
+_REFUSAL_AGE = timedelta(days=1)
 
 
 class Step(StrEnum):
@@ -70,6 +71,7 @@ class Shard:
     cached_tokens: int | None = None
     completion_tokens: int | None = None
     error: str | None = None
+    cancel_requested_at: str | None = None
     created_at: str = ""
     updated_at: str = ""
 
@@ -254,6 +256,45 @@ class Ledger:
             (batch_id, shard),
         ).fetchone()
         return row is not None
+
+    def learn_token_limit(
+        self, service: str, deployment: str, *, max_enqueued_tokens: int, source: str
+    ) -> None:
+        """Note how many tokens a deployment's batches may hold at once.
+
+        Args:
+            service: The service's id.
+            deployment: The deployment.
+            max_enqueued_tokens: The limit.
+            source: What told it: `header` or `refusal`.
+        """
+        with self._write():
+            self._sqlite.execute(
+                "insert or replace into token_limits values (?, ?, ?, ?, ?)",
+                (service, deployment, max_enqueued_tokens, source, self._now()),
+            )
+
+    def token_limit(self, service: str, deployment: str) -> int | None:
+        """Return the limit that was learned last, or None.
+
+        One that only a refusal told is forgotten after a day: it may have been raised, and no
+        reply would say so.
+        """
+        with self._named_errors():
+            row = self._sqlite.execute(
+                "select * from token_limits where service = ? and deployment = ?",
+                (service, deployment),
+            ).fetchone()
+        if row is None:
+            return None
+        age = self._clock() - datetime.fromisoformat(row["learned_at"])
+        if row["source"] == "refusal" and age > _REFUSAL_AGE:
+            return None
+        return int(row["max_enqueued_tokens"])
+
+    def request_cancel(self, shard: str) -> Shard:
+        """Note that the user wants a shard's batch cancelled, so that no run asks it again."""
+        return self.note(shard, cancel_requested_at=self._now())
 
     def live_answers(self, task_key: str) -> list[str]:
         """Return the names of the live answer files that hold answers of a task."""

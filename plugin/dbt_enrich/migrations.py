@@ -70,6 +70,22 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "m002_add_token_limits",
+        (
+            "alter table batches add column cancel_requested_at text",
+            """
+            create table token_limits (
+                service text not null,
+                deployment text not null,
+                max_enqueued_tokens integer not null,
+                source text not null,
+                learned_at text not null,
+                primary key (service, deployment)
+            ) strict
+            """,
+        ),
+    ),
 )
 
 

@@ -197,7 +197,11 @@ class EnrichmentOptions(BaseModel):
         fail_on: Kinds of failure that fail the model, or `any`; none by default.
         on_pending: Whether a row whose task changed keeps its former outputs (`keep`) until the
             new answer is there, or shows none (`null`).
+        ask_again: Kinds of failure that are asked again although they usually are not:
+            `content_filter` and `refusal`.
         await_timeout: Seconds after which a waiting run gives up and leaves rows pending, or None.
+        on_await_timeout: Whether the model then succeeds with pending rows (`pending`), or fails
+            and leaves its former table (`error`).
         preview_rows: How many rows `preview` asks.
         preview_model: Deployment that answers `preview`, where the batch one cannot.
     """
@@ -208,9 +212,16 @@ class EnrichmentOptions(BaseModel):
     max_attempts: int = Field(default=3, ge=1, le=20)
     fail_on: tuple[str, ...] = ()
     on_pending: Literal["keep", "null"] = "keep"
+    ask_again: tuple[Literal["content_filter", "refusal"], ...] = ()
     await_timeout: float | None = Field(default=None, gt=0)
+    on_await_timeout: Literal["pending", "error"] = "pending"
     preview_rows: int = Field(default=5, ge=1, le=100)
     preview_model: str | None = None
+
+    @field_validator("ask_again", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("fail_on", mode="before")
     @classmethod

@@ -5,13 +5,26 @@ from __future__ import annotations
 import click
 
 from dbt_enrich import __version__
+from dbt_enrich.cli.cancel import cancel
 from dbt_enrich.cli.serve import serve
+from dbt_enrich.errors import EnrichmentError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """A group that ends with the one sentence of an error of ours."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except EnrichmentError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dbt-enrich")
 def main() -> None:
     """Enrich the rows of a DuckDB table with a language model, at batch price, from dbt run."""
 
 
+main.add_command(cancel)
 main.add_command(serve)

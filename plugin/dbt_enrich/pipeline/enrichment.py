@@ -10,12 +10,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
 from dbt_enrich.config import PluginConfig
-from dbt_enrich.errors import ConfigurationError, FailedRowsError
+from dbt_enrich.errors import AwaitTimeoutError, ConfigurationError, FailedRowsError
 from dbt_enrich.identity import answered_by
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.answers import answers_sql, standing_sql
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
-from dbt_enrich.pipeline.export import NewRequests, new_requests
+from dbt_enrich.pipeline.export import NewRequests, cut_in_two, new_requests
 from dbt_enrich.pipeline.preview import answer_problem, preview
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import (
@@ -195,7 +195,14 @@ class Engine:
             if sends:
                 self._check_deployment(service, session.request.task.model)
             self._adopt(session, service)
-            Exchange(session, rows, service, self._batch_run(session, service)).carry_out()
+            batch_run = self._batch_run(session, service)
+            Exchange(session, rows, service, batch_run).carry_out()
+            if batch_run.timed_out and session.request.options.on_await_timeout == "error":
+                raise AwaitTimeoutError(
+                    f"model '{session.model}': the service did not finish within await_timeout = "
+                    f"{session.request.options.await_timeout:g} seconds; the former table stays, "
+                    "its batches go on, and the next run collects them"
+                )
 
     def _adopt(self, session: Session, service: BatchService) -> None:
         """Look once a process for batches of ours that the ledger does not know."""
@@ -227,6 +234,10 @@ class Engine:
                 poll_interval=self.config.poll_interval or poll,
                 adoption_grace=grace,
                 await_timeout=session.request.options.await_timeout,
+            ),
+            room=session.room,
+            cut=lambda shard: cut_in_two(
+                shard, workspace=session.workspace, ledger=session.ledger, store=session.store
             ),
             cancelled=self.cancelled,
             progress=session.progress,

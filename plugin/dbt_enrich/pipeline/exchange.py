@@ -53,8 +53,8 @@ class Exchange:
                 return
             for shard in self.batch_run.wait(waiting):
                 self._load(shard)
-            if self._open():
-                # The waiting ended early; the next run goes on from here.
+            if self.batch_run.timed_out or self._was_cancelled(waiting):
+                # The next run goes on from here.
                 return
 
     def _open(self) -> list[Shard]:
@@ -62,6 +62,11 @@ class Exchange:
         return self.session.ledger.open_shards(
             service=self.service.service_id, task_key=self.session.task_key
         )
+
+    def _was_cancelled(self, shards: Iterable[Shard]) -> bool:
+        """Whether the user has had one of these batches cancelled meanwhile."""
+        names = [shard.shard for shard in shards]
+        return any(shard.cancel_requested_at for shard in self.session.ledger.shards(names))
 
     def _export(self) -> list[Shard]:
         session = self.session

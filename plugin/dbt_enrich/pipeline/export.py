@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbt_enrich.errors import InputError
 from dbt_enrich.failures import ask_again_sql, rule_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.answers import answers_sql, standing_sql
+from dbt_enrich.pipeline.load import manifest_from_requests
+from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.store import StateDirectory, settle
 from dbt_enrich.task import KEY_DIGITS, TOKEN_LIMITS, EnrichmentTask
 from dbt_enrich.workspace import Workspace, read_parquet
 
@@ -29,11 +31,13 @@ class Selection:
         task: What is asked.
         task_key: The task's identity.
         max_attempts: How often one row is sent in all.
+        ask_again: Kinds of failure that are asked again although they usually are not.
     """
 
     task: EnrichmentTask
     task_key: str
     max_attempts: int
+    ask_again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Destination:
         line_url: The `url` of every line.
         namespace: The mark of our own batches.
         owner: The run that claims.
+        max_tokens: Tokens that the deployment's batches may hold at once, or None.
     """
 
     enrichment: str
@@ -57,6 +62,18 @@ class Destination:
     line_url: str
     namespace: str
     owner: str
+    max_tokens: int | None = None
+
+    def limits_of(self, largest: int) -> ServiceLimits:
+        """Return what a file may hold so that its batch finds room in the quota by itself.
+
+        Args:
+            largest: Bytes of the largest request, which is sent alone if it must be.
+        """
+        if self.max_tokens is None:
+            return self.limits
+        room = max(self.max_tokens * BYTES_PER_TOKEN, largest)
+        return replace(self.limits, max_bytes=min(self.limits.max_bytes, room))
 
 
 @dataclass(frozen=True)
@@ -174,7 +191,7 @@ def _chosen_sql(
     keys = rows.keys_sql
     answers = answers_sql(ledger, store, selection.task_key)
     has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
-    again = ask_again_sql("standing.kind", "standing.status_code")
+    again = ask_again_sql("standing.kind", "standing.status_code", also=selection.ask_again)
     if not has_limit:
         again = f"({again} and standing.kind <> 'truncated')"
     enlarge = "cast(pow(2, least(coalesce(truncations, 0), 10)) as bigint)" if has_limit else "1"
@@ -265,7 +282,7 @@ def _claim(
     Returns:
         Each shard with the SELECT of its requests.
     """
-    limits = destination.limits
+    limits = destination.limits_of(group.largest)
     source = (
         f"select * from read_parquet({literal(path)}) "
         f"where attempt = {group.attempt} and enlarge = {group.enlarge}"
@@ -309,10 +326,10 @@ def _cut(
     """
     unit = -(-limits.max_bytes // limits.max_requests)
     room = limits.max_bytes - group.largest + 1
-    if group.largest <= unit:
-        # Every request weighs one unit, so that shards are exactly full.
-        room = limits.max_bytes // unit * unit
     weight = f"greatest(weight, {unit})"
+    if group.largest <= limits.max_bytes // limits.max_requests:
+        # The number of requests alone is in the way, so that shards are exactly full.
+        weight, room = "1", limits.max_requests
     cut = path.with_name(f"{path.stem}-{group.attempt}-{group.enlarge}.parquet")
     workspace.write_parquet(
         f"select *, cast((sum({weight}) over (rows between unbounded preceding and current row) "
@@ -326,6 +343,83 @@ def _cut(
         f"select * from read_parquet({literal(cut)}) where shard_number = {number}"
         for (number,) in numbers
     ]
+
+
+def cut_in_two(
+    shard: Shard, *, workspace: Workspace, ledger: Ledger, store: StateDirectory
+) -> list[Shard]:
+    """Replace a shard that was refused by two of half its size; nothing of it may be in flight.
+
+    Returns:
+        The halves, claimed by the same owner and ready to upload; empty if there is one request,
+        or if the shard's file is gone.
+    """
+    path = store.requests(shard.shard)
+    middle = _line_end_after(path)
+    if middle is None:
+        return []
+    halves = []
+    for start, end in ((0, middle), (middle, path.stat().st_size)):
+        name = f"{shard.task_key[:8]}-{secrets.token_hex(8)}"
+        _copy_range(path, store.requests(name), start, end)
+        manifest_from_requests(store.requests(name), store.manifest(name), workspace)
+        (requests,) = workspace.row(
+            f"select count(*) from read_parquet({literal(store.manifest(name))})"
+        )
+        halves.append(
+            replace(
+                shard,
+                shard=name,
+                step=Step.EXPORTED,
+                requests=requests,
+                bytes=end - start,
+                input_file_id=None,
+                error=None,
+            )
+        )
+    with ledger.critical_section():
+        ledger.record(
+            shard.shard, Step.RELEASED, detail={"cut into": [half.shard for half in halves]}
+        )
+        for half in halves:
+            ledger.add(half, detail={"cut from": shard.shard})
+    path.unlink(missing_ok=True)
+    store.manifest(shard.shard).unlink(missing_ok=True)
+    return [ledger.shard(half.shard) for half in halves]
+
+
+def _line_end_after(path: Path) -> int | None:
+    """Return the end of the line in the middle of a file, or None if nothing comes after it."""
+    if not path.exists():
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(size // 2)
+        file.readline()
+        middle = file.tell()
+        if middle < size:
+            return middle
+        # The longest line is the last one: end the first half before it.
+        file.seek(0)
+        end = len(file.readline())
+        while 0 < end < size:
+            before = end
+            end += len(file.readline())
+            if end >= size:
+                return before
+    return None
+
+
+def _copy_range(source: Path, target: Path, start: int, end: int) -> None:
+    temporary = target.with_name(f".{target.name}.writing")
+    with source.open("rb") as reader, temporary.open("wb") as writer:
+        reader.seek(start)
+        left = end - start
+        while left > 0:
+            block = reader.read(min(left, 1 << 20))
+            writer.write(block)
+            left -= len(block)
+    settle(temporary, target)
 
 
 def _refuse_large_row(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,11 +26,20 @@ from dbt_enrich.errors import (
     UnknownOutcomeError,
 )
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Shard, Step
+from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.remote_names import batch_metadata, file_name
 from dbt_enrich.services.base import BatchService, BatchStatus, FileStatus, RemoteBatch
 from dbt_enrich.store import StateDirectory
 
 _QUOTA_CODES = ("token_limit_exceeded", "quotaexceeded", "quota_exceeded")
+_TOKEN_WORDS = ("token_limit_exceeded", "enqueued token")
+# So often a batch may be refused, with nothing of ours in its way, before it counts as too big.
+_REFUSALS_BEFORE_CUT = 3
+_UNSENT_STEPS = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
+# A file is listed a moment after it was uploaded.
+_FILE_GRACE_SECONDS = 60.0
+# How long `submit` rides out a service that cannot be reached.
+_SUBMIT_PATIENCE_SECONDS = 900.0
 _FIRST_DELAY = 0.2
 _OUTAGE_DELAY = 60.0
 _WATCH_SECONDS = 1.0
@@ -55,16 +65,38 @@ class RunSettings:
 
 @dataclass
 class _Due:
-    """When a shard is looked at next, and how long the wait after that is."""
+    """When a shard is looked at next, how long the wait after that is, and what stood in the way.
+
+    Attributes:
+        at: When it is looked at next, on the monotonic clock.
+        delay: Seconds of the wait after that.
+        refusals: How often the quota on tokens refused its batch.
+        told: Whether the user was told that it waits for room.
+        failing_since: Since when the service cannot be reached, or None.
+        error: What the service, or the network, said last.
+    """
 
     at: float = 0.0
     delay: float = _FIRST_DELAY
+    refusals: int = 0
+    told: bool = False
+    failing_since: float | None = None
+    error: TransientError | None = None
 
     def later(self, most: float, *, least: float = 0.0) -> None:
         """Put the next look off, a little further each time, with jitter."""
         wait = max(self.delay, least)
         self.at = time.monotonic() + wait * random.uniform(0.9, 1.1)  # noqa: S311
         self.delay = min(self.delay * 1.5, most)
+
+    def fails(self, error: TransientError) -> None:
+        """Note that the service could not be reached."""
+        self.error = error
+        self.failing_since = self.failing_since or time.monotonic()
+
+    def works(self) -> None:
+        """Note that the service answered."""
+        self.error = self.failing_since = None
 
 
 @dataclass
@@ -76,19 +108,26 @@ class BatchRun:
         ledger: Where each step is written before and after it is taken.
         store: Where files lie.
         settings: How to wait.
+        room: How many tokens the deployments' batches may hold.
+        cut: Cuts a shard whose batch is too big for the quota in two; empty if it cannot.
         cancelled: Set when the user interrupts; every wait ends at once.
         progress: Called with each shard whose state changed.
         warn: Called with a sentence for the user's log.
+        timed_out: Whether waiting ended before the batches did.
     """
 
     service: BatchService
     ledger: Ledger
     store: StateDirectory
     settings: RunSettings
+    room: TokenRoom
+    cut: Callable[[Shard], list[Shard]]
     cancelled: threading.Event
     progress: Callable[[Shard], None]
     warn: Callable[[str], None]
+    timed_out: bool = False
     _started: float = field(default_factory=time.monotonic)
+    _closed_until: dict[str | None, float] = field(default_factory=dict)
 
     def submit(self, shards: Iterable[Shard]) -> list[Shard]:
         """Bring shards to the service and return without waiting for answers.
@@ -96,22 +135,27 @@ class BatchRun:
         A shard that the quota has no room for stays unsent; the next run sends it. One whose
         creation got no reply is left for the next run to find.
         """
-        submitted = []
-        for shard in shards:
-            due = _Due()
-            while shard.step not in (*AT_SERVICE_STEPS[1:], Step.STORED, Step.RELEASED):
-                try:
-                    shard = self._advance(shard)
-                except QuotaError as error:
-                    self.warn(f"{error}; {shard.requests} requests wait for the next run")
-                    break
-                if shard.step == Step.CREATING:
-                    break
-                if shard.step == Step.UPLOADED:
-                    due.later(self.settings.poll_interval)
-                    self._pause_until(due.at)
+        submitted: list[Shard] = []
+        queue = deque(shards)
+        while queue:
+            shard, due = queue.popleft(), _Due()
+            while shard.step in _UNSENT_STEPS and self._may_send(shard, due):
+                self._pause_until(due.at)
+                shard, *halves = self._step(shard, due)
+                queue.extendleft(reversed(halves))
             submitted.append(shard)
         return submitted
+
+    def _may_send(self, shard: Shard, due: _Due) -> bool:
+        """Whether `submit` goes on with a shard, or leaves it to the next run."""
+        self._check_cancelled()
+        if due.refusals or (shard.step == Step.UPLOADED and not self._has_room(shard, due)):
+            self.warn(f"{shard.requests:,} requests wait for room in the quota and the next run")
+            return False
+        patience = _SUBMIT_PATIENCE_SECONDS
+        if due.error and time.monotonic() - (due.failing_since or 0) > patience:
+            raise due.error
+        return not self._is_timed_out()
 
     def wait(self, shards: Iterable[Shard]) -> Iterator[Shard]:
         """Drive shards on and yield each one as soon as its files are downloaded.
@@ -125,14 +169,20 @@ class BatchRun:
             for name, (shard, due) in list(waiting.items()):
                 if due.at > time.monotonic():
                     continue
-                shard = self._step(shard, due)
-                waiting[name] = (shard, due)
-                if shard.step == Step.DOWNLOADED and shard.owner == self.settings.owner:
-                    yield shard
+                current, *halves = self._step(shard, due)
+                waiting |= {half.shard: (half, _Due()) for half in halves}
+                if current.step == Step.DOWNLOADED and current.owner == self.settings.owner:
+                    yield current
                     del waiting[name]
-                elif shard.is_closed:
+                elif current.is_closed:
                     del waiting[name]
-            if waiting and self._timed_out():
+                elif current.shard != name:
+                    del waiting[name]
+                    waiting[current.shard] = (current, _Due())
+                else:
+                    waiting[name] = (current, due)
+            if waiting and self._is_timed_out():
+                self.timed_out = True
                 self.warn(
                     f"the service did not finish within await_timeout = "
                     f"{self.settings.await_timeout:g} seconds; {len(waiting)} batches go on there, "
@@ -176,25 +226,97 @@ class BatchRun:
             self._check_cancelled()
             self.cancelled.wait(_FIRST_DELAY)
 
-    def _step(self, shard: Shard, due: _Due) -> Shard:
-        """Take one step with a shard, or put it off."""
+    def _step(self, shard: Shard, due: _Due) -> list[Shard]:
+        """Take one step with a shard, or put it off; return what stands in its place."""
         if not self._own(shard):
             due.later(_WATCH_SECONDS)
-            return self.ledger.shard(shard.shard)
+            return [self.ledger.shard(shard.shard)]
         shard = self.ledger.shard(shard.shard)
+        if shard.cancel_requested_at and shard.step in _UNSENT_STEPS:
+            self._release(shard, "cancelled before it was sent")
+            return [self.ledger.shard(shard.shard)]
+        if shard.step == Step.UPLOADED:
+            halves = self._halves(shard, due)
+            if halves:
+                return halves
+            if not self._has_room(shard, due):
+                due.later(_WATCH_SECONDS)
+                return [shard]
         try:
             moved = self._advance(shard)
-        except (QuotaError, TransientError) as error:
+        except QuotaError as error:
+            self._refused(shard, due, error)
+            return [self.ledger.shard(shard.shard)]
+        except TransientError as error:
             self.warn(f"{error}; trying again")
+            due.fails(error)
             due.later(_OUTAGE_DELAY, least=error.retry_after or 1.0)
-            return shard
-        if moved.step == shard.step:
-            due.later(self.settings.poll_interval)
-        elif moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
+            return [self.ledger.shard(shard.shard)]
+        due.works()
+        if moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
+            due.refusals += 1
             due.later(_OUTAGE_DELAY, least=self.settings.poll_interval)
+            self._closed_until[shard.deployment] = due.at
+        elif moved.step == shard.step:
+            due.later(self.settings.poll_interval)
         else:
             due.delay = _FIRST_DELAY
-        return moved
+        return [moved]
+
+    def _refused(self, shard: Shard, due: _Due, error: QuotaError) -> None:
+        """Put a shard off that found no room, and with it the others of its deployment."""
+        self.warn(f"{error}; trying again when there is room")
+        due.later(_OUTAGE_DELAY, least=error.retry_after or 1.0)
+        if not any(word in f"{error.code} {error}".lower() for word in _TOKEN_WORDS):
+            return
+        due.refusals += 1
+        self.room.learn_from_refusal(shard, str(error))
+        self._closed_until[shard.deployment] = due.at
+        alone = shard.requests == 1 and self.room.is_too_big(shard)
+        if alone and not self.room.held_by_others(shard):
+            self._release(shard, "one request is larger than the quota")
+            raise BatchFailedError(
+                f"one request of {shard.bytes:,} bytes is larger than the tokens that the "
+                f"deployment '{shard.deployment}' may hold at once "
+                f"({self.room.limit(shard.service, shard.deployment):,}); raise its quota, or "
+                "shorten the row's text in the SELECT. Nothing of it was paid"
+            )
+
+    def _has_room(self, shard: Shard, due: _Due) -> bool:
+        """Whether a shard's batch may be created now; say once that it waits."""
+        closed = self._closed_until.get(shard.deployment, 0.0) > time.monotonic()
+        if not closed and self.room.has_room(shard):
+            return True
+        if not due.told:
+            due.told = True
+            self.warn(
+                f"{shard.requests:,} requests wait for room in the enqueued tokens of the "
+                f"deployment '{shard.deployment}'"
+            )
+        return False
+
+    def _halves(self, shard: Shard, due: _Due) -> list[Shard]:
+        """Cut a shard whose batch is too big for the quota alone."""
+        if shard.requests < 2:
+            return []
+        refused = due.refusals >= _REFUSALS_BEFORE_CUT and not self.room.held_by_others(shard)
+        if not (refused or self.room.is_too_big(shard)):
+            return []
+        halves = self.cut(shard)
+        if halves:
+            self.warn(
+                f"a batch of {shard.requests:,} requests is too big for the enqueued tokens of "
+                f"the deployment '{shard.deployment}'; sending it in two"
+            )
+            self._discard_file(shard)
+        return halves
+
+    def _discard_file(self, shard: Shard) -> None:
+        """Delete an uploaded file that no batch will be made of."""
+        try:
+            self.service.delete_file(shard.input_file_id or "")
+        except ServiceError as error:
+            self.warn(f"{error}; the file {shard.input_file_id} is left at the service")
 
     def _own(self, shard: Shard) -> bool:
         """Whether the shard is this run's, after taking it over from a dead one if need be."""
@@ -239,7 +361,10 @@ class BatchRun:
 
     def _create_when_processed(self, shard: Shard) -> Shard:
         file_id = shard.input_file_id or ""
-        remote = self.service.file(file_id)
+        try:
+            remote = self.service.file(file_id)
+        except NotFoundError as error:
+            return self._upload_again(shard, error)
         if remote.status == FileStatus.PENDING:
             return shard
         if remote.status == FileStatus.ERROR:
@@ -258,11 +383,23 @@ class BatchRun:
         except UnknownOutcomeError as error:
             self.warn(f"{error}; looking for the batch before creating another")
             return self.ledger.shard(shard.shard)
+        except NotFoundError as error:
+            return self._upload_again(self._record(shard, Step.UPLOADED, error=str(error)), error)
         except ServiceError as error:
             # A clear refusal: the file is still good for another try.
             self._record(shard, Step.UPLOADED, error=str(error))
             raise
         return self._submitted(shard, batch)
+
+    def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
+        """Send a file anew that the service has lost or that has expired."""
+        uploaded = self.ledger.when(shard.shard, Step.UPLOADED) or datetime.now(UTC)
+        if abs((datetime.now(UTC) - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
+            raise TransientError(str(error)) from error
+        if not self.store.requests(shard.shard).exists():
+            return self._record(shard, Step.RELEASED, error=str(error))
+        self.warn(f"{error}; uploading it again")
+        return self._record(shard, Step.EXPORTED, input_file_id=None, error=str(error))
 
     def _find(self, shard: Shard) -> Shard | None:
         """Look for a batch whose creation got no reply: its file or its shard's name tells it."""
@@ -277,9 +414,13 @@ class BatchRun:
         age = (datetime.now(UTC) - intended).total_seconds()
         if 0 <= age < self.settings.adoption_grace:
             return shard
+        if shard.cancel_requested_at:
+            self._release(shard, "cancelled before it was sent")
+            return self.ledger.shard(shard.shard)
         return self._create(shard)
 
     def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
+        self.room.learn_from_batch(shard, batch)
         return self._record(
             shard,
             Step.SUBMITTED,
@@ -308,6 +449,8 @@ class BatchRun:
             if not batch.status.is_terminal:
                 self.progress(shard)
         if not batch.status.is_terminal:
+            if shard.cancel_requested_at and batch.status != BatchStatus.CANCELLING:
+                self.service.cancel(batch.id)
             return shard
         files: dict[str, Any] = {
             "output_file_id": batch.output_file_id,
@@ -326,6 +469,7 @@ class BatchRun:
         )
         if any(error.code.lower() in _QUOTA_CODES for error in errors):
             self.warn(f"batch {batch.id} found no room in the quota ({said}); sending it again")
+            self.room.learn_from_refusal(shard, said)
             return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
         self._release(shard, said)
         codes = {error.code.lower() for error in errors}
@@ -354,7 +498,7 @@ class BatchRun:
         self.progress(moved)
         return moved
 
-    def _timed_out(self) -> bool:
+    def _is_timed_out(self) -> bool:
         limit = self.settings.await_timeout
         return limit is not None and time.monotonic() - self._started >= limit
 

@@ -10,6 +10,7 @@ from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.pipeline.export import Destination, NewRequests, Selection
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
+from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
@@ -100,19 +101,27 @@ class Session:
             task=self.request.task,
             task_key=self.task_key,
             max_attempts=self.request.options.max_attempts,
+            ask_again=self.request.options.ask_again,
         )
 
     def destination(self, service: BatchService) -> Destination:
         """Where the run's requests go."""
+        deployment = self.config.deployment(self.request.task.model)
         return Destination(
             enrichment=self.request.enrichment,
-            deployment=self.config.deployment(self.request.task.model),
+            deployment=deployment,
             service=service.service_id,
             limits=service.limits,
             line_url=service.line_url,
             namespace=self.namespace,
             owner=self.run_id,
+            max_tokens=self.room.limit(service.service_id, deployment),
         )
+
+    @property
+    def room(self) -> TokenRoom:
+        """How many tokens the deployments' batches may hold."""
+        return TokenRoom(self.ledger, self.config.token_limit)
 
 
 def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:

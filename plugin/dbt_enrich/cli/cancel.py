@@ -1,0 +1,63 @@
+"""`dbt-enrich cancel`: end the batches in flight, and keep what they have finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dbt_enrich.cli.project import load_project, project_options
+
+_TEN_MINUTES = 600.0
+
+
+@click.command()
+@click.option(
+    "--select",
+    "-s",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="Name of a dbt model whose batches end; may be given several times (default: all).",
+)
+@click.option(
+    "--wait",
+    default=_TEN_MINUTES,
+    show_default=True,
+    help="Seconds to wait for the service to end them.",
+)
+@project_options
+def cancel(
+    models: tuple[str, ...],
+    wait: float,
+    project_dir: Path | None,
+    profiles_dir: Path | None,
+    profile: str | None,
+    target: str | None,
+    cli_vars: str,
+) -> None:
+    """Cancel batches in flight, and keep what they have finished.
+
+    Finished answers are paid for and go to the answer store; the next dbt run publishes them. Rows
+    that were cut off are asked again by the next dbt run that sends.
+    """
+    from dbt_enrich.pipeline.cancel import cancel as cancel_batches
+
+    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    result = cancel_batches(
+        project.config, project.namespace, models=set(models), wait=wait, log=click.echo
+    )
+    if not result.batches:
+        click.echo("nothing is in flight")
+        return
+    click.echo(
+        f"{result.batches} batches of {result.requests:,} requests were to end; "
+        f"{result.kept:,} finished answers are kept"
+    )
+    if result.waiting:
+        click.echo(f"{result.waiting} of them are taken in by the dbt run that waits for them")
+    if result.open:
+        click.echo(
+            f"{result.open} of them had not ended after {wait:g} seconds; the next dbt run, or "
+            "enrichment_mode: collect, takes them in"
+        )

@@ -1,0 +1,99 @@
+"""Room: the enqueued tokens that a deployment's batches hold, against what they may hold.
+
+The service counts a batch's tokens from when it is created until it has ended, and refuses what
+finds no room. The limit is configured, or read from the headers of a created batch
+(`deployment-maximum-enqueued-tokens`), or from the words of a refusal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.services.base import RemoteBatch
+
+# The service's own estimate is made from the number of characters.
+BYTES_PER_TOKEN = 4
+_HOLDING_STEPS = (Step.CREATING, Step.SUBMITTED)
+_LIMIT = re.compile(r"limit of ([\d.,]+) ?([KMB]?)\b", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
+
+
+def estimated_tokens(size: int) -> int:
+    """Return the tokens that an input file of so many bytes counts for."""
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def limit_in(text: str) -> int | None:
+    """Return the limit that a refusal names, such as `the configured limit of 30K`, or None."""
+    found = _LIMIT.search(text)
+    if not found:
+        return None
+    try:
+        return int(float(found[1].rstrip(".,").replace(",", "")) * _UNITS[found[2].upper()]) or None
+    except ValueError:
+        return None
+
+
+class TokenRoom:
+    """What is known of the deployments' limits, and what our own batches hold of them.
+
+    Args:
+        ledger: What is in flight, and which limits were learned.
+        configured: Returns a deployment's configured limit, or None.
+    """
+
+    def __init__(self, ledger: Ledger, configured: Callable[[str], int | None]) -> None:
+        self._ledger = ledger
+        self._configured = configured
+
+    def limit(self, service: str, deployment: str | None) -> int | None:
+        """Return how many tokens a deployment's batches may hold at once, or None if unknown."""
+        if deployment is None:
+            return None
+        return self._configured(deployment) or self._ledger.token_limit(service, deployment)
+
+    def held_by_others(self, shard: Shard) -> int:
+        """Return the tokens that our other batches on a shard's deployment hold now."""
+        return sum(
+            estimated_tokens(other.bytes)
+            for other in self._ledger.open_shards(service=shard.service)
+            if other.deployment == shard.deployment
+            and other.step in _HOLDING_STEPS
+            and other.shard != shard.shard
+        )
+
+    def has_room(self, shard: Shard) -> bool:
+        """Whether a shard's batch may be created now, as far as is known.
+
+        With nothing of ours in flight it is tried in any case: the estimate may be wrong.
+        """
+        limit = self.limit(shard.service, shard.deployment)
+        if limit is None:
+            return True
+        held = self.held_by_others(shard)
+        return held == 0 or held + estimated_tokens(shard.bytes) <= limit
+
+    def is_too_big(self, shard: Shard) -> bool:
+        """Whether a shard's batch alone holds more than the limit."""
+        limit = self.limit(shard.service, shard.deployment)
+        return limit is not None and estimated_tokens(shard.bytes) > limit
+
+    def learn_from_batch(self, shard: Shard, batch: RemoteBatch) -> None:
+        """Note the limit that the headers of a created batch told."""
+        if batch.max_enqueued_tokens and shard.deployment:
+            self._ledger.learn_token_limit(
+                shard.service,
+                shard.deployment,
+                max_enqueued_tokens=batch.max_enqueued_tokens,
+                source="header",
+            )
+
+    def learn_from_refusal(self, shard: Shard, said: str) -> None:
+        """Note the limit that a refusal named, if it named one."""
+        limit = limit_in(said)
+        if limit and shard.deployment:
+            self._ledger.learn_token_limit(
+                shard.service, shard.deployment, max_enqueued_tokens=limit, source="refusal"
+            )

@@ -1,0 +1,276 @@
+"""Every fault of the service by name, against the whole engine: all rows right, each paid once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt_enrich.emulator.faults import BREAKING, SPOILING
+from dbt_enrich.emulator.responders.scripted import FAULTS
+from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.shapes import SHAPES
+from dbt_enrich.pipeline import run as run_module
+from dbt_enrich.services import openai as openai_module
+from support.warehouse import Warehouse, config_for
+
+ROWS = 12
+NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
+OPERATIONS = (
+    "POST /files",
+    "GET /files/",
+    "POST /batches",
+    "GET /batches/",
+    "GET /batches",
+)
+# What becomes of a request whose first answer has the fault: its kind, and whether that first
+# answer was paid for. None: the answer is read all the same.
+OUTCOMES: dict[str, tuple[str, bool] | None] = {
+    "missing": ("missing", True),
+    "duplicate": None,
+    "broken_line": ("missing", True),
+    "unknown_id": None,
+    "null_id": ("missing", True),
+    "empty_id": ("missing", True),
+    "status_zero": ("provider_error", True),
+    "wrong_shape": ("schema_mismatch", True),
+    "extra_keys": ("schema_mismatch", True),
+    "code_fence": None,
+    "prose": None,
+    "broken_json": ("invalid_json", True),
+    "content_filter_prompt": ("content_filter", False),
+    "content_filter_answer": ("content_filter", True),
+    "refusal": ("refusal", True),
+    "truncated": ("truncated", True),
+    "null_content": ("invalid_json", True),
+    "no_choices": ("invalid_json", True),
+    "no_usage": None,
+}
+NEVER_AGAIN = ("content_filter", "refusal")
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
+    """An emulator; the engine tries again soon rather than after a minute."""
+    monkeypatch.setattr(run_module, "_OUTAGE_DELAY", 0.2)
+    with running_emulator(tmp_path / "emulator") as running:
+        yield running
+
+
+def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
+    """A warehouse of three batches, whose connections are given up soon."""
+    told = {"max_requests_per_file": 4, "timeout": 1.0, **changes}
+    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **told))
+
+
+def assert_all_right(warehouse: Warehouse, emulator: RunningEmulator) -> None:
+    """Every row has its own answer, and each request was answered once."""
+    assert warehouse.rows("select id, summary from enriched order by id") == [
+        (i, f"summary: note {i}") for i in range(ROWS)
+    ]
+    paid = emulator.account()["paid"]
+    assert len(paid) == ROWS
+    assert set(paid.values()) == {1}
+
+
+def enrich_until_done(warehouse: Warehouse) -> None:
+    """Run, and run again after an error, as an orchestrator does."""
+    for _ in range(3):
+        try:
+            warehouse.enrich(NOTES)
+        except Exception as error:  # noqa: BLE001 - a named error is looked at by other tests
+            warehouse.log.append(str(error))
+            warehouse.restart()
+            continue
+        if warehouse.statuses() == {"done": ROWS}:
+            return
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_odd_shapes_of_replies_mean_the_same(
+    emulator: RunningEmulator, tmp_path: Path, shape: str
+) -> None:
+    """In every reply of the service."""
+    emulator.faults({"name": shape, "times": None})
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert_all_right(warehouse, emulator)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("fault", [name for name in (*BREAKING, *SPOILING) if name != "status"])
+def test_a_broken_call_costs_nothing(
+    emulator: RunningEmulator, tmp_path: Path, fault: str, operation: str
+) -> None:
+    """Whichever call it is: the first of its kind breaks, and later ones work."""
+    emulator.faults({"name": fault, "operation": operation, "delay": 0.01})
+    warehouse = warehouse_for(emulator, tmp_path)
+    enrich_until_done(warehouse)
+    assert_all_right(warehouse, emulator)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+def test_an_error_status_costs_nothing(
+    emulator: RunningEmulator, tmp_path: Path, status: int, operation: str
+) -> None:
+    """With and without a Retry-After."""
+    emulator.faults(
+        {"name": "status", "status": status, "operation": operation},
+        {"name": "status", "status": status, "operation": operation, "retry_after": "0"},
+    )
+    warehouse = warehouse_for(emulator, tmp_path)
+    enrich_until_done(warehouse)
+    assert_all_right(warehouse, emulator)
+
+
+def test_faults_together(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """By chance, on any call, in odd shapes, with lost replies among them."""
+    emulator.seed(11)
+    chance = {"probability": 0.15, "times": None}
+    emulator.faults(
+        *({"name": shape, **chance} for shape in SHAPES),
+        {"name": "lost_reply", "operation": "POST /", **chance},
+        {"name": "reset", **chance},
+        {"name": "status", "status": 429, "retry_after": "0", **chance},
+        {"name": "truncated", "operation": "GET /files/", **chance},
+    )
+    warehouse = warehouse_for(emulator, tmp_path)
+    for _ in range(20):
+        enrich_until_done(warehouse)
+        if warehouse.log and warehouse.log[-1].count("0 sent"):
+            break
+    assert_all_right(warehouse, emulator)
+
+
+def test_faults_and_rules_know_each_other() -> None:
+    """A fault that the emulator learns cannot be left out here."""
+    assert set(OUTCOMES) == set(FAULTS)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_an_answer_has_its_outcome(
+    emulator: RunningEmulator, tmp_path: Path, fault: str
+) -> None:
+    """Read all the same, or named, kept in the errors table, and asked again by its rule."""
+    outcome = OUTCOMES[fault]
+    emulator.rules([{"match": "note 3", "times": 1, "fault": fault}])
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    errors = warehouse.rows("select id, attempt, kind from enriched__errors")
+    if outcome is None:
+        assert errors == []
+        assert_all_right(warehouse, emulator)
+        return
+    kind, is_paid = outcome
+    assert errors == [(3, 1, kind)]
+    again = 0 if kind in NEVER_AGAIN or fault == "truncated" else 1
+    assert warehouse.statuses() == ({"done": ROWS} if again else {"done": ROWS - 1, "failed": 1})
+    times = sorted(emulator.account()["request_keys"].values())
+    assert times == [1] * (ROWS - 1) + [1 + again]
+    assert sum(emulator.account()["paid"].values()) == ROWS - 1 + int(is_paid) + again
+
+
+@pytest.mark.parametrize("kind", NEVER_AGAIN)
+def test_filtered_and_refused_rows_are_asked_again_where_told(
+    emulator: RunningEmulator, tmp_path: Path, kind: str
+) -> None:
+    """By `ask_again`, up to max_attempts."""
+    fault = {"content_filter": "content_filter_prompt"}.get(kind, kind)
+    emulator.rules([{"match": "note 3", "times": 1, "fault": fault}])
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, ask_again=[kind])
+    assert warehouse.statuses() == {"done": ROWS}
+
+
+def test_a_batch_of_errors_only_is_asked_again(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """It is `completed`, has no output file, and nothing of it was paid."""
+    emulator.endings({"only_errors": True, "times": 1})
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert_all_right(warehouse, emulator)
+    kinds = warehouse.rows("select distinct kind from enriched__errors")
+    assert kinds == [("provider_error",)]
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_a_batch_that_ends_early_keeps_what_was_done(
+    emulator: RunningEmulator, tmp_path: Path, status: str
+) -> None:
+    """Only the rest is asked again."""
+    emulator.endings({"status": status, "after": 2, "times": 2})
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert_all_right(warehouse, emulator)
+    assert warehouse.rows(f"select count(*) from enriched__errors where kind = '{status}'") == [
+        (4,)
+    ]
+
+
+def test_a_batch_that_vanished_is_missing(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Once neither the call nor the list knows it, its rows are asked again."""
+    emulator.pause()
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.forget(emulator.jobs.batches()[0]["id"])
+    emulator.resume()
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": ROWS}
+    assert warehouse.rows("select kind, count(*) from enriched__errors group by 1") == [
+        ("missing", 4)
+    ]
+
+
+def test_an_output_file_that_vanished_is_missing(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Its rows are asked again, and the others are not."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    emulator.forget_file(emulator.jobs.batches()[0]["output_file_id"])
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": ROWS}
+    assert sorted(emulator.account()["paid"].values()) == [1] * 8 + [2] * 4
+
+
+def test_an_outage_is_ridden_out(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Connections are refused for a while, in the middle of a run."""
+    emulator.pause()
+    warehouse = warehouse_for(emulator, tmp_path, max_retries=0)
+    run = threading.Thread(target=warehouse.enrich, args=(NOTES,))
+    run.start()
+    deadline = time.monotonic() + 30
+    while len(emulator.jobs.batches()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with emulator.outage():
+        deadline = time.monotonic() + 30
+        while not any("connection refused" in line for line in warehouse.log):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert run.is_alive()
+    emulator.resume()
+    run.join(timeout=60)
+    assert_all_right(warehouse, emulator)
+
+
+def test_rate_limits_are_kept(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """The engine waits as it is told, and loses nothing."""
+    emulator.limits({"operation": "POST /batches", "calls": 1, "seconds": 1})
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert_all_right(warehouse, emulator)
+
+
+def test_the_page_size_hides_no_batch(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adoption reads every page of the list."""
+    monkeypatch.setattr(openai_module, "_PAGE_SIZE", 2)
+    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=1)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    elsewhere = warehouse_for(emulator, tmp_path / "elsewhere", max_requests_per_file=1)
+    elsewhere.enrich(NOTES)
+    assert_all_right(elsewhere, emulator)

@@ -1,0 +1,231 @@
+"""Quotas: batches wait for room, are sent again on the same file, and are cut where too big."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError
+from dbt_enrich.ledger import Ledger, Step
+from dbt_enrich.pipeline import run as run_module
+from dbt_enrich.pipeline.room import estimated_tokens, limit_in
+from dbt_enrich.store import StateDirectory
+from support.warehouse import Warehouse, config_for
+
+NOTES = "select i as id, 'note ' || i as note from range(20) as numbers(i)"
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
+    """An emulator; the engine tries again soon rather than after a minute."""
+    monkeypatch.setattr(run_module, "_OUTAGE_DELAY", 0.2)
+    with running_emulator(tmp_path / "emulator") as running:
+        yield running
+
+
+def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
+    """A warehouse whose files hold at most five requests."""
+    told = {"max_requests_per_file": 5, **changes}
+    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **told))
+
+
+def ledger_of(warehouse: Warehouse) -> Ledger:
+    """The warehouse's ledger."""
+    return Ledger(StateDirectory(warehouse.config.state_dir).ledger)
+
+
+def shard_tokens(emulator: RunningEmulator, tmp_path: Path) -> int:
+    """Tokens of one file of five requests."""
+    probe = Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "probe"))
+    probe.enrich("select i as id, 'probe ' || i as note from range(5) as numbers(i)", mode="submit")
+    (shard,) = ledger_of(probe).open_shards()
+    emulator.settle()
+    return estimated_tokens(shard.bytes)
+
+
+def paid_once(emulator: RunningEmulator, prefix: int = 20) -> None:
+    """Each request was answered once, and none is left out."""
+    paid = emulator.account()["paid"]
+    assert set(paid.values()) == {1}
+    assert len(paid) >= prefix
+
+
+def refusals(emulator: RunningEmulator) -> int:
+    """How often the creation of a batch was refused."""
+    return sum(
+        call["status"] == 400 and call["path"] == "/batches"
+        for call in emulator.account()["calls"]
+        if call["method"] == "POST"
+    )
+
+
+@pytest.mark.parametrize("quota_fails", ["create", "later"])
+def test_batches_queue_behind_a_limit_that_nobody_told(
+    emulator: RunningEmulator, tmp_path: Path, quota_fails: str
+) -> None:
+    """It is learned from the refusal or from the headers, and every row is answered once."""
+    tokens = shard_tokens(emulator, tmp_path)
+    emulator.deployments(
+        {
+            "name": "gpt-4o-mini",
+            "max_enqueued_tokens": int(tokens * 1.5),
+            "quota_fails": quota_fails,
+        }
+    )
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+    learned = ledger_of(warehouse).token_limit(
+        f"azure:{emulator.url.removeprefix('http://')}", "gpt-4o-mini"
+    )
+    assert learned == int(tokens * 1.5)
+
+
+def test_a_known_limit_is_kept_without_a_refusal(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """A batch is created only when there is room for it."""
+    tokens = shard_tokens(emulator, tmp_path)
+    limit = int(tokens * 2.5)
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": limit})
+    warehouse = warehouse_for(emulator, tmp_path, max_enqueued_tokens=limit)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+    assert refusals(emulator) == 0
+
+
+def test_a_batch_that_is_too_big_alone_is_cut(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Until it fits, and no request is lost or doubled by it."""
+    tokens = shard_tokens(emulator, tmp_path)
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": tokens // 2 + 50})
+    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=100)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+    assert any("sending it in two" in line for line in warehouse.log)
+    steps = [event["step"] for event in ledger_of(warehouse).events()]
+    assert Step.RELEASED in steps
+    files = StateDirectory(warehouse.config.state_dir).root / "requests"
+    assert list(files.iterdir()) == []
+
+
+def test_the_next_run_cuts_its_files_to_the_limit(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """So that none is refused for its size."""
+    tokens = shard_tokens(emulator, tmp_path)
+    limit = tokens // 2 + 50
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": limit})
+    warehouse = warehouse_for(
+        emulator, tmp_path, max_requests_per_file=100, max_enqueued_tokens={"gpt-4o-mini": limit}
+    )
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    assert refusals(emulator) == 0
+    assert not any("sending it in two" in line for line in warehouse.log)
+
+
+def test_one_row_that_no_quota_holds_is_named(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Instead of waiting for ever."""
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": 100})
+    warehouse = warehouse_for(emulator, tmp_path)
+    with pytest.raises(BatchFailedError, match="larger than the tokens that the deployment"):
+        warehouse.enrich("select 1 as id, repeat('x', 5000) as note")
+    assert emulator.account()["paid"] == {}
+
+
+def test_submit_leaves_what_finds_no_room_to_the_next_run(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """And returns, rather than wait for room for a day."""
+    tokens = shard_tokens(emulator, tmp_path)
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": int(tokens * 1.5)})
+    emulator.pause()
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, mode="submit")
+    assert warehouse.statuses() == {"pending": 20}
+    assert any("wait for room in the quota and the next run" in line for line in warehouse.log)
+    emulator.resume()
+    warehouse.restart()
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+
+
+def test_two_models_share_the_room(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Two runs on one state directory count each other's batches."""
+    tokens = shard_tokens(emulator, tmp_path)
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": int(tokens * 1.5)})
+    houses = [warehouse_for(emulator, tmp_path) for _ in range(2)]
+    other = NOTES.replace("note '", "other '")
+    threads = [
+        threading.Thread(target=house.enrich, args=(rows,))
+        for house, rows in zip(houses, (NOTES, other), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert [house.statuses() for house in houses] == [{"done": 20}, {"done": 20}]
+    paid_once(emulator, 40)
+
+
+def test_a_file_that_the_service_lost_is_uploaded_again(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its batch waits for room."""
+    monkeypatch.setattr(run_module, "_FILE_GRACE_SECONDS", 0.0)
+    emulator.transitions(file={"kind": "polls", "amount": 3})
+    emulator.faults(
+        {"name": "status", "operation": "GET /files/", "status": 404, "code": "notFound"}
+    )
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+    assert any("uploading it again" in line for line in warehouse.log)
+
+
+@pytest.mark.parametrize("what", ["pending", "error"])
+def test_a_hung_service_ends_in_await_timeout(
+    emulator: RunningEmulator, tmp_path: Path, what: str
+) -> None:
+    """With rows pending, or with a failed model, as told; the next run collects."""
+    emulator.endings(stuck=True)
+    warehouse = warehouse_for(emulator, tmp_path)
+    options: dict[str, Any] = {"await_timeout": 0.5, "on_await_timeout": what}
+    if what == "error":
+        with pytest.raises(AwaitTimeoutError, match="the next run collects"):
+            warehouse.enrich(NOTES, **options)
+    else:
+        warehouse.enrich(NOTES, **options)
+        assert warehouse.statuses() == {"pending": 20}
+    for batch in emulator.jobs.batches():
+        record = emulator.jobs.storage.get("batch", batch["id"])
+        assert record is not None
+        emulator.jobs.storage.put("batch", {**record, "ending": {}})
+    warehouse.restart()
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("surpassed the configured limit of 30K for the deployment", 30_000),
+        ("the configured limit of 5B for", 5_000_000_000),
+        ("limit of 90,000 for", 90_000),
+        ("limit of 1.5M.", 1_500_000),
+        ("limit of  for", None),
+        ("quota", None),
+        ("limit of ,,, x", None),
+    ],
+)
+def test_limits_are_read_out_of_refusals(text: str, limit: int | None) -> None:
+    """In the units that the service writes."""
+    assert limit_in(text) == limit
