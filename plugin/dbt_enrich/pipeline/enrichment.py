@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import AwaitTimeoutError, ConfigurationError, FailedRowsError
+from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.answers import answers_sql, standing_sql
@@ -76,6 +77,7 @@ class Engine:
         self._service: BatchService | None = None
         self._service_users = 0
         self._has_adopted = False
+        self._has_warned = False
         self._checked: set[str] = set()
         self._runs: dict[str, RunLock] = {}
 
@@ -92,6 +94,7 @@ class Engine:
         self.config.service_settings()
         store = StateDirectory(self.config.state_dir)
         store.sweep_runs()
+        self._warn_of_network(store)
         with ExitStack() as until_published, ExitStack() as until_done:
             run_id = f"run-{secrets.token_hex(8)}"
             run = store.begin_run(run_id)
@@ -118,6 +121,18 @@ class Engine:
             with self._lock:
                 self._runs[run_id] = run
             return outcome
+
+    def _warn_of_network(self, store: StateDirectory) -> None:
+        name = network_file_system(store.root)
+        with self._lock:
+            if name is None or self._has_warned:
+                return
+            self._has_warned = True
+        self._warn(
+            f"the state directory {store.root} is on a network file system ({name}), where locks "
+            "are not safe between machines: two runs at once may pay twice; set state_dir to a "
+            "local disk, or let one machine run at a time"
+        )
 
     def finish(self, run_id: str) -> None:
         """Remove the scratch files of a run whose result is published."""
