@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from dbt_enrich.cost.caps import Caps
+from dbt_enrich.cost.prices import FREE, Price, PriceTable, price_table
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.naming import near_match
 from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
@@ -58,6 +60,11 @@ class PluginConfig(BaseModel):
         adoption_grace: Seconds during which a batch whose creation got no reply is looked for.
         timeout: Seconds that a connection may stay silent.
         max_retries: How often a call that only reads, uploads or deletes is repeated.
+        prices: By logical model, what a million tokens cost: `input` and `output`, and where they
+            are known `cached_input`, `batch_input` and `batch_output`.
+        prices_file: A JSON file of prices in place of the ones that ship with the package.
+        currency: What the prices are in (default: USD).
+        caps: What one `run` and one `day` (UTC) may take: `max_cost`, `max_requests`, `max_tokens`.
         memory_limit: Memory of the private DuckDB, as DuckDB spells it.
         threads: Threads of the private DuckDB.
         keep_files: Whether request files and downloaded files stay after collection.
@@ -89,6 +96,10 @@ class PluginConfig(BaseModel):
     adoption_grace: float | None = Field(default=None, ge=0)
     timeout: float = Field(default=300.0, gt=0)
     max_retries: int = Field(default=4, ge=0)
+    prices: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    prices_file: Path | None = None
+    currency: str | None = None
+    caps: Caps = Field(default_factory=Caps)
     memory_limit: str = "160MB"
     threads: int = Field(default=2, ge=1)
     keep_files: bool = False
@@ -158,6 +169,22 @@ class PluginConfig(BaseModel):
         if isinstance(self.max_enqueued_tokens, dict):
             return self.max_enqueued_tokens.get(deployment)
         return self.max_enqueued_tokens
+
+    def price_table(self) -> PriceTable:
+        """Return the prices that apply.
+
+        Raises:
+            ConfigurationError: One of them is wrong.
+        """
+        return price_table(
+            self.prices,
+            prices_file=self.prices_file.expanduser() if self.prices_file else None,
+            currency=self.currency,
+        )
+
+    def price(self, model: str) -> Price | None:
+        """Return the price of a logical model, or None if it is unknown; `local` is free."""
+        return FREE if self.provider == "local" else self.price_table().find(model)
 
     def service_settings(self) -> ServiceSettings:
         """Return what the service layer has to be told.

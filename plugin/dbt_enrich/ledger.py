@@ -72,6 +72,8 @@ class Shard:
     completion_tokens: int | None = None
     error: str | None = None
     cancel_requested_at: str | None = None
+    estimated_prompt_tokens: int | None = None
+    estimated_completion_tokens: int | None = None
     created_at: str = ""
     updated_at: str = ""
 
@@ -79,6 +81,46 @@ class Shard:
     def is_closed(self) -> bool:
         """Whether the shard holds no request any more."""
         return self.step in CLOSED_STEPS
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row of `tasks`: what was asked, as it was when it was first seen.
+
+    Attributes:
+        task_key: Its identity.
+        enrichment: Unique id of the dbt model that asked it first.
+        document: The canonical document that identifies it.
+        outputs: Its output columns.
+        first_seen_at: When that was.
+    """
+
+    task_key: str
+    enrichment: str
+    document: dict[str, Any]
+    outputs: list[dict[str, Any]]
+    first_seen_at: str
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A row of `publications`: what a model's table was made of last.
+
+    Attributes:
+        enrichment: The dbt model's unique id.
+        name: The dbt model's name.
+        model: The logical model that is asked.
+        task_key: The task.
+        counts: Rows by status.
+        published_at: When.
+    """
+
+    enrichment: str
+    name: str
+    model: str
+    task_key: str
+    counts: dict[str, int]
+    published_at: str
 
 
 _COLUMNS = tuple(field.name for field in fields(Shard))
@@ -230,6 +272,37 @@ class Ledger:
             raise LedgerError(f"the ledger {self._path} has no shard {shard}")
         return found[0]
 
+    def all_shards(
+        self, *, since: datetime | None = None, enrichment: str | None = None
+    ) -> list[Shard]:
+        """Return the shards of a model, or of all, that were made since a time, oldest first."""
+        conditions, arguments = ["true"], []
+        if since is not None:
+            conditions.append("created_at >= ?")
+            arguments.append(since.astimezone(UTC).isoformat(timespec="microseconds"))
+        if enrichment is not None:
+            conditions.append("enrichment = ?")
+            arguments.append(enrichment)
+        return self._shards(f"where {' and '.join(conditions)}", arguments)
+
+    def tasks(self, enrichment: str | None = None) -> list[Task]:
+        """Return the tasks of a model, or of all, newest first."""
+        where, arguments = ("where enrichment = ?", (enrichment,)) if enrichment else ("", ())
+        with self._named_errors():
+            rows = self._sqlite.execute(
+                f"select * from tasks {where} order by first_seen_at desc, task_key", arguments
+            ).fetchall()
+        return [
+            Task(
+                task_key=row["task_key"],
+                enrichment=row["enrichment"],
+                document=json.loads(row["document"]),
+                outputs=json.loads(row["outputs"]),
+                first_seen_at=row["first_seen_at"],
+            )
+            for row in rows
+        ]
+
     def shards(self, names: Iterable[str]) -> list[Shard]:
         """Return the named shards, oldest first."""
         wanted = list(names)
@@ -295,6 +368,71 @@ class Ledger:
     def request_cancel(self, shard: str) -> Shard:
         """Note that the user wants a shard's batch cancelled, so that no run asks it again."""
         return self.note(shard, cancel_requested_at=self._now())
+
+    def note_publication(self, publication: Publication) -> None:
+        """Note what a model's table was made of; `published_at` is set to now."""
+        values = publication
+        with self._write():
+            self._sqlite.execute(
+                "insert or replace into publications values (?, ?, ?, ?, ?, ?)",
+                (
+                    values.enrichment,
+                    values.name,
+                    values.model,
+                    values.task_key,
+                    json.dumps(values.counts),
+                    self._now(),
+                ),
+            )
+
+    def publications(self) -> list[Publication]:
+        """Return what each model's table was made of last, by unique id."""
+        with self._named_errors():
+            rows = self._sqlite.execute(
+                "select * from publications order by enrichment"
+            ).fetchall()
+        return [Publication(**{**dict(row), "counts": json.loads(row["counts"])}) for row in rows]
+
+    def request_retry(self, enrichment: str, kinds: Iterable[str]) -> None:
+        """Note that a model's failures of some kinds until now are to be asked once more."""
+        with self._write():
+            self._sqlite.executemany(
+                "insert into retries (enrichment, kind, at) values (?, ?, ?)",
+                [(enrichment, kind, self._now()) for kind in kinds],
+            )
+
+    def retries(self, enrichment: str) -> dict[str, datetime]:
+        """Return until when a model's failures of each kind are to be asked once more."""
+        with self._named_errors():
+            rows = self._sqlite.execute(
+                "select kind, max(at) as at from retries where enrichment = ? group by kind",
+                (enrichment,),
+            ).fetchall()
+        return {row["kind"]: datetime.fromisoformat(row["at"]) for row in rows}
+
+    def forget_answers(self, task_key: str) -> list[str]:
+        """Take a task's answers out of the answer store; return the names of their files."""
+        with self._write():
+            names = self.live_answers(task_key)
+            self._sqlite.execute("delete from answers where task_key = ?", (task_key,))
+            self._sqlite.execute(
+                "insert or replace into forgotten values (?, ?)", (task_key, self._now())
+            )
+        return names
+
+    def forgotten_at(self, task_key: str) -> datetime | None:
+        """Return when a task's answers were forgotten, or None."""
+        with self._named_errors():
+            row = self._sqlite.execute(
+                "select at from forgotten where task_key = ?", (task_key,)
+            ).fetchone()
+        return None if row is None else datetime.fromisoformat(row["at"])
+
+    def last_event(self) -> int:
+        """Return the number of the newest event; it grows with every step of every shard."""
+        with self._named_errors():
+            row = self._sqlite.execute("select max(id) as id from events").fetchone()
+        return int(row["id"] or 0)
 
     def live_answers(self, task_key: str) -> list[str]:
         """Return the names of the live answer files that hold answers of a task."""

@@ -86,6 +86,32 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "m003_add_cost",
+        (
+            "alter table batches add column estimated_prompt_tokens integer",
+            "alter table batches add column estimated_completion_tokens integer",
+            """
+            create table publications (
+                enrichment text primary key,
+                name text not null,
+                model text not null,
+                task_key text not null,
+                counts text not null,
+                published_at text not null
+            ) strict
+            """,
+            """
+            create table retries (
+                id integer primary key autoincrement,
+                enrichment text not null,
+                kind text not null,
+                at text not null
+            ) strict
+            """,
+            "create table forgotten (task_key text primary key, at text not null) strict",
+        ),
+    ),
 )
 
 

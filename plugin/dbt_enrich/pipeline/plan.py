@@ -1,0 +1,265 @@
+"""Plan: what a run would send, what it costs, and what changed since the answers that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dbt_enrich.cost.changes import task_changes
+from dbt_enrich.cost.estimate import (
+    SAMPLE_SIZE,
+    Estimate,
+    completion_tokens_of_schema,
+    estimate,
+)
+from dbt_enrich.cost.prices import Price
+from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
+from dbt_enrich.ledger import Ledger, Task
+from dbt_enrich.pipeline.answers import answers_sql
+from dbt_enrich.pipeline.export import NewRequests, Selection, requests_to_send_sql
+from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.request_lines import line_template
+from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.sql import identifier, literal
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.task import KEY_DIGITS, EnrichmentTask
+from dbt_enrich.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of one model would do.
+
+    Attributes:
+        name: The dbt model's name.
+        enrichment: Its unique id.
+        model: The logical model that is asked.
+        deployment: The deployment that serves it.
+        version: The task's short hash.
+        staged: Rows of the SELECT.
+        skipped: Rows without a text to send.
+        answered: Rows that were answered before.
+        new: Rows to send that the enriched table does not hold yet.
+        changed: Rows to send that it holds with another text or another task.
+        equal: Rows that share a request with another row.
+        in_flight: Requests at the service already.
+        again: Requests that failed before and are asked again.
+        requests: Requests to send.
+        files: Input files that they fill.
+        bytes: Bytes of those files.
+        estimate: Tokens and cost of the requests.
+        currency: What the cost is in.
+        price_problem: Why there is no cost, or None.
+        max_enqueued_tokens: The deployment's quota, as far as it is known.
+        enqueued_tokens: What the requests would hold of it.
+        rounds: How many times the quota is filled, or None if it is unknown.
+        task_changes: What changed since the newest task that has answers.
+    """
+
+    name: str
+    enrichment: str
+    model: str
+    deployment: str
+    version: str
+    staged: int
+    skipped: int
+    answered: int
+    new: int
+    changed: int
+    equal: int
+    in_flight: int
+    again: int
+    requests: int
+    files: int
+    bytes: int
+    estimate: Estimate
+    currency: str
+    price_problem: str | None
+    max_enqueued_tokens: int | None
+    enqueued_tokens: int
+    rounds: int | None
+    task_changes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PlanInputs:
+    """Where a plan is read from."""
+
+    rows: StagedRows
+    relation: StagedRelation
+    selection: Selection
+    enrichment: str
+    deployment: str
+    limits: ServiceLimits
+    line_url: str
+    price: Price | None
+    workspace: Workspace
+    ledger: Ledger
+    store: StateDirectory
+
+
+def estimate_requests(inputs: PlanInputs) -> Estimate:
+    """Count the tokens of the requests to send, of a sample where there are many."""
+    task = inputs.selection.task
+    chosen = requests_to_send_sql(inputs.rows, inputs.selection, inputs.ledger, inputs.store)
+    # What is to be sent is the same however often it is looked at: the sample has a seed.
+    path = inputs.workspace.directory / "planned.parquet"
+    inputs.workspace.write_parquet(f"select row_id from ({chosen})", path)
+    wanted = f"read_parquet({literal(path)})"
+    (requests,) = inputs.workspace.row(f"select count(*) from {wanted}")
+    texts = inputs.workspace.rows(
+        f"select user_message from {inputs.rows.all_sql} where row_id in "
+        f"(select row_id from {wanted} using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
+    )
+    return estimate(
+        int(requests),
+        count_tokens((text for (text,) in texts), task.model),
+        prompt_overhead(task.constant_messages(), task.response_format(), task.model),
+        _completion_tokens(inputs, task),
+        inputs.price,
+    )
+
+
+def make_plan(
+    inputs: PlanInputs,
+    fresh: NewRequests,
+    *,
+    answered: int,
+    existing: ExistingTable | None,
+    currency: str,
+    price_problem: str | None,
+    max_enqueued_tokens: int | None,
+) -> Plan:
+    """Work out what a run would do. Sends nothing.
+
+    Args:
+        inputs: Where the plan is read from.
+        fresh: What an export would send.
+        answered: Rows that were answered before.
+        existing: The enriched table that is there, or None.
+        currency: What costs are in.
+        price_problem: Why there is no price, or None.
+        max_enqueued_tokens: The deployment's quota, or None if it is unknown.
+    """
+    selection = inputs.selection
+    estimated = estimate_requests(inputs)
+    size = _bytes_to_send(inputs)
+    changed = _changed_rows(inputs, existing)
+    sent_rows = _rows_to_send(inputs)
+    enqueued = size // BYTES_PER_TOKEN
+    files = max(
+        -(-estimated.requests // inputs.limits.max_requests), -(-size // inputs.limits.max_bytes)
+    )
+    return Plan(
+        name=inputs.relation.model,
+        enrichment=inputs.enrichment,
+        model=selection.task.model,
+        deployment=inputs.deployment,
+        version=selection.task_key[:8],
+        staged=inputs.rows.rows,
+        skipped=inputs.rows.skipped,
+        answered=answered,
+        new=sent_rows - changed,
+        changed=changed,
+        equal=fresh.equal,
+        in_flight=fresh.in_flight,
+        again=fresh.again,
+        requests=estimated.requests,
+        files=files,
+        bytes=size,
+        estimate=estimated,
+        currency=currency,
+        price_problem=price_problem,
+        max_enqueued_tokens=max_enqueued_tokens,
+        enqueued_tokens=enqueued,
+        rounds=-(-enqueued // max_enqueued_tokens) if max_enqueued_tokens else None,
+        task_changes=changes_since(inputs.ledger, inputs.enrichment, selection),
+    )
+
+
+def changes_since(ledger: Ledger, enrichment: str, selection: Selection) -> tuple[str, ...]:
+    """Name what changed since the newest other task of a model that has answers."""
+    former = former_tasks(ledger, enrichment, selection.task_key)
+    if not former or ledger.live_answers(selection.task_key):
+        return ()
+    current = next(
+        (task for task in ledger.tasks(enrichment) if task.task_key == selection.task_key), None
+    )
+    if current is None:
+        return ()
+    return tuple(task_changes(former[0].document, current.document))
+
+
+def former_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
+    """Return the other tasks of a model that have answers, newest first."""
+    return [
+        task
+        for task in ledger.tasks(enrichment)
+        if task.task_key != task_key and ledger.live_answers(task.task_key)
+    ]
+
+
+def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float, str]:
+    keys = [inputs.selection.task_key]
+    keys += [t.task_key for t in former_tasks(inputs.ledger, inputs.enrichment, keys[0])]
+    for key in keys:
+        answers = answers_sql(inputs.ledger, inputs.store, key)
+        (mean,) = inputs.workspace.row(
+            f"select avg(completion_tokens) from {answers} as answers where kind = 'done'"
+        )
+        if mean is not None:
+            return float(mean), "earlier answers"
+    return completion_tokens_of_schema(task.outputs), "schema"
+
+
+def _bytes_to_send(inputs: PlanInputs) -> int:
+    line = line_template(
+        inputs.selection.task, deployment=inputs.deployment, line_url=inputs.line_url
+    )
+    overhead = line.overhead + KEY_DIGITS + len("-1")
+    (size,) = inputs.workspace.row(
+        f"select coalesce(sum(message_bytes + {overhead}), 0) from {inputs.rows.all_sql} "
+        f"where row_id in (select row_id from {_planned(inputs)})"
+    )
+    return int(size)
+
+
+def _rows_to_send(inputs: PlanInputs) -> int:
+    """Count the rows whose request is to be sent, those that share one included."""
+    keys = inputs.rows.keys_sql
+    (count,) = inputs.workspace.row(
+        f"select count(*) from {keys} as keys where request_key in (select request_key "
+        f"from {keys} as chosen where row_id in (select row_id from {_planned(inputs)}))"
+    )
+    return int(count)
+
+
+def _changed_rows(inputs: PlanInputs, existing: ExistingTable | None) -> int:
+    """Count the rows to send whose unique key the enriched table holds already."""
+    columns = {name.lower() for name in existing.columns} if existing else set()
+    keys: Sequence[str] = inputs.relation.unique_key
+    if existing is None or not all(key.lower() in columns for key in keys):
+        return 0
+    named = ", ".join(identifier(key) for key in keys)
+    request = (
+        f"select request_key from {inputs.rows.keys_sql} as keys "
+        f"where row_id in (select row_id from {_planned(inputs)})"
+    )
+    found = inputs.relation.connection.execute(
+        f"select count(*) from {inputs.relation.name} as staged "
+        f"where rowid in (select row_id from {inputs.rows.keys_sql} as keys "
+        f"where request_key in ({request})) "
+        f"and ({named}) in (select ({named}) from {existing.name})"
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
+def _planned(inputs: PlanInputs) -> str:
+    return f"read_parquet({literal(inputs.workspace.directory / 'planned.parquet')})"
