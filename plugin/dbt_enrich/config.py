@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -21,7 +21,9 @@ from dbt_enrich.cost.caps import Caps
 from dbt_enrich.cost.prices import FREE, Price, PriceTable, price_table
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.naming import near_match
-from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
+from dbt_enrich.services.credential import CredentialKind, CredentialSettings
+from dbt_enrich.services.secret import Secret
+from dbt_enrich.services.settings import Provider, ServiceSettings
 
 if TYPE_CHECKING:
     from dbt_enrich.emulator.responders import ResponderSpec
@@ -40,6 +42,12 @@ class PluginConfig(BaseModel):
         endpoint: Azure: `https://<resource>.openai.azure.com`.
         base_url: OpenAI: another service's address, up to `/v1`.
         api_key: The service's key.
+        credential: Azure, in place of `api_key`: who signs in to Microsoft Entra ID.
+        tenant_id: The directory in which `credential` signs in.
+        client_id: The application, or the user-assigned managed identity, that signs in.
+        client_secret: `credential: service_principal`: the application's secret.
+        authority_host: The host that gives tokens, for other clouds than Azure's public one.
+        scope: What the token is for (default: Azure's public cloud's Cognitive Services).
         api_version: Azure: a dated version for the classic paths; without one, the v1 paths.
         deployments: Logical model name to the deployments that serve it (default: the same name).
         state_dir: Directory of the ledger, the requests and the answers.
@@ -77,6 +85,12 @@ class PluginConfig(BaseModel):
     endpoint: str | None = None
     base_url: str | None = None
     api_key: SecretStr | None = None
+    credential: str | None = None
+    tenant_id: str | None = None
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    authority_host: str | None = None
+    scope: str | None = None
     api_version: str | None = None
     deployments: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     state_dir: Path = Path(".enrichment")
@@ -121,7 +135,18 @@ class PluginConfig(BaseModel):
         return value
 
     @field_validator(
-        "endpoint", "base_url", "api_version", "namespace", "gguf", "script", mode="before"
+        "endpoint",
+        "base_url",
+        "api_version",
+        "credential",
+        "tenant_id",
+        "client_id",
+        "authority_host",
+        "scope",
+        "namespace",
+        "gguf",
+        "script",
+        mode="before",
     )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
@@ -199,6 +224,7 @@ class PluginConfig(BaseModel):
             base_url=self.base_url,
             api_key=Secret(key) if key else None,
             api_version=self.api_version,
+            credential=self._credential_settings(),
             completion_window=self.completion_window,
             file_expiry_days=self.file_expiry_days,
             max_requests_per_file=self.max_requests_per_file,
@@ -209,6 +235,26 @@ class PluginConfig(BaseModel):
             max_retries=self.max_retries,
             emulator_directory=self.state_dir.expanduser().resolve() / "local",
             responder=self._responder_spec(),
+        )
+
+    def _credential_settings(self) -> CredentialSettings | None:
+        secret = self.client_secret.get_secret_value().strip() if self.client_secret else ""
+        if self.credential is None:
+            for name in ("tenant_id", "client_id", "authority_host", "scope"):
+                if getattr(self, name) is not None:
+                    raise ConfigurationError(_without_credential(name))
+            if secret:
+                raise ConfigurationError(_without_credential("client_secret"))
+            return None
+        given = {"scope": self.scope} if self.scope else {}
+        return CredentialSettings(
+            # Checked there, so that an unknown one is answered with the known ones.
+            kind=cast("CredentialKind", self.credential),
+            tenant_id=self.tenant_id,
+            client_id=self.client_id,
+            client_secret=Secret(secret) if secret else None,
+            authority_host=self.authority_host,
+            **given,
         )
 
     def _responder_spec(self) -> ResponderSpec | None:
@@ -223,6 +269,13 @@ class PluginConfig(BaseModel):
             slots=self.slots,
             threads=self.threads,
         )
+
+
+def _without_credential(name: str) -> str:
+    return (
+        f"`{name}` is of no use without `credential`: write `credential: service_principal`, or "
+        "another way to sign in with Microsoft Entra ID, in the profile, or take it out"
+    )
 
 
 def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any]) -> PluginConfig:

@@ -9,12 +9,16 @@ def answered_by(config: PluginConfig, model: str) -> str:
     """Return who answers the logical `model` under `config`.
 
     For Azure and OpenAI it is the model itself, so that moving a deployment asks nothing again;
-    for `local` it is the weights or the script, whatever the model is called.
+    for `local` it is the weights or the script, whatever the model is called, or the model that
+    the server is asked for.
     """
     if config.provider != "local":
         return model
     if config.responder == "scripted":
         return "scripted"
+    settings = config.service_settings()
+    if settings.responder is not None and settings.responder.upstream is not None:
+        return settings.responder.upstream.answered_by(config.deployment(model))
     from dbt_enrich.emulator.responders.weights import weights_identity
 
     return f"llama:{weights_identity(config.gguf.expanduser() if config.gguf else None)}"

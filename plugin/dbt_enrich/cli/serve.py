@@ -5,8 +5,11 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from pathlib import Path
+from typing import Any
 
 import click
+
+from dbt_enrich.emulator.responders.upstream_cli import upstream_command_options, upstream_from
 
 
 @click.command()
@@ -26,10 +29,11 @@ import click
 )
 @click.option(
     "--responder",
-    type=click.Choice(["llama", "scripted"]),
+    type=click.Choice(["llama", "upstream", "scripted"]),
     default="llama",
     show_default=True,
-    help="Who answers: a language model on this machine, or scripted answers for tests.",
+    help="Who answers: a language model on this machine, a model server of your own (Ollama, "
+    "vLLM, …), or scripted answers for tests.",
 )
 @click.option(
     "--gguf",
@@ -43,6 +47,7 @@ import click
 )
 @click.option("--slots", default=8, show_default=True, help="Requests answered at once by llama.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the CPU for llama.")
+@upstream_command_options
 def serve(
     host: str,
     port: int,
@@ -53,6 +58,7 @@ def serve(
     script: Path | None,
     slots: int,
     threads: int,
+    **upstream: Any,
 ) -> None:
     """Serve the Files, Batches and chat completions API on this machine.
 
@@ -66,6 +72,7 @@ def serve(
     try:
         from dbt_enrich.emulator.jobs import Jobs
         from dbt_enrich.emulator.responders import ResponderSpec, create_responder
+        from dbt_enrich.emulator.responders.upstream import close_upstream_with
         from dbt_enrich.emulator.server import listen, make_server
         from dbt_enrich.emulator.storage import Storage
     except ImportError as error:
@@ -76,7 +83,9 @@ def serve(
     from dbt_enrich.errors import EnrichmentError
 
     try:
-        spec = ResponderSpec(responder, gguf, script, slots, threads)
+        spec = ResponderSpec(
+            responder, gguf, script, slots, threads, upstream_from(responder, upstream)
+        )
         jobs = Jobs(Storage(directory), create_responder(spec))
     except EnrichmentError as error:
         raise click.ClickException(str(error)) from error
@@ -89,7 +98,9 @@ def serve(
     if not api_key:
         click.echo(f"API key:              {key}")
     click.echo("Ctrl-C ends it; batches go on when it is started again.")
-    make_server(jobs, key).run(sockets=[listener])
+    server = make_server(jobs, key)
+    close_upstream_with(jobs.responder, lambda: bool(server.should_exit))
+    server.run(sockets=[listener])
     jobs.close()
     jobs.storage.close()
 

@@ -6,14 +6,18 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dbt_enrich.emulator.jobs import Jobs
 from dbt_enrich.emulator.process import KEY_VARIABLE, has_users, write_address
 from dbt_enrich.emulator.responders import ResponderSpec, create_responder
+from dbt_enrich.emulator.responders.upstream import close_upstream_with
+from dbt_enrich.emulator.responders.upstream_cli import upstream_command_options, upstream_from
 from dbt_enrich.emulator.server import listen, make_server
 from dbt_enrich.emulator.storage import Storage
+from dbt_enrich.errors import EnrichmentError
 
 _LOOK_SECONDS = 0.3
 # A model that ends lets go just before the next one joins.
@@ -27,6 +31,7 @@ _PATIENCE_SECONDS = 3.0
 @click.option("--script", type=click.Path(path_type=Path))
 @click.option("--slots", type=int, default=8)
 @click.option("--threads", type=int, default=2)
+@upstream_command_options
 def main(
     directory: Path,
     responder: str,
@@ -34,13 +39,21 @@ def main(
     script: Path | None,
     slots: int,
     threads: int,
+    **upstream: Any,
 ) -> None:
     """Serve until nobody uses the directory any more."""
-    spec = ResponderSpec(responder, gguf, script, slots, threads)
     api_key = os.environ.pop(KEY_VARIABLE)
-    jobs = Jobs(Storage(directory), create_responder(spec))
+    try:
+        spec = ResponderSpec(
+            responder, gguf, script, slots, threads, upstream_from(responder, upstream)
+        )
+        jobs = Jobs(Storage(directory), create_responder(spec))
+    except EnrichmentError as error:
+        # Whoever started the process shows its last words.
+        raise click.ClickException(str(error)) from error
     listener = listen("127.0.0.1", 0)
     server = make_server(jobs, api_key)
+    close_upstream_with(jobs.responder, lambda: bool(server.should_exit))
 
     def watch() -> None:
         used_at = time.monotonic()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import openai
 
+from dbt_enrich.services.entra import SignIn
 from dbt_enrich.services.failures import Failures, Operation
 from dbt_enrich.services.parse import (
     ErrorDetail,
@@ -27,13 +28,17 @@ class Calls:
 
     Args:
         failures: Names the failures of the service.
+        sign_in: Gives the tokens that the client sends, if it sends any.
     """
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(self, failures: Failures, sign_in: SignIn | None = None) -> None:
         self._failures = failures
+        self._sign_in = sign_in
 
     def send(self, operation: Operation, send: Callable[[], T]) -> T:
         """Call `send`, and turn what the client raises into our errors.
+
+        A call whose token is refused is made once more with a fresh one: nothing was done.
 
         Args:
             operation: What the call is about.
@@ -43,7 +48,7 @@ class Calls:
             ServiceError: The call failed.
         """
         try:
-            return send()
+            return self._signed_in(send)
         except CLIENT_ERRORS as error:
             failure = self._failures.of(operation, error)
         # Outside of the handler, as the client's error may quote what must not be shown.
@@ -112,7 +117,9 @@ class Calls:
             ServiceError: The call failed otherwise.
         """
         try:
-            text = client.get(url, cast_to=str, options={"params": dict(query)})
+            text = self._signed_in(
+                lambda: client.get(url, cast_to=str, options={"params": dict(query)})
+            )
         except openai.NotFoundError as error:
             return parse_error(error.response.content)
         except CLIENT_ERRORS as error:
@@ -123,3 +130,19 @@ class Calls:
             except MalformedReplyError:
                 return ErrorDetail(None, "")
         raise failure
+
+    def _signed_in(self, send: Callable[[], T]) -> T:
+        """Call `send` with a good token, and once more if the service refuses that one."""
+        if self._sign_in is None:
+            return send()
+        # Here rather than in the client, which would repeat what a failed sign-in does not mend.
+        self._sign_in.token()
+        try:
+            return send()
+        except openai.AuthenticationError as error:
+            scheme, _, refused = error.request.headers.get("authorization", "").partition(" ")
+            if scheme != "Bearer":
+                raise
+        self._sign_in.renew(refused)
+        self._sign_in.token()
+        return send()

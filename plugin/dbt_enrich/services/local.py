@@ -63,7 +63,11 @@ class LocalService:
         return self._settings.request_url
 
     def check(self, deployment: str) -> None:
-        """Check that the emulator answers and takes the deployment."""
+        """Check that the emulator answers and takes the deployment.
+
+        A model server that is asked for the deployment by its name must have such a model.
+        """
+        self._check_upstream(deployment)
         self._call(lambda remote: remote.check(deployment))
 
     def upload(self, path: Path, *, filename: str) -> RemoteFile:
@@ -114,6 +118,14 @@ class LocalService:
             self._closed = True
             self._remote.close()
             self._membership.release()
+
+    def _check_upstream(self, deployment: str) -> None:
+        spec = self._settings.responder
+        if spec is None or spec.upstream is None or spec.upstream.model is not None:
+            return
+        from dbt_enrich.emulator.responders.upstream_probe import check_upstream
+
+        check_upstream(spec.upstream, deployment)
 
     def _call(self, call: Callable[[OpenAIBatchService], T]) -> T:
         """Make a call, and once more if the emulator had to be started again."""

@@ -14,6 +14,7 @@ from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, S
 from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, ServiceLimits
 from dbt_enrich.services.calls import Calls
 from dbt_enrich.services.download import PartialFile, RangeMismatchError, complete, receive
+from dbt_enrich.services.entra import SignIn, SignInFailures
 from dbt_enrich.services.failures import Failures, Operation
 from dbt_enrich.services.parse import is_error, parse_batch, parse_file, parse_json, parse_page
 from dbt_enrich.services.probe import check_deployment, no_batch_api
@@ -37,6 +38,10 @@ class OpenAIBatchService:
     Args:
         settings: Settings of the provider `azure` or `openai`.
         sleep: Waits for a number of seconds between the tries of a download.
+
+    Raises:
+        ConfigurationError: The settings name a credential, and azure-identity is not installed or
+            refuses it.
     """
 
     def __init__(
@@ -44,9 +49,12 @@ class OpenAIBatchService:
     ) -> None:
         self._settings = settings
         self._sleep = sleep
-        self._failures = Failures(settings)
-        self._calls = Calls(self._failures)
-        self._client = build_client(settings)
+        self._sign_in = _sign_in(settings)
+        self._failures = (
+            SignInFailures(settings, self._sign_in) if self._sign_in else Failures(settings)
+        )
+        self._calls = Calls(self._failures, self._sign_in)
+        self._client = build_client(settings, self._sign_in)
         self._once = self._client.with_options(max_retries=0)
 
     def __repr__(self) -> str:
@@ -309,6 +317,8 @@ class OpenAIBatchService:
     def close(self) -> None:
         """Release the connections. May be called twice."""
         self._client.close()
+        if self._sign_in is not None:
+            self._sign_in.close()
 
     def _cancel(self, client: openai.OpenAI, operation: Operation, batch_id: str) -> RemoteBatch:
         data, headers = self._calls.reply(
@@ -346,3 +356,9 @@ class OpenAIBatchService:
             if part.size > expected:
                 part.rewind(0)
             raise self._failures.interrupted(operation, short)
+
+
+def _sign_in(settings: ServiceSettings) -> SignIn | None:
+    if settings.credential is None:
+        return None
+    return SignIn(settings.credential, timeout=settings.timeout, max_retries=settings.max_retries)

@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.services.credential import CredentialSettings
+from dbt_enrich.services.secret import Secret as Secret
 
 if TYPE_CHECKING:
     from dbt_enrich.emulator.responders import ResponderSpec
@@ -51,40 +53,6 @@ class Provider(StrEnum):
     LOCAL = "local"
 
 
-class Secret:
-    """A text that only `reveal` gives away: its repr, str and format show stars."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the secret itself."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    __str__ = __repr__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __reduce__(self) -> str:
-        # Pickles and copies travel to logs and other processes.
-        raise TypeError("a secret cannot be pickled")
-
-    def __copy__(self) -> Secret:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Secret:
-        return self
-
-
 @dataclass(frozen=True)
 class ServiceSettings:
     """Where the batch service is and how it is used. Refuses what cannot work when it is built.
@@ -109,6 +77,7 @@ class ServiceSettings:
         max_retries: How often a call that only reads, uploads or deletes is repeated.
         emulator_directory: Local: where the emulator keeps its files.
         responder: Local: who answers.
+        credential: Azure: who signs in to Microsoft Entra ID, in place of `api_key`.
 
     Raises:
         ConfigurationError: A value is missing or cannot work; the text names the key.
@@ -129,6 +98,7 @@ class ServiceSettings:
     max_retries: int = 4
     emulator_directory: Path | None = None
     responder: ResponderSpec | None = None
+    credential: CredentialSettings | None = None
 
     def __post_init__(self) -> None:
         if self.provider not in tuple(Provider):
@@ -216,7 +186,7 @@ class ServiceSettings:
             self._set("api_key", None)
 
     def _check_local(self) -> None:
-        for name in ("endpoint", "base_url", "api_version", "api_key"):
+        for name in ("endpoint", "base_url", "api_version", "api_key", "credential"):
             if getattr(self, name) is not None:
                 raise ConfigurationError(
                     f"`{name}` does not belong to the provider `local`, which runs on this "
@@ -233,12 +203,11 @@ class ServiceSettings:
             self._check_azure()
         else:
             self._check_openai()
+        if self.credential is not None:
+            self._check_credential()
+            return
         if self.api_key is None:
-            variable = f"{'AZURE_' if self.provider is Provider.AZURE else ''}OPENAI_API_KEY"
-            raise ConfigurationError(
-                f"The provider `{self.provider}` needs `api_key`, and it is missing or empty: "
-                f"write \"{{{{ env_var('{variable}') }}}}\" in the profile and set {variable}"
-            )
+            raise ConfigurationError(self._without_key())
         key = self.api_key.reveal().strip()
         if not _VISIBLE_ASCII.fullmatch(key):
             raise ConfigurationError(
@@ -246,6 +215,31 @@ class ServiceSettings:
                 "copy the key again, alone and on one line"
             )
         self._set("api_key", Secret(key))
+
+    def _check_credential(self) -> None:
+        if self.provider is not Provider.AZURE:
+            raise ConfigurationError(
+                f"`credential` belongs to the provider `azure`: for `{self.provider}`, write "
+                "`api_key` in the profile"
+            )
+        if self.api_key is not None:
+            raise ConfigurationError(
+                "`api_key` and `credential` are two ways to sign in, and both are given: take "
+                "one of them out of the profile"
+            )
+
+    def _without_key(self) -> str:
+        if self.provider is Provider.OPENAI:
+            return (
+                "The provider `openai` needs `api_key`, and it is missing or empty: write "
+                "\"{{ env_var('OPENAI_API_KEY') }}\" in the profile and set OPENAI_API_KEY"
+            )
+        return (
+            "The provider `azure` needs `api_key` or `credential`, and both are missing or empty: "
+            "write `api_key: \"{{ env_var('AZURE_OPENAI_API_KEY') }}\"` in the profile and set "
+            "AZURE_OPENAI_API_KEY, or write `credential: default` to sign in with Microsoft "
+            "Entra ID"
+        )
 
     def _check_azure(self) -> None:
         if self.base_url is not None:

@@ -1,5 +1,8 @@
 """The HTTP side of the `openai` package: its client, built so that a key goes to one host only.
 
+The same holds for a token of Microsoft Entra ID. It is asked for where each request is sent, the
+client's own repetitions included, so that it is fresh in all versions of the `openai` package.
+
 The package moved from httpx to httpx2 in its third major version. What is needed of either is
 taken from whichever one it was built on, so both work.
 """
@@ -14,9 +17,12 @@ from urllib.parse import urlsplit
 
 import openai
 
+from dbt_enrich.services.entra import SignIn
 from dbt_enrich.services.settings import Provider, ServiceSettings, is_loopback
 
 _CONNECT_SECONDS: Final = 15.0
+# The client wants a key before it sends anything; this one never leaves the process.
+_NO_KEY: Final = "signed-in-with-a-token"
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -37,16 +43,17 @@ CLIENT_ERRORS: Final[tuple[type[Exception], ...]] = (
 """What a call of the client raises when it fails."""
 
 
-def build_client(settings: ServiceSettings) -> openai.OpenAI:
+def build_client(settings: ServiceSettings, sign_in: SignIn | None = None) -> openai.OpenAI:
     """Return the `openai` client for `settings`: Azure classic, Azure v1 or OpenAI.
 
     Args:
         settings: Settings of the provider `azure` or `openai`.
+        sign_in: Gives the token that is sent in place of a key.
     """
-    key = settings.api_key.reveal() if settings.api_key else ""
+    key = settings.api_key.reveal() if settings.api_key else _NO_KEY
     http_client = openai.DefaultHttpxClient(
         timeout=openai.Timeout(settings.timeout, connect=min(settings.timeout, _CONNECT_SECONDS)),
-        event_hooks={"request": [_credentials(settings, key)]},
+        event_hooks={"request": [_credentials(settings, key, sign_in)]},
         mounts=_without_proxy(settings.url),
     )
     common: dict[str, Any] = {
@@ -65,7 +72,9 @@ def build_client(settings: ServiceSettings) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{settings.url}/", **common)
 
 
-def _credentials(settings: ServiceSettings, key: str) -> Callable[[Any], None]:
+def _credentials(
+    settings: ServiceSettings, key: str, sign_in: SignIn | None
+) -> Callable[[Any], None]:
     """A hook that runs before each request, redirected ones included, and sets its credentials.
 
     A redirect may lead to another host (a download to a storage account); the client would
@@ -73,14 +82,20 @@ def _credentials(settings: ServiceSettings, key: str) -> Callable[[Any], None]:
     """
     parts = urlsplit(settings.url)
     home = (parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
-    header = "api-key" if settings.provider is Provider.AZURE else "Authorization"
-    value = key if settings.provider is Provider.AZURE else f"Bearer {key}"
+
+    def credentials() -> tuple[str, str]:
+        if sign_in is not None:
+            return "Authorization", f"Bearer {sign_in.token()}"
+        if settings.provider is Provider.AZURE:
+            return "api-key", key
+        return "Authorization", f"Bearer {key}"
 
     def authorise(request: Any) -> None:
         url = request.url
         for name in ("api-key", "Authorization"):
             request.headers.pop(name, None)
         if (url.scheme, url.host, url.port or _PORTS.get(url.scheme)) == home:
+            header, value = credentials()
             request.headers[header] = value
 
     return authorise

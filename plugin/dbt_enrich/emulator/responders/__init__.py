@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, Responder
+from dbt_enrich.emulator.responders.upstream_options import UpstreamOptions
 from dbt_enrich.errors import ConfigurationError
 
-__all__ = ["ChatReply", "ChatRequest", "Responder", "ResponderSpec", "create_responder"]
+__all__ = [
+    "ChatReply",
+    "ChatRequest",
+    "Responder",
+    "ResponderSpec",
+    "UpstreamOptions",
+    "create_responder",
+]
 
 
 @dataclass(frozen=True)
@@ -17,11 +25,12 @@ class ResponderSpec:
     """Which responder answers, and with what.
 
     Attributes:
-        name: `llama` or `scripted`.
+        name: `llama`, `upstream` or `scripted`.
         gguf: `llama`: the weights; None for the packaged ones.
         script: `scripted`: a JSON file of rules, or None.
         slots: `llama`: requests that the model works on at once.
         threads: `llama`: threads of the CPU.
+        upstream: `upstream`: the server that is asked.
     """
 
     name: str = "llama"
@@ -29,6 +38,7 @@ class ResponderSpec:
     script: Path | None = None
     slots: int = 8
     threads: int = 2
+    upstream: UpstreamOptions | None = None
 
     def arguments(self) -> list[str]:
         """Return the spec as arguments of the emulator's command line."""
@@ -36,6 +46,9 @@ class ResponderSpec:
 
     def _arguments(self) -> Iterator[str]:
         yield f"--responder={self.name}"
+        if self.upstream:
+            yield from self.upstream.arguments()
+            return
         if self.gguf:
             yield f"--gguf={self.gguf}"
         if self.script:
@@ -59,4 +72,15 @@ def create_responder(spec: ResponderSpec) -> Responder:
         from dbt_enrich.emulator.responders.llama import LlamaResponder
 
         return LlamaResponder(gguf=spec.gguf, slots=spec.slots, threads=spec.threads)
-    raise ConfigurationError(f"the responder '{spec.name}' is unknown; use llama or scripted")
+    if spec.name == "upstream":
+        from dbt_enrich.emulator.responders.upstream import UpstreamResponder
+
+        if spec.upstream is None:
+            raise ConfigurationError(
+                "the responder upstream needs the address of a model server: give its "
+                "base_url, such as http://localhost:11434/v1"
+            )
+        return UpstreamResponder(spec.upstream)
+    raise ConfigurationError(
+        f"the responder '{spec.name}' is unknown; use llama, upstream or scripted"
+    )

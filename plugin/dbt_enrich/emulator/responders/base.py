@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,12 +29,30 @@ class ChatReply:
     spoil: Callable[[list[str]], list[str]] | None = None
 
 
+class WantedRequests(Iterator[ChatRequest]):
+    """Requests whose answers may stop being wanted while they are worked on.
+
+    A responder that waits for long on others looks at `is_wanted` meanwhile, and ends.
+
+    Args:
+        requests: The requests.
+        is_wanted: Whether answers are still wanted; asked several times a second, by one thread.
+    """
+
+    def __init__(self, requests: Iterable[ChatRequest], is_wanted: Callable[[], bool]) -> None:
+        self._requests = iter(requests)
+        self.is_wanted = is_wanted
+
+    def __next__(self) -> ChatRequest:
+        return next(self._requests)
+
+
 class Responder(Protocol):
     """Answers chat requests. Used from one batch worker and from request threads at once."""
 
     @property
     def identity(self) -> str:
-        """Who answers, such as `llama:<sha256 of the weights>` or `scripted`."""
+        """Who answers: `llama:<sha256 of the weights>`, `upstream:<model>` or `scripted`."""
         ...
 
     def answer(
@@ -43,7 +61,8 @@ class Responder(Protocol):
         """Yield each request with its reply as soon as it is there, in any order.
 
         `requests` is read lazily, no further ahead than the responder has room for; closing
-        the iterator abandons what was not yielded.
+        the iterator abandons what was not yielded. With `WantedRequests` the iterator may end
+        before all are answered, once they are not wanted.
         """
         ...
 

@@ -1,0 +1,145 @@
+"""Where a model server of the user's own is, and how it is asked. Imports no HTTP client."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from dbt_enrich.errors import ConfigurationError
+
+MAX_CONCURRENCY: Final = 256
+MAX_RETRIES: Final = 50
+_VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class UpstreamOptions:
+    """An OpenAI-compatible chat server. Refuses what cannot work when it is built.
+
+    Attributes:
+        base_url: Its address up to `/v1`, such as `http://localhost:11434/v1`.
+        model: The model that is asked, whatever a request names; None: the one that it names.
+        api_key_env: The environment variable that holds the server's key; None: no key.
+        concurrency: Requests that may be in flight at once, over all batches.
+        timeout: Seconds that one try of a request may take.
+        retries: How often a request is repeated that found no answer, or a 408, 409, 429 or 5xx.
+
+    Raises:
+        ConfigurationError: A value cannot work; the text names it.
+    """
+
+    base_url: str
+    model: str | None = None
+    api_key_env: str | None = None
+    concurrency: int = 4
+    timeout: float = 600.0
+    retries: int = 6
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_url", _checked_url(self.base_url))
+        for name in ("model", "api_key_env"):
+            object.__setattr__(self, name, (getattr(self, name) or "").strip() or None)
+        variable = self.api_key_env
+        # The text is not quoted: it may be the key itself.
+        if variable is not None and not _VARIABLE.fullmatch(variable):
+            raise ConfigurationError(
+                "the model server's key is named by the environment variable that holds it, and "
+                "what is given is no name of a variable; put the key into a variable and name that"
+            )
+        if not 1 <= self.concurrency <= MAX_CONCURRENCY:
+            raise ConfigurationError(
+                f"the model server's `concurrency` is {self.concurrency}; it must be from 1 to "
+                f"{MAX_CONCURRENCY}"
+            )
+        if not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise ConfigurationError(
+                "the model server's timeout must be a number of seconds above 0"
+            )
+        if not 0 <= self.retries <= MAX_RETRIES:
+            raise ConfigurationError(
+                f"the model server's `retries` is {self.retries}; it must be from 0 to "
+                f"{MAX_RETRIES}"
+            )
+
+    @property
+    def trusts_environment(self) -> bool:
+        """Whether a proxy that the environment names may be used: not to reach this machine."""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return not ip_address(host).is_loopback
+        except ValueError:
+            return host != "localhost"
+
+    def answered_by(self, model: str) -> str:
+        """Return who answers a request that names `model`: `upstream:<the server's model>`."""
+        return f"upstream:{self.model or model}"
+
+    def arguments(self) -> Iterator[str]:
+        """Yield the options as arguments of the emulator's command line; the key is not there."""
+        yield f"--upstream-base-url={self.base_url}"
+        if self.model:
+            yield f"--upstream-model={self.model}"
+        if self.api_key_env:
+            yield f"--upstream-api-key-env={self.api_key_env}"
+        yield f"--upstream-concurrency={self.concurrency}"
+        yield f"--upstream-timeout={self.timeout:g}"
+        yield f"--upstream-retries={self.retries}"
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that carry the key, read from the environment now.
+
+        Raises:
+            ConfigurationError: The variable is not set, or holds no key.
+        """
+        if self.api_key_env is None:
+            return {}
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise ConfigurationError(
+                f"the environment variable {self.api_key_env}, which is to hold the key of "
+                f"the model server at {self.base_url}, is not set or empty; set it"
+            )
+        if not _VISIBLE_ASCII.fullmatch(key):
+            raise ConfigurationError(
+                f"the environment variable {self.api_key_env} holds a space, a line break or "
+                "a character that no key has; copy the key again, alone and on one line"
+            )
+        return {"Authorization": f"Bearer {key}"}
+
+
+def _checked_url(url: str) -> str:
+    """Return `url` without its last slash. Never quotes a wrong one: it may hold a password."""
+    text = url.strip().rstrip("/")
+    try:
+        parts = urlsplit(text)
+        is_plain = parts.port is None or parts.port > 0
+    except ValueError:
+        is_plain = False
+    if (
+        not is_plain
+        or not _VISIBLE_ASCII.fullmatch(text)
+        or parts.scheme not in ("http", "https")
+        or not parts.hostname
+    ):
+        raise ConfigurationError(
+            "the model server's `base_url` is missing or no address; write it up to /v1, such as "
+            "http://localhost:11434/v1"
+        )
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ConfigurationError(
+            "the model server's `base_url` holds more than an address; leave out users, passwords "
+            "and everything from a ? or # on, and name the variable that holds the key"
+        )
+    if parts.path.endswith(("/chat/completions", "/models")):
+        raise ConfigurationError(
+            "the model server's `base_url` is the address of one call; write it up to /v1, such as "
+            "http://localhost:11434/v1"
+        )
+    return text
