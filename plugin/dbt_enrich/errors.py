@@ -85,6 +85,14 @@ class FailedRowsError(EnrichmentError):
     """Rows failed with a kind that `fail_on` names."""
 
 
+class CapError(EnrichmentError):
+    """What is about to be sent would pass a cap. Raised before anything is sent."""
+
+
+class TaskChangedError(EnrichmentError):
+    """The task changed, and `on_task_change` is `error`. Raised before anything is sent."""
+
+
 class AwaitTimeoutError(EnrichmentError):
     """The service did not finish within `await_timeout`; its batches go on."""
 

@@ -199,6 +199,12 @@ class EnrichmentOptions(BaseModel):
             new answer is there, or shows none (`null`).
         ask_again: Kinds of failure that are asked again although they usually are not:
             `content_filter` and `refusal`.
+        on_task_change: What happens to rows that were answered before the task changed: `all` are
+            asked again, `new_rows` keeps the former answers of rows whose text is unchanged, and
+            `error` sends nothing and says what changed.
+        max_cost: What one run of the model may cost, at batch price.
+        max_requests: How many requests one run of the model may send.
+        max_tokens: How many tokens one run of the model may take.
         await_timeout: Seconds after which a waiting run gives up and leaves rows pending, or None.
         on_await_timeout: Whether the model then succeeds with pending rows (`pending`), or fails
             and leaves its former table (`error`).
@@ -213,6 +219,10 @@ class EnrichmentOptions(BaseModel):
     fail_on: tuple[str, ...] = ()
     on_pending: Literal["keep", "null"] = "keep"
     ask_again: tuple[Literal["content_filter", "refusal"], ...] = ()
+    on_task_change: Literal["all", "new_rows", "error"] = "all"
+    max_cost: float | None = Field(default=None, ge=0)
+    max_requests: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=0)
     await_timeout: float | None = Field(default=None, gt=0)
     on_await_timeout: Literal["pending", "error"] = "pending"
     preview_rows: int = Field(default=5, ge=1, le=100)

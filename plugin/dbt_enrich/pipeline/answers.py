@@ -23,6 +23,8 @@ ANSWER_COLUMNS = {
     "shard": "varchar",
     "received_at": "timestamp with time zone",
 }
+# The name of a file that holds answers to a former version goes on with that version.
+FORMER_PREFIX = "former-"
 _EMPTY = (
     "select "
     + ", ".join(f"cast(null as {kind}) as {name}" for name, kind in ANSWER_COLUMNS.items())
@@ -30,9 +32,14 @@ _EMPTY = (
 )
 
 
-def answers_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
-    """Build a table expression over the live answers of a task."""
-    paths = [store.answers(name) for name in ledger.live_answers(task_key)]
+def former_answers_key(task_key: str) -> str:
+    """Return under which name the answer store holds what a task keeps of its former versions."""
+    return f"{task_key}:former"
+
+
+def answers_sql(ledger: Ledger, store: StateDirectory, *task_keys: str) -> str:
+    """Build a table expression over the live answers of tasks."""
+    paths = [store.answers(name) for key in task_keys for name in ledger.live_answers(key)]
     return read_parquet(paths, empty=_EMPTY)
 
 
@@ -54,6 +61,7 @@ def standing_sql(answers: str, keys: str) -> str:
             count(*) filter (kind = 'truncated') as truncations,
             arg_max(kind, {rank}) as kind,
             arg_max_null(status_code, {rank}) as status_code,
+            arg_max(received_at, {rank}) as received_at,
             arg_max(shard, {rank}) as shard
         from {answers} as answers
         where request_key in (select request_key from {keys} as keys)

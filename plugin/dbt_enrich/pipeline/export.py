@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from dbt_enrich.errors import InputError
 from dbt_enrich.failures import ask_again_sql, rule_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.pipeline.answers import answers_sql, standing_sql
+from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
 from dbt_enrich.pipeline.load import manifest_from_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
@@ -32,12 +34,22 @@ class Selection:
         task_key: The task's identity.
         max_attempts: How often one row is sent in all.
         ask_again: Kinds of failure that are asked again although they usually are not.
+        retries: Until when failures of a kind are asked once more, whatever their rule says.
+        keeps_former: Whether answers to former tasks stand where the row's text is unchanged.
     """
 
     task: EnrichmentTask
     task_key: str
     max_attempts: int
     ask_again: tuple[str, ...] = ()
+    retries: Mapping[str, datetime] = field(default_factory=dict)
+    keeps_former: bool = False
+
+    @property
+    def answer_keys(self) -> tuple[str, ...]:
+        """The tasks whose answers stand: the task, and what was kept of its former versions."""
+        former = (former_answers_key(self.task_key),) if self.keeps_former else ()
+        return (self.task_key, *former)
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,7 @@ def new_requests(
     """Count what an export would send, without claiming it."""
     requests, again = workspace.row(
         f"select count(*), count(*) filter (attempt > 1) "
-        f"from ({_chosen_sql(rows, selection, ledger, store)})"
+        f"from ({requests_to_send_sql(rows, selection, ledger, store)})"
     )
     flying = in_flight_sql(ledger, store, selection.task_key)
     equal, in_flight = workspace.row(
@@ -184,12 +196,12 @@ def in_flight_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
     return read_parquet([path for path in manifests if path.exists()], empty=_NO_KEYS)
 
 
-def _chosen_sql(
+def requests_to_send_sql(
     rows: StagedRows, selection: Selection, ledger: Ledger, store: StateDirectory
 ) -> str:
     """Build the SELECT of the requests to send, each key once: never answered, or to ask again."""
     keys = rows.keys_sql
-    answers = answers_sql(ledger, store, selection.task_key)
+    answers = answers_sql(ledger, store, *selection.answer_keys)
     has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
     again = ask_again_sql("standing.kind", "standing.status_code", also=selection.ask_again)
     if not has_limit:
@@ -219,11 +231,22 @@ def _chosen_sql(
                 and standing.attempts < {selection.max_attempts}
                 and {again}
             )
+            or {_retried_sql(selection)}
         )
         and request_key not in (
             select request_key from {in_flight_sql(ledger, store, selection.task_key)} as in_flight
         )
     """
+
+
+def _retried_sql(selection: Selection) -> str:
+    """Build the condition under which the user wants a failure asked once more."""
+    wanted = [
+        f"(standing.kind = {literal(kind)} and standing.received_at <= "
+        f"cast({literal(until.isoformat())} as timestamp with time zone))"
+        for kind, until in selection.retries.items()
+    ]
+    return f"({' or '.join(wanted)})" if wanted else "false"
 
 
 def _new_requests_sql(
@@ -234,13 +257,13 @@ def _new_requests_sql(
     store: StateDirectory,
 ) -> str:
     """Build the SELECT of the requests to send, with all that their lines need."""
-    answers = answers_sql(ledger, store, selection.task_key)
+    answers = answers_sql(ledger, store, *selection.answer_keys)
     line = line_template(
         selection.task, deployment=destination.deployment, line_url=destination.line_url
     )
     overhead = line.overhead + KEY_DIGITS + len("-99")
     return f"""
-        with chosen as ({_chosen_sql(rows, selection, ledger, store)}),
+        with chosen as ({requests_to_send_sql(rows, selection, ledger, store)}),
         failed as (
             select request_key, shard, content, message
             from {answers} as answers

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.ledger import Ledger
-from dbt_enrich.pipeline.answers import answers_sql, standing_sql
+from dbt_enrich.pipeline.answers import FORMER_PREFIX, answers_sql, standing_sql
 from dbt_enrich.pipeline.export import in_flight_sql
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import OutputColumn
@@ -61,7 +61,7 @@ def publish(
     rows: StagedRows,
     relation: StagedRelation,
     task: EnrichmentTask,
-    task_key: str,
+    answer_keys: tuple[str, ...],
     *,
     existing: ExistingTable | None,
     workspace: Workspace,
@@ -74,7 +74,7 @@ def publish(
         rows: The staged rows.
         relation: The staged relation in the user's database.
         task: What was asked.
-        task_key: The task's identity.
+        answer_keys: The tasks whose answers stand; the first one is the task's own.
         existing: The table whose former outputs a pending row keeps, or None.
         workspace: Where answers are typed.
         ledger: Which answers are live, and which requests are in flight.
@@ -82,7 +82,8 @@ def publish(
     """
     results = workspace.directory / "results.parquet"
     errors = workspace.directory / "errors.parquet"
-    answers = answers_sql(ledger, store, task_key)
+    task_key = answer_keys[0]
+    answers = answers_sql(ledger, store, *answer_keys)
     in_flight = in_flight_sql(ledger, store, task_key)
     workspace.write_parquet(_results_sql(rows, task.outputs, answers, in_flight), results)
     workspace.write_parquet(_errors_sql(rows, answers), errors)
@@ -149,7 +150,8 @@ def _results_sql(
     standing = f"""(
         select
             answers.request_key, answers.kind, answers.message, answers.model, answers.batch_id,
-            answers.received_at, if(answers.kind = 'done', answers.content, null) as clean_content
+            answers.received_at, answers.shard,
+            if(answers.kind = 'done', answers.content, null) as clean_content
         from {answers} as answers
         join ({standing_sql(answers, rows.keys_sql)}) as standings using (request_key, shard)
     )"""
@@ -182,6 +184,8 @@ def _results_sql(
             if(status = 'pending', null, batch_id) as batch_id,
             if(status = 'done', received_at, null) as enriched_at,
             {key} as request_key,
+            if(starts_with(shard, {literal(FORMER_PREFIX)}),
+                substr(shard, {len(FORMER_PREFIX) + 1}, {VERSION_DIGITS}), null) as former_version,
             answer
         from answered
         union all by name
@@ -241,8 +245,8 @@ def _enriched_sql(
         "enrichment_batch_id": "results.batch_id",
         "enriched_at": "results.enriched_at",
         "enrichment_key": "results.request_key",
-        "enrichment_version": f"if(results.status = 'done', {literal(task_key[:VERSION_DIGITS])}, "
-        "null)",
+        "enrichment_version": "if(results.status = 'done', coalesce(results.former_version, "
+        f"{literal(task_key[:VERSION_DIGITS])}), null)",
     }
     former = _former_columns(relation, outputs, existing)
     if former is None or existing is None:

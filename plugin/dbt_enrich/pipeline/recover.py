@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.ledger import Ledger, Shard, Step
@@ -32,7 +33,7 @@ def recover_answers(
     rows: StagedRows,
     relation: StagedRelation,
     task: EnrichmentTask,
-    task_key: str,
+    answer_keys: tuple[str, ...],
     existing: ExistingTable,
     *,
     workspace: Workspace,
@@ -44,13 +45,14 @@ def recover_answers(
     Returns:
         How many were taken.
     """
+    task_key = answer_keys[0]
     wanted = workspace.directory / "wanted.parquet"
     workspace.write_parquet(
         f"""
         select distinct request_key
         from {rows.keys_sql} as keys
         where request_key not in (
-            select request_key from {answers_sql(ledger, store, task_key)} as answers
+            select request_key from {answers_sql(ledger, store, *answer_keys)} as answers
         )
         and request_key not in (
             select request_key from {in_flight_sql(ledger, store, task_key)} as flying
@@ -62,11 +64,12 @@ def recover_answers(
     if not count:
         return 0
     keys = f"(select request_key from read_parquet({literal(wanted)}))"
+    forgotten = ledger.forgotten_at(task_key)
     selects = []
     if _has_outputs(existing.columns, task.outputs):
-        selects.append(_done_sql(existing.name, task.outputs, keys))
+        selects.append(_done_sql(existing.name, task.outputs, keys, forgotten))
     if existing.errors:
-        selects.append(_failed_sql(existing.errors, keys))
+        selects.append(_failed_sql(existing.errors, keys, forgotten))
     return sum(_take(select, relation, task_key, workspace, ledger, store) for select in selects)
 
 
@@ -105,7 +108,16 @@ def _has_outputs(columns: Mapping[str, str], outputs: Sequence[OutputColumn]) ->
     )
 
 
-def _done_sql(table: str, outputs: Sequence[OutputColumn], keys: str) -> str:
+def _since(column: str, moment: datetime | None) -> str:
+    """Build the condition that leaves out what the user wants forgotten."""
+    if moment is None:
+        return "true"
+    return f"{column} > cast({literal(moment.isoformat())} as timestamp with time zone)"
+
+
+def _done_sql(
+    table: str, outputs: Sequence[OutputColumn], keys: str, forgotten: datetime | None
+) -> str:
     fields = ", ".join(f"{literal(o.name)}, {identifier(o.name)}" for o in outputs)
     values = {
         "request_key": _KEY.format("enrichment_key"),
@@ -121,10 +133,11 @@ def _done_sql(table: str, outputs: Sequence[OutputColumn], keys: str) -> str:
         select distinct on (request_key) {_answer_columns(values)}
         from {table} as enriched
         where enrichment_status in ('done', 'stale') and {values["request_key"]} in {keys}
+            and {_since("enriched_at", forgotten)}
     """
 
 
-def _failed_sql(table: str, keys: str) -> str:
+def _failed_sql(table: str, keys: str, forgotten: datetime | None) -> str:
     values = {
         "request_key": _KEY.format("enrichment_key"),
         "attempt": "attempt",
@@ -139,7 +152,7 @@ def _failed_sql(table: str, keys: str) -> str:
     return f"""
         select {_answer_columns(values)}
         from {table} as errors
-        where {values["request_key"]} in {keys}
+        where {values["request_key"]} in {keys} and {_since("received_at", forgotten)}
         qualify attempt = max(attempt) over (partition by enrichment_key)
             and row_number() over (partition by enrichment_key, attempt) = 1
     """

@@ -1,0 +1,126 @@
+"""Budget: what has been sent, held against the caps before more is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.cost.caps import Cap, Spent, breach
+from dbt_enrich.cost.estimate import Estimate
+from dbt_enrich.cost.prices import FREE
+from dbt_enrich.errors import CapError
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.pipeline.room import estimated_tokens
+from dbt_enrich.task import EnrichmentOptions
+
+
+@dataclass
+class ModelBudget:
+    """What one run of one model has sent."""
+
+    spent: Spent = Spent()
+
+
+class Budget:
+    """What the models of one `dbt run` have sent, and the caps on it.
+
+    Args:
+        config: The plugin's configuration.
+    """
+
+    def __init__(self, config: PluginConfig) -> None:
+        self._config = config
+        self._spent = Spent()
+        self._lock = threading.Lock()
+
+    def is_set(self, options: EnrichmentOptions) -> bool:
+        """Whether anything is limited for a model."""
+        caps = self._config.caps
+        return any(cap.is_set for cap in (caps.run, caps.day, model_cap(options)))
+
+    def reserve(
+        self,
+        model: str,
+        logical_model: str,
+        options: EnrichmentOptions,
+        model_budget: ModelBudget,
+        ledger: Ledger,
+        estimate: Callable[[], Estimate],
+    ) -> Estimate | None:
+        """Take what is about to be sent from the caps, whole or not at all.
+
+        Args:
+            model: The dbt model's name.
+            logical_model: The logical model that is asked.
+            options: The model's own caps.
+            model_budget: What this run of the model has sent.
+            ledger: What was sent today.
+            estimate: Counts what is about to be sent; called only where there is a cap.
+
+        Returns:
+            The estimate, or None where nothing is limited.
+
+        Raises:
+            CapError: A cap would be passed; nothing was reserved.
+        """
+        if not self.is_set(options):
+            return None
+        wanted = estimate()
+        caps = self._config.caps
+        table = self._config.price_table()
+        costs = any(cap.max_cost is not None for cap in (caps.run, caps.day, model_cap(options)))
+        if costs and wanted.requests and wanted.cost is None:
+            raise CapError(
+                f"model '{model}': max_cost is set, but {table.unknown(logical_model)}. "
+                "Nothing was sent"
+            )
+        with self._lock:
+            checks = (
+                (model_cap(options), model_budget.spent, "the model's meta.enrichment"),
+                (caps.run, self._spent, "caps.run in the plugin's config"),
+                (caps.day, self._today(ledger), "caps.day in the plugin's config"),
+            )
+            for cap, spent, where in checks:
+                problem = breach(cap, spent, wanted, currency=table.currency, where=where)
+                if problem:
+                    raise CapError(f"model '{model}': {problem}")
+            self._spent = self._spent.plus(wanted)
+            model_budget.spent = model_budget.spent.plus(wanted)
+        return wanted
+
+    def _today(self, ledger: Ledger) -> Spent:
+        if not self._config.caps.day.is_set:
+            return Spent()
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        shards = [s for s in ledger.all_shards(since=midnight) if s.step != Step.RELEASED]
+        return Spent(
+            cost=sum(shard_cost(shard, self._config) or 0.0 for shard in shards),
+            requests=sum(shard.requests for shard in shards),
+            tokens=sum(sum(shard_tokens(shard)) for shard in shards),
+        )
+
+
+def model_cap(options: EnrichmentOptions) -> Cap:
+    """Return the cap of a model's own YAML."""
+    return Cap(
+        max_cost=options.max_cost, max_requests=options.max_requests, max_tokens=options.max_tokens
+    )
+
+
+def shard_tokens(shard: Shard) -> tuple[int, int]:
+    """Return the tokens of a shard's prompts and answers: counted, else as estimated."""
+    if shard.prompt_tokens is not None:
+        return shard.prompt_tokens, shard.completion_tokens or 0
+    prompt = shard.estimated_prompt_tokens
+    if prompt is None:
+        prompt = estimated_tokens(shard.bytes)
+    return prompt, shard.estimated_completion_tokens or 0
+
+
+def shard_cost(shard: Shard, config: PluginConfig) -> float | None:
+    """Return what a shard costs at batch price, as far as its tokens are known, or None."""
+    price = FREE if shard.service == "local" else config.price_table().find(shard.model or "")
+    return price.batch_cost(*shard_tokens(shard)) if price else None

@@ -1,0 +1,145 @@
+"""Former: answers to a task's former versions, kept for rows whose text has not changed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from dbt_enrich.ledger import Ledger, Task
+from dbt_enrich.pipeline.answers import (
+    ANSWER_COLUMNS,
+    FORMER_PREFIX,
+    answers_sql,
+    former_answers_key,
+)
+from dbt_enrich.pipeline.export import Selection
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.schema import canonical_outputs
+from dbt_enrich.sql import literal
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.task import KEY_DIGITS
+from dbt_enrich.template import message_sql, parse_template
+from dbt_enrich.workspace import Workspace
+
+_VERSION_DIGITS = 8
+
+
+def keep_former_answers(
+    rows: StagedRows,
+    relation: StagedRelation,
+    selection: Selection,
+    former: Sequence[Task],
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> int:
+    """Note the former answers of rows that have none to the task as it is now.
+
+    A former answer is that of a task with the same output columns, to what that task's own
+    template makes of the row now: it stands as long as the columns that the template names do.
+
+    Args:
+        rows: The staged rows.
+        relation: The staged relation in the user's database.
+        selection: What is asked now.
+        former: The tasks asked before, newest first.
+        workspace: Where keys are made.
+        ledger: Which answers are live.
+        store: Where the files lie.
+
+    Returns:
+        How many answers were noted.
+    """
+    outputs = canonical_outputs(selection.task.outputs)
+    return sum(
+        _keep(rows, relation, selection, task, workspace, ledger, store)
+        for task in former
+        if task.document.get("outputs") == outputs
+    )
+
+
+def _keep(
+    rows: StagedRows,
+    relation: StagedRelation,
+    selection: Selection,
+    task: Task,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> int:
+    messages = _messages_sql(rows, relation, selection, task, workspace)
+    if messages is None:
+        return 0
+    name = f"{FORMER_PREFIX}{task.task_key[:_VERSION_DIGITS]}-{secrets.token_hex(8)}"
+    columns = ", ".join(
+        {"request_key": "wanted.request_key", "attempt": "1", "shard": literal(name)}.get(
+            column, f"former.{column}"
+        )
+        + f" as {column}"
+        for column in ANSWER_COLUMNS
+    )
+    path = store.answers(name)
+    workspace.write_parquet(
+        f"""
+        with wanted as (
+            select
+                min(request_key) as request_key,
+                cast(left(sha256({literal(task.task_key)} || former_message), {KEY_DIGITS}) as uuid)
+                    as former_key
+            from ({messages}) as messages
+            where former_message is not null and request_key not in (
+                select request_key
+                from {answers_sql(ledger, store, *selection.answer_keys)} as answers
+                where kind = 'done'
+            )
+            group by former_key, messages.request_key
+        )
+        select {columns}
+        from {answers_sql(ledger, store, task.task_key)} as former
+        join wanted on wanted.former_key = former.request_key
+        where former.kind = 'done'
+        qualify row_number() over (partition by wanted.request_key order by former.attempt desc) = 1
+        """,
+        path,
+        compression="zstd",
+        durable=True,
+    )
+    (kept,) = workspace.row(f"select count(*) from read_parquet({literal(path)})")
+    if not kept:
+        path.unlink()
+        return 0
+    ledger.add_answers(name, task_key=former_answers_key(selection.task_key), answers=int(kept))
+    return int(kept)
+
+
+def _messages_sql(
+    rows: StagedRows,
+    relation: StagedRelation,
+    selection: Selection,
+    task: Task,
+    workspace: Workspace,
+) -> str | None:
+    """Build the SELECT of each row's key now and its message by the former template."""
+    current = selection.task
+    template, optional = task.document.get("user", ""), task.document.get("optional") or []
+    if template == current.user and optional == sorted(n.lower() for n in current.optional):
+        return (
+            f"select request_key, user_message as former_message from {rows.all_sql} "
+            "where request_key is not null"
+        )
+    columns = relation.columns()
+    parsed = parse_template(template)
+    staged = {name.lower() for name in columns}
+    if not all(name.lower() in staged for name in (*parsed.columns, *optional)):
+        return None
+    message = message_sql(parsed, columns, optional, model=relation.model)
+    path = workspace.directory / f"former-{task.task_key[:_VERSION_DIGITS]}.parquet"
+    relation.connection.execute(
+        f"copy (select rowid as row_id, {message} as former_message from {relation.name}) "
+        f"to {literal(path)} (format parquet)"
+    )
+    return (
+        f"select request_key, former_message from read_parquet({literal(path)}) as former "
+        f"join {rows.keys_sql} as keys using (row_id)"
+    )
