@@ -9,10 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.emulator.process import ADDRESS_FILE, join_emulator
@@ -24,6 +27,7 @@ from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.identity import answered_by
 from dbt_enrich.services import Provider, ServiceSettings, create_service
 from functional.emulator.model_server import (
+    PATIENCE,
     ModelServer,
     answer,
     hold,
@@ -300,6 +304,34 @@ def test_an_address_of_something_else_is_one_sentence(server: ModelServer) -> No
         UpstreamResponder(UpstreamOptions(server.url))
     server.list_status = 503
     UpstreamResponder(UpstreamOptions(server.url, model="any")).close()
+
+
+def test_serve_ends_at_once_while_the_server_thinks(server: ModelServer, tmp_path: Path) -> None:
+    """Ctrl-C waits neither for a batch nor for a single request."""
+    server.usual = hold
+    command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()", "serve"]
+    command += ["--port", "0", "--directory", str(tmp_path), "--api-key", "k"]
+    command += ["--responder", "upstream", "--upstream-base-url", server.url]
+    with subprocess.Popen(
+        command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        served = SimpleNamespace(url=process.stdout.readline().split()[-3], api_key="k")
+        resource = Resource(cast("Any", served))
+        resource.create(line("a", "batch"))
+        body = {"model": "small", "messages": [{"role": "user", "content": "single"}]}
+
+        def ask() -> None:
+            with suppress(httpx.HTTPError):
+                resource.http.post("/chat/completions", json=body, timeout=PATIENCE)
+
+        single = threading.Thread(target=ask)
+        single.start()
+        server.wait(lambda: server.flying == 2)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=PATIENCE)
+        server.wait(lambda: server.abandoned == 2)
+        single.join()
 
 
 def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
