@@ -55,6 +55,9 @@
   {% set should_revoke = should_revoke(existing_relation, full_refresh_mode=True) %}
   {% do apply_grants(target_relation, grant_config, should_revoke=should_revoke) %}
   {% do persist_docs(target_relation, model) %}
+  {% if outcome.comment and (outcome.replaces or existing_relation is none) %}
+    {% do dbt_enrich._comment_on(target_relation, outcome.comment) %}
+  {% endif %}
 
   {% call statement('unstage') -%}
     drop table if exists {{ work.staged }};

@@ -34,6 +34,28 @@ _SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
+class UpstreamConfig(BaseModel):
+    """The keys of `upstream:`: an OpenAI-compatible model server of the user's own.
+
+    Attributes:
+        base_url: Its address up to `/v1`, such as `http://localhost:11434/v1`.
+        model: The model that it is asked for (default: the task's deployment).
+        api_key_env: Name of the environment variable that holds its key, if it demands one.
+        concurrency: Requests in flight at once.
+        timeout: Seconds that one try of a request may take.
+        retries: How often a request is repeated that found no answer, or a 408, 409, 429 or 5xx.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str
+    model: str | None = None
+    api_key_env: str | None = None
+    concurrency: int = 4
+    timeout: float = 600.0
+    retries: int = 6
+
+
 class PluginConfig(BaseModel):
     """The keys of `config:` under the plugin in profiles.yml.
 
@@ -52,10 +74,11 @@ class PluginConfig(BaseModel):
         deployments: Logical model name to the deployments that serve it (default: the same name).
         state_dir: Directory of the ledger, the requests and the answers.
         namespace: Mark of our own batches at the service (default: the dbt project's name).
-        responder: `local`: who answers, `llama` or `scripted`.
+        responder: `local`: who answers, `llama`, `upstream` or `scripted`.
         gguf: `local`: a GGUF file in place of the packaged weights.
         script: `local`: rules of the scripted responder, a JSON file.
         slots: `local`: requests that the model works on at once.
+        upstream: `local`: the model server of the responder `upstream`.
         completion_window: What the service is asked for; only `24h` is known to be accepted.
         file_expiry_days: Days after which the service deletes an uploaded file; null for never.
         max_requests_per_file: Requests in one input file (default: the service's limit).
@@ -95,10 +118,11 @@ class PluginConfig(BaseModel):
     deployments: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     state_dir: Path = Path(".enrichment")
     namespace: str | None = None
-    responder: Literal["llama", "scripted"] = "llama"
+    responder: Literal["llama", "upstream", "scripted"] = "llama"
     gguf: Path | None = None
     script: Path | None = None
     slots: int = Field(default=8, ge=1, le=64)
+    upstream: UpstreamConfig | None = None
     completion_window: str = "24h"
     file_expiry_days: int | None = 30
     max_requests_per_file: int | None = Field(default=None, ge=1)
@@ -175,6 +199,20 @@ class PluginConfig(BaseModel):
                 "must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
         return value
+
+    @model_validator(mode="after")
+    def _upstream_is_whole(self) -> Self:
+        if (self.responder == "upstream") == (self.upstream is not None):
+            return self
+        if self.upstream is None:
+            raise ValueError(
+                "responder: upstream needs to know the model server; add "
+                "upstream: {base_url: http://localhost:11434/v1}, with its own address"
+            )
+        raise ValueError(
+            f"upstream describes a model server, but responder is {self.responder}; set "
+            "responder: upstream, or take upstream out"
+        )
 
     @model_validator(mode="after")
     def _one_word_on_files(self) -> Self:
@@ -260,7 +298,7 @@ class PluginConfig(BaseModel):
     def _responder_spec(self) -> ResponderSpec | None:
         if self.provider != "local":
             return None
-        from dbt_enrich.emulator.responders import ResponderSpec
+        from dbt_enrich.emulator.responders import ResponderSpec, UpstreamOptions
 
         return ResponderSpec(
             name=self.responder,
@@ -268,6 +306,7 @@ class PluginConfig(BaseModel):
             script=self.script.expanduser().resolve() if self.script else None,
             slots=self.slots,
             threads=self.threads,
+            upstream=UpstreamOptions(**self.upstream.model_dump()) if self.upstream else None,
         )
 
 

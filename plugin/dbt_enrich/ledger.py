@@ -388,9 +388,7 @@ class Ledger:
     def publications(self) -> list[Publication]:
         """Return what each model's table was made of last, by unique id."""
         with self._named_errors():
-            rows = self._sqlite.execute(
-                "select * from publications order by enrichment"
-            ).fetchall()
+            rows = self._sqlite.execute("select * from publications order by enrichment").fetchall()
         return [Publication(**{**dict(row), "counts": json.loads(row["counts"])}) for row in rows]
 
     def request_retry(self, enrichment: str, kinds: Iterable[str]) -> None:
@@ -427,6 +425,12 @@ class Ledger:
                 "select at from forgotten where task_key = ?", (task_key,)
             ).fetchone()
         return None if row is None else datetime.fromisoformat(row["at"])
+
+    def count_answers(self) -> int:
+        """Return how many answers the answer store holds."""
+        with self._named_errors():
+            row = self._sqlite.execute("select sum(answers) as answers from answers").fetchone()
+        return int(row["answers"] or 0)
 
     def last_event(self) -> int:
         """Return the number of the newest event; it grows with every step of every shard."""

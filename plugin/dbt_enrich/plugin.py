@@ -58,7 +58,10 @@ class Plugin(BasePlugin):
         )
 
     def store(self, target_config: TargetConfig) -> None:
-        """Run one action of the materialization: `enrich` a staged relation, or `finish` it.
+        """Run one action of the macros.
+
+        `enrich` a staged relation, `finish` it once it is published, or write the `relations` of
+        the schema `enrichment`.
 
         Raises:
             DbtRuntimeError: What went wrong, as one sentence.
@@ -72,6 +75,9 @@ class Plugin(BasePlugin):
                 return
             cursor = self._cursor()
             try:
+                if call["action"] == "relations":
+                    _write_relations(cursor, call, engine)
+                    return
                 with interruptible(engine.cancelled):
                     outcome = engine.enrich(_request(call, cursor))
                 _write_outcome(cursor, str(call["outcome"]), outcome)
@@ -132,13 +138,33 @@ def _existing(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Exi
 def _write_outcome(cursor: duckdb.DuckDBPyConnection, table: str, outcome: Outcome) -> None:
     cursor.execute(
         f"create or replace table {table} as select ? as run_id, ? as enriched_sql, "
-        "? as errors_sql, ? as summary, ? as replaces",
+        "? as errors_sql, ? as summary, ? as replaces, ? as comment",
         [
             outcome.run_id,
             outcome.enriched_sql,
             outcome.errors_sql,
             outcome.summary,
             outcome.replaces,
+            outcome.comment,
+        ],
+    )
+
+
+def _write_relations(
+    cursor: duckdb.DuckDBPyConnection, call: Mapping[str, Any], engine: Engine
+) -> None:
+    """Leave the relations' SELECTs in the outcome table, which is empty if nothing changed."""
+    made = engine.relations(call.get("known"))
+    run_id, found = made or (None, None)
+    cursor.execute(
+        f"create or replace table {call['outcome']} as select ? as run_id, ? as batches, "
+        "? as attempts, ? as usage, ? as fingerprint",
+        [
+            run_id,
+            found and found.batches,
+            found and found.attempts,
+            found and found.usage,
+            found and found.fingerprint,
         ],
     )
 

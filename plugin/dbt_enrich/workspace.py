@@ -7,6 +7,7 @@ database, so the user's must not be touched.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,19 @@ class Workspace:
     def rows(self, sql: str, arguments: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Return all rows of a query; for aggregates and samples, never for the user's rows."""
         return self._run(sql, arguments).fetchall()
+
+    def insert(self, table: str, columns: str, rows: Sequence[Sequence[object]]) -> None:
+        """Make a table of a few rows that are not the user's, such as the ledger's.
+
+        Args:
+            table: Its name.
+            columns: Names and types, as `create table` takes them.
+            rows: Its rows.
+        """
+        self._run(f"create or replace table {table} ({columns})")
+        if rows:
+            marks = ", ".join("?" for _ in rows[0])
+            self._connection.executemany(f"insert into {table} values ({marks})", rows)
 
     def write_parquet(
         self, query: str, path: Path, *, compression: str = "lz4_raw", durable: bool = False

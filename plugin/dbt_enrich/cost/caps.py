@@ -69,9 +69,7 @@ class Spent:
         )
 
 
-def breach(
-    cap: Cap, spent: Spent, estimate: Estimate, *, currency: str, where: str
-) -> str | None:
+def breach(cap: Cap, spent: Spent, estimate: Estimate, *, currency: str, where: str) -> str | None:
     """Say which cap some more requests would pass, what they take and how to allow it, or None.
 
     Args:

@@ -37,9 +37,7 @@ class Price:
 
     def batch_cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """Return what tokens cost in a batch."""
-        return (
-            prompt_tokens * self.batch_input + completion_tokens * self.batch_output
-        ) / _MILLION
+        return (prompt_tokens * self.batch_input + completion_tokens * self.batch_output) / _MILLION
 
     def synchronous_cost(
         self, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0
@@ -47,9 +45,7 @@ class Price:
         """Return what the same tokens would cost one request at a time."""
         fresh = prompt_tokens - cached_tokens
         return (
-            fresh * self.input
-            + cached_tokens * self.cached_input
-            + completion_tokens * self.output
+            fresh * self.input + cached_tokens * self.cached_input + completion_tokens * self.output
         ) / _MILLION
 
 

@@ -1,4 +1,4 @@
-"""Tokens, counted by the tokenizer of the model's own family, whose vocabulary is in its package."""
+"""Tokens, counted by the tokenizer of the model's own family, which carries its vocabulary."""
 
 from __future__ import annotations
 

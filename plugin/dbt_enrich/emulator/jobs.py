@@ -112,6 +112,7 @@ class Jobs:
             "errors": [],
             "flavour": flavour.value,
             "ending": self.endings.choose(),
+            "responder": self.responder.identity,
             "output_expires_after": output_expires_after,
         }
         with self._lock:
@@ -193,7 +194,10 @@ class Jobs:
             raise problem
         request = ChatRequest(index=0, custom_id="", body=body)
         with _abandoning(self.responder.answer([request])) as replies:
-            return next(replies)[1]
+            answered = next(replies, None)
+        if answered is None:
+            raise WireError(503, "serviceUnavailable", "The service is shutting down.")
+        return answered[1]
 
     # For tests
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbt_enrich.emulator.body_rules import body_problem
 from dbt_enrich.emulator.errors import Flavour
-from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
+from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, WantedRequests
 from dbt_enrich.emulator.results import requests_of
 from dbt_enrich.emulator.wire import result_line, usage_of
 
@@ -137,6 +137,10 @@ class Worker:
     def _may_work(self, record: dict[str, Any]) -> bool:
         if record["status"] != "in_progress" or not self._running.is_set():
             return False
+        # A batch that another model was asked waits until that one is back: what is stored as
+        # one model's answer must not be another's.
+        if record.get("responder", self._jobs.responder.identity) != self._jobs.responder.identity:
+            return False
         return self._jobs.is_over(record, self._jobs.transitions.in_progress)
 
     def _answer(self, record: dict[str, Any]) -> None:
@@ -148,7 +152,10 @@ class Worker:
         counter = jobs.counter(record["id"])
         path = jobs.storage.content(record["input_file_id"])
         refused: deque[tuple[ChatRequest, ChatReply]] = deque()
-        requests = _accepted(requests_of(path, set(done)), record, refused)
+        requests = WantedRequests(
+            _accepted(requests_of(path, set(done)), record, refused),
+            lambda: self._goes_on(record["id"]),
+        )
 
         def is_enough() -> bool:
             return limit is not None and counter.total() >= limit

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dbt_enrich.config import PluginConfig
@@ -21,7 +21,7 @@ from dbt_enrich.task import EnrichmentOptions
 class ModelBudget:
     """What one run of one model has sent."""
 
-    spent: Spent = Spent()
+    spent: Spent = field(default_factory=Spent)
 
 
 class Budget:
@@ -118,6 +118,44 @@ def shard_tokens(shard: Shard) -> tuple[int, int]:
     if prompt is None:
         prompt = estimated_tokens(shard.bytes)
     return prompt, shard.estimated_completion_tokens or 0
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What shards cost.
+
+    Attributes:
+        cost: At batch price, or None if a price is unknown.
+        saved: What the synchronous endpoint would have cost more, or None.
+        currency: What they are in.
+    """
+
+    cost: float | None
+    saved: float | None
+    currency: str
+
+    def said(self) -> str:
+        """Say the cost and what it saves."""
+        if self.cost is None:
+            return "an unknown cost"
+        return f"{self.currency} {self.cost:,.4f}, saved {self.saved:,.4f}"
+
+
+def spending(shards: Iterable[Shard], config: PluginConfig) -> Spending:
+    """Add up what shards cost at batch price, and what that saves, from their counted tokens."""
+    table = config.price_table()
+    cost = saved = 0.0
+    for shard in shards:
+        if shard.prompt_tokens is None:
+            continue
+        price = FREE if shard.service == "local" else table.find(shard.model or "")
+        if price is None:
+            return Spending(None, None, table.currency)
+        prompt, completion = shard_tokens(shard)
+        paid = price.batch_cost(prompt, completion)
+        cost += paid
+        saved += price.synchronous_cost(prompt, completion, shard.cached_tokens or 0) - paid
+    return Spending(cost, saved, table.currency)
 
 
 def shard_cost(shard: Shard, config: PluginConfig) -> float | None:

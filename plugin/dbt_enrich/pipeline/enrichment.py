@@ -10,13 +10,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
 from dbt_enrich.config import PluginConfig
-from dbt_enrich.errors import AwaitTimeoutError, ConfigurationError, FailedRowsError
+from dbt_enrich.errors import (
+    AwaitTimeoutError,
+    ConfigurationError,
+    FailedRowsError,
+    TaskChangedError,
+)
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
-from dbt_enrich.ledger import Ledger
+from dbt_enrich.ledger import Ledger, Publication
 from dbt_enrich.pipeline.answers import answers_sql, standing_sql
+from dbt_enrich.pipeline.budget import Budget, spending
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.export import NewRequests, cut_in_two, new_requests
+from dbt_enrich.pipeline.former import keep_former_answers
+from dbt_enrich.pipeline.plan import Plan, changes_since, describe, former_tasks, make_plan
 from dbt_enrich.pipeline.preview import answer_problem, preview
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import (
@@ -26,6 +34,7 @@ from dbt_enrich.pipeline.publish import (
     publish,
 )
 from dbt_enrich.pipeline.recover import adopt_batches, recover_answers
+from dbt_enrich.pipeline.relations import Relations, fingerprint, relations
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
 from dbt_enrich.pipeline.session import (
     EnrichmentRequest,
@@ -78,6 +87,8 @@ class Engine:
         self._service_users = 0
         self._has_adopted = False
         self._has_warned = False
+        self._budget = Budget(config)
+        self.plans: list[Plan] = []
         self._checked: set[str] = set()
         self._runs: dict[str, RunLock] = {}
 
@@ -114,6 +125,7 @@ class Engine:
                 store=store,
                 progress=Progress(request.relation.model, self._log),
                 tally=Tally(),
+                budget=self._budget,
             )
             outcome = self._enrich(session)
             # The SELECTs that publish read the scratch files once more.
@@ -134,6 +146,35 @@ class Engine:
             "local disk, or let one machine run at a time"
         )
 
+    def relations(self, known: str | None) -> tuple[str, Relations] | None:
+        """Write what the relations of the schema `enrichment` hold, from ledger and answer store.
+
+        Args:
+            known: The fingerprint of the relations that are there, or None.
+
+        Returns:
+            The run to finish once they are published, and their SELECTs; None if nothing changed.
+        """
+        if not (self.config.state_dir.expanduser() / "ledger.sqlite").exists():
+            return None
+        store = StateDirectory(self.config.state_dir)
+        with ExitStack() as until_published, ExitStack() as until_done:
+            ledger = until_done.enter_context(Ledger(store.ledger))
+            if known == fingerprint(self.config, ledger):
+                return None
+            run_id = f"run-{secrets.token_hex(8)}"
+            run = store.begin_run(run_id)
+            until_published.callback(run.remove)
+            workspace = Workspace(
+                run.path, memory_limit=self.config.memory_limit, threads=self.config.threads
+            )
+            until_done.callback(workspace.close)
+            made = relations(self.config, workspace=workspace, ledger=ledger, store=store)
+            until_published.pop_all()
+            with self._lock:
+                self._runs[run_id] = run
+            return run_id, made
+
     def finish(self, run_id: str) -> None:
         """Remove the scratch files of a run whose result is published."""
         with self._lock:
@@ -149,28 +190,81 @@ class Engine:
         if options.mode == Mode.PREVIEW:
             return self._preview(session, rows)
         self._recover(session, rows)
+        self._mind_changes(session, rows)
         session.tally.reused = _answered_rows(session, rows)
         if options.mode == Mode.PLAN:
-            sentence = plan_sentence(rows, _count_new(session, rows), session.tally.reused)
-            return _unpublished(session, f"{session.model}: {sentence}")
+            plan = self._plan(session, rows)
+            self.plans.append(plan)
+            return _unpublished(session, f"{session.model}: {describe(plan)}")
         self._exchange(session, rows)
         published = publish(
             rows,
             request.relation,
             task,
-            session.task_key,
+            session.selection.answer_keys,
             existing=request.existing if options.on_pending == "keep" else None,
             workspace=session.workspace,
             ledger=session.ledger,
             store=session.store,
         )
         _refuse_failures(session, published)
+        session.ledger.note_publication(
+            Publication(
+                enrichment=request.enrichment,
+                name=session.model,
+                model=task.model,
+                task_key=session.task_key,
+                counts=dict(published.counts),
+                published_at="",
+            )
+        )
         return Outcome(
             run_id=session.run_id,
             enriched_sql=published.enriched_sql,
             errors_sql=published.errors_sql,
             summary=summary(session.model, published, session.tally),
+            comment=_comment(session),
             counts=published.counts,
+        )
+
+    def _mind_changes(self, session: Session, rows: StagedRows) -> None:
+        """Keep former answers, or refuse to ask again, as `on_task_change` says."""
+        request, options = session.request, session.request.options
+        former = former_tasks(session.ledger, request.enrichment, session.task_key)
+        if options.on_task_change == "new_rows":
+            keep_former_answers(
+                rows,
+                request.relation,
+                session.selection,
+                former,
+                workspace=session.workspace,
+                ledger=session.ledger,
+                store=session.store,
+            )
+        if options.on_task_change != "error" or options.mode not in (Mode.RUN, Mode.SUBMIT):
+            return
+        changes = changes_since(session.ledger, request.enrichment, session.selection)
+        fresh = _count_new(session, rows)
+        if changes and fresh.requests:
+            raise TaskChangedError(
+                f"model '{session.model}': the task changed ({', '.join(changes)}), and "
+                f"{fresh.requests:,} requests would be sent; nothing was. Set on_task_change to "
+                "all to ask again, or to new_rows to keep the former answers"
+            )
+
+    def _plan(self, session: Session, rows: StagedRows) -> Plan:
+        config, task = self.config, session.request.task
+        inputs = session.plan_inputs(rows)
+        service_id = config.service_settings().service_id
+        table = config.price_table()
+        return make_plan(
+            inputs,
+            _count_new(session, rows),
+            answered=session.tally.reused,
+            existing=session.request.existing,
+            currency=table.currency,
+            price_problem=None if inputs.price else table.unknown(task.model),
+            max_enqueued_tokens=session.room.limit(service_id, inputs.deployment),
         )
 
     def _recover(self, session: Session, rows: StagedRows) -> None:
@@ -187,7 +281,7 @@ class Engine:
                 rows,
                 request.relation,
                 task,
-                session.task_key,
+                session.selection.answer_keys,
                 request.existing,
                 workspace=session.workspace,
                 ledger=session.ledger,
@@ -319,7 +413,7 @@ def _count_new(session: Session, rows: StagedRows) -> NewRequests:
 
 def _answered_rows(session: Session, rows: StagedRows) -> int:
     keys = rows.keys_sql
-    answers = answers_sql(session.ledger, session.store, session.task_key)
+    answers = answers_sql(session.ledger, session.store, *session.selection.answer_keys)
     (count,) = session.workspace.row(
         f"select count(*) from {keys} as keys where request_key in "
         f"(select request_key from ({standing_sql(answers, keys)}) where kind = 'done')"
@@ -337,6 +431,14 @@ def _check_examples(session: Session) -> None:
                 f"not fit the output columns ({problem}); mend it, as the language model copies "
                 "what the examples show"
             )
+
+
+def _comment(session: Session) -> str:
+    """Say of a table who enriched it, by which version of the task, and what it cost so far."""
+    enrichment = session.request.enrichment
+    spent = spending(session.ledger.all_shards(enrichment=enrichment), session.config)
+    cost = "cost unknown" if spent.cost is None else f"cost so far {spent.said()}"
+    return f"Enriched by {session.request.task.model}, task version {session.task_key[:8]}; {cost}"
 
 
 def _unpublished(session: Session, sentence: str) -> Outcome:

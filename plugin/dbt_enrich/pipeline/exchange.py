@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dbt_enrich.cost.estimate import Estimate
+from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
 from dbt_enrich.pipeline.export import export
 from dbt_enrich.pipeline.load import load, outputs_of
+from dbt_enrich.pipeline.plan import estimate_requests
 from dbt_enrich.pipeline.run import BatchRun
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage import StagedRows
@@ -46,8 +49,17 @@ class Exchange:
 
     def _run_to_the_end(self) -> None:
         """Send, wait and load until no row is to be asked again."""
+        is_first = True
         while True:
-            self._export()
+            try:
+                self._export()
+            except CapError as error:
+                if is_first:
+                    raise
+                # What was paid for is published; only what was to be asked again is left.
+                self.session.progress.say(str(error))
+                return
+            is_first = False
             waiting = self._open()
             if not waiting:
                 return
@@ -70,6 +82,15 @@ class Exchange:
 
     def _export(self) -> list[Shard]:
         session = self.session
+        options = session.request.options
+        reserved = session.budget.reserve(
+            session.model,
+            session.request.task.model,
+            options,
+            session.model_budget,
+            session.ledger,
+            lambda: estimate_requests(session.plan_inputs(self.rows)),
+        )
         shards = export(
             self.rows,
             session.request.relation,
@@ -80,7 +101,19 @@ class Exchange:
             store=session.store,
         )
         session.tally.sent += sum(shard.requests for shard in shards)
+        if reserved:
+            self._note_estimates(shards, reserved)
         return shards
+
+    def _note_estimates(self, shards: Iterable[Shard], estimate: Estimate) -> None:
+        """Note what shards are expected to take, for the caps of a day that is not over."""
+        for shard in shards:
+            share = shard.requests / max(1, estimate.requests)
+            self.session.ledger.note(
+                shard.shard,
+                estimated_prompt_tokens=round(estimate.prompt_tokens * share),
+                estimated_completion_tokens=round(estimate.completion_tokens * share),
+            )
 
     def _collect(self, shards: Iterable[Shard]) -> None:
         at_service = [shard for shard in shards if shard.step in AT_SERVICE_STEPS]

@@ -88,6 +88,32 @@ class Plan:
         return asdict(self)
 
 
+def describe(plan: Plan) -> str:
+    """Say a plan in one line."""
+    estimated = plan.estimate
+    rows = f"{plan.staged:,} rows: {plan.answered:,} answered before"
+    parts = [rows, f"{plan.new:,} new", f"{plan.changed:,} changed"]
+    if plan.equal:
+        parts.append(f"{plan.equal:,} equal to others")
+    if plan.in_flight:
+        parts.append(f"{plan.in_flight:,} in flight")
+    if plan.skipped:
+        parts.append(f"{plan.skipped:,} skipped")
+    again = f" ({plan.again:,} of them again)" if plan.again else ""
+    tokens = f"{estimated.prompt_tokens:,}"
+    if estimated.prompt_margin:
+        tokens += f" ± {estimated.prompt_margin:,}"
+    said = (
+        f"{', '.join(parts)}; {plan.requests:,} requests to send{again} in {plan.files:,} files, "
+        f"about {tokens} + {estimated.completion_tokens:,} tokens"
+    )
+    if estimated.cost is not None:
+        said += f", {plan.currency} {estimated.cost:,.2f} (saves {estimated.saved:,.2f})"
+    if plan.task_changes:
+        said += f"; changed: {', '.join(plan.task_changes)}"
+    return said
+
+
 @dataclass(frozen=True)
 class PlanInputs:
     """Where a plan is read from."""
@@ -247,7 +273,7 @@ def _changed_rows(inputs: PlanInputs, existing: ExistingTable | None) -> int:
     keys: Sequence[str] = inputs.relation.unique_key
     if existing is None or not all(key.lower() in columns for key in keys):
         return 0
-    named = ", ".join(identifier(key) for key in keys)
+    named = ", ".join(f"cast({identifier(key)} as varchar)" for key in keys)
     request = (
         f"select request_key from {inputs.rows.keys_sql} as keys "
         f"where row_id in (select row_id from {_planned(inputs)})"

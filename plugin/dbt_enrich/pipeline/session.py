@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Ledger, Shard
+from dbt_enrich.pipeline.budget import Budget, ModelBudget
 from dbt_enrich.pipeline.export import Destination, NewRequests, Selection
+from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
 from dbt_enrich.pipeline.room import TokenRoom
@@ -48,6 +50,7 @@ class Outcome:
         summary: One line for the log.
         replaces: Whether an existing table is replaced. `plan` and `preview` leave it alone, and
             make empty, typed tables where there are none.
+        comment: What the table's comment says of how it was made.
         counts: Rows by status.
     """
 
@@ -56,6 +59,7 @@ class Outcome:
     errors_sql: str
     summary: str
     replaces: bool = True
+    comment: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -88,6 +92,8 @@ class Session:
     store: StateDirectory
     progress: Progress
     tally: Tally
+    budget: Budget
+    model_budget: ModelBudget = field(default_factory=ModelBudget)
 
     @property
     def model(self) -> str:
@@ -97,11 +103,32 @@ class Session:
     @property
     def selection(self) -> Selection:
         """What decides which of the rows' requests are new."""
+        options = self.request.options
         return Selection(
             task=self.request.task,
             task_key=self.task_key,
-            max_attempts=self.request.options.max_attempts,
-            ask_again=self.request.options.ask_again,
+            max_attempts=options.max_attempts,
+            ask_again=options.ask_again,
+            retries=self.ledger.retries(self.request.enrichment),
+            keeps_former=options.on_task_change == "new_rows",
+        )
+
+    def plan_inputs(self, rows: StagedRows) -> PlanInputs:
+        """Where a plan for some staged rows is read from."""
+        settings = self.config.service_settings()
+        model = self.request.task.model
+        return PlanInputs(
+            rows=rows,
+            relation=self.request.relation,
+            selection=self.selection,
+            enrichment=self.request.enrichment,
+            deployment=self.config.deployment(model),
+            limits=settings.limits,
+            line_url=settings.request_url,
+            price=self.config.price(model),
+            workspace=self.workspace,
+            ledger=self.ledger,
+            store=self.store,
         )
 
     def destination(self, service: BatchService) -> Destination:

@@ -10,14 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
 import pytest
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config import parse_config
 from dbt_enrich.emulator.process import ADDRESS_FILE, join_emulator
 from dbt_enrich.emulator.responders import ResponderSpec, UpstreamOptions
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, WantedRequests
@@ -230,6 +229,37 @@ def test_closing_the_responder_ends_every_iterator(server: ModelServer) -> None:
     assert list(responder.answer(asked(["c"]))) == []
 
 
+def test_a_cancelled_batch_lets_go_of_the_server(server: ModelServer, tmp_path: Path) -> None:
+    """It ends although the server still thinks, and what was answered is kept."""
+    server.actions["quick"] = [answer]
+    server.usual = hold
+    responder = UpstreamResponder(UpstreamOptions(server.url, concurrency=2))
+    with running_emulator(tmp_path, responder=responder) as emulator:
+        resource = Resource(emulator)
+        rows = ["quick", *(f"row-{i}" for i in range(9))]
+        batch_id = resource.create(*(line(text, text) for text in rows))
+        server.wait(lambda: server.flying == 2 and len(server.asked) == 3)
+        assert resource.http.post(f"/batches/{batch_id}/cancel").is_success
+        server.wait(lambda: server.abandoned == 2)
+        batch = resource.reach(batch_id, "cancelled")
+        answered = resource.lines_of(batch["output_file_id"])
+    assert [found["custom_id"] for found in answered] == ["quick"]
+
+
+def test_an_emulator_that_ends_lets_go_of_the_server(server: ModelServer, tmp_path: Path) -> None:
+    """Its batch stays open, and goes on when it is started again."""
+    server.usual = hold
+    options = UpstreamOptions(server.url)
+    with running_emulator(tmp_path, responder=UpstreamResponder(options)) as emulator:
+        batch_id = Resource(emulator).create(line("a", "a"))
+        server.wait(lambda: server.flying == 1)
+    server.wait(lambda: server.abandoned == 1)
+    server.open.set()
+    with running_emulator(tmp_path, responder=UpstreamResponder(options)) as emulator:
+        counts = Resource(emulator).reach(batch_id)["request_counts"]
+    assert counts == {"total": 1, "completed": 1, "failed": 0}
+
+
 def test_a_killed_emulator_asks_again_only_what_was_in_flight(
     server: ModelServer, tmp_path: Path
 ) -> None:
@@ -357,28 +387,19 @@ def test_the_shared_process_says_what_is_wrong(tmp_path: Path) -> None:
 # The provider `local`
 
 
-class UpstreamConfig(PluginConfig):
-    """The provider `local` with a model server behind it."""
-
-    server_url: str
-
-    def service_settings(self) -> ServiceSettings:
-        """The settings, with the model server as the responder."""
-        spec = ResponderSpec("upstream", upstream=UpstreamOptions(self.server_url))
-        return replace(super().service_settings(), responder=spec)
-
-
 def test_a_warehouse_is_enriched_by_the_server(server: ModelServer, tmp_path: Path) -> None:
     """Rows come back typed, and under the name of the model that the server was asked for."""
     server.content = lambda text: json.dumps({"summary": text.upper()})
     server.actions["two"] = [refuse(400, {"error": "too rude"})]
-    config = UpstreamConfig(
-        provider="local",
-        server_url=server.url,
-        deployments={"gpt-4o-mini": ("small",)},
-        state_dir=tmp_path / "state",
-        poll_interval=0.05,
-    )
+    values = {
+        "provider": "local",
+        "responder": "upstream",
+        "upstream": {"base_url": server.url},
+        "deployments": {"gpt-4o-mini": "small"},
+        "state_dir": str(tmp_path / "state"),
+        "poll_interval": 0.05,
+    }
+    config = parse_config(values, duckdb_settings={})
     assert answered_by(config, "gpt-4o-mini") == "upstream:small"
     warehouse = Warehouse(config)
     rows = "select * from (values (1, 'one'), (2, 'two'), (3, 'three')) as t(id, note)"
@@ -393,6 +414,21 @@ def test_a_warehouse_is_enriched_by_the_server(server: ModelServer, tmp_path: Pa
     assert {body["model"] for body in server.bodies} == {"small"}
     warehouse.enrich(rows)
     assert server.asked["one"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"responder": "upstream"}, "responder: upstream needs to know the model server"),
+        ({"upstream": {"base_url": NOWHERE}}, "but responder is llama"),
+        ({"responder": "upstream", "upstream": {"model": "m"}}, "upstream.base_url"),
+        ({"responder": "upstream", "upstream": {"base_url": NOWHERE, "api_key": "k"}}, "api_key"),
+    ],
+)
+def test_a_profile_that_is_not_whole_is_refused(values: dict[str, Any], said: str) -> None:
+    """Server and responder belong together, and a key stays out of the profile."""
+    with pytest.raises(ConfigurationError, match=said):
+        parse_config({"provider": "local", **values}, duckdb_settings={})
 
 
 def test_a_deployment_that_the_server_has_not_is_found_before_anything_is_sent(
