@@ -89,6 +89,7 @@ class SignIn:
         self._retries = {"retry_total": max_retries}
         self._lock = threading.RLock()
         self._tokens: deque[str] = deque(maxlen=_REMEMBERED_TOKENS)
+        self._current: str | None = None
         self._credential, self._provide = self._begin()
 
     def __repr__(self) -> str:
@@ -114,8 +115,9 @@ class SignIn:
             except (AzureError, ValueError, OSError) as error:
                 failure = self._failure(error)
             else:
-                if token not in self._tokens:
+                if token != self._current:
                     self._tokens.append(token)
+                self._current = token
                 return token
         # Outside of the handler, as the error may hold the request with its secret.
         raise failure
@@ -123,15 +125,16 @@ class SignIn:
     def renew(self, refused: str) -> None:
         """Forget the token that the service refused, so that the next one is another.
 
-        Only a new credential has an empty cache. A token that is not the last one given out
-        has been renewed by another thread already.
+        Only a new credential has an empty cache. A token that is not the current one has been
+        renewed by another thread already.
 
         Args:
             refused: The token.
         """
         with self._lock:
-            if not self._tokens or self._tokens[-1] != refused:
+            if self._current != refused:
                 return
+            self._current = None
             _close(self._credential)
             self._credential, self._provide = self._begin()
 

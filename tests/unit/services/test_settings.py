@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dbt_enrich.config import parse_config
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.services import Provider, Secret, ServiceSettings
 from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.services.credential import (
+    COGNITIVE_SERVICES_SCOPE,
+    CredentialKind,
+    CredentialSettings,
+)
 from dbt_enrich.services.settings import is_loopback
 
 KEY = Secret("k1")
@@ -157,7 +163,18 @@ def test_a_key_is_trimmed() -> None:
         (azure, {"timeout": 0}, ["`timeout`", "above 0"]),
         (azure, {"timeout": float("inf")}, ["`timeout`", "seconds"]),
         (azure, {"max_retries": -1}, ["`max_retries`", "0 to 20"]),
+        (azure, {"api_key": None}, ["`credential: default`", "Microsoft Entra ID"]),
+        (
+            azure,
+            {"credential": CredentialSettings(CredentialKind.DEFAULT)},
+            ["`api_key` and `credential`", "take one of them out"],
+        ),
         (openai, {"api_key": None}, ["`api_key`", "set OPENAI_API_KEY"]),
+        (
+            openai,
+            {"api_key": None, "credential": CredentialSettings(CredentialKind.DEFAULT)},
+            ["`credential`", "`azure`", "`api_key`"],
+        ),
         (openai, {"endpoint": AZURE}, ["`endpoint`", "`base_url`"]),
         (openai, {"api_version": "2024-10-21"}, ["`api_version`", "`azure`"]),
         (openai, {"base_url": "api.openai.com"}, ["`base_url`", "https://"]),
@@ -181,7 +198,14 @@ def test_an_unknown_provider_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"endpoint": AZURE}, {"api_key": KEY}, {"base_url": "x"}, {"api_version": "v1"}]
+    "changes",
+    [
+        {"endpoint": AZURE},
+        {"api_key": KEY},
+        {"base_url": "x"},
+        {"api_version": "v1"},
+        {"credential": CredentialSettings(CredentialKind.DEFAULT)},
+    ],
 )
 def test_local_takes_no_address_and_no_key(tmp_path: Path, changes: dict[str, Any]) -> None:
     """A key in the profile must not look as if it were used."""
@@ -226,3 +250,92 @@ def test_a_secret_is_itself_only_on_request() -> None:
 def test_this_machine_is_known_by_its_names(host: str | None, expected: bool) -> None:
     """Only this machine may be called without TLS."""
     assert is_loopback(host) is expected
+
+
+def credential(**keys: Any) -> CredentialSettings | None:
+    """The credential of an Azure profile with these keys."""
+    values = {"provider": "azure", "endpoint": AZURE, **keys}
+    return parse_config(values, duckdb_settings={}).service_settings().credential
+
+
+PRINCIPAL = {
+    "credential": "service_principal",
+    "tenant_id": "tenant",
+    "client_id": "client",
+    "client_secret": "hush",
+}
+
+
+@pytest.mark.parametrize("kind", list(CredentialKind))
+def test_each_credential_is_named_in_the_profile(kind: CredentialKind) -> None:
+    """A key that an unset variable left empty does not count as one, nor do the others."""
+    needed = PRINCIPAL if kind is CredentialKind.SERVICE_PRINCIPAL else {}
+    empty = {"tenant_id": "", "client_id": " ", "client_secret": "", "authority_host": ""}
+    told = credential(**empty | needed | {"credential": str(kind), "api_key": "", "scope": ""})
+    assert told is not None
+    assert told.kind is kind
+    assert told.scope == COGNITIVE_SERVICES_SCOPE
+
+
+def test_a_service_principal_is_taken_as_it_is_written() -> None:
+    """Trimmed, as values that were read from files end in a line break."""
+    told = credential(
+        **PRINCIPAL | {"client_secret": " hush\n", "tenant_id": " tenant "},
+        authority_host="login.microsoftonline.us",
+        scope="https://cognitiveservices.azure.us/.default",
+    )
+    assert told == CredentialSettings(
+        CredentialKind.SERVICE_PRINCIPAL,
+        tenant_id="tenant",
+        client_id="client",
+        client_secret=Secret("hush"),
+        authority_host="https://login.microsoftonline.us",
+        scope="https://cognitiveservices.azure.us/.default",
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, ["`api_key`", "`credential: default`"]),
+        ({"credential": "defualt"}, ["'defualt'", "did you mean 'default'?", "azure_cli"]),
+        ({"credential": "default", "api_key": "k"}, ["`api_key` and `credential`"]),
+        ({"credentials": "default"}, ["'credentials'", "did you mean 'credential'?"]),
+        ({"client_secert": "x"}, ["'client_secert'", "did you mean 'client_secret'?"]),
+        ({"tenant_id": "t", "api_key": "k"}, ["`tenant_id`", "without `credential`"]),
+        ({"client_secret": "hush", "api_key": "k"}, ["`client_secret`", "without `credential`"]),
+        ({"scope": "s", "api_key": "k"}, ["`scope`", "without `credential`"]),
+        (PRINCIPAL | {"tenant_id": ""}, ["`tenant_id`", "AZURE_TENANT_ID"]),
+        (PRINCIPAL | {"client_id": None}, ["`client_id`", "AZURE_CLIENT_ID"]),
+        (PRINCIPAL | {"client_secret": " "}, ["`client_secret`", "AZURE_CLIENT_SECRET"]),
+        (PRINCIPAL | {"credential": "azure_cli"}, ["`client_id`", "`credential: azure_cli`"]),
+        (
+            {"credential": "environment", "client_secret": "hush"},
+            ["`client_secret`", "`authority_host`"],
+        ),
+        (
+            {"credential": "managed_identity", "authority_host": "login.microsoftonline.us"},
+            ["`authority_host`", "takes `client_id`"],
+        ),
+        ({"credential": "default", "scope": "cognitive"}, ["`scope`", "/.default"]),
+        (PRINCIPAL | {"authority_host": "http://login.example"}, ["`authority_host`"]),
+        (PRINCIPAL | {"authority_host": "https://me:hush@login.example"}, ["`authority_host`"]),
+        (PRINCIPAL | {"authority_host": "login.example/tenant"}, ["`tenant_id`"]),
+        (PRINCIPAL | {"authority_host": "login.example:port"}, ["`authority_host`"]),
+    ],
+)
+def test_a_credential_that_cannot_work_is_refused(keys: dict[str, Any], words: list[str]) -> None:
+    """Each text names the key and the mend, and shows no secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        credential(**keys)
+    for word in words:
+        assert word in str(caught.value)
+    assert "hush" not in str(caught.value)
+    assert not str(caught.value).endswith(".")
+
+
+def test_a_credential_does_not_show_its_secret() -> None:
+    """Neither in the profile's configuration nor in what is made of it."""
+    config = parse_config({"provider": "azure", "endpoint": AZURE, **PRINCIPAL}, duckdb_settings={})
+    told = config.service_settings()
+    assert "hush" not in f"{config!r} {config} {told!r} {told} {told.credential!r}"
