@@ -1,0 +1,63 @@
+{% macro _create_relations() %}
+  {%- if not execute or not dbt_enrich._has_plugin() -%}
+    {{ return('') }}
+  {%- endif -%}
+  {%- set relations = dbt_enrich._enrichment_schema() -%}
+  {% call statement('create_relations') -%}
+    create schema if not exists {{ relations.schema }};
+    create table if not exists {{ relations.batches }} (
+      batch_id varchar,
+      shard varchar,
+      enrichment varchar,
+      model varchar,
+      deployment varchar,
+      service varchar,
+      task_key varchar,
+      enrichment_version varchar,
+      status varchar,
+      step varchar,
+      requests bigint,
+      completed bigint,
+      failed bigint,
+      prompt_tokens bigint,
+      cached_tokens bigint,
+      completion_tokens bigint,
+      cost double,
+      saved double,
+      currency varchar,
+      created_at timestamp with time zone,
+      updated_at timestamp with time zone
+    );
+    create table if not exists {{ relations.attempts }} (
+      enrichment varchar,
+      enrichment_key varchar,
+      attempt integer,
+      kind varchar,
+      message varchar,
+      enrichment_model varchar,
+      enrichment_batch_id varchar,
+      enrichment_version varchar,
+      prompt_tokens bigint,
+      cached_tokens bigint,
+      completion_tokens bigint,
+      received_at timestamp with time zone
+    );
+    create table if not exists {{ relations.usage }} (
+      day date,
+      enrichment varchar,
+      model varchar,
+      enrichment_version varchar,
+      requests bigint,
+      completed bigint,
+      failed bigint,
+      prompt_tokens bigint,
+      cached_tokens bigint,
+      completion_tokens bigint,
+      cost double,
+      saved double,
+      currency varchar
+    )
+  {%- endcall %}
+  {{ adapter.commit() }}
+  {{ return('') }}
+{% endmacro %}
