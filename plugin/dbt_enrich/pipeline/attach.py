@@ -1,0 +1,140 @@
+"""Attach: ledger, answer store and service for a command that works without a warehouse."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.pipeline.load import load, outputs_of
+from dbt_enrich.pipeline.progress import Progress
+from dbt_enrich.pipeline.recover import adopt_batches
+from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.pipeline.run import BatchRun, RunSettings
+from dbt_enrich.services import create_service
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What a command works with while it is attached.
+
+    Attributes:
+        config: The plugin's configuration.
+        namespace: The mark of the project's batches.
+        run_id: The command's own run, under which it takes shards over.
+        workspace: Where files are read.
+        ledger: The ledger.
+        store: The state directory.
+        service: The service.
+    """
+
+    config: PluginConfig
+    namespace: str
+    run_id: str
+    workspace: Workspace
+    ledger: Ledger
+    store: StateDirectory
+    service: BatchService
+
+    def open_shards(self, models: Collection[str]) -> list[Shard]:
+        """Return the project's shards in flight at the service, of some models or of all."""
+        return [
+            shard
+            for shard in self.ledger.open_shards(service=self.service.service_id)
+            if shard.namespace == self.namespace and is_of(shard.enrichment, models)
+        ]
+
+    def is_free(self, shard: Shard) -> bool:
+        """Whether no live run drives a shard."""
+        return shard.owner is None or not self.store.is_alive(shard.owner)
+
+    def batch_run(
+        self,
+        *,
+        poll_interval: float,
+        await_timeout: float | None,
+        cancelled: threading.Event,
+        log: Callable[[str], None],
+    ) -> BatchRun:
+        """Return what drives shards that were sent to their end; it sends none itself."""
+        return BatchRun(
+            service=self.service,
+            ledger=self.ledger,
+            store=self.store,
+            settings=RunSettings(
+                owner=self.run_id,
+                poll_interval=poll_interval,
+                adoption_grace=self.config.adoption_grace or 0.0,
+                await_timeout=await_timeout,
+            ),
+            room=TokenRoom(self.ledger, self.config.token_limit),
+            cut=lambda _: [],
+            cancelled=cancelled,
+            progress=Progress("batches", log),
+            warn=log,
+        )
+
+    def keep(self, shards: Iterable[Shard]) -> int:
+        """Load downloaded shards into the answer store; return how many answers are valid.
+
+        A shard of a task that the ledger does not know stays as it is downloaded.
+        """
+        done = 0
+        for shard in shards:
+            outputs = outputs_of(self.ledger, shard.task_key)
+            if outputs is None:
+                continue
+            loaded = load(
+                shard,
+                outputs,
+                workspace=self.workspace,
+                ledger=self.ledger,
+                store=self.store,
+                keep_files=self.config.keep_files,
+            )
+            done += loaded.done
+        return done
+
+    def unfinished(self, shards: Iterable[Shard]) -> list[Shard]:
+        """Return the shards whose batches have not been brought home."""
+        found = self.ledger.shards([shard.shard for shard in shards])
+        return [s for s in found if not s.is_closed and s.step != Step.DOWNLOADED]
+
+
+@contextmanager
+def attached(
+    config: PluginConfig, namespace: str, log: Callable[[str], None]
+) -> Iterator[Attachment]:
+    """Open ledger and service, and adopt the batches that the ledger does not know.
+
+    Raises:
+        EnrichmentError: The service or the state directory cannot be used.
+    """
+    store = StateDirectory(config.state_dir)
+    with ExitStack() as stack:
+        run_id = f"run-{secrets.token_hex(8)}"
+        run = store.begin_run(run_id)
+        stack.callback(run.remove)
+        workspace = Workspace(run.path, memory_limit=config.memory_limit, threads=config.threads)
+        stack.callback(workspace.close)
+        ledger = stack.enter_context(Ledger(store.ledger))
+        service = create_service(config.service_settings())
+        stack.callback(service.close)
+        adopt_batches(service, namespace, workspace=workspace, ledger=ledger, store=store, warn=log)
+        yield Attachment(config, namespace, run_id, workspace, ledger, store, service)
+
+
+def is_of(enrichment: str | None, models: Collection[str]) -> bool:
+    """Whether a unique id is that of one of the models, by name or by unique id; all if none."""
+    if not models:
+        return True
+    return enrichment is not None and (
+        enrichment in models or enrichment.rsplit(".", 1)[-1] in models
+    )

@@ -1,0 +1,65 @@
+"""Wait: batches that were submitted, brought home without a warehouse."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.pipeline.attach import attached
+
+_LOCAL_POLL_SECONDS = 2.0
+_REMOTE_POLL_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Waited:
+    """What came home.
+
+    Attributes:
+        batches: Batches that were in flight.
+        stored: Valid answers that are in the answer store now.
+        open: Batches that are still in flight, or that another run waits for.
+    """
+
+    batches: int = 0
+    stored: int = 0
+    open: int = 0
+
+
+def wait_for_batches(
+    config: PluginConfig,
+    namespace: str,
+    *,
+    models: Collection[str],
+    timeout: float | None,
+    log: Callable[[str], None],
+    cancelled: threading.Event,
+) -> Waited:
+    """Wait for a project's batches at the service and store what they bring. Sends nothing.
+
+    Batches that another live run drives are waited for too.
+
+    Args:
+        config: The plugin's configuration.
+        namespace: The mark of the project's batches.
+        models: Names or unique ids of the dbt models; all if empty.
+        timeout: Seconds after which waiting ends, or None.
+        log: Takes a line for the user.
+        cancelled: Set when the user interrupts.
+
+    Raises:
+        EnrichmentError: The service or the state directory cannot be used.
+    """
+    usual = _LOCAL_POLL_SECONDS if config.provider == "local" else _REMOTE_POLL_SECONDS
+    with attached(config, namespace, log) as attachment:
+        wanted = [s for s in attachment.open_shards(models) if s.batch_id or s.input_file_id]
+        batch_run = attachment.batch_run(
+            poll_interval=config.poll_interval or usual,
+            await_timeout=timeout,
+            cancelled=cancelled,
+            log=log,
+        )
+        stored = attachment.keep(batch_run.wait(wanted))
+        return Waited(len(wanted), stored, len(attachment.unfinished(wanted)))
