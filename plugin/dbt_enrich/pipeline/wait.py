@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.ledger import AT_SERVICE_STEPS
 from dbt_enrich.pipeline.attach import attached
 
 _LOCAL_POLL_SECONDS = 2.0
@@ -54,7 +55,7 @@ def wait_for_batches(
     """
     usual = _LOCAL_POLL_SECONDS if config.provider == "local" else _REMOTE_POLL_SECONDS
     with attached(config, namespace, log) as attachment:
-        wanted = [s for s in attachment.open_shards(models) if s.batch_id or s.input_file_id]
+        wanted = [s for s in attachment.open_shards(models) if s.step in AT_SERVICE_STEPS]
         batch_run = attachment.batch_run(
             poll_interval=config.poll_interval or usual,
             await_timeout=timeout,

@@ -1,0 +1,96 @@
+"""dbt in a process of its own, as a command runs it, with our variables beside the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
+
+# Importing dbt's entry point by name works wherever dbt-core is installed beside this package.
+_DBT = (sys.executable, "-c", "from dbt.cli.main import cli; cli()")
+ALL_ENRICHMENTS = "config.materialized:enrichment"
+
+
+@dataclass(frozen=True)
+class DbtOptions:
+    """How dbt finds the project, and what the user hands on to it.
+
+    Attributes:
+        project_dir: Directory of dbt_project.yml, or None.
+        profiles_dir: Directory of profiles.yml, or None.
+        profile: Profile in place of the project's, or None.
+        target: Target of the profile, or None.
+        cli_vars: dbt variables, as YAML.
+        select: What dbt selects; every enrichment by default.
+    """
+
+    project_dir: Path | None = None
+    profiles_dir: Path | None = None
+    profile: str | None = None
+    target: str | None = None
+    cli_vars: str = "{}"
+    select: tuple[str, ...] = ()
+
+    def arguments(self, **variables: Any) -> list[str]:
+        """Return dbt's arguments, with variables of ours beside the user's.
+
+        Raises:
+            ConfigurationError: The user's variables are no YAML mapping.
+        """
+        named = {
+            "--project-dir": self.project_dir,
+            "--profiles-dir": self.profiles_dir,
+            "--profile": self.profile,
+            "--target": self.target,
+        }
+        found = [text for key, value in named.items() if value for text in (key, str(value))]
+        try:
+            own = yaml.safe_load(self.cli_vars) or {}
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f"--vars is no YAML ({error}); write it as '{{a: 1}}'") from None
+        if not isinstance(own, dict):
+            raise ConfigurationError("--vars must be a mapping, such as '{a: 1}'")
+        selected = self.select or (ALL_ENRICHMENTS,)
+        return [*found, "--select", *selected, "--vars", json.dumps({**own, **variables})]
+
+
+def run_dbt(options: DbtOptions, **variables: Any) -> int:
+    """Run `dbt run` in the foreground and return its exit code."""
+    command = [*_DBT, "run", *options.arguments(**variables)]
+    return subprocess.run(command, check=False).returncode  # noqa: S603
+
+
+def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]]:
+    """Run `dbt run` in silence and return what the engine reports of each model.
+
+    Raises:
+        EnrichmentError: dbt failed; its own words are printed before.
+    """
+    with tempfile.TemporaryDirectory(prefix="dbt-enrich-") as directory:
+        path = Path(directory) / "reports.jsonl"
+        command = [*_DBT, "--quiet", "run", *options.arguments(**variables)]
+        done = subprocess.run(  # noqa: S603
+            command,
+            check=False,
+            env={**os.environ, REPORTS_VARIABLE: str(path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode:
+            click.echo(done.stdout.strip(), err=True)
+            raise EnrichmentError("dbt failed; mend what it names above, then try again")
+        lines: Sequence[str] = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]

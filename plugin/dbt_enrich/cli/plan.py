@@ -1,0 +1,115 @@
+"""`dbt-enrich plan`: what a run would send and cost, before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
+from dbt_enrich.cli.project import project_options
+from dbt_enrich.cli.tables import markdown_table, plain_table
+
+_HEADERS = (
+    "model", "rows", "answered", "new", "changed", "equal", "in flight", "requests", "files", "MB",
+    "input tokens", "output tokens", "cost", "saves",
+)  # fmt: skip
+
+
+@click.command()
+@click.option("--select", "-s", multiple=True, help="dbt selection (default: every enrichment).")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, for a pull request's comment, for machines.",
+)
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
+@project_options
+def plan(
+    select: tuple[str, ...],
+    form: str,
+    project_dir: Path | None,
+    profiles_dir: Path | None,
+    profile: str | None,
+    target: str | None,
+    cli_vars: str,
+) -> None:
+    """Say what a run would send and cost. Sends nothing.
+
+    Reads the tables that the models select from as they are: run those first.
+    """
+    options = DbtOptions(project_dir, profiles_dir, profile, target, cli_vars, select)
+    plans = [
+        report["plan"] for report in reports_of_dbt(options, enrichment_mode="plan") if
+        "plan" in report
+    ]
+    if form == "json":
+        click.echo(json.dumps(plans, indent=2, ensure_ascii=False))
+        return
+    if not plans:
+        click.echo("no enrichment is selected")
+        return
+    table = markdown_table if form == "markdown" else plain_table
+    click.echo(table(_HEADERS, [_row(plan) for plan in plans]))
+    click.echo()
+    bullet = "- " if form == "markdown" else ""
+    for sentence in (sentence for plan in plans for sentence in sentences(plan)):
+        click.echo(bullet + sentence)
+
+
+def sentences(plan: dict[str, Any]) -> list[str]:
+    """Say of a plan what the table cannot."""
+    name, estimate, currency = plan["name"], plan["estimate"], plan["currency"]
+    found = []
+    if plan["task_changes"]:
+        changes = " and ".join(plan["task_changes"])
+        cost = "" if estimate["cost"] is None else f", about {currency} {estimate['cost']:,.2f}"
+        found.append(f"{name}: the change of {changes} asks {plan['requests']:,} rows again{cost}")
+    if plan["price_problem"] and plan["requests"]:
+        found.append(f"{name}: {plan['price_problem']}")
+    if estimate["prompt_margin"]:
+        found.append(
+            f"{name}: input tokens from a sample of {estimate['sampled']:,} requests, "
+            f"± {estimate['prompt_margin']:,} at 95 %"
+        )
+    if plan["requests"]:
+        found.append(f"{name}: output tokens from the {estimate['completion_source']}")
+    limit = plan["max_enqueued_tokens"]
+    if limit:
+        rounds = plan["rounds"]
+        fits = "fits into" if rounds <= 1 else f"takes {rounds:,} rounds of"
+        found.append(
+            f"{name}: about {plan['enqueued_tokens']:,} enqueued tokens, which {fits} the "
+            f"{limit:,} of the deployment {plan['deployment']}"
+        )
+    return found
+
+
+def _row(plan: dict[str, Any]) -> list[object]:
+    estimate = plan["estimate"]
+    currency = plan["currency"]
+
+    def money(amount: float | None) -> str:
+        return "?" if amount is None else f"{currency} {amount:,.2f}"
+
+    return [
+        plan["name"],
+        plan["staged"],
+        plan["answered"],
+        plan["new"],
+        plan["changed"],
+        plan["equal"],
+        plan["in_flight"],
+        plan["requests"],
+        plan["files"],
+        plan["bytes"] / 1e6,
+        estimate["prompt_tokens"],
+        estimate["completion_tokens"],
+        money(estimate["cost"]),
+        money(estimate["saved"]),
+    ]

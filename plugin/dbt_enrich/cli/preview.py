@@ -1,0 +1,55 @@
+"""`dbt-enrich preview`: the first rows of a model through the synchronous endpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
+from dbt_enrich.cli.project import project_options
+
+
+@click.command()
+@click.argument("model")
+@click.option("--rows", "-n", default=5, show_default=True, help="How many rows are asked.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@project_options
+def preview(
+    model: str,
+    rows: int,
+    as_json: bool,
+    project_dir: Path | None,
+    profiles_dir: Path | None,
+    profile: str | None,
+    target: str | None,
+    cli_vars: str,
+) -> None:
+    """Ask the first rows of MODEL now, at the synchronous price, and show the answers.
+
+    They are validated as a batch's would be, and stored nowhere. A batch deployment answers no
+    single requests: name one that does as `preview_model` in the model's meta.enrichment.
+    """
+    options = DbtOptions(project_dir, profiles_dir, profile, target, cli_vars, (model,))
+    reports = reports_of_dbt(
+        options, enrichment_mode="preview", enrichment_preview_rows=rows
+    )
+    found = [report["preview"] for report in reports if "preview" in report]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    if not found:
+        raise click.ClickException(f"no enrichment is called {model}")
+    for shown in found:
+        for row in shown["rows"]:
+            click.secho(row["row"], bold=True)
+            click.echo(f"  asked:    {row['user_message']}")
+            click.echo(f"  answered: {row['answer']}")
+            if row["problem"]:
+                click.secho(f"  would fail: {row['problem']}", fg="red")
+            click.echo(
+                f"  {row['seconds']:.1f} s, {row['prompt_tokens']:,} + "
+                f"{row['completion_tokens']:,} tokens"
+            )
+        click.echo(shown["sentence"])

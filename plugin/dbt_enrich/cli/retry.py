@@ -1,0 +1,55 @@
+"""`dbt-enrich retry`: have failed rows asked once more, whatever their rule says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dbt_enrich.cli.project import load_project, project_options
+from dbt_enrich.failures import FailureKind
+from dbt_enrich.ledger import Ledger
+from dbt_enrich.pipeline.attach import is_of
+
+
+@click.command()
+@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice([kind.value for kind in FailureKind]),
+    help="Only failures of this kind; may be given several times (default: all).",
+)
+@project_options
+def retry(
+    models: tuple[str, ...],
+    kinds: tuple[str, ...],
+    project_dir: Path | None,
+    profiles_dir: Path | None,
+    profile: str | None,
+    target: str | None,
+    cli_vars: str,
+) -> None:
+    """Have failed rows asked once more by the next dbt run.
+
+    Also those that are not asked again by themselves: refusals, filtered rows, and rows that were
+    asked max_attempts times. Sends nothing itself; `dbt-enrich plan` says what it will cost.
+    """
+    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    path = project.config.state_dir.expanduser() / "ledger.sqlite"
+    if not path.exists():
+        raise click.ClickException(f"nothing was sent yet: there is no ledger at {path}")
+    with Ledger(path) as ledger:
+        tables = [t for t in ledger.publications() if is_of(t.enrichment, set(models))]
+        if not tables:
+            raise click.ClickException(
+                f"no table of {', '.join(models) or 'this project'} was published yet"
+            )
+        for table in tables:
+            ledger.request_retry(table.enrichment, kinds or [kind.value for kind in FailureKind])
+            click.echo(
+                f"{table.name}: failures ({', '.join(kinds) or 'of any kind'}) of "
+                f"{table.counts.get('failed', 0):,} failed rows are asked once more by the next "
+                "dbt run"
+            )

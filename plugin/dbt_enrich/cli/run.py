@@ -1,0 +1,107 @@
+"""`dbt-enrich run`: submit, wait without the warehouse, collect, until nothing is left to ask."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from dbt_enrich.cli.dbt import DbtOptions, run_dbt
+from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
+from dbt_enrich.cli.project import Project, load_project, project_options
+from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
+
+
+@click.command()
+@click.option("--select", "-s", multiple=True, help="dbt selection (default: every enrichment).")
+@click.option("--timeout", type=float, help="Seconds after which it gives up (default: none).")
+@project_options
+def run(
+    select: tuple[str, ...],
+    timeout: float | None,
+    project_dir: Path | None,
+    profiles_dir: Path | None,
+    profile: str | None,
+    target: str | None,
+    cli_vars: str,
+) -> None:
+    """Enrich, and leave the warehouse free while the service works.
+
+    dbt submits and ends; the waiting is done on the ledger and the service alone; dbt then
+    publishes, and submits what is to be asked again. It may be killed and started again at any
+    time. Exit code 0: every row is done or skipped; 1: an error; 3: batches are still in flight
+    after the timeout; 4: rows failed for good.
+    """
+    from dbt_enrich.pipeline.wait import wait_for_batches
+
+    options = DbtOptions(
+        project_dir.resolve() if project_dir else Path.cwd(),
+        profiles_dir.resolve() if profiles_dir else None,
+        profile,
+        target,
+        cli_vars,
+        select,
+    )
+    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    began = time.monotonic()
+    started = None
+    while True:
+        before = _published(project)
+        if run_dbt(options, enrichment_mode="submit"):
+            raise SystemExit(ERROR)
+        tables = _changed(before, _published(project))
+        started = started or {table.enrichment for table in tables}
+        waiting = _in_flight(project, started)
+        if not waiting:
+            raise SystemExit(_verdict([t for t in tables if t.enrichment in started]))
+        left = None if timeout is None else timeout - (time.monotonic() - began)
+        if left is not None and left <= 0:
+            click.echo(f"{len(waiting)} batches are still in flight after {timeout:g} seconds")
+            raise SystemExit(PENDING)
+        wait_for_batches(
+            project.config,
+            project.namespace,
+            models=started,
+            timeout=left,
+            log=click.echo,
+            cancelled=threading.Event(),
+        )
+
+
+def _published(project: Project) -> dict[str, Publication]:
+    path = project.config.state_dir.expanduser() / "ledger.sqlite"
+    if not path.exists():
+        return {}
+    with Ledger(path) as ledger:
+        return {table.enrichment: table for table in ledger.publications()}
+
+
+def _changed(
+    before: dict[str, Publication], after: dict[str, Publication]
+) -> list[Publication]:
+    """Return what dbt has just published."""
+    return [table for name, table in after.items() if before.get(name) != table]
+
+
+def _in_flight(project: Project, models: set[str]) -> list[Shard]:
+    with Ledger(project.config.state_dir.expanduser() / "ledger.sqlite") as ledger:
+        return [
+            shard
+            for shard in ledger.open_shards()
+            if shard.enrichment in models or (shard.enrichment is None and shard.batch_id)
+            if shard.step in AT_SERVICE_STEPS or not shard.is_closed
+        ]
+
+
+def _verdict(tables: list[Publication]) -> int:
+    failed = sum(table.counts.get("failed", 0) for table in tables)
+    pending = sum(table.counts.get("pending", 0) + table.counts.get("stale", 0) for table in tables)
+    if pending:
+        click.echo(f"{pending:,} rows are pending; run again to go on")
+        return PENDING
+    if failed:
+        click.echo(f"{failed:,} rows failed; enrichment_errors('model') says why")
+        return FAILED_ROWS
+    return DONE

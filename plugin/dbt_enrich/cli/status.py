@@ -1,0 +1,160 @@
+"""`dbt-enrich status`: what is in flight, and how the tables stand, from the ledger alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from dbt_enrich.cli.project import Project, load_project, project_options
+from dbt_enrich.cli.tables import plain_table
+from dbt_enrich.ledger import Ledger, Publication, Shard
+from dbt_enrich.pipeline.attach import is_of
+from dbt_enrich.pipeline.budget import shard_cost, shard_tokens, spending
+
+_WATCH_SECONDS = 2.0
+_STATUSES = ("done", "pending", "stale", "failed", "skipped")
+
+
+@dataclass(frozen=True)
+class BatchStatusRow:
+    """A batch as the ledger knows it.
+
+    Attributes:
+        model: The dbt model's name.
+        batch: The batch's id, or the shard's while it has none.
+        status: The service's status, or how far the shard has come.
+        age: Seconds since the shard was made.
+        requests: Its requests.
+        completed: How many the service has answered.
+        failed: How many failed.
+        tokens: Tokens of its prompts and answers: counted, else as estimated.
+        cost: What they cost at batch price, or None if the price is unknown.
+    """
+
+    model: str
+    batch: str
+    status: str
+    age: float
+    requests: int
+    completed: int
+    failed: int
+    tokens: int
+    cost: float | None
+
+
+@click.command()
+@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@click.option("--all", "everything", is_flag=True, help="Also batches that are home.")
+@click.option("--watch", is_flag=True, help="Look again every two seconds until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@project_options
+def status(
+    models: tuple[str, ...],
+    everything: bool,
+    watch: bool,
+    as_json: bool,
+    project_dir: Path | None,
+    profiles_dir: Path | None,
+    profile: str | None,
+    target: str | None,
+    cli_vars: str,
+) -> None:
+    """Show the batches in flight and how the tables stand.
+
+    Reads the ledger alone, so it works from another terminal while dbt waits, and asks nothing of
+    the service.
+    """
+    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    while True:
+        text = _shown(project, set(models), everything=everything, as_json=as_json)
+        if not watch:
+            click.echo(text)
+            return
+        click.clear()
+        click.echo(f"{datetime.now():%H:%M:%S}\n{text}")  # noqa: DTZ005 - the user's own clock
+        time.sleep(_WATCH_SECONDS)
+
+
+def _shown(project: Project, models: set[str], *, everything: bool, as_json: bool) -> str:
+    path = project.config.state_dir.expanduser() / "ledger.sqlite"
+    if not path.exists():
+        return "[]" if as_json else f"nothing was sent yet: there is no ledger at {path}"
+    with Ledger(path) as ledger:
+        shards = [
+            shard
+            for shard in ledger.all_shards()
+            if is_of(shard.enrichment, models) and (everything or not shard.is_closed)
+        ]
+        sent = [shard for shard in ledger.all_shards() if is_of(shard.enrichment, models)]
+        tables = [p for p in ledger.publications() if is_of(p.enrichment, models)]
+    rows = [_row(shard, project) for shard in shards]
+    spent = spending(sent, project.config)
+    if as_json:
+        document = {
+            "batches": [asdict(row) for row in rows],
+            "tables": [asdict(table) for table in tables],
+            "cost": spent.cost,
+            "saved": spent.saved,
+            "currency": spent.currency,
+        }
+        return json.dumps(document, indent=2)
+    return "\n\n".join([_batches(rows), _tables(tables), f"cost so far: {spent.said()}"])
+
+
+def _row(shard: Shard, project: Project) -> BatchStatusRow:
+    made = datetime.fromisoformat(shard.created_at)
+    return BatchStatusRow(
+        model=(shard.enrichment or "?").rsplit(".", 1)[-1],
+        batch=shard.batch_id or shard.shard,
+        status=(shard.status or shard.step.value) if not shard.is_closed else shard.step.value,
+        age=round((datetime.now(UTC) - made).total_seconds(), 1),
+        requests=shard.requests,
+        completed=shard.completed,
+        failed=shard.failed,
+        tokens=sum(shard_tokens(shard)),
+        cost=shard_cost(shard, project.config),
+    )
+
+
+def _batches(rows: list[BatchStatusRow]) -> str:
+    if not rows:
+        return "nothing is in flight"
+    headers = ("model", "batch", "status", "age", "requests", "done", "failed", "tokens", "cost")
+    return plain_table(
+        headers,
+        [
+            (r.model, r.batch, r.status, _age(r.age), r.requests, r.completed, r.failed, r.tokens,
+             r.cost)
+            for r in rows
+        ],
+    )  # fmt: skip
+
+
+def _tables(tables: list[Publication]) -> str:
+    if not tables:
+        return "no table was published yet"
+    headers = ("table", *_STATUSES, "version", "published")
+    return plain_table(
+        headers,
+        [
+            (
+                table.name,
+                *(table.counts.get(name, 0) for name in _STATUSES),
+                table.task_key[:8],
+                table.published_at[:19].replace("T", " "),
+            )
+            for table in tables
+        ],
+    )
+
+
+def _age(seconds: float) -> str:
+    minutes, hours = seconds // 60, seconds // 3600
+    if hours:
+        return f"{hours:.0f} h {minutes % 60:.0f} min"
+    return f"{minutes:.0f} min" if minutes else f"{seconds:.0f} s"

@@ -1,0 +1,81 @@
+"""`dbt-enrich versions`: the versions of a model's prompt, their rows, and what changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from dbt_enrich.cli.project import load_project, project_options
+from dbt_enrich.cli.tables import plain_table
+from dbt_enrich.cost.changes import task_changes, task_diff
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.ledger import Ledger, Task
+from dbt_enrich.pipeline.versions import answers_by_task
+
+
+@click.command()
+@click.argument("model")
+@click.option("--diff/--no-diff", default=True, show_default=True, help="Show the prompts' diffs.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@project_options
+def versions(
+    model: str,
+    diff: bool,
+    as_json: bool,
+    project_dir: Path | None,
+    profiles_dir: Path | None,
+    profile: str | None,
+    target: str | None,
+    cli_vars: str,
+) -> None:
+    """List the versions of MODEL's task with their answers, and what changed between them."""
+    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    path = project.config.state_dir.expanduser() / "ledger.sqlite"
+    if not path.exists():
+        raise click.ClickException(f"nothing was sent yet: there is no ledger at {path}")
+    with Ledger(path) as ledger:
+        tasks = tasks_of(ledger, model)
+        counts = answers_by_task(project.config, ledger, [task.task_key for task in tasks])
+        tables = {p.task_key for p in ledger.publications() if p.enrichment == tasks[0].enrichment}
+    changes = [
+        task_changes(former.document, task.document)
+        for task, former in zip(tasks, tasks[1:], strict=False)
+    ]
+    rows = [
+        (
+            task.task_key[:8],
+            task.first_seen_at[:19].replace("T", " "),
+            counts.get(task.task_key, 0),
+            "published" if task.task_key in tables else "",
+            ", ".join(changed) if changed else ("first" if place == len(tasks) - 1 else ""),
+        )
+        for place, (task, changed) in enumerate(zip(tasks, [*changes, []], strict=True))
+    ]
+    headers = ("version", "first seen", "answers", "table", "changed")
+    if as_json:
+        listed = [dict(zip(headers, row, strict=True)) for row in rows]
+        click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        return
+    click.echo(plain_table(headers, rows))
+    if diff:
+        for task, former in zip(tasks, tasks[1:], strict=False):
+            names = (former.task_key[:8], task.task_key[:8])
+            click.echo("\n" + task_diff(former.document, task.document, names=names))
+
+
+def tasks_of(ledger: Ledger, model: str) -> list[Task]:
+    """Return the tasks of a model, by its name or unique id, newest first.
+
+    Raises:
+        ConfigurationError: The ledger knows none of that name.
+    """
+    names = sorted({task.enrichment for task in ledger.tasks()})
+    found = [name for name in names if model == name or name.rsplit(".", 1)[-1] == model]
+    if not found:
+        known = ", ".join(name.rsplit(".", 1)[-1] for name in names) or "none"
+        raise ConfigurationError(
+            f"the ledger has no model '{model}'; the models in it are: {known}"
+        )
+    return ledger.tasks(found[0])

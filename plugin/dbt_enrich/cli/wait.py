@@ -1,0 +1,49 @@
+"""`dbt-enrich wait`: bring the batches in flight home, without holding the warehouse."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import click
+
+from dbt_enrich.cli.exits import PENDING
+from dbt_enrich.cli.project import load_project, project_options
+
+
+@click.command()
+@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@click.option("--timeout", type=float, help="Seconds after which waiting ends (default: none).")
+@project_options
+def wait(
+    models: tuple[str, ...],
+    timeout: float | None,
+    project_dir: Path | None,
+    profiles_dir: Path | None,
+    profile: str | None,
+    target: str | None,
+    cli_vars: str,
+) -> None:
+    """Wait for the batches in flight and store their answers. Sends nothing.
+
+    The warehouse is not opened; the next dbt run publishes the answers. Exit code 0 when everything
+    is home, 3 when batches are still in flight.
+    """
+    from dbt_enrich.pipeline.wait import wait_for_batches
+
+    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    waited = wait_for_batches(
+        project.config,
+        project.namespace,
+        models=set(models),
+        timeout=timeout,
+        log=click.echo,
+        cancelled=threading.Event(),
+    )
+    if not waited.batches:
+        click.echo("nothing is in flight")
+        return
+    click.echo(f"{waited.batches} batches, {waited.stored:,} answers stored")
+    if waited.open:
+        click.echo(f"{waited.open} batches are still in flight")
+        raise SystemExit(PENDING)

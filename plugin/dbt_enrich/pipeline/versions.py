@@ -1,0 +1,71 @@
+"""Versions: what the answer store holds of each version of a task, and how it is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.ledger import Ledger, Task
+from dbt_enrich.pipeline.answers import answers_sql, former_answers_key
+from dbt_enrich.pipeline.budget import Spending, spending
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What would be let go.
+
+    Attributes:
+        answers: Valid answers.
+        worth: What they cost, and so what asking them again costs.
+    """
+
+    answers: int
+    worth: Spending
+
+
+def answers_by_task(
+    config: PluginConfig, ledger: Ledger, task_keys: Sequence[str]
+) -> dict[str, int]:
+    """Return how many valid answers the answer store holds of each task."""
+    store = StateDirectory(config.state_dir)
+    run = store.begin_run(_run_id())
+    workspace = Workspace(run.path, memory_limit=config.memory_limit, threads=config.threads)
+    try:
+        return {
+            key: int(
+                workspace.row(
+                    "select count(distinct request_key) "
+                    f"from {answers_sql(ledger, store, key)} as answers where kind = 'done'"
+                )[0]
+            )
+            for key in task_keys
+        }
+    finally:
+        workspace.close()
+        run.remove()
+
+
+def worth_of(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> Forgotten:
+    """Return what the answers of tasks cost."""
+    keys = [task.task_key for task in tasks]
+    shards = [shard for shard in ledger.all_shards() if shard.task_key in keys]
+    counts = answers_by_task(config, ledger, keys)
+    return Forgotten(answers=sum(counts.values()), worth=spending(shards, config))
+
+
+def forget(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> None:
+    """Take the answers of tasks out of the answer store, and delete their files."""
+    store = StateDirectory(config.state_dir)
+    for task in tasks:
+        for key in (task.task_key, former_answers_key(task.task_key)):
+            for name in ledger.forget_answers(key):
+                store.answers(name).unlink(missing_ok=True)
+
+
+def _run_id() -> str:
+    import secrets
+
+    return f"run-{secrets.token_hex(8)}"
