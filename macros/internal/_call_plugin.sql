@@ -21,6 +21,7 @@
       'meta': (model.config.meta or {}).get('enrichment'),
       'columns': model.columns,
       'mode': var('enrichment_mode', none),
+      'preview_rows': var('enrichment_preview_rows', none),
       'staged': work.staged | string,
       'outcome': work.outcome | string,
       'existing': (existing | string) if existing is not none and existing.is_table else none,

@@ -322,6 +322,13 @@ class Ledger:
                 arguments.append(value)
         return self._shards(where, arguments)
 
+    def shards_to_forget(self, service: str) -> list[Shard]:
+        """Return the closed shards of a service whose input file may still be there."""
+        closed = ", ".join(f"'{step}'" for step in CLOSED_STEPS)
+        return self._shards(
+            f"where step in ({closed}) and input_file_id is not null and service = ?", [service]
+        )
+
     def knows(self, *, batch_id: str | None = None, shard: str | None = None) -> bool:
         """Whether a batch or a shard is in the ledger."""
         row = self._sqlite.execute(

@@ -119,7 +119,12 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
     return EnrichmentRequest(
         relation=relation,
         task=task_from_yaml(name, meta, call["columns"]),
-        options=options_from_yaml(name, meta, mode=call.get("mode") or None),
+        options=options_from_yaml(
+            name,
+            meta,
+            mode=call.get("mode") or None,
+            preview_rows=call.get("preview_rows"),
+        ),
         enrichment=str(call["unique_id"]),
         existing=_existing(call, cursor),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 FORMAT_VERSION = "1"
 _FILE_NAME = re.compile(
-    r"^dbt-enrich_(?P<namespace>[A-Za-z0-9.-][A-Za-z0-9_.-]*)"
+    r"^dbt-enrich_(?P<namespace>[\w.-]+)"
     r"_(?P<task_key>[0-9a-f]{32})_(?P<shard>[0-9a-f]{8}-[0-9a-f]{16})\.jsonl$"
 )
 

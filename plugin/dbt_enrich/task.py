@@ -291,16 +291,20 @@ def build_task(where: str, values: Mapping[str, Any]) -> EnrichmentTask:
 
 
 def options_from_yaml(
-    model: str, meta: Mapping[str, Any], *, mode: str | None = None
+    model: str,
+    meta: Mapping[str, Any],
+    *,
+    mode: str | None = None,
+    preview_rows: int | None = None,
 ) -> EnrichmentOptions:
-    """Build the run options from `meta.enrichment`; `mode`, where given, wins over the YAML's.
+    """Build the run options from `meta.enrichment`; what is given here wins over the YAML's.
 
     Raises:
         ConfigurationError: A value is wrong.
     """
     values = {key: meta[key] for key in EnrichmentOptions.model_fields if key in meta}
-    if mode:
-        values["mode"] = mode
+    told = {"mode": mode, "preview_rows": preview_rows}
+    values |= {key: value for key, value in told.items() if value is not None}
     try:
         return EnrichmentOptions(**values)
     except ValidationError as error:

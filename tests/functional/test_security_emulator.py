@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -156,6 +157,20 @@ def test_an_upload_is_limited_as_it_comes(
         assert http.get(FILES).json()["data"] == []
 
 
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/chat/completions"])
+def test_a_json_body_is_limited(
+    path: str, announced: bool, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no length is announced."""
+    monkeypatch.setattr(f"{ROUTES}._MAX_JSON", 50_000)
+    content = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 60_000}]})
+    with client(emulator) as http:
+        body = content.encode()
+        reply = http.post(path, content=body if announced else iter([body]))
+    assert reply.status_code == 413
+
+
 @pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST"])
 @pytest.mark.parametrize("path", ["/v1/files", "/_control/account", "/v1/chat/completions"])
 def test_no_other_origin_is_let_in(method: str, path: str, emulator: RunningEmulator) -> None:
@@ -167,6 +182,14 @@ def test_no_other_origin_is_let_in(method: str, path: str, emulator: RunningEmul
     assert not [name for name in reply.headers if name.startswith("access-control")]
     if method == "OPTIONS":
         assert reply.status_code == 405
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", ""])
+@pytest.mark.parametrize("path", ["/v1/files", "/_control/account"])
+def test_a_rebound_name_is_refused(host: str, path: str, emulator: RunningEmulator) -> None:
+    """A call that came to this machine by another name is a web page's, key or no key."""
+    with client(emulator, host=host) as http:
+        assert http.get(path).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.2:9", "[::1]"])

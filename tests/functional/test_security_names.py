@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 from dbt_enrich.config import parse_config
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
-from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.errors import ConfigurationError, ServiceError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation
@@ -31,6 +31,7 @@ NAMES = [
     *("'", '"', "--", "/*", "select", "\u00e9", "e\u0301", "x" * 200),
 ]
 IDS = [*NAMES, "x" * 10_000, "%2e%2e%2f", "a?b=c#d", "bell\x07"]
+NO_IDS = ["..", ".", "nul\x00nul", "", " "]
 
 
 @pytest.fixture
@@ -184,6 +185,16 @@ def test_ids_that_a_service_returns(name: str, tmp_path: Path) -> None:
     assert warehouse.rows(
         "select distinct enrichment_status, enrichment_batch_id from enriched"
     ) == [("done", name)]
+    assert_unharmed(warehouse, tmp_path)
+
+
+@pytest.mark.parametrize("name", NO_IDS)
+def test_what_a_service_returns_and_is_no_id(name: str, tmp_path: Path) -> None:
+    """What no address or no text can hold is one named error."""
+    with serving(Hostile(name)) as server:
+        warehouse = warehouse_at(server.url, tmp_path, max_retries=0)
+        with pytest.raises(ServiceError, match="answered something else than was expected"):
+            warehouse.enrich(NOTES, await_timeout=20.0)
     assert_unharmed(warehouse, tmp_path)
 
 

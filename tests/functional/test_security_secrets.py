@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
-from functional.services.wire import Reply, Request, serving
+from functional.services.wire import Reply, Request, batch_body, file_body, serving
 from support.dbt_project import DbtProject
 from support.leftovers import contents, forms, places_of
 from support.warehouse import Warehouse, config_for
@@ -119,19 +119,37 @@ def test_every_mode_and_every_ending_keeps_them(tmp_path: Path, emulator: Runnin
     assert_planted_nowhere(project)
 
 
-@pytest.mark.parametrize("answer", ["401", "500"])
+def echoing_batch(request: Request) -> Reply:
+    """A service that takes everything and fails the batch with the key in the reason."""
+    shown = f"Incorrect key {request.headers['api-key']} ({quote(KEY, safe='')})"
+    if request.call == "GET /batches":
+        return Reply(200, {"data": [], "has_more": False})
+    if request.path.startswith("/files"):
+        return Reply(200, file_body())
+    if request.call == "POST /batches":
+        return Reply(200, batch_body(status="validating"))
+    if request.path.startswith("/batches"):
+        errors = {"data": [{"code": KEY, "message": shown, "param": KEY}]}
+        return Reply(200, batch_body(status="failed", errors=errors))
+    return Reply(200, {"id": "gpt-4o-mini"})
+
+
+@pytest.mark.parametrize("answer", ["401", "500", "failed batch"])
 def test_a_service_that_repeats_the_key_is_not_quoted(answer: str, tmp_path: Path) -> None:
     """Whatever the reply's body holds, the error and the logs show stars."""
 
     def respond(request: Request) -> Reply:
         assert request.headers["api-key"] == KEY
+        if answer == "failed batch":
+            return echoing_batch(request)
         shown = f"Incorrect key {KEY} ({quote(KEY, safe='')}), Bearer {KEY}"
         return Reply(int(answer), {"error": {"code": KEY, "message": shown}})
 
     with serving(respond) as server:
         project = planted_project(tmp_path, azure(server.url))
         run(project, succeeds=False)
-        run(project, mode="preview")
+        if answer != "failed batch":
+            run(project, mode="preview")
     assert "***" in (project.directory / "printed.txt").read_text(encoding="utf-8")
     assert_planted_nowhere(project)
 

@@ -6,7 +6,15 @@ import click
 
 from dbt_enrich import __version__
 from dbt_enrich.cli.cancel import cancel
+from dbt_enrich.cli.forget import forget
+from dbt_enrich.cli.plan import plan
+from dbt_enrich.cli.preview import preview
+from dbt_enrich.cli.retry import retry
+from dbt_enrich.cli.run import run
 from dbt_enrich.cli.serve import serve
+from dbt_enrich.cli.status import status
+from dbt_enrich.cli.versions import versions
+from dbt_enrich.cli.wait import wait
 from dbt_enrich.errors import EnrichmentError
 
 
@@ -27,4 +35,12 @@ def main() -> None:
 
 
 main.add_command(cancel)
+main.add_command(forget)
+main.add_command(plan)
+main.add_command(preview)
+main.add_command(retry)
+main.add_command(run)
+main.add_command(status)
+main.add_command(versions)
+main.add_command(wait)
 main.add_command(serve)

@@ -59,7 +59,9 @@ class DbtOptions:
         try:
             own = yaml.safe_load(self.cli_vars) or {}
         except yaml.YAMLError as error:
-            raise ConfigurationError(f"--vars is no YAML ({error}); write it as '{{a: 1}}'") from None
+            raise ConfigurationError(
+                f"--vars is no YAML ({error}); write it as '{{a: 1}}'"
+            ) from None
         if not isinstance(own, dict):
             raise ConfigurationError("--vars must be a mapping, such as '{a: 1}'")
         selected = self.select or (ALL_ENRICHMENTS,)

@@ -45,8 +45,9 @@ def plan(
     """
     options = DbtOptions(project_dir, profiles_dir, profile, target, cli_vars, select)
     plans = [
-        report["plan"] for report in reports_of_dbt(options, enrichment_mode="plan") if
-        "plan" in report
+        report["plan"]
+        for report in reports_of_dbt(options, enrichment_mode="plan")
+        if "plan" in report
     ]
     if form == "json":
         click.echo(json.dumps(plans, indent=2, ensure_ascii=False))

@@ -32,9 +32,7 @@ def preview(
     single requests: name one that does as `preview_model` in the model's meta.enrichment.
     """
     options = DbtOptions(project_dir, profiles_dir, profile, target, cli_vars, (model,))
-    reports = reports_of_dbt(
-        options, enrichment_mode="preview", enrichment_preview_rows=rows
-    )
+    reports = reports_of_dbt(options, enrichment_mode="preview", enrichment_preview_rows=rows)
     found = [report["preview"] for report in reports if "preview" in report]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))

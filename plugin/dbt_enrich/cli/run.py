@@ -78,9 +78,7 @@ def _published(project: Project) -> dict[str, Publication]:
         return {table.enrichment: table for table in ledger.publications()}
 
 
-def _changed(
-    before: dict[str, Publication], after: dict[str, Publication]
-) -> list[Publication]:
+def _changed(before: dict[str, Publication], after: dict[str, Publication]) -> list[Publication]:
     """Return what dbt has just published."""
     return [table for name, table in after.items() if before.get(name) != table]
 

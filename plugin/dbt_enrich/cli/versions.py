@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -40,8 +41,7 @@ def versions(
         counts = answers_by_task(project.config, ledger, [task.task_key for task in tasks])
         tables = {p.task_key for p in ledger.publications() if p.enrichment == tasks[0].enrichment}
     changes = [
-        task_changes(former.document, task.document)
-        for task, former in zip(tasks, tasks[1:], strict=False)
+        task_changes(former.document, task.document) for task, former in itertools.pairwise(tasks)
     ]
     rows = [
         (
@@ -60,7 +60,7 @@ def versions(
         return
     click.echo(plain_table(headers, rows))
     if diff:
-        for task, former in zip(tasks, tasks[1:], strict=False):
+        for task, former in itertools.pairwise(tasks):
             names = (former.task_key[:8], task.task_key[:8])
             click.echo("\n" + task_diff(former.document, task.document, names=names))
 

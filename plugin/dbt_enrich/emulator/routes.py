@@ -112,7 +112,10 @@ class Api:
 
     async def upload(self, request: Request) -> Response:
         """POST /files."""
-        limited = Request(request.scope, _limited(request.receive))
+        limited = Request(
+            request.scope,
+            _limited(request.receive, _MAX_UPLOAD, "The file is larger than 200 MB."),
+        )
         async with limited.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
@@ -257,26 +260,25 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(WireError(status, str(status), message).body(flavour), status)
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, most: int, message: str) -> Receive:
     """Count what is received, whether or not a length was announced."""
     size = 0
 
     async def counting() -> Message:
         nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > _MAX_UPLOAD:
-            raise WireError(413, "contentTooLarge", "The file is larger than 200 MB.")
-        return message
+        received = await receive()
+        size += len(received.get("body", b""))
+        if size > most:
+            raise WireError(413, "contentTooLarge", message)
+        return received
 
     return counting
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    if int(request.headers.get("content-length") or 0) > _MAX_JSON:
-        raise WireError(413, "contentTooLarge", "The body is too large.")
+    limited = Request(request.scope, _limited(request.receive, _MAX_JSON, "The body is too large."))
     try:
-        body = await request.json()
+        body = await limited.json()
     except (ValueError, RecursionError) as error:
         raise invalid("The body is not valid JSON.") from error
     if not isinstance(body, dict):

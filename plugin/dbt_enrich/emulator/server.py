@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from dbt_enrich.emulator.breaking import FaultMiddleware
 from dbt_enrich.emulator.checking import Deployment
 from dbt_enrich.emulator.control import PREFIX
+from dbt_enrich.emulator.hosts import LoopbackHosts
 from dbt_enrich.emulator.jobs import TERMINAL, Jobs
 from dbt_enrich.emulator.responders.base import Responder
 from dbt_enrich.emulator.responders.scripted import ScriptedResponder
@@ -200,7 +201,7 @@ class _ThreadedServer:
 def make_app(jobs: Jobs, api_key: str) -> ASGIApp:
     """Return the resource as an application, with its control plane and its faults."""
     app = create_app(jobs, api_key)
-    return FaultMiddleware(app, app.state.control)
+    return LoopbackHosts(FaultMiddleware(app, app.state.control))
 
 
 def make_server(jobs: Jobs, api_key: str) -> uvicorn.Server:

@@ -24,8 +24,9 @@ from dbt_enrich.pipeline.budget import Budget, spending
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.export import NewRequests, cut_in_two, new_requests
 from dbt_enrich.pipeline.former import keep_former_answers
+from dbt_enrich.pipeline.load import sweep_files
 from dbt_enrich.pipeline.plan import Plan, changes_since, describe, former_tasks, make_plan
-from dbt_enrich.pipeline.preview import answer_problem, preview
+from dbt_enrich.pipeline.preview import answer_problem, preview, preview_sentence
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import (
     Published,
@@ -35,6 +36,7 @@ from dbt_enrich.pipeline.publish import (
 )
 from dbt_enrich.pipeline.recover import adopt_batches, recover_answers
 from dbt_enrich.pipeline.relations import Relations, fingerprint, relations
+from dbt_enrich.pipeline.reports import report
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
 from dbt_enrich.pipeline.session import (
     EnrichmentRequest,
@@ -88,7 +90,6 @@ class Engine:
         self._has_adopted = False
         self._has_warned = False
         self._budget = Budget(config)
-        self.plans: list[Plan] = []
         self._checked: set[str] = set()
         self._runs: dict[str, RunLock] = {}
 
@@ -127,6 +128,8 @@ class Engine:
                 tally=Tally(),
                 budget=self._budget,
             )
+            if not self.config.keep_files:
+                sweep_files(run_id, ledger=session.ledger, store=store)
             outcome = self._enrich(session)
             # The SELECTs that publish read the scratch files once more.
             until_published.pop_all()
@@ -194,7 +197,7 @@ class Engine:
         session.tally.reused = _answered_rows(session, rows)
         if options.mode == Mode.PLAN:
             plan = self._plan(session, rows)
-            self.plans.append(plan)
+            report({"plan": plan.document()})
             return _unpublished(session, f"{session.model}: {describe(plan)}")
         self._exchange(session, rows)
         published = publish(
@@ -298,7 +301,8 @@ class Engine:
             if sends or fresh.in_flight:
                 session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
         in_flight = session.ledger.open_shards(task_key=session.task_key)
-        if not (sends or in_flight or mode == Mode.COLLECT or leftovers(session)):
+        to_do = sends or in_flight or mode == Mode.COLLECT
+        if not (to_do or leftovers(session) or _inputs_to_forget(session)):
             return
         with self._use_service() as service:
             if sends:
@@ -376,12 +380,24 @@ class Engine:
             )
         for row in previewed:
             self._log(str(row))
-        problems = sum(row.problem is not None for row in previewed)
-        return _unpublished(
-            session,
-            f"{session.model}: previewed {len(previewed)} rows by {deployment}, {problems} would "
-            "fail; nothing was stored",
+        sentence = preview_sentence(
+            previewed,
+            rows.rows - rows.skipped,
+            deployment,
+            self.config.price(request.task.model),
+            currency=self.config.price_table().currency,
         )
+        report(
+            {
+                "preview": {
+                    "name": session.model,
+                    "deployment": deployment,
+                    "rows": [asdict(row) for row in previewed],
+                    "sentence": sentence,
+                }
+            }
+        )
+        return _unpublished(session, f"{session.model}: {sentence}")
 
     @contextmanager
     def _use_service(self) -> Iterator[BatchService]:
@@ -409,6 +425,14 @@ def _count_new(session: Session, rows: StagedRows) -> NewRequests:
         ledger=session.ledger,
         store=session.store,
     )
+
+
+def _inputs_to_forget(session: Session) -> bool:
+    """Whether a former run left input files at the service that may not stay there."""
+    if session.config.store_inputs:
+        return False
+    service = session.config.service_settings().service_id
+    return bool(session.ledger.shards_to_forget(service))
 
 
 def _answered_rows(session: Session, rows: StagedRows) -> int:

@@ -9,7 +9,7 @@ from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
 from dbt_enrich.pipeline.export import export
-from dbt_enrich.pipeline.load import load, outputs_of
+from dbt_enrich.pipeline.load import forget_inputs, load, outputs_of
 from dbt_enrich.pipeline.plan import estimate_requests
 from dbt_enrich.pipeline.run import BatchRun
 from dbt_enrich.pipeline.session import Session
@@ -46,6 +46,7 @@ class Exchange:
         # What was paid for is kept: answers to former prompts are stored, though not published.
         self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
         self._name_other_services()
+        self._forget_inputs()
 
     def _run_to_the_end(self) -> None:
         """Send, wait and load until no row is to be asked again."""
@@ -138,6 +139,19 @@ class Exchange:
             keep_files=session.config.keep_files,
         )
         session.tally.add_tokens(loaded.shard)
+        self._forget_inputs()
+
+    def _forget_inputs(self) -> None:
+        """Delete the input files that the service needs no more, if they may not be kept."""
+        session = self.session
+        if session.config.store_inputs:
+            return
+        forget_inputs(
+            session.ledger.shards_to_forget(self.service.service_id),
+            self.service,
+            ledger=session.ledger,
+            warn=session.progress.say,
+        )
 
     def _name_other_services(self) -> None:
         elsewhere = [

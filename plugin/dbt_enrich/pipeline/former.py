@@ -16,7 +16,7 @@ from dbt_enrich.pipeline.export import Selection
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import canonical_outputs
 from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.store import StateDirectory, make_private
 from dbt_enrich.task import KEY_DIGITS
 from dbt_enrich.template import message_sql, parse_template
 from dbt_enrich.workspace import Workspace
@@ -135,9 +135,10 @@ def _messages_sql(
         return None
     message = message_sql(parsed, columns, optional, model=relation.model)
     path = workspace.directory / f"former-{task.task_key[:_VERSION_DIGITS]}.parquet"
+    make_private(path)
     relation.connection.execute(
         f"copy (select rowid as row_id, {message} as former_message from {relation.name}) "
-        f"to {literal(path)} (format parquet)"
+        f"to {literal(path)} (format parquet, use_tmp_file false)"
     )
     return (
         f"select request_key, former_message from read_parquet({literal(path)}) as former "

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from dbt_enrich.cost.prices import Price
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import request_body
@@ -22,12 +26,18 @@ class PreviewedRow:
         user_message: What was sent.
         answer: The model's text.
         problem: Why the answer would not be taken, or None.
+        seconds: How long the answer took.
+        prompt_tokens: Tokens of the prompt, as the service counted them.
+        completion_tokens: Tokens of the answer.
     """
 
     row: str
     user_message: str
     answer: str
     problem: str | None
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
     def __str__(self) -> str:
         verdict = f"\n  would fail: {self.problem}" if self.problem else ""
@@ -64,15 +74,57 @@ def _ask(
     workspace: Workspace,
 ) -> PreviewedRow:
     body = request_body(task, deployment=deployment, user_message=message)
+    began = time.monotonic()
     try:
         reply = service.chat(body)
     except EnrichmentError as error:
-        return PreviewedRow(row, message, "", str(error))
+        return PreviewedRow(row, message, "", str(error), time.monotonic() - began)
+    seconds = time.monotonic() - began
     choice = (reply.get("choices") or [{}])[0]
     text = (choice.get("message") or {}).get("content") or ""
+    problem = answer_problem(text, task, workspace)
     if choice.get("finish_reason") == "length":
-        return PreviewedRow(row, message, text, "truncated: the answer was cut at the token limit")
-    return PreviewedRow(row, message, text, answer_problem(text, task, workspace))
+        problem = "truncated: the answer was cut at the token limit"
+    usage = reply.get("usage") or {}
+    return PreviewedRow(
+        row,
+        message,
+        text,
+        problem,
+        seconds,
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+    )
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def preview_sentence(
+    previewed: Sequence[PreviewedRow],
+    rows: int,
+    deployment: str,
+    price: Price | None,
+    *,
+    currency: str,
+) -> str:
+    """Say what was previewed, and what the whole table would cost in a batch at this rate."""
+    problems = sum(row.problem is not None for row in previewed)
+    said = (
+        f"previewed {len(previewed)} rows by {deployment}, {problems} would fail; "
+        "nothing was stored"
+    )
+    counted = [row for row in previewed if row.prompt_tokens]
+    if not counted or price is None:
+        return said
+    prompt = sum(row.prompt_tokens for row in counted) / len(counted) * rows
+    completion = sum(row.completion_tokens for row in counted) / len(counted) * rows
+    return (
+        f"{said}. At this rate {rows:,} rows take {prompt:,.0f} + {completion:,.0f} tokens, "
+        f"{currency} {price.batch_cost(prompt, completion):,.2f} in a batch"
+    )
 
 
 def answer_problem(text: str, task: EnrichmentTask, workspace: Workspace) -> str | None:

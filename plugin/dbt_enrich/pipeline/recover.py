@@ -12,7 +12,7 @@ from datetime import datetime
 
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.pipeline.answers import ANSWER_COLUMNS, answers_sql
+from dbt_enrich.pipeline.answers import ANSWER_COLUMNS, FORMER_PREFIX, answers_sql
 from dbt_enrich.pipeline.export import in_flight_sql
 from dbt_enrich.pipeline.load import manifest_from_requests
 from dbt_enrich.pipeline.publish import ExistingTable
@@ -21,11 +21,12 @@ from dbt_enrich.remote_names import RemoteMark, mark_of
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.services.base import BatchService, BatchStatus, RemoteBatch
 from dbt_enrich.sql import identifier, literal
-from dbt_enrich.store import StateDirectory, settle
+from dbt_enrich.store import StateDirectory, make_private, settle
 from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.types import parse_type
 from dbt_enrich.workspace import Workspace
 
+_VERSION_DIGITS = 8
 _KEY = "try_cast({} as uuid)"
 
 
@@ -65,12 +66,23 @@ def recover_answers(
         return 0
     keys = f"(select request_key from read_parquet({literal(wanted)}))"
     forgotten = ledger.forgotten_at(task_key)
+    version = f"coalesce(enrichment_version, '') = {literal(task_key[:_VERSION_DIGITS])}"
     selects = []
     if _has_outputs(existing.columns, task.outputs):
-        selects.append(_done_sql(existing.name, task.outputs, keys, forgotten))
+        done = _done_sql(existing.name, task.outputs, keys, forgotten)
+        selects.append((task_key, f"{done} and {version}"))
+        # What a run with on_task_change: new_rows has kept stays what it was.
+        former = _done_sql(
+            existing.name,
+            task.outputs,
+            keys,
+            forgotten,
+            shard=f"{literal(FORMER_PREFIX)} || enrichment_version",
+        )
+        selects += [(key, f"{former} and not ({version})") for key in answer_keys[1:]]
     if existing.errors:
-        selects.append(_failed_sql(existing.errors, keys, forgotten))
-    return sum(_take(select, relation, task_key, workspace, ledger, store) for select in selects)
+        selects.append((task_key, _failed_sql(existing.errors, keys, forgotten)))
+    return sum(_take(select, relation, key, workspace, ledger, store) for key, select in selects)
 
 
 def _take(
@@ -85,8 +97,10 @@ def _take(
     path = store.answers(name)
     temporary = path.with_name(f".{path.name}.writing")
     select = select.replace("'<file>'", literal(name))
+    make_private(temporary)
     relation.connection.execute(
-        f"copy ({select}) to {literal(temporary)} (format parquet, compression zstd)"
+        f"copy ({select}) to {literal(temporary)} "
+        "(format parquet, compression zstd, use_tmp_file false)"
     )
     (taken,) = workspace.row(f"select count(*) from read_parquet({literal(temporary)})")
     if not taken:
@@ -99,7 +113,7 @@ def _take(
 
 def _has_outputs(columns: Mapping[str, str], outputs: Sequence[OutputColumn]) -> bool:
     types = {name.lower(): kind for name, kind in columns.items()}
-    if "enrichment_key" not in types:
+    if not {"enrichment_key", "enrichment_version"} <= types.keys():
         return False
     return all(
         output.name.lower() in types
@@ -116,7 +130,12 @@ def _since(column: str, moment: datetime | None) -> str:
 
 
 def _done_sql(
-    table: str, outputs: Sequence[OutputColumn], keys: str, forgotten: datetime | None
+    table: str,
+    outputs: Sequence[OutputColumn],
+    keys: str,
+    forgotten: datetime | None,
+    *,
+    shard: str = "'<file>'",
 ) -> str:
     fields = ", ".join(f"{literal(o.name)}, {identifier(o.name)}" for o in outputs)
     values = {
@@ -126,7 +145,7 @@ def _done_sql(
         "content": f"cast(json_object({fields}) as varchar)",
         "model": "enrichment_model",
         "batch_id": "enrichment_batch_id",
-        "shard": "'<file>'",
+        "shard": shard,
         "received_at": "enriched_at",
     }
     return f"""

@@ -11,6 +11,7 @@ import duckdb
 from dbt_enrich.errors import ConfigurationError, EnrichmentError, InputError
 from dbt_enrich.naming import near_match
 from dbt_enrich.sql import identifier, literal
+from dbt_enrich.store import make_private
 from dbt_enrich.task import KEY_DIGITS, STATUS_COLUMNS, EnrichmentTask
 from dbt_enrich.template import message_sql
 from dbt_enrich.workspace import ROW_GROUP, Workspace
@@ -189,11 +190,11 @@ def _copy_rows(relation: StagedRelation, message: str, task_key: str, path: Path
         from messages
     """
     try:
+        make_private(path)
         relation.connection.execute(
-            f"copy ({query}) to {literal(path)} "
-            f"(format parquet, compression uncompressed, row_group_size {ROW_GROUP})"
+            f"copy ({query}) to {literal(path)} (format parquet, compression uncompressed, "
+            f"row_group_size {ROW_GROUP}, use_tmp_file false)"
         )
-        path.chmod(0o600)
     except (duckdb.IOException, OSError) as error:
         raise EnrichmentError(
             f"model '{relation.model}': the staged rows cannot be written to {path} ({error}); "

@@ -51,6 +51,9 @@ class Calls:
             return self._signed_in(send)
         except CLIENT_ERRORS as error:
             failure = self._failures.of(operation, error)
+        except ValueError:
+            # The client refuses ids such as `..`, which would make another address of it.
+            failure = self._failures.unreadable(operation, "an id that no address can hold")
         # Outside of the handler, as the client's error may quote what must not be shown.
         raise failure
 
@@ -65,7 +68,9 @@ class Calls:
             ServiceError: The call failed, or the reply is not JSON, or is an error.
         """
         response = self.send(operation, send).http_response
-        data = self.parsed(operation, lambda: parse_json(response.content))
+        # What a batch says of its failure goes into the ledger and the log as it is.
+        text = self._failures.without_key(response.content.decode("utf-8", "replace"))
+        data = self.parsed(operation, lambda: parse_json(text))
         if is_error(data):
             raise self._failures.error_in_reply(operation, data)
         return data, response.headers

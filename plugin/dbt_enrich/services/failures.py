@@ -8,6 +8,7 @@ other 3xx and 4xx.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import ssl
@@ -73,7 +74,8 @@ class Failures:
         azure = settings.provider is Provider.AZURE
         self._address = "`endpoint`" if azure else "`base_url`"
         key = settings.api_key.reveal() if settings.api_key else ""
-        self._secrets = tuple(text for text in {key, quote(key, safe="")} if text)
+        escaped = (json.dumps(key)[1:-1], key.replace("/", "\\/"))
+        self._secrets = tuple(text for text in {key, quote(key, safe=""), *escaped} if text)
 
     def of(self, operation: Operation, error: Exception) -> ServiceError:
         """Return our error for what the client raised during `operation`."""
@@ -138,9 +140,13 @@ class Failures:
 
     def redact(self, text: str) -> str:
         """Take the key out of a text that the service wrote."""
+        return _TOKEN.sub(r"\1***", self.without_key(text))
+
+    def without_key(self, text: str) -> str:
+        """Take this service's own key out of a text, and nothing else."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return _TOKEN.sub(r"\1***", text)
+        return text
 
     def _mend_of_unknown(self, operation: Operation) -> str:
         if operation.acts:

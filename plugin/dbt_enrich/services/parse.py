@@ -101,15 +101,15 @@ def parse_batch(
         MalformedReplyError: `data` is not a batch.
     """
     body = _mapping(data)
-    identity = _text(body.get("id")) or batch_id
+    identity = _identity(body.get("id")) or batch_id
     if identity is None:
         raise MalformedReplyError("the reply has no id")
     return RemoteBatch(
         id=identity,
         status=parse_status(body.get("status"), identity),
-        input_file_id=_text(body.get("input_file_id")),
-        output_file_id=_text(body.get("output_file_id")),
-        error_file_id=_text(body.get("error_file_id")),
+        input_file_id=_identity(body.get("input_file_id")),
+        output_file_id=_identity(body.get("output_file_id")),
+        error_file_id=_identity(body.get("error_file_id")),
         metadata=_metadata(body.get("metadata")),
         counts=_counts(body.get("request_counts")),
         errors=parse_errors(body.get("errors")),
@@ -130,7 +130,7 @@ def parse_file(data: object, *, file_id: str | None = None) -> RemoteFile:
         MalformedReplyError: `data` is not a file.
     """
     body = _mapping(data)
-    identity = _text(body.get("id")) or file_id
+    identity = _identity(body.get("id")) or file_id
     if identity is None:
         raise MalformedReplyError("the reply has no id")
     return RemoteFile(
@@ -153,7 +153,7 @@ def parse_page(data: object) -> Page:
     items = body["data"] if isinstance(body.get("data"), list) else body.get("value")
     if not isinstance(items, list):
         raise MalformedReplyError("the reply is not a list")
-    kept = tuple(item for item in items if isinstance(item, Mapping) and _text(item.get("id")))
+    kept = tuple(item for item in items if isinstance(item, Mapping) and _identity(item.get("id")))
     if len(kept) != len(items):
         logger.warning("Left out %d entries without an id from a list", len(items) - len(kept))
     has_more = body.get("has_more")
@@ -278,6 +278,12 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     return str(value).encode("utf-8", "replace").decode().strip() or None
+
+
+def _identity(value: object) -> str | None:
+    """An id, or None for what cannot be one: SQL and headers end at a NUL."""
+    text = _text(value)
+    return None if text is None or "\x00" in text else text
 
 
 def _clean(text: str, most: int) -> str:

@@ -1,0 +1,207 @@
+"""The commands, with real dbt in processes of its own, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
+from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from support.dbt_project import DbtProject
+
+NOTES = "select i as id, 'note ' || i as note from range(6) as numbers(i)"
+_COMMAND = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
+    """An emulator with the scripted responder."""
+    with running_emulator(tmp_path / "emulator") as running:
+        yield running
+
+
+@pytest.fixture
+def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+    """A project with one enrichment."""
+    project = DbtProject(
+        tmp_path,
+        {
+            "provider": "azure",
+            "endpoint": emulator.url,
+            "api_key": emulator.api_key,
+            "poll_interval": 0.05,
+            "adoption_grace": 0.0,
+        },
+    )
+    project.enrichment("notes_enriched", NOTES)
+    return project
+
+
+def command(project: DbtProject, *arguments: str, exits: int = 0) -> str:
+    """Run a command of ours and return what it printed; assert its exit code."""
+    done = subprocess.run(
+        [*_COMMAND, *arguments, "--project-dir", str(project.directory)],
+        check=False,
+        cwd=project.directory.parent,
+        env={**os.environ, "DBT_PROFILES_DIR": str(project.directory)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == exits, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+def answered(emulator: RunningEmulator) -> int:
+    """How many requests were answered."""
+    return sum(emulator.account()["request_keys"].values())
+
+
+def test_plan_shows_cost_and_changes_and_sends_nothing(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """As a table, as Markdown for a pull request, and as JSON."""
+    first = command(project, "plan")
+    assert "notes_enriched" in first
+    assert "USD 0.00" in first
+    assert answered(emulator) == 0
+    project.dbt("run")
+    project.enrichment("notes_enriched", NOTES, meta={"system": "Another | prompt."})
+    markdown = command(project, "plan", "--format", "markdown", "--select", "notes_enriched")
+    assert markdown.startswith("| model | rows |")
+    assert "the change of system text asks 6 rows again, about USD 0.00" in markdown
+    (plan,) = json.loads(command(project, "plan", "--json"))
+    assert (plan["staged"], plan["changed"], plan["new"], plan["requests"]) == (6, 6, 0, 6)
+    assert plan["estimate"]["completion_source"] == "earlier answers"
+    assert answered(emulator) == 6
+
+
+def test_plan_says_what_is_wrong_in_dbt_s_words(project: DbtProject) -> None:
+    """And fails."""
+    project.enrichment("notes_enriched", "select 1 as id, 'a' as note", meta={"user": "{nope}"})
+    assert "names the column 'nope'" in command(project, "plan", exits=1)
+
+
+def test_preview_asks_now_and_stores_nothing(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """With time, tokens, and what the whole table would cost."""
+    shown = command(project, "preview", "notes_enriched", "-n", "2")
+    assert shown.count("answered:") == 2
+    assert "At this rate 6 rows take" in shown
+    assert "nothing was stored" in shown
+    assert not emulator.jobs.batches()
+    (found,) = json.loads(command(project, "preview", "notes_enriched", "-n", "1", "--json"))
+    assert found["rows"][0]["problem"] is None
+
+
+def test_submit_status_wait_and_publish(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Status reads the ledger alone; wait brings the answers home without the warehouse."""
+    assert "nothing was sent yet" in command(project, "status")
+    emulator.pause()
+    project.dbt("run", "--vars", "enrichment_mode: submit")
+    status = json.loads(command(project, "status", "--json"))
+    assert [(b["model"], b["requests"]) for b in status["batches"]] == [("notes_enriched", 6)]
+    assert status["tables"][0]["counts"] == {"pending": 6}
+    assert "still in flight" in command(project, "wait", "--timeout", "0.3", exits=PENDING)
+    emulator.resume()
+    assert "1 batches, 6 answers stored" in command(project, "wait")
+    project.dbt("run")
+    assert "cost so far: USD 0.0000" in command(project, "status")
+    assert "notes_enriched" in command(project, "status", "--all")
+    assert answered(emulator) == 6
+
+
+def test_run_goes_on_until_nothing_is_left_to_ask(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """Repairs included; the exit code tells rows that failed for good."""
+    emulator.rules(
+        [
+            {"match": "note 2", "times": 1, "fault": "broken_json"},
+            {"match": "note 4", "fault": "refusal"},
+        ]
+    )
+    output = command(project, "run", exits=FAILED_ROWS)
+    assert "1 rows failed" in output
+    assert project.rows(
+        "select enrichment_status, count(*) from notes_enriched group by 1 order by 1"
+    ) == [("done", 5), ("failed", 1)]
+    assert answered(emulator) == 7
+
+
+def test_run_gives_up_in_time_and_goes_on_later(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """With rows pending; the next one sends nothing again."""
+    emulator.pause()
+    assert "still in flight" in command(project, "run", "--timeout", "1", exits=PENDING)
+    emulator.resume()
+    command(project, "run")
+    assert project.rows("select distinct enrichment_status from notes_enriched") == [("done",)]
+    assert answered(emulator) == 6
+
+
+def test_retry_asks_failed_rows_once_more(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Also those whose rule says no; only of the kind that is named."""
+    emulator.rules(
+        [
+            {"match": "note 1", "times": 1, "fault": "refusal"},
+            {"match": "note 2", "times": 1, "fault": "content_filter_prompt"},
+        ]
+    )
+    project.dbt("run")
+    assert "2 failed rows" in command(project, "retry", "--kind", "refusal")
+    project.dbt("run")
+    assert (
+        project.rows(
+            "select id, enrichment_error from notes_enriched where enrichment_status = 'failed'"
+        )[0][0]
+        == 2
+    )
+    assert answered(emulator) == 7
+    command(project, "retry")
+    project.dbt("run")
+    assert project.rows("select distinct enrichment_status from notes_enriched") == [("done",)]
+    assert answered(emulator) == 8
+    assert "no table of other" in command(project, "retry", "--select", "other", exits=1)
+
+
+def test_forget_says_the_price_and_has_everything_asked_again(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """Also what the enriched table still holds."""
+    project.dbt("run")
+    assert "Aborted" in command(project, "forget", "--model", "notes_enriched", exits=1)
+    project.dbt("run")
+    assert answered(emulator) == 6
+    output = command(project, "forget", "--model", "notes_enriched", "--yes")
+    assert "6 answers that cost USD 0.0000" in output
+    project.dbt("run")
+    assert answered(emulator) == 12
+    assert "the ledger has no model 'other'" in command(
+        project, "forget", "--model", "other", "--yes", exits=1
+    )
+
+
+def test_versions_list_prompts_with_their_rows_and_diffs(project: DbtProject) -> None:
+    """Newest first."""
+    project.dbt("run")
+    project.enrichment("notes_enriched", NOTES, meta={"system": "Be brief.\nVery."})
+    project.dbt("run")
+    shown = command(project, "versions", "notes_enriched")
+    lines = shown.splitlines()
+    assert "system text" in lines[2]
+    assert "published" in lines[2]
+    assert "first" in lines[3]
+    assert "+  Very." in shown
+    listed = json.loads(command(project, "versions", "notes_enriched", "--json"))
+    assert [row["answers"] for row in listed] == [6, 6]

@@ -1,0 +1,176 @@
+"""Caps, plans and changed tasks: what is sent, what is kept, and what is said before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.errors import CapError, TaskChangedError
+from dbt_enrich.schema import OutputColumn
+from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
+
+NOTES = "select i as id, 'note ' || i as note from range(8) as numbers(i)"
+CHANGED = summary_task(system="Summarise the note in one sentence.")
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
+    """An emulator with the scripted responder."""
+    with running_emulator(tmp_path / "emulator") as running:
+        yield running
+
+
+def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
+    """A warehouse whose Azure resource is the emulator."""
+    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **changes))
+
+
+def sent(emulator: RunningEmulator) -> int:
+    """How many requests were answered."""
+    return sum(emulator.account()["request_keys"].values())
+
+
+@pytest.mark.parametrize(
+    ("caps", "options", "said"),
+    [
+        ({"run": {"max_requests": 7}}, {}, "caps.run"),
+        ({"run": {"max_tokens": 10}}, {}, "max_tokens"),
+        ({"day": {"max_cost": 0.0}}, {}, "caps.day"),
+        ({}, {"max_requests": 7}, "the model's meta.enrichment"),
+        ({}, {"max_cost": 0.00001}, "USD 0.00"),
+    ],
+)
+def test_past_a_cap_nothing_is_sent(
+    emulator: RunningEmulator,
+    tmp_path: Path,
+    caps: dict[str, Any],
+    options: dict[str, Any],
+    said: str,
+) -> None:
+    """The message says what it would have cost and where to allow it."""
+    warehouse = warehouse_for(emulator, tmp_path, caps=caps)
+    with pytest.raises(CapError, match=said) as caught:
+        warehouse.enrich(NOTES, **options)
+    assert "8 requests of about" in str(caught.value)
+    assert emulator.account()["calls"] == [] or sent(emulator) == 0
+    assert not emulator.jobs.batches()
+
+
+def test_within_its_caps_a_run_goes_on(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """And what is answered already counts for nothing."""
+    warehouse = warehouse_for(emulator, tmp_path, caps={"run": {"max_requests": 8}})
+    warehouse.enrich(NOTES)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 8}
+    with pytest.raises(CapError, match="8 of it sent before"):
+        warehouse.enrich(f"{NOTES} union all select 99, 'another'")
+
+
+def test_a_day_s_cap_counts_what_other_runs_sent(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Over all runs of the state directory, by the ledger."""
+    warehouse = warehouse_for(emulator, tmp_path, caps={"day": {"max_requests": 10}})
+    warehouse.enrich(NOTES)
+    warehouse.restart()
+    with pytest.raises(CapError, match=r"caps\.day"):
+        warehouse.enrich("select i as id, 'new ' || i as note from range(3) as numbers(i)")
+    warehouse.enrich("select i as id, 'new ' || i as note from range(2) as numbers(i)")
+
+
+def test_rows_to_ask_again_past_a_cap_are_left(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """What was paid for is published; the message says what stopped."""
+    emulator.rules([{"match": "note 3", "times": 1, "fault": "broken_json"}])
+    warehouse = warehouse_for(emulator, tmp_path, caps={"run": {"max_requests": 8}})
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 7, "failed": 1}
+    assert any("max_requests" in line for line in warehouse.log)
+    warehouse.restart()
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 8}
+
+
+def test_a_cap_on_cost_needs_a_price(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """An unknown one is not guessed."""
+    warehouse = warehouse_for(emulator, tmp_path, caps={"run": {"max_cost": 5}})
+    with pytest.raises(CapError, match="no price is known for the model 'mystery'"):
+        warehouse.enrich(NOTES, summary_task(model="mystery"))
+    assert not emulator.jobs.batches()
+
+
+def test_a_plan_says_what_changed_and_what_it_costs(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Before anything is sent; changed rows are told from new ones."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    before = sent(emulator)
+    more = f"{NOTES} union all select 99, 'another'"
+    outcome = warehouse.enrich(more, CHANGED, mode="plan")
+    assert "0 answered before, 1 new, 8 changed" in outcome.summary
+    assert "9 requests to send in 1 files" in outcome.summary
+    assert "USD 0.00" in outcome.summary
+    assert "changed: system text" in outcome.summary
+    assert sent(emulator) == before
+
+
+def test_on_task_change_error_sends_nothing(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Until it is told what to do with the rows that are there."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, on_task_change="error")
+    with pytest.raises(TaskChangedError, match=r"the task changed \(system text\), and 8 requests"):
+        warehouse.enrich(NOTES, CHANGED, on_task_change="error")
+    assert sent(emulator) == 8
+    warehouse.enrich(NOTES, CHANGED, on_task_change="all")
+    assert sent(emulator) == 16
+    warehouse.enrich(f"{NOTES} union all select 99, 'x'", CHANGED, on_task_change="error")
+    assert sent(emulator) == 17
+
+
+def test_new_rows_keeps_former_answers_of_unchanged_rows(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """As `done`, under the version that answered them; new and changed rows are asked."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    (former,) = warehouse.rows("select distinct enrichment_version from enriched")[0]
+    rows = (
+        f"select id, if(id = 3, 'edited', note) as note from ({NOTES}) "
+        "union all select 99, 'another'"
+    )
+    for _ in range(2):
+        warehouse.enrich(rows, CHANGED, on_task_change="new_rows")
+        assert warehouse.statuses() == {"done": 9}
+        assert sent(emulator) == 10
+        assert warehouse.rows(
+            f"select enrichment_version = '{former}', count(*), min(id) from enriched "
+            "group by 1 order by 1"
+        ) == [(False, 2, 3), (True, 7, 0)]
+        warehouse.restart()
+    warehouse.enrich(rows, CHANGED)
+    assert sent(emulator) == 17
+    assert warehouse.rows(
+        f"select count(*) from enriched where enrichment_version = '{former}'"
+    ) == [(0,)]
+
+
+def test_new_rows_holds_under_another_template(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """A former answer stands while the columns that its own template names do."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    warehouse.enrich(NOTES, summary_task(user="Note: {note}"), on_task_change="new_rows")
+    assert sent(emulator) == 8
+    edited = f"select id, note || '!' as note from ({NOTES})"
+    warehouse.enrich(edited, summary_task(user="Note: {note}"), on_task_change="new_rows")
+    assert sent(emulator) == 16
+
+
+def test_new_rows_asks_where_the_columns_changed(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """A former answer cannot stand for columns that it does not have."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    wider = summary_task(outputs=(SUMMARY, OutputColumn("mood", "enum('good', 'bad')")))
+    warehouse.enrich(NOTES, wider, on_task_change="new_rows")
+    assert sent(emulator) == 16
+    assert warehouse.statuses() == {"done": 8}
