@@ -47,6 +47,7 @@ from dbt_enrich.pipeline.session import (
     summary,
 )
 from dbt_enrich.pipeline.stage import StagedRows, stage
+from dbt_enrich.pipeline.terminal import live_terminal
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import RunLock, StateDirectory
@@ -124,12 +125,13 @@ class Engine:
                 workspace=workspace,
                 ledger=until_done.enter_context(Ledger(store.ledger)),
                 store=store,
-                progress=Progress(request.relation.model, self._log),
+                progress=Progress(request.relation.model, self._log, terminal=live_terminal()),
                 tally=Tally(),
                 budget=self._budget,
             )
             if not self.config.keep_files:
                 sweep_files(run_id, ledger=session.ledger, store=store)
+            until_done.callback(session.progress.close)
             outcome = self._enrich(session)
             # The SELECTs that publish read the scratch files once more.
             until_published.pop_all()

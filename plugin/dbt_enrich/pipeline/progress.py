@@ -1,4 +1,7 @@
-"""What the user reads while a model waits: one log line on each change, never more than needed."""
+"""What the user reads while a model waits: a live line in a terminal, else log lines.
+
+Without a terminal there is one line on each change, and at least one a minute.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,44 @@ import time
 from collections.abc import Callable
 
 from dbt_enrich.ledger import Shard, Step
+from dbt_enrich.pipeline.terminal import Terminal
 
 _COUNT_SECONDS = 10.0
+_BEAT_SECONDS = 60.0
 _SENTENCES = {
     Step.UPLOADING: "uploading {requests} requests ({megabytes:.1f} MB)",
     Step.SUBMITTED: "batch {batch_id} of {requests} requests is at the service",
     Step.ENDED: "batch {batch_id} is {status}: {completed} answered, {failed} failed",
 }
+_UNSENT = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED, Step.CREATING)
+_HOME = (Step.ENDED, Step.DOWNLOADED, Step.STORED)
 
 
 class Progress:
-    """Turns the shards' changes into log lines.
+    """Turns the shards' changes into what the user reads.
 
     Args:
         model: The dbt model, which begins each line.
         log: Takes one line.
+        terminal: Where a live line is drawn in place of log lines, or None.
     """
 
-    def __init__(self, model: str, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, model: str, log: Callable[[str], None], *, terminal: Terminal | None = None
+    ) -> None:
         self._model = model
         self._log = log
-        self._counted_at = 0.0
+        self._terminal = terminal
+        self._shards: dict[str, Shard] = {}
+        self._began = time.monotonic()
+        self._said_at = self._began
 
     def __call__(self, shard: Shard) -> None:
         """Say what changed, if a user wants to know it."""
+        self._shards[shard.shard] = shard
+        if self._terminal is not None:
+            self.beat()
+            return
         sentence = _SENTENCES.get(shard.step)
         if sentence is None or (shard.step == Step.SUBMITTED and shard.completed + shard.failed):
             self._count(shard)
@@ -47,14 +64,60 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """Write one line that begins with the model's name."""
+        self._said_at = time.monotonic()
         self._log(f"{self._model}: {sentence}")
 
-    def _count(self, shard: Shard) -> None:
-        now = time.monotonic()
-        if shard.step != Step.SUBMITTED or now - self._counted_at < _COUNT_SECONDS:
+    def beat(self) -> None:
+        """Say how far all is, where a user has heard nothing for a while."""
+        if not self._shards:
             return
-        self._counted_at = now
+        if self._terminal is not None:
+            self._terminal.show(self._model, f"{self._model}: {self.standing()}")
+        elif time.monotonic() - self._said_at >= _BEAT_SECONDS:
+            self.say(self.standing())
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self._terminal is not None:
+            self._terminal.remove(self._model)
+
+    def standing(self) -> str:
+        """Say how far all is: files or batches, rows, failures, rate and time left."""
+        shards = [s for s in self._shards.values() if s.step != Step.RELEASED]
+        total = sum(shard.requests for shard in shards)
+        unsent = [shard for shard in shards if shard.step in _UNSENT]
+        if unsent:
+            return f"uploading, {len(shards) - len(unsent)} of {len(shards)} batches at the service"
+        home = sum(shard.step in _HOME for shard in shards)
+        answered = sum(shard.completed + shard.failed for shard in shards)
+        failed = sum(shard.failed for shard in shards)
+        statuses = {shard.status for shard in shards if shard.step not in _HOME}
+        parts = ["validating"] if statuses == {"validating"} and not home else []
+        parts += [f"{home} of {len(shards)} batches", f"{answered:,} of {total:,} rows"]
+        if failed:
+            parts.append(f"{failed:,} failed")
+        seconds = time.monotonic() - self._began
+        rate = answered / seconds if seconds > 0 else 0.0
+        if rate > 0 and answered < total:
+            parts += [f"{_rate(rate)}", f"{_duration((total - answered) / rate)} left"]
+        return ", ".join(parts)
+
+    def _count(self, shard: Shard) -> None:
+        if shard.step != Step.SUBMITTED or time.monotonic() - self._said_at < _COUNT_SECONDS:
+            return
         self.say(
             f"batch {shard.batch_id} is {shard.status}: "
             f"{shard.completed + shard.failed:,} of {shard.requests:,} rows"
         )
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f} rows/s" if rate >= 1 else f"{rate * 60:,.1f} rows/min"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

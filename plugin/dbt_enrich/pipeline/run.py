@@ -26,6 +26,7 @@ from dbt_enrich.errors import (
     UnknownOutcomeError,
 )
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Shard, Step
+from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.remote_names import batch_metadata, file_name
 from dbt_enrich.services.base import BatchService, BatchStatus, FileStatus, RemoteBatch
@@ -43,6 +44,8 @@ _SUBMIT_PATIENCE_SECONDS = 900.0
 _FIRST_DELAY = 0.2
 _OUTAGE_DELAY = 60.0
 _WATCH_SECONDS = 1.0
+# A wait is broken up, so that the user sees that time passes.
+_BEAT_SECONDS = 5.0
 _OWNER_SECONDS = 30.0
 
 
@@ -111,7 +114,7 @@ class BatchRun:
         room: How many tokens the deployments' batches may hold.
         cut: Cuts a shard whose batch is too big for the quota in two; empty if it cannot.
         cancelled: Set when the user interrupts; every wait ends at once.
-        progress: Called with each shard whose state changed.
+        progress: Told each shard whose state changed, and that time passes.
         warn: Called with a sentence for the user's log.
         timed_out: Whether waiting ended before the batches did.
     """
@@ -123,7 +126,7 @@ class BatchRun:
     room: TokenRoom
     cut: Callable[[Shard], list[Shard]]
     cancelled: threading.Event
-    progress: Callable[[Shard], None]
+    progress: Progress
     warn: Callable[[str], None]
     timed_out: bool = False
     _started: float = field(default_factory=time.monotonic)
@@ -141,6 +144,8 @@ class BatchRun:
             shard, due = queue.popleft(), _Due()
             while shard.step in _UNSENT_STEPS and self._may_send(shard, due):
                 self._pause_until(due.at)
+                if due.at > time.monotonic():
+                    continue
                 shard, *halves = self._step(shard, due)
                 queue.extendleft(reversed(halves))
             submitted.append(shard)
@@ -507,8 +512,9 @@ class BatchRun:
         if self.settings.await_timeout is not None:
             left = self._started + self.settings.await_timeout - time.monotonic()
             wait = min(wait, max(left, 0.0))
+        self.progress.beat()
         if wait > 0:
-            self.cancelled.wait(wait)
+            self.cancelled.wait(min(wait, _BEAT_SECONDS))
 
 
 def _mend(codes: set[str], shard: Shard) -> str:

@@ -1,0 +1,143 @@
+"""The live line: real dbt in a real pseudo-terminal, as a terminal's screen shows it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyte
+import pytest
+from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.ledger import Shard, Step
+from dbt_enrich.pipeline.progress import Progress
+from support.dbt_project import DbtProject
+
+NOTES = "select i as id, 'note ' || i as note from range(9) as numbers(i)"
+_LIVE = "notes_enriched: 0 of 3 batches, 0 of 9 rows"
+_COLUMNS, _ROWS = 110, 40
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
+    """An emulator with the scripted responder."""
+    with running_emulator(tmp_path / "emulator") as running:
+        yield running
+
+
+class Screen:
+    """A process in a pseudo-terminal, and what its screen shows."""
+
+    def __init__(self, command: list[str], directory: Path) -> None:
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+        self.process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": str(_COLUMNS)},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+        os.set_blocking(master, False)
+        self._master = master
+        self._screen = pyte.Screen(_COLUMNS, _ROWS)
+        self._stream = pyte.ByteStream(self._screen)
+
+    def lines(self) -> list[str]:
+        """What stands on the screen now."""
+        try:
+            while data := os.read(self._master, 65536):
+                self._stream.feed(data)
+        except (BlockingIOError, OSError):
+            pass
+        return [line.rstrip() for line in self._screen.display if line.strip()]
+
+    def until(self, condition: Callable[[list[str]], bool]) -> list[str]:
+        """Look until the screen shows something."""
+        deadline = time.monotonic() + 60
+        while not condition(lines := self.lines()):
+            assert time.monotonic() < deadline, "\n".join(lines)
+            assert self.process.poll() is None or condition(self.lines()), "\n".join(lines)
+            time.sleep(0.02)
+        return lines
+
+
+def test_a_live_line_stands_below_dbt_s_output(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """While it waits; afterwards dbt's lines are as they always are."""
+    project = DbtProject(
+        tmp_path,
+        {
+            "provider": "azure",
+            "endpoint": emulator.url,
+            "api_key": emulator.api_key,
+            "poll_interval": 0.05,
+            "adoption_grace": 0.0,
+            "max_requests_per_file": 3,
+        },
+    )
+    project.enrichment("notes_enriched", NOTES)
+    project.write("models/slow.sql", "select count(*) as n from range(1000)")
+    emulator.pause()
+    dbt = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors", "run"]
+    screen = Screen([*dbt, "--profiles-dir", "."], project.directory)
+    lines = screen.until(lambda shown: shown[-1:] == [_LIVE])
+    assert any("START sql enrichment model main.notes_enriched" in line for line in lines[:-1])
+    emulator.resume()
+    screen.until(lambda shown: any("Completed successfully" in line for line in shown))
+    screen.process.wait(timeout=60)
+    lines = screen.lines()
+    assert not any(line.startswith("notes_enriched: ") for line in lines)
+    # Every line begins with dbt's time of day: nothing of ours is left on any of them.
+    body = [line for line in lines if "dbt-enrich adapter" not in line]
+    assert all(line[2] == line[5] == ":" for line in body), "\n".join(lines)
+    assert any("9 done; 0 reused, 9 sent" in line for line in lines)
+
+
+def shard(name: str, step: Step, **changes: object) -> Shard:
+    """A shard of five requests."""
+    values = {"owner": None, "namespace": "n", "service": "s", "task_key": "t", "requests": 5}
+    return Shard(shard=name, step=step, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_standing_tells_files_batches_rows_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From what each shard was last seen to be."""
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    said: list[str] = []
+    progress = Progress("m", said.append)
+    progress(shard("a", Step.UPLOADING))
+    progress(shard("b", Step.SUBMITTED, status="validating"))
+    assert progress.standing() == "uploading, 1 of 2 batches at the service"
+    progress(shard("a", Step.SUBMITTED, status="validating"))
+    assert progress.standing() == "validating, 0 of 2 batches, 0 of 10 rows"
+    now += 10
+    progress(shard("a", Step.DOWNLOADED, status="completed", completed=4, failed=1))
+    assert progress.standing() == (
+        "1 of 2 batches, 5 of 10 rows, 1 failed, 30.0 rows/min, 10 s left"
+    )
+
+
+def test_without_a_terminal_a_minute_never_passes_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And no line is written where one has just been."""
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    said: list[str] = []
+    progress = Progress("m", said.append)
+    progress(shard("a", Step.SUBMITTED, batch_id="b", status="in_progress"))
+    assert len(said) == 1
+    for _ in range(3):
+        now += 30
+        progress.beat()
+        progress.beat()
+    assert said[1:] == ["m: 0 of 1 batches, 0 of 5 rows"]
