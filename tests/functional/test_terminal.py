@@ -22,7 +22,7 @@ from support.dbt_project import DbtProject
 
 NOTES = "select i as id, 'note ' || i as note from range(9) as numbers(i)"
 _LIVE = "notes_enriched: 0 of 3 batches, 0 of 9 rows"
-_COLUMNS, _ROWS = 110, 40
+_COLUMNS, _ROWS = 140, 40
 
 
 @pytest.fixture
