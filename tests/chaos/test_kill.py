@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.ledger import Ledger, Step
 from support.dbt_project import DbtProject
 
@@ -16,13 +15,6 @@ ROWS = 7
 # A run in which nothing goes wrong takes every step but this one.
 STEPS = [step for step in Step if step != Step.RELEASED]
 KILLER = Path(__file__).with_name("killed_dbt.py")
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator in this process, which outlives the ones that are killed."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from dbt_enrich.cli import main
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.pipeline.cancel import Cancellation, cancel
 from support.warehouse import Warehouse, config_for
 
 NOTES = "select i as id, 'note ' || i as note from range(6) as numbers(i)"
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator whose batches answer two requests and then wait."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
 
 
 @pytest.fixture

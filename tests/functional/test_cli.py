@@ -6,38 +6,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
-from support.dbt_project import DbtProject
+from dbt_enrich.emulator.server import RunningEmulator
+from support.dbt_project import DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range(6) as numbers(i)"
 _COMMAND = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
 
 
 @pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with the scripted responder."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
-
-
-@pytest.fixture
 def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
     """A project with one enrichment."""
-    project = DbtProject(
-        tmp_path,
-        {
-            "provider": "azure",
-            "endpoint": emulator.url,
-            "api_key": emulator.api_key,
-            "poll_interval": 0.05,
-            "adoption_grace": 0.0,
-        },
-    )
+    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
     project.enrichment("notes_enriched", NOTES)
     return project
 

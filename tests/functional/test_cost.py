@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import CapError, TaskChangedError
 from dbt_enrich.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(8) as numbers(i)"
 CHANGED = summary_task(system="Summarise the note in one sentence.")
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with the scripted responder."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
 
 
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import EnrichmentError, FailedRowsError, InputError
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.task import Example
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(5) as numbers(i)"
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with the scripted responder."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
 
 
 @pytest.fixture

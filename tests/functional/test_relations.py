@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.pipeline.relations import ATTEMPT_COLUMNS, BATCH_COLUMNS, USAGE_COLUMNS
-from support.dbt_project import DbtProject
+from support.dbt_project import DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
+# One unit of money for a token in a batch, two for one of the answer.
+PRICES = {"gpt-4o-mini": {"input": 2_000_000.0, "output": 4_000_000.0}}
 COLUMNS = {"batches": BATCH_COLUMNS, "attempts": ATTEMPT_COLUMNS, "usage": USAGE_COLUMNS}
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with the scripted responder."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
 
 
 @pytest.fixture
@@ -26,14 +20,11 @@ def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
     """A project with one enrichment, and a model that reads the relations."""
     project = DbtProject(
         tmp_path,
-        {
-            "provider": "azure",
-            "endpoint": emulator.url,
-            "api_key": emulator.api_key,
-            "poll_interval": 0.05,
-            "adoption_grace": 0.0,
-            "prices": {"gpt-4o-mini": {"input": 2_000_000.0, "output": 4_000_000.0}},
-        },
+        azure(
+            emulator.url,
+            emulator.api_key,
+            prices={"gpt-4o-mini": {"input": 2_000_000.0, "output": 4_000_000.0}},
+        ),
     )
     project.enrichment("notes_enriched", NOTES)
     project.write(

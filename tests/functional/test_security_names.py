@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from dbt_enrich.config import parse_config
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import ConfigurationError, ServiceError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.session import EnrichmentRequest
@@ -32,13 +31,6 @@ NAMES = [
 ]
 IDS = [*NAMES, "x" * 10_000, "%2e%2e%2f", "a?b=c#d", "bell\x07"]
 NO_IDS = ["..", ".", "nul\x00nul", "", " "]
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with the scripted responder."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
 
 
 @pytest.fixture

@@ -10,26 +10,19 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyte
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.ledger import Shard, Step
 from dbt_enrich.pipeline.progress import Progress
-from support.dbt_project import DbtProject
+from support.dbt_project import DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range(9) as numbers(i)"
 _LIVE = "notes_enriched: 0 of 3 batches, 0 of 9 rows"
 _COLUMNS, _ROWS = 140, 40
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with the scripted responder."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
 
 
 class Screen:
@@ -73,17 +66,7 @@ class Screen:
 
 def test_a_live_line_stands_below_dbt_s_output(emulator: RunningEmulator, tmp_path: Path) -> None:
     """While it waits; afterwards dbt's lines are as they always are."""
-    project = DbtProject(
-        tmp_path,
-        {
-            "provider": "azure",
-            "endpoint": emulator.url,
-            "api_key": emulator.api_key,
-            "poll_interval": 0.05,
-            "adoption_grace": 0.0,
-            "max_requests_per_file": 3,
-        },
-    )
+    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key, max_requests_per_file=3))
     project.enrichment("notes_enriched", NOTES)
     project.write("models/slow.sql", "select count(*) as n from range(1000)")
     emulator.pause()

@@ -15,6 +15,18 @@ _DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+def azure(url: str, api_key: str, **changes: Any) -> dict[str, Any]:
+    """The plugin's `config:` of an Azure resource that is the emulator, with short waits."""
+    return {
+        "provider": "azure",
+        "endpoint": url,
+        "api_key": api_key,
+        "poll_interval": 0.05,
+        "adoption_grace": 0.0,
+        **changes,
+    }
+
+
 class DbtProject:
     """A project named `notes` with the package dbt_enrich installed.
 

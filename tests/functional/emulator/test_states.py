@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,6 @@ from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from functional.emulator.resource import Resource, line
 
 _DAY = 86_400
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with the scripted responder."""
-    with running_emulator(tmp_path / "emulator") as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from dbt_enrich.emulator.responders.scripted import ScriptedResponder
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from functional.emulator.resource import DATED, STYLES, Resource, line
 
 _DAY = 86_400
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with the scripted responder."""
-    with running_emulator(tmp_path / "emulator", responder=ScriptedResponder()) as running:
-        yield running
 
 
 @pytest.fixture(params=STYLES)
