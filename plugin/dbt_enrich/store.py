@@ -120,6 +120,10 @@ class StateDirectory:
         names = ("requests", "responses", "answers")
         return [path for name in names for path in (self.root / name).glob(".*")]
 
+    def adoption_lock(self) -> FileLock:
+        """Guard the adoption of batches, whose files two runs would otherwise write at once."""
+        return FileLock(self.root / "adoption.lock", mode=0o600)
+
     def _runs_lock(self) -> FileLock:
         """Guard the moment between making a run's directory and holding its lock."""
         return FileLock(self.root / "runs.lock", mode=0o600)

@@ -198,6 +198,25 @@ def adopt_batches(
     Each becomes a shard without an owner, at the step `submitted`, with its manifest read back
     from its input file. Batches of other namespaces are left alone.
     """
+    with store.adoption_lock():
+        adopted = _adopted(service, namespace, workspace, ledger, store)
+    if adopted:
+        requests = sum(shard.requests for shard in adopted)
+        warn(
+            f"found {len(adopted)} batches of the namespace '{namespace}' at {service.service_id} "
+            f"that the state directory does not know, with {requests} requests; collecting them "
+            "instead of sending their rows again"
+        )
+    return adopted
+
+
+def _adopted(
+    service: BatchService,
+    namespace: str,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> list[Shard]:
     adopted = []
     filenames: dict[str, str] | None = None
     for batch in service.batches():
@@ -209,13 +228,6 @@ def adopt_batches(
         if mark is None or mark.namespace != namespace or _is_known(batch, mark, ledger):
             continue
         adopted.append(_adopt(service, batch, mark, workspace, ledger, store))
-    if adopted:
-        requests = sum(shard.requests for shard in adopted)
-        warn(
-            f"found {len(adopted)} batches of the namespace '{namespace}' at {service.service_id} "
-            f"that the state directory does not know, with {requests} requests; collecting them "
-            "instead of sending their rows again"
-        )
     return adopted
 
 

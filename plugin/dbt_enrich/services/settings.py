@@ -262,7 +262,11 @@ class ServiceSettings:
         for suffix in ("/openai/v1", "/openai"):
             path = path.removesuffix(suffix)
         self._set("endpoint", f"{parts.scheme}://{parts.netloc}{path}")
-        _refuse_open_http("endpoint", parts)
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ConfigurationError(
+                "`endpoint` begins with http://, which would send the key in the clear: "
+                "write https:// in the profile"
+            )
         self._check_api_version()
 
     def _check_api_version(self) -> None:
@@ -292,7 +296,6 @@ class ServiceSettings:
         if parts.hostname == "api.openai.com" and not path:
             path = "/v1"
         self._set("base_url", f"{parts.scheme}://{parts.netloc}{path}")
-        _refuse_open_http("base_url", parts)
 
     def _check_common(self) -> None:
         if self.completion_window != "24h":
@@ -326,14 +329,6 @@ class ServiceSettings:
 def is_loopback(host: str | None) -> bool:
     """Whether `host` is this machine, by name or by address."""
     return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host or ""))
-
-
-def _refuse_open_http(name: str, parts: SplitResult) -> None:
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ConfigurationError(
-            f"`{name}` begins with http://, which would send the key in the clear: "
-            "write https:// in the profile"
-        )
 
 
 def _dated(version: str) -> str | None:
