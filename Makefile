@@ -6,7 +6,7 @@ WAREHOUSE ?= $(CURDIR)/dbt_project/movies.duckdb
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo install test test-duckdb2 lint bench clean
+.PHONY: demo install test test-duckdb2 lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -38,6 +38,18 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Each pair of a kill point, a fault of the service and a mode, with real dbt; about half an hour.
+chaos: install
+	$(BIN)/python -m pytest -n 2 -m matrix tests/chaos
+
+# The reading side, with a million hostile lines and bodies; prints its seed.
+fuzz: install
+	cd tests && $(BIN)/python -m fuzz.reading --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
+
+# Random runs, kills and faults for so long; prints its seed.
+soak: install
+	cd tests && $(BIN)/python -m chaos.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 bench: install
 	$(BIN)/python tests/benchmarks/bench_notebook.py --rows 200000

@@ -7,25 +7,37 @@ connections through the environment's `cancel`; wrapping it is how a waiting thr
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+INTERRUPTED = (
+    "interrupted; what was submitted goes on at the service, and the next dbt run collects it "
+    "(enrichment_mode: collect takes in what is finished and sends nothing; dbt-enrich cancel ends "
+    "it)"
+)
 
 _lock = threading.Lock()
 _listening: dict[int, tuple[threading.Event, int]] = {}
 
 
 @contextmanager
-def interruptible(event: threading.Event) -> Iterator[None]:
-    """Set `event` when dbt cancels its connections while the block runs."""
+def interruptible(event: threading.Event, say: Callable[[str], None]) -> Iterator[None]:
+    """Set `event` when dbt cancels its connections while the block runs.
+
+    Args:
+        event: Ends every wait of ours.
+        say: Tells the user what becomes of the batches. dbt itself reports no error of a thread
+            that it leaves behind.
+    """
     environment = DuckDBConnectionManager.env()
     with _lock:
         _, users = _listening.get(id(environment), (event, 0))
         if users == 0:
             event.clear()
-            _wrap(environment, event)
+            _wrap(environment, event, say)
         _listening[id(environment)] = (event, users + 1)
     try:
         yield
@@ -38,11 +50,13 @@ def interruptible(event: threading.Event) -> Iterator[None]:
                 del environment.cancel
 
 
-def _wrap(environment: Any, event: threading.Event) -> None:
+def _wrap(environment: Any, event: threading.Event, say: Callable[[str], None]) -> None:
     original = environment.cancel
 
     def cancel(connection: Any) -> None:
-        event.set()
+        if not event.is_set():
+            event.set()
+            say(INTERRUPTED)
         original(connection)
 
     environment.cancel = cancel

@@ -78,7 +78,7 @@ class Plugin(BasePlugin):
                 if call["action"] == "relations":
                     _write_relations(cursor, call, engine)
                     return
-                with interruptible(engine.cancelled):
+                with interruptible(engine.cancelled, logger.warning):
                     outcome = engine.enrich(_request(call, cursor))
                 _write_outcome(cursor, str(call["outcome"]), outcome)
             finally:

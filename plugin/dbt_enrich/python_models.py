@@ -69,7 +69,7 @@ def enrich(
         enrichment=f"model.{_project()}.{name}",
         existing=_existing(dbt, session),
     )
-    with interruptible(engine.cancelled):
+    with interruptible(engine.cancelled, logger.warning):
         outcome = engine.enrich(request)
     logger.info(outcome.summary)
     if request.existing and not outcome.replaces:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from dbt_enrich.errors import (
     ConfigurationError,
     FailedRowsError,
     TaskChangedError,
+    TransientError,
 )
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
@@ -58,6 +60,10 @@ from dbt_enrich.workspace import Workspace
 _REMOTE_POLL_SECONDS = 60.0
 _LOCAL_POLL_SECONDS = 2.0
 _REMOTE_GRACE_SECONDS = 600.0
+# How long a service in trouble is waited for before anything is sent, and how often it is asked.
+_PATIENCE_SECONDS = 900.0
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
 # The emulator lists a batch from the moment in which it is created.
 _LOCAL_GRACE_SECONDS = 0.0
 
@@ -308,8 +314,9 @@ class Engine:
             return
         with self._use_service() as service:
             if sends:
-                self._check_deployment(service, session.request.task.model)
-            self._adopt(session, service)
+                model = session.request.task.model
+                self._ride_out(session, lambda: self._check_deployment(service, model))
+            self._ride_out(session, lambda: self._adopt(session, service))
             batch_run = self._batch_run(session, service)
             Exchange(session, rows, service, batch_run).carry_out()
             if batch_run.timed_out and session.request.options.on_await_timeout == "error":
@@ -318,6 +325,27 @@ class Engine:
                     f"{session.request.options.await_timeout:g} seconds; the former table stays, "
                     "its batches go on, and the next run collects them"
                 )
+
+    def _ride_out(self, session: Session, call: Callable[[], None]) -> None:
+        """Make a first call to the service, and wait while it says that it is in trouble.
+
+        Where nobody answers at all the address may be wrong, and the run ends at once.
+        """
+        patience = session.request.options.await_timeout or _PATIENCE_SECONDS
+        ends = time.monotonic() + patience
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                call()
+            except TransientError as error:
+                if error.status is None or time.monotonic() + pause > ends:
+                    raise
+                self._warn(f"{session.model}: {error}; trying again")
+                if self.cancelled.wait(max(pause, error.retry_after or 0.0)):
+                    raise
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                return
 
     def _adopt(self, session: Session, service: BatchService) -> None:
         """Look once a process for batches of ours that the ledger does not know."""

@@ -355,7 +355,7 @@ class BatchRun:
         if self.cancelled.is_set():
             raise CancelledError(
                 "interrupted; what was submitted goes on at the service, and the next dbt run "
-                "collects it (enrichment_mode: collect takes in what is finished and sends nothing)"
+                "collects it"
             )
 
     def _upload(self, shard: Shard) -> Shard:
