@@ -70,7 +70,7 @@ def fuzz_lines(count: int, chance: random.Random, directory: Path) -> int:
     safe = [_key(chance) for _ in range(_SAFE)]
     hostile = [_key(chance) for _ in range(_HOSTILE)]
     expected = {key: f"the right answer of {key}" for key in safe}
-    right = [json.dumps(_line(key, _answer(text))).encode() for key, text in expected.items()]
+    right = [right_line(key) for key in expected]
     samples = [_sample(key, chance) for key in hostile]
     wrong = [_hostile_line(chance.choice(samples), chance) for _ in range(count - len(right))]
     lines = right + wrong
@@ -80,17 +80,49 @@ def fuzz_lines(count: int, chance: random.Random, directory: Path) -> int:
     shard = "fuzz0000-0000000000000000"
     for kind, part in (("output", lines[:cut]), ("error", lines[cut:])):
         ending = chance.choice((b"\n", b"\n", b"", b"\r\n"))
-        store.response(shard, kind).write_bytes(_joined(part, chance) + ending)
+        store.response(shard, kind).write_bytes(joined_lines(part, chance) + ending)
+    _check(_stored(store, shard, [*safe, *hostile]), expected, hostile)
+    return len(lines)
+
+
+def stored_answers(files: dict[str, bytes], keys: list[str]) -> dict[str, tuple[str, Any]]:
+    """Load an output and an error file; return kind and typed answer of each request.
+
+    Args:
+        files: Content of the files `output` and `error`.
+        keys: The requests of the shard.
+    """
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
+        store = StateDirectory(Path(directory) / "state")
+        shard = "fuzz0000-0000000000000000"
+        for kind, content in files.items():
+            store.response(shard, kind).write_bytes(content)
+        return {key: (kind, answer) for key, kind, answer in _stored(store, shard, keys)}
+
+
+def right_line(key: str) -> bytes:
+    """Return a line that answers a request."""
+    return json.dumps(_line(key, _answer(f"the right answer of {key}"))).encode()
+
+
+def _stored(store: StateDirectory, shard: str, keys: list[str]) -> list[tuple[str, str, Any]]:
     run = store.begin_run("run-fuzz")
     workspace = Workspace(run.path, memory_limit="400MB", threads=2)
     try:
         with Ledger(store.ledger) as ledger:
-            _load(shard, [*safe, *hostile], workspace, ledger, store)
-            _check(shard, expected, hostile, workspace, ledger, store)
+            _load(shard, keys, workspace, ledger, store)
+            files = [store.answers(name) for name in ledger.live_answers("t")]
+            paths = ", ".join(literal(path) for path in files)
+            source = f"read_parquet([{paths}], union_by_name = true)"
+            answers = f"(select *, content as clean_content from {source})"
+            rows = workspace.rows(
+                "select replace(cast(request_key as varchar), '-', ''), kind, answer "
+                f"from ({typed_answers_sql(answers, OUTPUTS)})"
+            )
+            return [(row[0], row[1], row[2]) for row in rows]
     finally:
         workspace.close()
         run.remove()
-    return len(lines)
 
 
 def fuzz_bodies(count: int, chance: random.Random) -> int:
@@ -207,7 +239,7 @@ def _encoded(document: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass").replace(b"\n", b" ")
 
 
-def _joined(lines: list[bytes], chance: random.Random) -> bytes:
+def joined_lines(lines: list[bytes], chance: random.Random) -> bytes:
     """Join lines with line breaks, and here and there with several."""
     breaks = (b"\n", b"\n", b"\n", b"\n\n", b"\r\n", b" \n")
     return b"".join(line + chance.choice(breaks) for line in lines)
@@ -243,27 +275,13 @@ def _load(
     )
 
 
-def _check(
-    shard: str,
-    expected: dict[str, str],
-    hostile: list[str],
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> None:
-    files = [store.answers(name) for name in ledger.live_answers("t")]
-    source = f"read_parquet([{', '.join(literal(path) for path in files)}], union_by_name = true)"
-    answers = f"(select *, content as clean_content from {source})"
-    rows = workspace.rows(
-        "select replace(cast(request_key as varchar), '-', ''), kind, answer, answer.summary "
-        f"from ({typed_answers_sql(answers, OUTPUTS)})"
-    )
-    found = {row[0]: row for row in rows}
-    if len(found) != len(rows) or found.keys() != {*expected, *hostile}:
+def _check(rows: list[tuple[str, str, Any]], expected: dict[str, str], hostile: list[str]) -> None:
+    found = {row[0] for row in rows}
+    if len(found) != len(rows) or found != {*expected, *hostile}:
         raise BrokenPromiseError(f"{len(rows)} answers to {len(expected) + len(hostile)} requests")
-    for key, kind, answer, summary in rows:
-        if key in expected and (kind != "done" or summary != expected[key]):
-            raise BrokenPromiseError(f"a right answer came out as {kind}: {summary}")
+    for key, kind, answer in rows:
+        if key in expected and (kind != "done" or answer["summary"] != expected[key]):
+            raise BrokenPromiseError(f"a right answer came out as {kind}: {answer}")
         if kind not in KINDS | {"done"}:
             raise BrokenPromiseError(f"a failure has no name: {kind}")
         if kind == "done" and answer is None:
