@@ -433,6 +433,12 @@ class Ledger:
             ).fetchone()
         return None if row is None else datetime.fromisoformat(row["at"])
 
+    def all_answer_names(self) -> list[str]:
+        """Return the names of all live answer files."""
+        with self._named_errors():
+            rows = self._sqlite.execute("select name from answers order by name").fetchall()
+        return [row["name"] for row in rows]
+
     def count_answers(self) -> int:
         """Return how many answers the answer store holds."""
         with self._named_errors():

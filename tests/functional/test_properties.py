@@ -27,7 +27,8 @@ TEXTS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=60
 ) | st.sampled_from(
     ["{note}", "\\{", '"', "\\", "'", "\u2028", "\u202eabc", "a\r\nb", "\ufeff", "\x1f",
-     "é" * 50_000, "</script>", "${x}", "%s", "\U0001f468\u200d\U0001f469", "null", "```json", "\ud7ff\ue000"]
+     "é" * 50_000, "</script>", "${x}", "%s", "\U0001f468\u200d\U0001f469", "null", "```json",
+     "\ud7ff\ue000"]
 )  # fmt: skip
 
 

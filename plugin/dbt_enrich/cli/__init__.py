@@ -6,7 +6,9 @@ import click
 
 from dbt_enrich import __version__
 from dbt_enrich.cli.cancel import cancel
+from dbt_enrich.cli.doctor import doctor
 from dbt_enrich.cli.forget import forget
+from dbt_enrich.cli.init import init
 from dbt_enrich.cli.plan import plan
 from dbt_enrich.cli.preview import preview
 from dbt_enrich.cli.retry import retry
@@ -35,6 +37,8 @@ def main() -> None:
 
 
 main.add_command(cancel)
+main.add_command(doctor)
+main.add_command(init)
 main.add_command(forget)
 main.add_command(plan)
 main.add_command(preview)

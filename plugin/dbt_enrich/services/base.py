@@ -50,13 +50,14 @@ class FileStatus(StrEnum):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at the service. `bytes` and `created_at` are None where the service left them out."""
+    """A file at the service. What the service left out is None."""
 
     id: str
     filename: str
     status: FileStatus
     bytes: int | None = None
     created_at: datetime | None = None
+    expires_at: datetime | None = None
     status_details: str | None = None
 
 

@@ -139,6 +139,7 @@ def parse_file(data: object, *, file_id: str | None = None) -> RemoteFile:
         status=parse_file_status(body.get("status")),
         bytes=_integer(body.get("bytes")),
         created_at=parse_time(body.get("created_at")),
+        expires_at=parse_time(body.get("expires_at")),
         status_details=_text(body.get("status_details")),
     )
 
