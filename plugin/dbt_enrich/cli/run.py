@@ -13,6 +13,8 @@ from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
 from dbt_enrich.cli.project import Project, load_project, project_options
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
 
+_ROOM_SECONDS = 60.0
+
 
 @click.command()
 @click.option("--select", "-s", multiple=True, help="dbt selection (default: every enrichment).")
@@ -53,13 +55,18 @@ def run(
             raise SystemExit(ERROR)
         tables = _changed(before, _published(project))
         started = started or {table.enrichment for table in tables}
-        waiting = _in_flight(project, started)
+        tables = [table for table in tables if table.enrichment in started]
+        waiting = _open_shards(project, tables)
         if not waiting:
-            raise SystemExit(_verdict([t for t in tables if t.enrichment in started]))
+            raise SystemExit(_verdict(tables))
         left = None if timeout is None else timeout - (time.monotonic() - began)
         if left is not None and left <= 0:
             click.echo(f"{len(waiting)} batches are still in flight after {timeout:g} seconds")
             raise SystemExit(PENDING)
+        if not any(shard.step in AT_SERVICE_STEPS for shard in waiting):
+            # All of it waits for room in the quota, which others hold.
+            time.sleep(_ROOM_SECONDS if left is None else min(_ROOM_SECONDS, left))
+            continue
         wait_for_batches(
             project.config,
             project.namespace,
@@ -83,13 +90,15 @@ def _changed(before: dict[str, Publication], after: dict[str, Publication]) -> l
     return [table for name, table in after.items() if before.get(name) != table]
 
 
-def _in_flight(project: Project, models: set[str]) -> list[Shard]:
+def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
+    """Return what the tables still wait for, adopted batches of their tasks among it."""
+    models = {table.enrichment for table in tables}
+    tasks = {table.task_key for table in tables}
     with Ledger(project.config.state_dir.expanduser() / "ledger.sqlite") as ledger:
         return [
             shard
             for shard in ledger.open_shards()
-            if shard.enrichment in models or (shard.enrichment is None and shard.batch_id)
-            if shard.step in AT_SERVICE_STEPS or not shard.is_closed
+            if shard.enrichment in models or (shard.enrichment is None and shard.task_key in tasks)
         ]
 
 
