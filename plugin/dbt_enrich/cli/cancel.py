@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from dbt_enrich.cli.project import load_project, project_options
+from dbt_enrich.cli.project import Location, load_project, project_options
 
 _TEN_MINUTES = 600.0
 
@@ -30,11 +28,7 @@ _TEN_MINUTES = 600.0
 def cancel(
     models: tuple[str, ...],
     wait: float,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Cancel batches in flight, and keep what they have finished.
 
@@ -43,7 +37,7 @@ def cancel(
     """
     from dbt_enrich.pipeline.cancel import cancel as cancel_batches
 
-    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    project = load_project(location)
     result = cancel_batches(
         project.config, project.namespace, models=set(models), wait=wait, log=click.echo
     )

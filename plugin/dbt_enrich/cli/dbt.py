@@ -15,6 +15,7 @@ from typing import Any
 import click
 import yaml
 
+from dbt_enrich.cli.project import Location
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
 
@@ -28,19 +29,11 @@ class DbtOptions:
     """How dbt finds the project, and what the user hands on to it.
 
     Attributes:
-        project_dir: Directory of dbt_project.yml, or None.
-        profiles_dir: Directory of profiles.yml, or None.
-        profile: Profile in place of the project's, or None.
-        target: Target of the profile, or None.
-        cli_vars: dbt variables, as YAML.
+        location: Where dbt finds the project.
         select: What dbt selects; every enrichment by default.
     """
 
-    project_dir: Path | None = None
-    profiles_dir: Path | None = None
-    profile: str | None = None
-    target: str | None = None
-    cli_vars: str = "{}"
+    location: Location
     select: tuple[str, ...] = ()
 
     def arguments(self, **variables: Any) -> list[str]:
@@ -49,15 +42,16 @@ class DbtOptions:
         Raises:
             ConfigurationError: The user's variables are no YAML mapping.
         """
+        where = self.location
         named = {
-            "--project-dir": self.project_dir,
-            "--profiles-dir": self.profiles_dir,
-            "--profile": self.profile,
-            "--target": self.target,
+            "--project-dir": where.project_dir,
+            "--profiles-dir": where.profiles_dir,
+            "--profile": where.profile,
+            "--target": where.target,
         }
         found = [text for key, value in named.items() if value for text in (key, str(value))]
         try:
-            own = yaml.safe_load(self.cli_vars) or {}
+            own = yaml.safe_load(where.cli_vars) or {}
         except yaml.YAMLError as error:
             raise ConfigurationError(
                 f"--vars is no YAML ({error}); write it as '{{a: 1}}'"

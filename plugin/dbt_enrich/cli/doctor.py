@@ -10,7 +10,7 @@ import click
 
 from dbt_enrich.cli.diagnosis import Finding, diagnose
 from dbt_enrich.cli.exits import ERROR
-from dbt_enrich.cli.project import load_project, project_options
+from dbt_enrich.cli.project import Location, load_project, project_options
 
 _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "wrong": ("wrong  ", "red")}
 
@@ -22,17 +22,13 @@ _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "wrong":
 def doctor(
     models: tuple[str, ...],
     as_json: bool,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Look at versions, state directory, service, key, deployments and quotas.
 
     Nothing is sent that costs. Exit code 0 if nothing is wrong.
     """
-    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    project = load_project(location)
     findings = []
     for finding in diagnose(project, Path.cwd(), models):
         findings.append(finding)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from dbt_enrich.cli.project import load_project, project_options
+from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.versions import tasks_of
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.versions import forget as forget_answers
@@ -22,17 +20,13 @@ def forget(
     model: str,
     version: str | None,
     yes: bool,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Delete a model's answers, so that the next dbt run asks and pays for them again.
 
     Says first what they cost. The enriched table keeps its rows until that run.
     """
-    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    project = load_project(location)
     path = project.config.state_dir.expanduser() / "ledger.sqlite"
     if not path.exists():
         raise click.ClickException(f"nothing was sent yet: there is no ledger at {path}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
 from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
-from dbt_enrich.cli.project import project_options
+from dbt_enrich.cli.project import Location, project_options
 from dbt_enrich.cli.tables import markdown_table, plain_table
 
 _HEADERS = (
@@ -33,17 +32,13 @@ _HEADERS = (
 def plan(
     select: tuple[str, ...],
     form: str,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Say what a run would send and cost. Sends nothing.
 
     Reads the tables that the models select from as they are: run those first.
     """
-    options = DbtOptions(project_dir, profiles_dir, profile, target, cli_vars, select)
+    options = DbtOptions(location, select)
     plans = [
         report["plan"]
         for report in reports_of_dbt(options, enrichment_mode="plan")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
-from dbt_enrich.cli.project import project_options
+from dbt_enrich.cli.project import Location, project_options
 
 
 @click.command()
@@ -20,18 +19,14 @@ def preview(
     model: str,
     rows: int,
     as_json: bool,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Ask the first rows of MODEL now, at the synchronous price, and show the answers.
 
     They are validated as a batch's would be, and stored nowhere. A batch deployment answers no
     single requests: name one that does as `preview_model` in the model's meta.enrichment.
     """
-    options = DbtOptions(project_dir, profiles_dir, profile, target, cli_vars, (model,))
+    options = DbtOptions(location, (model,))
     reports = reports_of_dbt(options, enrichment_mode="preview", enrichment_preview_rows=rows)
     found = [report["preview"] for report in reports if "preview" in report]
     if as_json:

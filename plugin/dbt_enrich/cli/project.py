@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,33 @@ from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError
 
 _MODULE = "dbt_enrich.plugin"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where dbt finds a project, as the user says it.
+
+    Attributes:
+        project_dir: Directory of dbt_project.yml, or None for this one.
+        profiles_dir: Directory of profiles.yml, or None.
+        profile: Profile in place of the project's, or None.
+        target: Target of the profile, or None.
+        cli_vars: dbt variables, as YAML.
+    """
+
+    project_dir: Path | None = None
+    profiles_dir: Path | None = None
+    profile: str | None = None
+    target: str | None = None
+    cli_vars: str = "{}"
+
+    def absolute(self) -> Location:
+        """Return the same location for whoever works in another directory."""
+        return replace(
+            self,
+            project_dir=(self.project_dir or Path.cwd()).resolve(),
+            profiles_dir=self.profiles_dir.resolve() if self.profiles_dir else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -41,7 +69,23 @@ class Project:
 
 
 def project_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options by which dbt finds a project, spelled as dbt spells them."""
+    """Give a command the options by which dbt finds a project, spelled as dbt spells them.
+
+    The command takes them together, as its argument `location`.
+    """
+
+    @wraps(command)
+    def located(
+        project_dir: Path | None,
+        profiles_dir: Path | None,
+        profile: str | None,
+        target: str | None,
+        cli_vars: str,
+        **named: Any,
+    ) -> Any:
+        location = Location(project_dir, profiles_dir, profile, target, cli_vars)
+        return command(location=location, **named)
+
     options = [
         click.option(
             "--project-dir",
@@ -59,18 +103,13 @@ def project_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--target", "-t", envvar="DBT_TARGET", help="Target of the profile."),
         click.option("--vars", "cli_vars", default="{}", help="dbt variables, as YAML."),
     ]
+    decorated: Callable[..., Any] = located
     for option in reversed(options):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
-def load_project(
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
-) -> Project:
+def load_project(location: Location) -> Project:
     """Read a dbt project and its profile, and work in the project's directory from now on.
 
     Raises:
@@ -82,19 +121,20 @@ def load_project(
     from dbt_common.context import set_invocation_context
     from dbt_common.exceptions import DbtBaseException
 
-    root = (project_dir or Path.cwd()).resolve()
+    root = (location.project_dir or Path.cwd()).resolve()
     if not (root / "dbt_project.yml").exists():
         raise ConfigurationError(
             f"{root} holds no dbt_project.yml; go to the dbt project, or name it by --project-dir"
         )
-    profiles = profiles_dir.resolve() if profiles_dir else _profiles_dir(root)
+    given = location.profiles_dir
+    profiles = given.resolve() if given else _profiles_dir(root)
     # As dbt does, so that relative paths of the profile lead to the same places.
     os.chdir(root)
     try:
-        variables = yaml.safe_load(cli_vars) or {}
+        variables = yaml.safe_load(location.cli_vars) or {}
         set_invocation_context(os.environ)
         set_from_args(Namespace(PROFILES_DIR=str(profiles), PROJECT_DIR=str(root)), {})
-        loaded = load_profile(str(root), variables, profile, target)
+        loaded = load_profile(str(root), variables, location.profile, location.target)
         name = load_dbt_project(str(root), False, loaded, variables).project_name
     except (DbtBaseException, yaml.YAMLError, OSError) as error:
         raise ConfigurationError(

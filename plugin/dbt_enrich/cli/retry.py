@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from dbt_enrich.cli.project import load_project, project_options
+from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.attach import is_of
@@ -25,18 +23,14 @@ from dbt_enrich.pipeline.attach import is_of
 def retry(
     models: tuple[str, ...],
     kinds: tuple[str, ...],
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Have failed rows asked once more by the next dbt run.
 
     Also those that are not asked again by themselves: refusals, filtered rows, and rows that were
     asked max_attempts times. Sends nothing itself; `dbt-enrich plan` says what it will cost.
     """
-    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    project = load_project(location)
     path = project.config.state_dir.expanduser() / "ledger.sqlite"
     if not path.exists():
         raise click.ClickException(f"nothing was sent yet: there is no ledger at {path}")

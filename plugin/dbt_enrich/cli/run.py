@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 import click
 
 from dbt_enrich.cli.dbt import DbtOptions, run_dbt
 from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
-from dbt_enrich.cli.project import Project, load_project, project_options
+from dbt_enrich.cli.project import Location, Project, load_project, project_options
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
 
 _ROOM_SECONDS = 60.0
@@ -23,11 +22,7 @@ _ROOM_SECONDS = 60.0
 def run(
     select: tuple[str, ...],
     timeout: float | None,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Enrich, and leave the warehouse free while the service works.
 
@@ -38,15 +33,9 @@ def run(
     """
     from dbt_enrich.pipeline.wait import wait_for_batches
 
-    options = DbtOptions(
-        project_dir.resolve() if project_dir else Path.cwd(),
-        profiles_dir.resolve() if profiles_dir else None,
-        profile,
-        target,
-        cli_vars,
-        select,
-    )
-    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    # The project's directory is worked in from here on.
+    options = DbtOptions(location.absolute(), select)
+    project = load_project(location)
     began = time.monotonic()
     started = None
     while True:

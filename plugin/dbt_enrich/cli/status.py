@@ -6,11 +6,10 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
-from dbt_enrich.cli.project import Project, load_project, project_options
+from dbt_enrich.cli.project import Location, Project, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.pipeline.attach import is_of
@@ -58,18 +57,14 @@ def status(
     everything: bool,
     watch: bool,
     as_json: bool,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Show the batches in flight and how the tables stand.
 
     Reads the ledger alone, so it works from another terminal while dbt waits, and asks nothing of
     the service.
     """
-    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    project = load_project(location)
     while True:
         text = _shown(project, set(models), everything=everything, as_json=as_json)
         if not watch:

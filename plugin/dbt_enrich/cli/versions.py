@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
 
 import click
 
-from dbt_enrich.cli.project import load_project, project_options
+from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.errors import ConfigurationError
@@ -25,14 +24,10 @@ def versions(
     model: str,
     diff: bool,
     as_json: bool,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """List the versions of MODEL's task with their answers, and what changed between them."""
-    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    project = load_project(location)
     path = project.config.state_dir.expanduser() / "ledger.sqlite"
     if not path.exists():
         raise click.ClickException(f"nothing was sent yet: there is no ledger at {path}")

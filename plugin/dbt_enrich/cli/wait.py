@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import click
 
 from dbt_enrich.cli.exits import PENDING
-from dbt_enrich.cli.project import load_project, project_options
+from dbt_enrich.cli.project import Location, load_project, project_options
 
 
 @click.command()
@@ -18,11 +17,7 @@ from dbt_enrich.cli.project import load_project, project_options
 def wait(
     models: tuple[str, ...],
     timeout: float | None,
-    project_dir: Path | None,
-    profiles_dir: Path | None,
-    profile: str | None,
-    target: str | None,
-    cli_vars: str,
+    location: Location,
 ) -> None:
     """Wait for the batches in flight and store their answers. Sends nothing.
 
@@ -31,7 +26,7 @@ def wait(
     """
     from dbt_enrich.pipeline.wait import wait_for_batches
 
-    project = load_project(project_dir, profiles_dir, profile, target, cli_vars)
+    project = load_project(location)
     waited = wait_for_batches(
         project.config,
         project.namespace,
