@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,9 @@ def test_a_table_s_comment_names_model_version_and_cost(project: DbtProject) -> 
     )[0]
     assert comment.startswith("Enriched by gpt-4o-mini, task version ")
     assert "cost so far USD " in comment
+    project.dbt("docs", "generate")
+    catalog = json.loads((project.directory / "target" / "catalog.json").read_text())
+    assert catalog["nodes"]["model.notes.notes_enriched"]["metadata"]["comment"] == comment
 
 
 def test_a_project_that_never_enriched_has_empty_relations(project: DbtProject) -> None:
