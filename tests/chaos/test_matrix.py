@@ -1,0 +1,213 @@
+"""dbt killed with SIGKILL at every step of the ledger, while the service has each of its faults.
+
+The whole product of steps, moments, faults and modes would take hours. `make chaos` runs as many
+cases as it takes for every pair to occur; the ordinary suite runs few of them, with every step
+before and after it is written, every fault and every mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations, product
+from typing import Any
+
+import duckdb
+import pytest
+from dbt_enrich.ledger import Step
+from support.bench import ROWS, Bench
+from support.dbt_project import DbtProject
+from support.forked_dbt import ForkedDbt
+from support.pairs import Case, all_pairs, covering, pairs_of
+
+# The row whose answer the faults of an answer spoil.
+SPOILED = 3
+MODES = {"run": ("run",), "submit": ("submit", "collect"), "python": ("run",)}
+MOMENTS = ("before", "after")
+# A batch that failed as a whole for good is what a shard is released for.
+REFUSED = {"failed": "invalid_request", "times": 1}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong at the service, and what it makes of the account.
+
+    Attributes:
+        faults: Of the connection.
+        endings: Of batches.
+        rules: Of answers.
+        answered: How often the spoiled row is answered.
+        paid: How often it is paid for.
+        status: What becomes of it.
+        asked_again: Requests that the service failed, and that are therefore asked once more.
+        fails: How many runs it may fail.
+    """
+
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    endings: list[dict[str, Any]] = field(default_factory=list)
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    answered: int = 1
+    paid: int = 1
+    status: str = "done"
+    asked_again: tuple[int, ...] = (0,)
+    fails: int = 0
+
+
+def connection(name: str, operation: str, **more: Any) -> Fault:
+    """Return a fault of the connection."""
+    return Fault(faults=[{"name": name, "operation": operation, **more}])
+
+
+def ending(**keys: Any) -> Fault:
+    """Return a fault of the first batch."""
+    return Fault(endings=[{"times": 1, **keys}])
+
+
+def answer(
+    fault: str | None = None,
+    *,
+    answered: int = 2,
+    paid: int = 2,
+    final: str = "done",
+    **keys: Any,
+) -> Fault:
+    """Return a fault of the spoiled row's first answer."""
+    spoiled = f"note {SPOILED}"
+    rule = {"match": spoiled, "times": 1, **({"fault": fault} if fault else {}), **keys}
+    # An answer that echoes the last message would echo the request to mend it.
+    mended = {"match": spoiled, "answer": {"summary": f"summary: {spoiled}"}}
+    return Fault(rules=[rule, mended], answered=answered, paid=paid, status=final)
+
+
+FAULTS = {
+    "create's reply lost": connection("lost_reply", "POST /batches"),
+    "upload's reply lost": connection("lost_reply", "POST /files"),
+    "upload reset": connection("reset", "POST /files"),
+    "poll reset": connection("reset", "GET /batches/", times=2),
+    "first download truncated": connection("truncated", "GET /files/file-", call=3),
+    "second download truncated": connection("truncated", "GET /files/file-", call=4),
+    "download too short": connection("wrong_length", "GET /files/file-", times=3),
+    "429 with Retry-After": connection(
+        "status", "POST /batches", status=429, retry_after="0", times=2
+    ),
+    "503": connection("status", "GET /batches", status=503, times=2),
+    "proxy's page": connection("garbage", "GET /batches/"),
+    "expired in part": ending(after=2, status="expired"),
+    "cancelled in part": ending(after=2, status="cancelled"),
+    "no room": ending(failed="token_limit_exceeded"),
+    "errors only": Fault(endings=[{"only_errors": True, "times": 1}], asked_again=(3, 4)),
+    "refused": Fault(endings=[REFUSED], fails=1),
+    "line missing": answer("missing"),
+    "line twice": answer("duplicate", answered=1, paid=1),
+    "line broken": answer("broken_line"),
+    "line of a stranger": answer("unknown_id", answered=1, paid=1),
+    "answer misshapen": answer("wrong_shape"),
+    "prompt filtered": answer("content_filter_prompt", answered=1, paid=0, final="failed"),
+    "row's server error": answer(status=500, paid=1),
+}
+FACTORS = {
+    "step": tuple(str(step) for step in Step),
+    "fault": tuple(FAULTS),
+    "mode": tuple(MODES),
+    "moment": MOMENTS,
+}
+CASES = all_pairs(FACTORS, seed=20)
+ORDINARY = covering(CASES, ("step", "moment"), ("fault",), ("mode",))
+
+
+def name_of(case: Case) -> str:
+    """Return a test's id."""
+    return f"{case['mode']}, {case['moment']} {case['step']}, {case['fault']}"
+
+
+def parameters() -> list[Any]:
+    """Return every case once; those that the ordinary suite leaves out are marked."""
+    return [
+        pytest.param(
+            case, id=name_of(case), marks=() if case in ORDINARY else (pytest.mark.matrix,)
+        )
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize("case", parameters())
+def test_killed_while_something_goes_wrong(case: Case, bench: Bench) -> None:
+    """Killed at a step under a fault and run to the end, every row is answered and paid once."""
+    fault = FAULTS[case["fault"]]
+    released = case["step"] == Step.RELEASED
+    bench.emulator.rules(fault.rules)
+    bench.emulator.faults(*fault.faults)
+    bench.emulator.endings(*([REFUSED] if released else []), *fault.endings)
+    drive(case, bench, fails=fault.fails + released)
+    assert_whole(case, bench, fault)
+
+
+def drive(case: Case, bench: Bench, *, fails: int) -> None:
+    """Run dbt, which is killed once, until nothing is left to do."""
+    table, modes = f"from_{'python' if case['mode'] == 'python' else 'sql'}", MODES[case["mode"]]
+    moment: str | None = f"{case['step']}:{case['moment']}"
+    for _ in range(2 + fails + len(modes)):
+        for mode in modes:
+            dbt = ForkedDbt(
+                bench.project,
+                "run",
+                "--select",
+                table,
+                kill_at=moment,
+                environment={"NOTES_MODE": mode},
+            )
+            if dbt.was_killed():
+                moment = None
+            elif dbt.wait() != 0:
+                fails -= 1
+                assert fails >= 0, dbt.output
+            bench.emulator.settle()
+        if moment is None and is_finished(bench.project, table):
+            return
+    pytest.fail(f"not at its end after as many runs as it may take: {dbt.output}")
+
+
+def is_finished(project: DbtProject, table: str) -> bool:
+    """Whether the table is there and no row waits for an answer."""
+    try:
+        found = project.rows(
+            f"select count(*) from {table} where enrichment_status in ('done', 'failed')"
+        )
+    except duckdb.CatalogException:
+        return False
+    return found == [(ROWS,)]
+
+
+def assert_whole(case: Case, bench: Bench, fault: Fault) -> None:
+    """Every staged row has its own answer, and each was answered and paid for as it must be."""
+    table = f"from_{'python' if case['mode'] == 'python' else 'sql'}"
+    found = bench.project.rows(
+        f"select id, summary, enrichment_status, enrichment_key from {table} order by id"
+    )
+    expected: list[tuple[Any, ...]] = [(i, f"summary: note {i}", "done") for i in range(ROWS)]
+    if fault.status != "done":
+        expected[SPOILED] = (SPOILED, None, fault.status)
+    assert [row[:3] for row in found] == expected
+    keys = [str(row[3]).replace("-", "") for row in found]
+    account = bench.emulator.account()
+    paid = dict.fromkeys(keys, 1) | {keys[SPOILED]: fault.paid}
+    assert account["paid"] == {key: times for key, times in paid.items() if times}
+    answered = dict.fromkeys(keys, 1) | {keys[SPOILED]: fault.answered}
+    more = sum(account["request_keys"].values()) - sum(answered.values())
+    assert more in fault.asked_again
+    if not more:
+        assert account["request_keys"] == answered
+
+
+def test_every_pair_is_among_the_cases() -> None:
+    """Every pair of values occurs, and in the ordinary suite every step, fault and mode."""
+    missing = {
+        (first, a, second, b)
+        for first, second in combinations(FACTORS, 2)
+        for a, b in product(FACTORS[first], FACTORS[second])
+    }
+    for case in CASES:
+        missing -= pairs_of(case)
+    assert not missing
+    assert {(case["step"], case["moment"]) for case in ORDINARY} == set(product(Step, MOMENTS))
+    assert {case["fault"] for case in ORDINARY} == set(FAULTS)
+    assert {case["mode"] for case in ORDINARY} == set(MODES)

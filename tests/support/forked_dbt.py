@@ -1,0 +1,174 @@
+"""dbt in processes of their own that begin with dbt imported: a start takes no two seconds.
+
+A fork server imports dbt, the adapter and the plugin once; each run is a fork of it, a process
+like any other, which can be killed, limited and interrupted.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Any
+
+from dbt_enrich.ledger import Ledger, Shard, Step
+
+from support.dbt_project import DbtProject
+
+_PRELOADED = [
+    "dbt.cli.main",
+    "dbt.task.run",
+    "dbt.adapters.duckdb",
+    "dbt_enrich.plugin",
+    "dbt_enrich.pipeline.enrichment",
+]
+_SECONDS = 120.0
+
+
+def fork_server() -> ForkServerContext:
+    """Return the context whose processes begin with dbt imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+class ForkedDbt:
+    """A dbt that is running.
+
+    Args:
+        project: The project.
+        arguments: dbt's.
+        kill_at: `<step>:before` or `<step>:after`, the moment of the ledger at which it kills
+            itself; never by default.
+        limits: Resource limits by their number in `resource`, soft and hard alike.
+        environment: Added to this process's.
+    """
+
+    def __init__(
+        self,
+        project: DbtProject,
+        *arguments: str,
+        kill_at: str | None = None,
+        limits: Mapping[int, int] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._log = project.directory / f"dbt-{os.urandom(4).hex()}.log"
+        directories = [
+            "--project-dir",
+            str(project.directory),
+            "--profiles-dir",
+            str(project.directory),
+        ]
+        self.process: ForkServerProcess = fork_server().Process(
+            target=_run,
+            args=(
+                ["--no-use-colors", *arguments, *directories],
+                str(project.directory),
+                str(self._log),
+                kill_at,
+                dict(limits or {}),
+                dict(environment or {}),
+            ),
+        )
+        self.process.start()
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
+
+    def kill(self) -> None:
+        """End it with SIGKILL, wherever it is."""
+        self.process.kill()
+
+    def wait(self, seconds: float = _SECONDS) -> int:
+        """Wait for its end and return its exit code; -9 is SIGKILL."""
+        self.process.join(seconds)
+        code = self.process.exitcode
+        if code is None:
+            self.process.kill()
+            self.process.join()
+        assert code is not None, f"dbt did not end within {seconds:g} seconds: {self.output}"
+        return code
+
+    def was_killed(self) -> bool:
+        """Wait for its end, and say whether SIGKILL was it."""
+        return self.wait() == -signal.SIGKILL
+
+
+def run(project: DbtProject, *arguments: str, succeeds: bool = True, **named: Any) -> str:
+    """Run dbt and return what it printed; assert that it succeeded, or that it failed."""
+    dbt = ForkedDbt(project, *arguments, **named)
+    code = dbt.wait()
+    assert (code == 0) == succeeds, dbt.output
+    return dbt.output
+
+
+def kill_at(moment: str) -> None:
+    """Have this process kill itself at a moment of the ledger.
+
+    Before a step is written, what it stands for has happened and nothing says so; after, what it
+    announces has not happened yet.
+
+    Args:
+        moment: `<step>:before` or `<step>:after`.
+    """
+    step, when = moment.split(":")
+
+    def killing(method: Callable[..., Any], step_of: Callable[..., Step]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            hit = step_of(*arguments, **named) == step
+            if hit and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = method(*arguments, **named)
+            if hit and when == "after":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapped
+
+    Ledger.add = killing(Ledger.add, _added)  # type: ignore[method-assign]
+    Ledger.record = killing(Ledger.record, _recorded)  # type: ignore[method-assign]
+    Ledger.store = killing(Ledger.store, _stored)  # type: ignore[method-assign]
+
+
+def _added(_: Ledger, shard: Shard, **__: Any) -> Step:
+    return shard.step
+
+
+def _recorded(_: Ledger, __: str, step: Step, **___: Any) -> Step:
+    return step
+
+
+def _stored(*_: Any, **__: Any) -> Step:
+    return Step.STORED
+
+
+def _run(
+    arguments: list[str],
+    directory: str,
+    log: str,
+    moment: str | None,
+    limits: dict[int, int],
+    environment: dict[str, str],
+) -> None:
+    """Be dbt: what a fork of the server runs."""
+    import resource
+
+    from dbt.cli.main import cli
+
+    os.environ.update(environment)
+    os.chdir(directory)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    for number, most in limits.items():
+        resource.setrlimit(number, (most, most))
+    if moment:
+        kill_at(moment)
+    cli(arguments, prog_name="dbt")
