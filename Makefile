@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 WAREHOUSE ?= $(CURDIR)/dbt_project/movies.duckdb
-MINUTES ?= 5
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
@@ -35,22 +34,14 @@ test-duckdb2:
 	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n 2 -m "not model" \
 		tests/unit tests/functional/test_engine.py
 
-# dbt killed at every step of the ledger under every fault and mode, pair by pair: minutes.
-chaos: install
-	$(BIN)/python -m pytest -n 2 -m "matrix or not matrix" tests/chaos
-
-# Random rows, faults and kills for as long as it is told: make soak MINUTES=5 SEED=1
-soak: install
-	PYTHONPATH=tests $(BIN)/python tests/chaos/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
-
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Each pair of a kill point, a fault of the service and a mode, with real dbt; about half an hour.
+# dbt killed at every step of the ledger under every fault and mode, pair by pair: minutes.
 chaos: install
-	$(BIN)/python -m pytest -n 2 -m matrix tests/chaos
+	$(BIN)/python -m pytest -n 2 -m "matrix or not matrix" tests/chaos
 
 # The reading side, with a million hostile lines and bodies; prints its seed.
 fuzz: install
