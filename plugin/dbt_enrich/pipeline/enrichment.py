@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
@@ -13,27 +12,30 @@ from dataclasses import asdict
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import (
     AwaitTimeoutError,
-    ConfigurationError,
-    FailedRowsError,
     TaskChangedError,
     TransientError,
 )
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
 from dbt_enrich.ledger import Ledger, Publication
-from dbt_enrich.pipeline.answers import answers_sql, standing_sql
-from dbt_enrich.pipeline.budget import Budget, spending
+from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
-from dbt_enrich.pipeline.export import NewRequests, cut_in_two, new_requests
+from dbt_enrich.pipeline.export import cut_in_two
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.load import sweep_files
+from dbt_enrich.pipeline.outcomes import (
+    answered_rows,
+    check_examples,
+    count_new,
+    inputs_to_forget,
+    refuse_failures,
+    table_comment,
+    unpublished,
+)
 from dbt_enrich.pipeline.plan import Plan, changes_since, describe, former_tasks, make_plan
-from dbt_enrich.pipeline.preview import answer_problem, preview, preview_sentence
+from dbt_enrich.pipeline.preview import preview, preview_sentence
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import (
-    Published,
-    empty_errors_sql,
-    empty_table_sql,
     publish,
 )
 from dbt_enrich.pipeline.recover import adopt_batches, recover_answers
@@ -196,17 +198,17 @@ class Engine:
     def _enrich(self, session: Session) -> Outcome:
         request = session.request
         task, options = request.task, request.options
-        _check_examples(session)
+        check_examples(session)
         rows = stage(request.relation, task, session.task_key, session.workspace)
         if options.mode == Mode.PREVIEW:
             return self._preview(session, rows)
         self._recover(session, rows)
         self._mind_changes(session, rows)
-        session.tally.reused = _answered_rows(session, rows)
+        session.tally.reused = answered_rows(session, rows)
         if options.mode == Mode.PLAN:
             plan = self._plan(session, rows)
             report({"plan": plan.document()})
-            return _unpublished(session, f"{session.model}: {describe(plan)}")
+            return unpublished(session, f"{session.model}: {describe(plan)}")
         self._exchange(session, rows)
         published = publish(
             rows,
@@ -218,7 +220,7 @@ class Engine:
             ledger=session.ledger,
             store=session.store,
         )
-        _refuse_failures(session, published)
+        refuse_failures(session, published)
         session.ledger.note_publication(
             Publication(
                 enrichment=request.enrichment,
@@ -234,7 +236,7 @@ class Engine:
             enriched_sql=published.enriched_sql,
             errors_sql=published.errors_sql,
             summary=summary(session.model, published, session.tally),
-            comment=_comment(session),
+            comment=table_comment(session),
             counts=published.counts,
         )
 
@@ -255,7 +257,7 @@ class Engine:
         if options.on_task_change != "error" or options.mode not in (Mode.RUN, Mode.SUBMIT):
             return
         changes = changes_since(session.ledger, request.enrichment, session.selection)
-        fresh = _count_new(session, rows)
+        fresh = count_new(session, rows)
         if changes and fresh.requests:
             raise TaskChangedError(
                 f"model '{session.model}': the task changed ({', '.join(changes)}), and "
@@ -270,7 +272,7 @@ class Engine:
         table = config.price_table()
         return make_plan(
             inputs,
-            _count_new(session, rows),
+            count_new(session, rows),
             answered=session.tally.reused,
             existing=session.request.existing,
             currency=table.currency,
@@ -304,13 +306,13 @@ class Engine:
         mode = session.request.options.mode
         sends = 0
         if mode != Mode.COLLECT:
-            fresh = _count_new(session, rows)
+            fresh = count_new(session, rows)
             sends = fresh.requests
             if sends or fresh.in_flight:
                 session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
         in_flight = session.ledger.open_shards(task_key=session.task_key)
         to_do = sends or in_flight or mode == Mode.COLLECT
-        if not (to_do or leftovers(session) or _inputs_to_forget(session)):
+        if not (to_do or leftovers(session) or inputs_to_forget(session)):
             return
         with self._use_service() as service:
             if sends:
@@ -427,7 +429,7 @@ class Engine:
                 }
             }
         )
-        return _unpublished(session, f"{session.model}: {sentence}")
+        return unpublished(session, f"{session.model}: {sentence}")
 
     @contextmanager
     def _use_service(self) -> Iterator[BatchService]:
@@ -445,78 +447,3 @@ class Engine:
                 if self._service_users == 0:
                     self._service = None
                     service.close()
-
-
-def _count_new(session: Session, rows: StagedRows) -> NewRequests:
-    return new_requests(
-        rows,
-        session.selection,
-        workspace=session.workspace,
-        ledger=session.ledger,
-        store=session.store,
-    )
-
-
-def _inputs_to_forget(session: Session) -> bool:
-    """Whether a former run left input files at the service that may not stay there."""
-    if session.config.store_inputs:
-        return False
-    service = session.config.service_settings().service_id
-    return bool(session.ledger.shards_to_forget(service))
-
-
-def _answered_rows(session: Session, rows: StagedRows) -> int:
-    keys = rows.keys_sql
-    answers = answers_sql(session.ledger, session.store, *session.selection.answer_keys)
-    (count,) = session.workspace.row(
-        f"select count(*) from {keys} as keys where request_key in "
-        f"(select request_key from ({standing_sql(answers, keys)}) where kind = 'done')"
-    )
-    return int(count)
-
-
-def _check_examples(session: Session) -> None:
-    task = session.request.task
-    for number, example in enumerate(task.examples, start=1):
-        problem = answer_problem(json.dumps(example.answer), task, session.workspace)
-        if problem:
-            raise ConfigurationError(
-                f"model '{session.model}': the answer of enrichment.examples number {number} does "
-                f"not fit the output columns ({problem}); mend it, as the language model copies "
-                "what the examples show"
-            )
-
-
-def _comment(session: Session) -> str:
-    """Say of a table who enriched it, by which version of the task, and what it cost so far."""
-    enrichment = session.request.enrichment
-    spent = spending(session.ledger.all_shards(enrichment=enrichment), session.config)
-    cost = "cost unknown" if spent.cost is None else f"cost so far {spent.said()}"
-    return f"Enriched by {session.request.task.model}, task version {session.task_key[:8]}; {cost}"
-
-
-def _unpublished(session: Session, sentence: str) -> Outcome:
-    request = session.request
-    return Outcome(
-        session.run_id,
-        enriched_sql=empty_table_sql(request.relation, request.task.outputs),
-        errors_sql=empty_errors_sql(request.relation),
-        summary=sentence,
-        replaces=False,
-    )
-
-
-def _refuse_failures(session: Session, published: Published) -> None:
-    """Fail the model for failures that `fail_on` names."""
-    named = session.request.options.fail_on
-    failed = [
-        f"{count} {kind}"
-        for kind, count in published.errors.items()
-        if kind in named or "any" in named
-    ]
-    if failed:
-        raise FailedRowsError(
-            f"model '{session.model}': rows failed that fail_on names ({', '.join(failed)}); the "
-            "former table stays and all answers are kept. Mend the rows or the prompt, or take the "
-            "kind out of fail_on to publish the table with them"
-        )

@@ -7,7 +7,6 @@ quota does not hold up one that can be collected.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -26,6 +25,8 @@ from dbt_enrich.errors import (
     UnknownOutcomeError,
 )
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Shard, Step
+from dbt_enrich.pipeline.batch_failure import mend_of
+from dbt_enrich.pipeline.pace import FIRST_DELAY, Due
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.remote_names import batch_metadata, file_name
@@ -41,7 +42,6 @@ _UNSENT_STEPS = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
 _FILE_GRACE_SECONDS = 60.0
 # How long `submit` rides out a service that cannot be reached.
 _SUBMIT_PATIENCE_SECONDS = 900.0
-_FIRST_DELAY = 0.2
 _OUTAGE_DELAY = 60.0
 _WATCH_SECONDS = 1.0
 # A wait is broken up, so that the user sees that time passes.
@@ -64,42 +64,6 @@ class RunSettings:
     poll_interval: float
     adoption_grace: float
     await_timeout: float | None = None
-
-
-@dataclass
-class _Due:
-    """When a shard is looked at next, how long the wait after that is, and what stood in the way.
-
-    Attributes:
-        at: When it is looked at next, on the monotonic clock.
-        delay: Seconds of the wait after that.
-        refusals: How often the quota on tokens refused its batch.
-        told: Whether the user was told that it waits for room.
-        failing_since: Since when the service cannot be reached, or None.
-        error: What the service, or the network, said last.
-    """
-
-    at: float = 0.0
-    delay: float = _FIRST_DELAY
-    refusals: int = 0
-    told: bool = False
-    failing_since: float | None = None
-    error: TransientError | None = None
-
-    def later(self, most: float, *, least: float = 0.0) -> None:
-        """Put the next look off, a little further each time, with jitter."""
-        wait = max(self.delay, least)
-        self.at = time.monotonic() + wait * random.uniform(0.9, 1.1)  # noqa: S311
-        self.delay = min(self.delay * 1.5, most)
-
-    def fails(self, error: TransientError) -> None:
-        """Note that the service could not be reached."""
-        self.error = error
-        self.failing_since = self.failing_since or time.monotonic()
-
-    def works(self) -> None:
-        """Note that the service answered."""
-        self.error = self.failing_since = None
 
 
 @dataclass
@@ -141,7 +105,7 @@ class BatchRun:
         submitted: list[Shard] = []
         queue = deque(shards)
         while queue:
-            shard, due = queue.popleft(), _Due()
+            shard, due = queue.popleft(), Due()
             while shard.step in _UNSENT_STEPS and self._may_send(shard, due):
                 self._pause_until(due.at)
                 if due.at > time.monotonic():
@@ -151,7 +115,7 @@ class BatchRun:
             submitted.append(shard)
         return submitted
 
-    def _may_send(self, shard: Shard, due: _Due) -> bool:
+    def _may_send(self, shard: Shard, due: Due) -> bool:
         """Whether `submit` goes on with a shard, or leaves it to the next run."""
         self._check_cancelled()
         if due.refusals or (shard.step == Step.UPLOADED and not self._has_room(shard, due)):
@@ -168,14 +132,14 @@ class BatchRun:
         Shards of another live run are watched; should that run die, they are taken over. Ends
         early, with the rest still open, when `await_timeout` has passed.
         """
-        waiting = {shard.shard: (shard, _Due()) for shard in shards}
+        waiting = {shard.shard: (shard, Due()) for shard in shards}
         while waiting:
             self._check_cancelled()
             for name, (shard, due) in list(waiting.items()):
                 if due.at > time.monotonic():
                     continue
                 current, *halves = self._step(shard, due)
-                waiting |= {half.shard: (half, _Due()) for half in halves}
+                waiting |= {half.shard: (half, Due()) for half in halves}
                 if current.step == Step.DOWNLOADED and current.owner == self.settings.owner:
                     yield current
                     del waiting[name]
@@ -183,7 +147,7 @@ class BatchRun:
                     del waiting[name]
                 elif current.shard != name:
                     del waiting[name]
-                    waiting[current.shard] = (current, _Due())
+                    waiting[current.shard] = (current, Due())
                 else:
                     waiting[name] = (current, due)
             if waiting and self._is_timed_out():
@@ -229,9 +193,9 @@ class BatchRun:
         deadline = time.monotonic() + _OWNER_SECONDS
         while not self.ledger.shard(shard.shard).is_closed and time.monotonic() < deadline:
             self._check_cancelled()
-            self.cancelled.wait(_FIRST_DELAY)
+            self.cancelled.wait(FIRST_DELAY)
 
-    def _step(self, shard: Shard, due: _Due) -> list[Shard]:
+    def _step(self, shard: Shard, due: Due) -> list[Shard]:
         """Take one step with a shard, or put it off; return what stands in its place."""
         if not self._own(shard):
             due.later(_WATCH_SECONDS)
@@ -265,10 +229,10 @@ class BatchRun:
         elif moved.step == shard.step:
             due.later(self.settings.poll_interval)
         else:
-            due.delay = _FIRST_DELAY
+            due.delay = FIRST_DELAY
         return [moved]
 
-    def _refused(self, shard: Shard, due: _Due, error: QuotaError) -> None:
+    def _refused(self, shard: Shard, due: Due, error: QuotaError) -> None:
         """Put a shard off that found no room, and with it the others of its deployment."""
         self.warn(f"{error}; trying again when there is room")
         due.later(_OUTAGE_DELAY, least=error.retry_after or 1.0)
@@ -287,7 +251,7 @@ class BatchRun:
                 "shorten the row's text in the SELECT. Nothing of it was paid"
             )
 
-    def _has_room(self, shard: Shard, due: _Due) -> bool:
+    def _has_room(self, shard: Shard, due: Due) -> bool:
         """Whether a shard's batch may be created now; say once that it waits."""
         closed = self._closed_until.get(shard.deployment, 0.0) > time.monotonic()
         if not closed and self.room.has_room(shard):
@@ -300,7 +264,7 @@ class BatchRun:
             )
         return False
 
-    def _halves(self, shard: Shard, due: _Due) -> list[Shard]:
+    def _halves(self, shard: Shard, due: Due) -> list[Shard]:
         """Cut a shard whose batch is too big for the quota alone."""
         if shard.requests < 2:
             return []
@@ -480,7 +444,7 @@ class BatchRun:
         codes = {error.code.lower() for error in errors}
         raise BatchFailedError(
             f"the service failed batch {batch.id} of {shard.requests} requests as a whole "
-            f"({said or 'no reason given'}); {_mend(codes, shard)}. None of its rows was paid"
+            f"({said or 'no reason given'}); {mend_of(codes, shard)}. None of its rows was paid"
         )
 
     def _release(self, shard: Shard, reason: str) -> None:
@@ -515,20 +479,3 @@ class BatchRun:
         self.progress.beat()
         if wait > 0:
             self.cancelled.wait(min(wait, _BEAT_SECONDS))
-
-
-def _mend(codes: set[str], shard: Shard) -> str:
-    """Say what to do about a batch that failed as a whole."""
-    if codes & {"model_not_found", "deploymentnotfound"}:
-        return (
-            f"the deployment '{shard.deployment}' does not exist at {shard.service}; set it in "
-            f"deployments, such as deployments: {{{shard.model}: my-batch-deployment}}"
-        )
-    if "invalid_request" in codes:
-        return (
-            f"check that the deployment '{shard.deployment}' is of the type Global Batch or Data "
-            "Zone Batch, and that enrichment.parameters are ones that its model knows"
-        )
-    if "url_mismatch" in codes:
-        return "set line_url and batch_endpoint in the plugin's config to what the service wants"
-    return "mend what it names and run again"
