@@ -4,40 +4,84 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
+from typing import Any
 
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator
-from support.dbt_project import DbtProject, azure
+from support.bench import FILES, Bench
+from support.forked_dbt import run
 
-NOTES = "select i as id, 'note ' || i as note from range(5) as numbers(i)"
+# dbt itself gives its threads two seconds; the rest is for a busy machine.
+END_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
-@pytest.mark.parametrize("poll_interval", [0.1, 60.0])
-def test_the_next_run_collects(
-    poll_interval: float, emulator: RunningEmulator, tmp_path: Path
-) -> None:
-    """However long the pause between two looks is."""
-    told = azure(emulator.url, emulator.api_key, poll_interval=poll_interval)
-    project = DbtProject(tmp_path, told)
-    project.enrichment("notes_enriched", NOTES)
-    emulator.pause()
-    process = project.start("run")
-    deadline = time.monotonic() + 60
-    while not emulator.jobs.batches():
-        assert time.monotonic() < deadline
+def wait_for_batches(bench: Bench, process: Any) -> None:
+    """Wait until the batches are at the service."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(bench.emulator.jobs.batches()) < FILES:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "dbt has not submitted its batches"
         time.sleep(0.02)
+
+
+def interrupt(bench: Bench, table: str) -> str:
+    """Interrupt a dbt that waits for its batches; return what it printed."""
+    process = bench.project.start("run", "--select", table)
+    wait_for_batches(bench, process)
     interrupted = time.monotonic()
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert time.monotonic() - interrupted < 20
-    assert process.returncode != 0
-    assert "the next dbt run collects it" in " ".join(output.split())
-    (batch,) = emulator.jobs.batches()
-    assert batch["status"] in ("validating", "in_progress")
-    emulator.resume()
-    emulator.settle()
-    project.dbt("run")
-    assert len(emulator.jobs.batches()) == 1
-    assert set(emulator.account()["paid"].values()) == {1}
-    assert project.rows("select distinct enrichment_status from notes_enriched") == [("done",)]
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert time.monotonic() - interrupted < END_SECONDS
+    assert process.returncode not in (0, -signal.SIGKILL), output
+    return " ".join(output.split())
+
+
+def assert_told_and_collected(output: str, bench: Bench, table: str) -> None:
+    """The message says how to collect; the batches go on; the next run sends nothing again."""
+    assert "what was submitted goes on at the service" in output
+    assert "enrichment_mode: collect" in output
+    open_states = {"validating", "in_progress"}
+    assert {batch["status"] for batch in bench.emulator.jobs.batches()} <= open_states
+    bench.emulator.faults()
+    bench.emulator.resume()
+    bench.emulator.settle()
+    run(bench.project, "run", "--select", table)
+    bench.assert_whole(table)
+    assert bench.creations() == FILES
+
+
+@pytest.fixture
+def paused(bench: Bench) -> RunningEmulator:
+    """A service that takes batches and answers nothing."""
+    bench.emulator.pause()
+    return bench.emulator
+
+
+@pytest.mark.parametrize(
+    ("table", "poll_interval"), [("from_sql", 0.1), ("from_sql", 60.0), ("from_python", 60.0)]
+)
+def test_the_next_run_collects(
+    table: str, poll_interval: float, bench: Bench, paused: RunningEmulator
+) -> None:
+    """However long the pause between two looks is, from SQL and from Python."""
+    with bench.configured(poll_interval=poll_interval):
+        output = interrupt(bench, table)
+    assert_told_and_collected(output, bench, table)
+
+
+def test_while_the_service_is_out_of_reach(bench: Bench, paused: RunningEmulator) -> None:
+    """A wait that the service has asked for ends as any other does."""
+    paused.faults(
+        {"name": "status", "operation": "GET /batches/", "times": None, "retry_after": "300"}
+    )
+    output = interrupt(bench, "from_sql")
+    assert_told_and_collected(output, bench, "from_sql")
+
+
+def test_while_no_reply_comes(bench: Bench, paused: RunningEmulator) -> None:
+    """A call that hangs holds nobody."""
+    paused.faults({"name": "hang", "operation": "GET /batches/", "times": None})
+    with bench.configured(timeout=120):
+        output = interrupt(bench, "from_sql")
+    assert_told_and_collected(output, bench, "from_sql")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 
@@ -36,15 +37,31 @@ class Bench:
     """A project whose models `from_sql` and `from_python` enrich seven rows in two files.
 
     The environment variable NOTES_MODE says the mode of `from_sql`.
+
+    Attributes:
+        project: The project.
+        emulator: The service.
+        plugin: The plugin's `config:`.
     """
 
     project: DbtProject
     emulator: RunningEmulator
+    plugin: dict[str, Any]
+
+    @contextmanager
+    def configured(self, **changes: Any) -> Iterator[None]:
+        """Change the plugin's `config:` while the block runs."""
+        self.project.configure({**self.plugin, **changes})
+        try:
+            yield
+        finally:
+            self.project.configure(self.plugin)
 
     def clear(self) -> None:
         """Take everything back but dbt's parsed project."""
         self.emulator.rules([])
         self.emulator._act("reset", None)
+        self.emulator.resume()
         rmtree(self.project.state_dir, ignore_errors=True)
         for path in self.project.warehouse.parent.glob(f"{self.project.warehouse.name}*"):
             path.unlink()
@@ -68,7 +85,7 @@ class Bench:
 def running_bench(directory: Path) -> Iterator[Bench]:
     """Write the project and run the emulator while the block runs."""
     with running_emulator(directory / "emulator") as emulator:
-        plugin = azure(emulator.url, emulator.api_key, max_requests_per_file=4)
+        plugin = azure(emulator.url, emulator.api_key, max_requests_per_file=4, timeout=3)
         project = DbtProject(directory, plugin)
         project.enrichment(
             "from_sql",
@@ -76,4 +93,4 @@ def running_bench(directory: Path) -> Iterator[Bench]:
             meta={"mode": "{{ env_var('NOTES_MODE', 'run') }}"},
         )
         project.write("models/from_python.py", _PYTHON_MODEL)
-        yield Bench(project, emulator)
+        yield Bench(project, emulator, plugin)
