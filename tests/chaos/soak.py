@@ -3,9 +3,10 @@
     python tests/chaos/soak.py --minutes 5 --seed 7
 
 Prints its seed. Each round changes the rows, sets faults at the service, starts runs in processes
-of their own (two at once on one state directory among them), kills some of them and sometimes the
-service, loses the state directory while batches are in flight, and then lets a run go to its end.
-Every row then has its own answer, and each request was paid for once, over all rounds.
+of their own (of the engine alone or of dbt; two at once on one state directory among them), kills
+or interrupts some of them and sometimes the service, loses the state directory while batches are
+in flight, and then lets a run go to its end. Every row then has its own answer, and each request
+was paid for once, over all rounds.
 """
 
 from __future__ import annotations
@@ -26,11 +27,19 @@ from typing import Any
 
 import duckdb
 import httpx
+from support.dbt_project import DbtProject, azure
+from support.warehouse import SUMMARY
 
 HERE = Path(__file__).parent
 KEY = "soak-key"
 NAMED = 9
+# Two warehouses that the engine enriches, and one that dbt does.
+ENGINES = ("a", "b")
+DBT = "dbt"
+# Batches end early so often that the usual number would be used up.
+_ATTEMPTS = 20
 _PATIENCE = 180.0
+CONFIG: dict[str, Any] = {"timeout": 2.0, "max_requests_per_file": 7, "max_retries": 2}
 _FAULTS: tuple[dict[str, Any], ...] = (
     {"name": "lost_reply", "operation": "POST /batches"},
     {"name": "lost_reply", "operation": "POST /files"},
@@ -127,6 +136,9 @@ class Soak:
         self.done: list[str] = []
         self._next_row = 0
         self.rows: dict[int, str] = {}
+        self._gone: list[str] = []
+        plugin = azure(self.service.url, KEY, namespace="tests", **CONFIG)
+        self.project = DbtProject(directory, plugin)
 
     def round(self) -> None:
         """Change the rows, run into trouble, run to the end, and hold the promises."""
@@ -136,22 +148,25 @@ class Soak:
             self._disturbed_run()
         self.service.tell("faults", [])
         self.service.tell("endings", [])
-        self._run_to_the_end("a")
-        self._assert_promises("a")
+        last = self.chance.choice(["a", "a", "b", DBT])
+        self._run_to_the_end(last)
+        self._assert_promises(last)
 
     def close(self) -> None:
         """End the service."""
         self.service.kill()
 
     def _change_rows(self) -> None:
-        """Take rows away, change some, add new ones; a text that is gone never comes back."""
+        """Take rows away, change some, add new ones, repeat some, and bring texts back."""
         for row in self.chance.sample(sorted(self.rows), k=len(self.rows) // 4):
-            del self.rows[row]
+            self._gone.append(self.rows.pop(row))
         for row in self.chance.sample(sorted(self.rows), k=len(self.rows) // 5):
             self.rows[row] = f"edited {self._fresh()}"
         for _ in range(self.chance.randint(1, 40)):
             row = self._fresh()
-            self.rows[row] = f"note {row}"
+            known = [*self.rows.values(), *self._gone]
+            again = known and self.chance.random() < 0.2
+            self.rows[row] = self.chance.choice(known) if again else f"note {row}"
         self._say(f"{len(self.rows)} rows")
 
     def _fresh(self) -> int:
@@ -173,34 +188,55 @@ class Soak:
         self.service.tell("endings", endings)
 
     def _disturbed_run(self) -> None:
-        """Run once or twice at a time, and perhaps kill a run or the service, or lose the state."""
-        runs = [self._start(name) for name in ("a", "b")[: self.chance.choice([1, 1, 2])]]
+        """Run once or twice at a time, and perhaps disturb a run or the service."""
+        names = self.chance.sample([*ENGINES, *ENGINES, DBT], k=self.chance.choice([1, 1, 2]))
+        runs = {name: self._start(name) for name in dict.fromkeys(names)}
         trouble = self.chance.choice(["none", "kill", "kill", "kill service", "lose state"])
-        self._say(f"{len(runs)} runs, {trouble}")
-        time.sleep(self.chance.uniform(0.3, 4.0))
+        if DBT in runs and self.chance.random() < 0.3:
+            trouble = "interrupt"
+        self._say(f"{' and '.join(runs)}, {trouble}")
+        time.sleep(self.chance.uniform(0.3, 7.0 if DBT in runs else 4.0))
         if trouble == "kill":
-            self.chance.choice(runs).kill()
+            self.chance.choice(list(runs.values())).kill()
+        if trouble == "interrupt":
+            runs[DBT].send_signal(signal.SIGINT)
         if trouble == "kill service":
             self.service.kill()
             time.sleep(self.chance.uniform(0, 1))
             self.service.start()
-        for run in runs:
-            self._end(run)
+        for name, run in runs.items():
+            self._end(name, run, interrupted=trouble == "interrupt" and name == DBT)
         if trouble == "lose state":
             # With every run at an end, all that was paid for is at the service.
             shutil.rmtree(self.state, ignore_errors=True)
 
     def _start(self, name: str, mode: str | None = None) -> subprocess.Popen[str]:
         values = ", ".join(f"({row}, '{text}')" for row, text in sorted(self.rows.items()))
+        select = f"select * from (values {values}) as notes(id, note)"
+        mode = mode or self.chance.choice(["run", "run", "submit", "collect"])
+        return self._start_dbt(select, mode) if name == DBT else self._engine(name, select, mode)
+
+    def _start_dbt(self, select: str, mode: str) -> subprocess.Popen[str]:
+        described = {
+            "name": SUMMARY.name,
+            "data_type": SUMMARY.data_type,
+            "description": SUMMARY.description,
+        }
+        meta = {"mode": mode, "max_attempts": _ATTEMPTS}
+        self.project.enrichment("notes", select, meta=meta, columns=[described])
+        return self.project.start("run")
+
+    def _engine(self, name: str, select: str, mode: str) -> subprocess.Popen[str]:
         job = {
             "url": self.service.url,
             "api_key": KEY,
             "state": str(self.state),
-            "warehouse": str(self.directory / f"{name}.duckdb"),
+            "warehouse": str(self._warehouse(name)),
             "table": "notes",
-            "select": f"select * from (values {values}) as notes(id, note)",
-            "mode": mode or self.chance.choice(["run", "run", "submit", "collect"]),
-            "config": {"timeout": 2.0, "max_requests_per_file": 7, "max_retries": 2},
+            "select": select,
+            "mode": mode,
+            "max_attempts": _ATTEMPTS,
+            "config": CONFIG,
         }
         path = self.directory / f"{name}.json"
         path.write_text(json.dumps(job))
@@ -212,25 +248,31 @@ class Soak:
             text=True,
         )
 
-    def _end(self, run: subprocess.Popen[str]) -> int:
+    def _warehouse(self, name: str) -> Path:
+        return self.project.warehouse if name == DBT else self.directory / f"{name}.duckdb"
+
+    def _end(self, name: str, run: subprocess.Popen[str], *, interrupted: bool = False) -> int:
+        """Wait for a run's end; return 0 if it came to a good one."""
         try:
             output, _ = run.communicate(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             run.send_signal(signal.SIGABRT)
             raise BrokenPromiseError("a run hangs") from None
-        if run.returncode not in (0, NAMED, -signal.SIGKILL):
+        named = run.returncode == NAMED
+        if name == DBT:
+            named = run.returncode == 1 and _is_named(output)
+        if run.returncode not in (0, -signal.SIGKILL) and not named and not interrupted:
             raise BrokenPromiseError(f"a run ended with {run.returncode}:\n{output}")
         return run.returncode
 
     def _run_to_the_end(self, name: str) -> None:
         for _ in range(5):
-            if self._end(self._start(name, "run")) == 0:
+            if self._end(name, self._start(name, "run")) == 0:
                 return
         raise BrokenPromiseError("a run does not come to its end")
 
     def _assert_promises(self, name: str) -> None:
-        path = self.directory / f"{name}.duckdb"
-        with duckdb.connect(str(path), read_only=True) as warehouse:
+        with duckdb.connect(str(self._warehouse(name)), read_only=True) as warehouse:
             found = warehouse.execute(
                 "select id, summary, enrichment_status from notes order by id"
             ).fetchall()
@@ -244,6 +286,11 @@ class Soak:
 
     def _say(self, what: str) -> None:
         self.done.append(what)
+
+
+def _is_named(output: str) -> bool:
+    """Whether a failed dbt run says in one sentence what went wrong."""
+    return "Runtime Error in model notes" in output and "Traceback" not in output
 
 
 def soak(seconds: float, seed: int) -> int:

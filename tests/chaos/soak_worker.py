@@ -14,8 +14,6 @@ from support.warehouse import Warehouse, config_for
 
 # A named failure, after which an orchestrator tries again.
 NAMED = 9
-# Batches end early so often that the usual number would be used up.
-_ATTEMPTS = 20
 
 
 def main() -> int:
@@ -25,7 +23,10 @@ def main() -> int:
     warehouse = Warehouse(config, Path(job["warehouse"]))
     try:
         warehouse.enrich(
-            job["select"], table=job["table"], mode=job["mode"], max_attempts=_ATTEMPTS
+            job["select"],
+            table=job["table"],
+            mode=job["mode"],
+            max_attempts=job["max_attempts"],
         )
     except EnrichmentError as error:
         print(error)
