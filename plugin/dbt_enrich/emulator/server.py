@@ -42,8 +42,14 @@ class RunningEmulator:
         self.api_key = api_key
         self.jobs = jobs
         self._server = server
-        self._client = httpx.Client(
-            base_url=server.url + PREFIX, headers={"api-key": api_key}, trust_env=False, timeout=60
+        self._client = self._control_client()
+
+    def _control_client(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url + PREFIX,
+            headers={"api-key": self.api_key},
+            trust_env=False,
+            timeout=60,
         )
 
     def account(self) -> dict[str, Any]:
@@ -100,6 +106,9 @@ class RunningEmulator:
             yield
         finally:
             self._server.start()
+            # The connections of the old one ended with the server.
+            self._client.close()
+            self._client = self._control_client()
 
     def pause(self) -> None:
         """Answer nothing until `resume`."""
