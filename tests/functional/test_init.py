@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
+import yaml
 from click.testing import CliRunner, Result
+from dbt_enrich import __version__
 from dbt_enrich.cli import main
+from dbt_enrich.config import parse_config
 from support.dbt_project import REPOSITORY
 
 PROFILE = """# my profiles
@@ -39,10 +44,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def init(project: Path, *arguments: str, answers: str | None = None) -> Result:
+def init(
+    project: Path, *arguments: str, package: str | None = str(REPOSITORY), answers: str = ""
+) -> Result:
     """Run the command."""
-    told = ["init", "--project-dir", str(project), "--package", str(REPOSITORY)]
+    told = ["init", "--project-dir", str(project), *(["--package", package] if package else [])]
     return CliRunner().invoke(main, [*told, *arguments], input=answers)
+
+
+def files(project: Path) -> dict[Path, bytes]:
+    """Every file with what it holds."""
+    return {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+
+def plugin(project: Path, target: str = "dev") -> dict[str, Any]:
+    """The plugin's configuration in the profile."""
+    document = yaml.safe_load((project / "profiles.yml").read_text())
+    (found,) = document["shop"]["outputs"][target]["plugins"]
+    return dict(found["config"])
 
 
 def dbt(project: Path, *arguments: str) -> None:
@@ -75,20 +94,187 @@ def test_the_example_enriches_and_the_sources_are_tested(project: Path) -> None:
         assert warehouse.execute("select sum(requests) from enrichment.usage").fetchone() == (3,)
 
 
+def test_without_a_key_everything_else_goes_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For whoever has none yet: dbt parses, and builds the models that ask nobody."""
+    for name in ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert init(project, "--yes", "--provider", "azure").exit_code == 0
+    dbt(project, "deps")
+    dbt(project, "parse")
+    dbt(project, "run", "--select", "one")
+
+
+@pytest.mark.parametrize("provider", ["azure", "openai", "local"])
+def test_the_block_is_one_that_the_plugin_reads(project: Path, provider: str) -> None:
+    """For each service."""
+    assert init(project, "--yes", "--provider", provider).exit_code == 0
+    assert parse_config(plugin(project), duckdb_settings={}).provider == provider
+
+
 def test_a_second_time_changes_nothing(project: Path) -> None:
     """And says so."""
     init(project, "--yes")
-    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-    assert "everything is there already" in init(project, "--yes").output
-    assert before == {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    before = files(project)
+    assert "everything is there already" in init(project, "--yes", "--provider", "azure").output
+    assert before == files(project)
 
 
 def test_nothing_is_written_without_a_yes(project: Path) -> None:
-    """The diff is shown first."""
-    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    """The diff is shown first, and what is not wanted is left out."""
+    before = files(project)
     done = init(project, answers="n\n" * 9)
-    assert "+      plugins:" in done.output or "+        - module: dbt_enrich.plugin" in done.output
-    assert before == {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert "+      plugins:\n+        - module: dbt_enrich.plugin" in done.output
+    assert "nothing was written" in done.output
+    assert before == files(project)
+    init(project, answers="n\ny\n" + "n\n" * 9)
+    assert {path.name for path in files(project) if before.get(path) != path.read_bytes()} == {
+        "profiles.yml"
+    }
+
+
+def test_only_lines_are_added(project: Path) -> None:
+    """Comments, order, indentation and line ends of what is there stay."""
+    former = PROFILE.replace("\n", "\r\n")
+    (project / "profiles.yml").write_bytes(former.encode())
+    (project / ".gitignore").write_text("target/")
+    (project / "profiles.yml").chmod(0o600)
+    assert init(project, "--yes").exit_code == 0
+    after = (project / "profiles.yml").read_bytes().decode()
+    assert after.count("\n") == after.count("\r\n")
+    assert [line for line in after.splitlines() if line in former] == former.splitlines()
+    assert (project / ".gitignore").read_text() == "target/\n.enrichment/\n"
+    assert (project / "profiles.yml").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_project_has_in_other_places_is_found(project: Path) -> None:
+    """dependencies.yml, a models' directory of another name, a source and a model that moved."""
+    (project / "dbt_project.yml").write_text(
+        "name: shop\nprofile: shop\nversion: '1.0'\nmodel-paths: [queries, more]\n"
+    )
+    (project / "packages.yml").rename(project / "dependencies.yml")
+    (project / "more").mkdir()
+    (project / "more" / "usage.yml").write_text(
+        "sources:\n  - name: enrichment\n    tables: [{name: usage}]\n"
+    )
+    (project / ".gitignore").write_text("/.enrichment\n")
+    assert init(project, "--yes").exit_code == 0
+    assert not (project / "packages.yml").exists()
+    assert len(yaml.safe_load((project / "dependencies.yml").read_text())["packages"]) == 2
+    assert {path.name for path in (project / "queries" / "enriched").iterdir()} == {
+        "example_enriched.sql",
+        "_example_enriched.yml",
+    }
+    assert (project / ".gitignore").read_text() == "/.enrichment\n"
+    dbt(project, "deps")
+    dbt(project, "parse")
+    (project / "queries" / "enriched").rename(project / "more" / "tickets")
+    assert "everything is there already" in init(project, "--yes").output
+
+
+def test_a_plugin_that_is_there_says_what_to_ignore(project: Path) -> None:
+    """Its own state directory, if that is in the project."""
+    init(project, "--yes")
+    profiles = (project / "profiles.yml").read_text()
+    for place, ignored in (("state/here", ["state/here/"]), ("../elsewhere", [])):
+        (project / ".gitignore").unlink()
+        (project / "profiles.yml").write_text(
+            profiles.replace("provider: local", f"provider: local\n            state_dir: {place}")
+        )
+        init(project, "--yes")
+        (project / ".gitignore").touch()
+        assert (project / ".gitignore").read_text().splitlines() == ignored
+
+
+@pytest.mark.parametrize(
+    ("given", "entry"),
+    [
+        (str(REPOSITORY), {"local": str(REPOSITORY)}),
+        (
+            "https://git.example/team/enrich.git",
+            {"git": "https://git.example/team/enrich.git", "revision": f"v{__version__}"},
+        ),
+        (
+            "git@git.example:team/dbt-enrich",
+            {"git": "git@git.example:team/dbt-enrich", "revision": f"v{__version__}"},
+        ),
+    ],
+)
+def test_the_package_is_of_this_version(project: Path, given: str, entry: dict[str, str]) -> None:
+    """A directory as it stands, or the repository at this version's tag."""
+    assert init(project, "--yes", package=given).exit_code == 0
+    listed = yaml.safe_load((project / "packages.yml").read_text())["packages"]
+    assert listed == [{"local": "./vendored"}, entry]
+
+
+def test_a_path_of_the_package_is_meant_from_here(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And written as dbt takes it, from the project on."""
+    monkeypatch.chdir(REPOSITORY.parent)
+    assert init(project, "--yes", package=REPOSITORY.name).exit_code == 0
+    listed = yaml.safe_load((project / "packages.yml").read_text())["packages"]
+    assert (project / listed[-1]["local"]).resolve() == REPOSITORY
+
+
+@pytest.mark.parametrize(
+    ("noted", "entry"),
+    [
+        ({"url": REPOSITORY.as_uri(), "dir_info": {"editable": True}}, None),
+        (
+            {
+                "url": "https://git.example/enrich",
+                "vcs_info": {"vcs": "git", "commit_id": "c0ffee"},
+            },
+            {"git": "https://git.example/enrich", "revision": "c0ffee"},
+        ),
+    ],
+)
+def test_the_package_is_where_this_one_was_installed_from(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    noted: dict[str, Any],
+    entry: dict[str, str] | None,
+) -> None:
+    """As pip noted it, where nothing else is said."""
+    installed(monkeypatch, tmp_path_factory.mktemp("site"), noted)
+    assert init(project, "--yes", package=None).exit_code == 0
+    listed = yaml.safe_load((project / "packages.yml").read_text())["packages"]
+    if entry is None:
+        assert (project / listed[-1]["local"]).resolve() == REPOSITORY
+    else:
+        assert listed[-1] == entry
+
+
+def test_a_package_from_an_index_says_nothing_of_the_repository(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """So it has to be named."""
+    installed(monkeypatch, tmp_path_factory.mktemp("site"), None)
+    done = init(project, "--yes", package=None)
+    assert done.exit_code == 1
+    assert "by --package" in done.output
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, site: Path, noted: dict[str, Any] | None) -> None:
+    """Have this package be installed as pip notes it."""
+    described = site / "dbt_enrich-0.1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: dbt-enrich\nVersion: 0.1.0\n")
+    if noted:
+        (described / "direct_url.json").write_text(json.dumps(noted))
+    monkeypatch.syspath_prepend(site)
+
+
+def test_a_directory_that_is_no_package(project: Path) -> None:
+    """Is named, and nothing is written."""
+    before = files(project)
+    done = init(project, "--yes", package="./vendored")
+    assert done.exit_code == 1
+    assert "holds no dbt package dbt_enrich" in done.output
+    assert before == files(project)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +283,15 @@ def test_nothing_is_written_without_a_yes(project: Path) -> None:
         ("profiles.yml", "shop: [", "is no YAML that can be read"),
         ("profiles.yml", "other: {}", "has no profile 'shop'"),
         ("packages.yml", "packages: 3", "packages is no list"),
+        ("packages.yml", "- local: x", "holds no keys"),
+        ("dbt_project.yml", "name: [", "is no YAML that can be read"),
+        ("models/enrichment.yml", "sources: [enrichment", "is no YAML that can be read"),
+        ("profiles.yml", "shop: {outputs: {default: 3}}", "has no target 'default'"),
+        (
+            "profiles.yml",
+            "x: &p [a]\nshop: {outputs: {default: {type: duckdb, plugins: *p}}}",
+            "add it by hand",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_left_alone(
@@ -107,6 +302,7 @@ def test_what_cannot_be_read_is_left_alone(
     done = init(project, "--yes")
     assert done.exit_code == 1
     assert said in done.output
+    assert "Traceback" not in done.output
     assert not (project / "models" / "enriched").exists()
 
 

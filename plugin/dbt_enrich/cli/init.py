@@ -9,16 +9,18 @@ from pathlib import Path
 
 import click
 
+from dbt_enrich.cli.package_origin import package_entry
+from dbt_enrich.cli.project import Location, project_options
 from dbt_enrich.cli.scaffold import (
     EXAMPLE_SQL,
     EXAMPLE_YAML,
     SOURCES_YAML,
+    find_target,
+    parsed,
     with_package,
     with_plugin,
 )
 from dbt_enrich.errors import ConfigurationError
-
-_STATE_LINE = ".enrichment/"
 
 
 @dataclass(frozen=True)
@@ -31,27 +33,34 @@ class Change:
 
     def diff(self) -> str:
         """Return the change as a unified diff."""
-        before = (self.before or "").splitlines()
+        former = "/dev/null" if self.before is None else str(self.path)
         lines = difflib.unified_diff(
-            before, self.after.splitlines(), str(self.path), str(self.path), lineterm=""
+            (self.before or "").splitlines(),
+            self.after.splitlines(),
+            former,
+            str(self.path),
+            lineterm="",
         )
         return "\n".join(lines)
 
+    def write(self) -> None:
+        """Write the file as it is to be.
+
+        Raises:
+            ConfigurationError: It cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # In place, as it may be a link, with a mode of its own, and with its own line ends.
+            self.path.write_text(self.after, encoding="utf-8", newline="")
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.path} cannot be written ({error.strerror}); make it writable, then try "
+                "again: what was written already stays"
+            ) from None
+
 
 @click.command()
-@click.option(
-    "--project-dir",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=Path(),
-    help="Directory of dbt_project.yml (default: this one).",
-)
-@click.option(
-    "--profiles-dir",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    envvar="DBT_PROFILES_DIR",
-    help="Directory of profiles.yml (default: the project's, else ~/.dbt).",
-)
-@click.option("--target", "-t", help="Target of the profile (default: the profile's).")
 @click.option(
     "--provider",
     type=click.Choice(["azure", "openai", "local"]),
@@ -61,63 +70,118 @@ class Change:
 )
 @click.option(
     "--package",
-    help="Path of this repository, or its git address, for packages.yml.",
-    required=True,
+    help="The dbt package for packages.yml: path of this repository, or its git address "
+    "(default: where the Python package was installed from).",
 )
 @click.option("--yes", is_flag=True, help="Write without asking.")
-def init(
-    project_dir: Path,
-    profiles_dir: Path | None,
-    target: str | None,
-    provider: str,
-    package: str,
-    yes: bool,
-) -> None:
+@project_options
+def init(provider: str, package: str | None, yes: bool, location: Location) -> None:
     """Add dbt-enrich to an existing dbt project.
 
     The package, the plugin's block in the profile, an example model, sources with tests for the
     relations of the schema enrichment, and a line in .gitignore. Each change is shown, and nothing
     is written without a yes. What is there already stays as it is.
     """
-    root = project_dir.resolve()
-    if not (root / "dbt_project.yml").exists():
-        raise ConfigurationError(
-            f"{root} holds no dbt_project.yml; go to the dbt project, or name it by --project-dir"
-        )
     # All changes are worked out, and all files read, before the first one is written.
-    changes = list(_changes(root, profiles_dir, target, provider, package))
+    changes = list(_changes(location.absolute(), provider, package))
     if not changes:
-        click.echo("everything is there already")
+        click.echo("everything is there already; nothing was changed")
         return
+    written = 0
     for change in changes:
         click.echo(change.diff())
         if yes or click.confirm(f"write {change.path}?", default=True):
-            change.path.parent.mkdir(parents=True, exist_ok=True)
-            change.path.write_text(change.after, encoding="utf-8")
+            change.write()
+            written += 1
             click.echo(f"wrote {change.path}")
-    click.echo("next: dbt deps, then dbt run --select example_enriched")
+    if not written:
+        click.echo("nothing was written")
+        return
+    click.echo(
+        "next: dbt deps, dbt-enrich doctor, then dbt run --select example_enriched, which sends "
+        "its three rows"
+    )
 
 
-def _changes(
-    root: Path, profiles_dir: Path | None, target: str | None, provider: str, package: str
-) -> Iterator[Change]:
-    packages = root / "packages.yml"
-    yield from _changed(packages, with_package(packages, package))
-    profiles = _profiles(root, profiles_dir)
-    yield from _changed(profiles, with_plugin(root, profiles, target, provider))
-    models = root / "models" / "enriched"
-    for name, text in (
-        ("example_enriched.sql", EXAMPLE_SQL),
-        ("_example_enriched.yml", EXAMPLE_YAML),
-        ("_enrichment_sources.yml", SOURCES_YAML),
+def _changes(location: Location, provider: str, package: str | None) -> Iterator[Change]:
+    root = location.project_dir or Path.cwd()
+    described = root / "dbt_project.yml"
+    if not described.exists():
+        raise ConfigurationError(
+            f"{root} holds no dbt_project.yml; go to the dbt project, or name it by --project-dir"
+        )
+    project = parsed(described, _read(described) or "") or {}
+    yield from _package(root, package)
+
+    profiles = _profiles(root, location.profiles_dir)
+    text = _read(profiles) or ""
+    target = find_target(
+        profiles,
+        text,
+        profile=location.profile or project.get("profile"),
+        target=location.target,
+        chosen_by="--profile" if location.profile else described.name,
+    )
+    yield from _changed(profiles, with_plugin(profiles, text, target, provider))
+
+    paths = project.get("model-paths") or ["models"]
+    yield from _models(root, [str(path) for path in paths])
+    yield from _ignored(root, target.state_dir)
+
+
+def _package(root: Path, package: str | None) -> Iterator[Change]:
+    path = root / "packages.yml"
+    other = root / "dependencies.yml"
+    # dbt refuses a project that lists packages in both.
+    if "packages" in (parsed(other, _read(other) or "") or {}):
+        path = other
+    entry = package_entry(package, root)
+    yield from _changed(path, with_package(path, _read(path) or "", entry, root))
+
+
+def _models(root: Path, paths: list[str]) -> Iterator[Change]:
+    # A second model, description or source of the same name would stop dbt, wherever it is.
+    files = [file for path in paths for file in sorted((root / path).rglob("*")) if file.is_file()]
+    declared = {found for file in files for found in _declared(file)}
+    directory = root / paths[0] / "enriched"
+    for declaration, name, text in (
+        (("models", "example_enriched.sql"), "example_enriched.sql", EXAMPLE_SQL),
+        (("models", "example_enriched"), "_example_enriched.yml", EXAMPLE_YAML),
+        (("sources", "enrichment"), "_enrichment_sources.yml", SOURCES_YAML),
     ):
-        if not (models / name).exists():
-            yield Change(models / name, None, text)
-    ignored = root / ".gitignore"
-    lines = _read(ignored) or ""
-    if _STATE_LINE not in lines.splitlines():
-        ending = "" if not lines or lines.endswith("\n") else "\n"
-        yield Change(ignored, lines or None, f"{lines}{ending}{_STATE_LINE}\n")
+        if declaration not in declared and not (directory / name).exists():
+            yield Change(directory / name, None, text)
+
+
+def _declared(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield what a file of the models' directory declares: models and sources by name."""
+    if file.suffix in (".sql", ".py"):
+        yield "models", f"{file.stem}.sql"
+    if file.suffix not in (".yml", ".yaml"):
+        return
+    text = _read(file) or ""
+    if "enrichment" not in text and "example_enriched" not in text:
+        return
+    document = parsed(file, text) or {}
+    for kind in ("models", "sources"):
+        for entry in document.get(kind) or []:
+            if isinstance(entry, dict):
+                yield kind, str(entry.get("name"))
+
+
+def _ignored(root: Path, state_dir: str) -> Iterator[Change]:
+    # Where an expression decides, or outside of the project, there is no line to write.
+    directory = (root / Path(state_dir).expanduser()).resolve()
+    if "{{" in state_dir or root not in directory.parents:
+        return
+    line = f"{directory.relative_to(root).as_posix()}/"
+    path = root / ".gitignore"
+    text = _read(path)
+    lines = (text or "").splitlines()
+    if any(found.strip().strip("/*") == line.strip("/") for found in lines):
+        return
+    gap = "\n" if text and not text.endswith("\n") else ""
+    yield Change(path, text, f"{text or ''}{gap}{line}\n")
 
 
 def _changed(path: Path, after: str | None) -> Iterator[Change]:
@@ -127,10 +191,18 @@ def _changed(path: Path, after: str | None) -> Iterator[Change]:
 
 def _profiles(root: Path, profiles_dir: Path | None) -> Path:
     if profiles_dir:
-        return profiles_dir.resolve() / "profiles.yml"
+        return profiles_dir / "profiles.yml"
     own = root / "profiles.yml"
     return own if own.exists() else Path.home() / ".dbt" / "profiles.yml"
 
 
 def _read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read ({error}); mend it, then try again. Nothing was written"
+        ) from None

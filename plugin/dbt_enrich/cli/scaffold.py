@@ -1,27 +1,41 @@
-"""What `dbt-enrich init` writes: pure changes of YAML texts that keep comments and order."""
+"""What `dbt-enrich init` writes, as texts: additions to files, and files of its own."""
 
 from __future__ import annotations
 
-import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+import yaml
 
+from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.relations import ATTEMPT_COLUMNS, BATCH_COLUMNS, USAGE_COLUMNS
 
 _MODULE = "dbt_enrich.plugin"
-_BLOCKS: dict[str, dict[str, Any]] = {
-    "azure": {
-        "provider": "azure",
-        "endpoint": "{{ env_var('AZURE_OPENAI_ENDPOINT') }}",
-        "api_key": "{{ env_var('AZURE_OPENAI_API_KEY') }}",
-        "deployments": {"gpt-4o-mini": ["gpt-4o-mini-batch"]},
-    },
-    "openai": {"provider": "openai", "api_key": "{{ env_var('OPENAI_API_KEY') }}"},
-    "local": {"provider": "local"},
+_OUR_NAME = re.compile(r"dbt[-_]enrich(\.git)?/?", re.IGNORECASE)
+# With defaults, so that whoever has no key can still run dbt on everything else.
+_BLOCKS = {
+    "azure": """module: dbt_enrich.plugin
+alias: enrich
+config:
+  provider: azure
+  endpoint: "{{ env_var('AZURE_OPENAI_ENDPOINT', '') }}"
+  api_key: "{{ env_var('AZURE_OPENAI_API_KEY', '') }}"
+  deployments: {gpt-4o-mini: [gpt-4o-mini-batch]}
+""",
+    "openai": """module: dbt_enrich.plugin
+alias: enrich
+config:
+  provider: openai
+  api_key: "{{ env_var('OPENAI_API_KEY', '') }}"
+""",
+    "local": """module: dbt_enrich.plugin
+alias: enrich
+config:
+  provider: local
+""",
 }
 
 EXAMPLE_SQL = """{{ config(materialized = 'enrichment', unique_key = 'ticket_id') }}
@@ -92,92 +106,158 @@ def _sources() -> str:
 SOURCES_YAML = _sources()
 
 
-def with_package(path: Path, package: str) -> str | None:
+@dataclass(frozen=True)
+class Target:
+    """A target of a profile.
+
+    Attributes:
+        profile: The profile's name.
+        name: The target's.
+        output: What it holds.
+    """
+
+    profile: str
+    name: str
+    output: dict[str, Any]
+
+    @property
+    def plugin(self) -> dict[str, Any] | None:
+        """Our plugin's block, if it has one."""
+        for plugin in self.output.get("plugins") or []:
+            if isinstance(plugin, dict) and plugin.get("module") == _MODULE:
+                return plugin
+        return None
+
+    @property
+    def state_dir(self) -> str:
+        """Where our plugin keeps its state."""
+        config = (self.plugin or {}).get("config")
+        return str((config if isinstance(config, dict) else {}).get("state_dir", ".enrichment"))
+
+
+def with_package(path: Path, text: str, entry: str, root: Path) -> str | None:
     """Return packages.yml with the dbt package in it, or None if it names it already.
 
     Args:
-        path: The file, which need not be there.
-        package: A path of this repository, or its git address.
+        path: The file, packages.yml or dependencies.yml.
+        text: What it holds.
+        entry: The package's entry.
+        root: The dbt project's directory.
 
     Raises:
-        ConfigurationError: The file is no YAML that dbt reads.
+        ConfigurationError: The file is no YAML, or nothing can be added to it.
     """
-    yaml = _yaml()
-    document = _load(yaml, path) or {}
-    listed = document.setdefault("packages", [])
+    document = parsed(path, text)
+    listed = (document or {}).get("packages") or []
     if not isinstance(listed, list):
-        raise ConfigurationError(f"{path}: packages is no list; mend it, then try again")
-    for entry in listed:
-        named = " ".join(str(value) for value in entry.values()) if hasattr(entry, "values") else ""
-        if package in named or "dbt-enrich" in named or "dbt_enrich" in named:
-            return None
-    is_git = "://" in package or package.endswith(".git") or package.startswith("git@")
-    listed.append({"git" if is_git else "local": package})
-    return _dump(yaml, document)
+        raise ConfigurationError(
+            f"{path}: packages is no list; mend it, then try again. Nothing was written"
+        )
+    if any(isinstance(found, dict) and _is_ours(found, root) for found in listed):
+        return None
+    return _added(path, text, ("packages",), entry)
 
 
-def with_plugin(root: Path, path: Path, target: str | None, provider: str) -> str | None:
-    """Return profiles.yml with the plugin's block in the target, or None if it has one.
+def find_target(
+    path: Path, text: str, *, profile: object, target: str | None, chosen_by: str
+) -> Target:
+    """Return the target of a profile that is to have the plugin.
 
     Args:
-        root: The dbt project's directory.
-        path: The file.
-        target: The target, or None for the profile's own.
-        provider: The service that the block names.
+        path: profiles.yml.
+        text: What it holds.
+        profile: The profile's name.
+        target: The target's name, or None for the profile's own.
+        chosen_by: What named the profile, for the message.
 
     Raises:
         ConfigurationError: The profile or the target is not there, or is not DuckDB's.
     """
-    yaml = _yaml()
-    project = _load(_yaml(), root / "dbt_project.yml") or {}
-    name = project.get("profile") or project.get("name")
-    document = _load(yaml, path)
-    if document is None or name not in document:
+    found = (parsed(path, text) or {}).get(profile)
+    if not isinstance(found, dict):
         raise ConfigurationError(
-            f"{path} has no profile '{name}', which the project names; add it with a duckdb "
+            f"{path} has no profile '{profile}', which {chosen_by} names; add it with a duckdb "
             "target, or name the directory by --profiles-dir"
         )
-    chosen = target or document[name].get("target", "default")
-    outputs = document[name].get("outputs") or {}
-    if chosen not in outputs:
+    name = target or str(found.get("target", "default"))
+    outputs = found.get("outputs")
+    outputs = outputs if isinstance(outputs, dict) else {}
+    if not isinstance(outputs.get(name), dict):
         raise ConfigurationError(
-            f"{path}: the profile '{name}' has no target '{chosen}'; its targets are "
-            f"{', '.join(map(str, outputs))}"
+            f"{path}: the profile '{profile}' has no target '{name}'; name one by --target: "
+            f"{', '.join(map(str, outputs)) or 'it has none'}"
         )
-    output = outputs[chosen]
-    if output.get("type") != "duckdb":
+    if outputs[name].get("type") != "duckdb":
         raise ConfigurationError(
-            f"{path}: the target '{chosen}' is of the type {output.get('type')}; dbt-enrich works "
-            "on duckdb targets: name another by --target"
+            f"{path}: the target '{name}' is of the type {outputs[name].get('type')}; dbt-enrich "
+            "works on duckdb targets: name another by --target"
         )
-    plugins = output.setdefault("plugins", [])
-    if any(plugin.get("module") == _MODULE for plugin in plugins):
+    return Target(str(profile), name, outputs[name])
+
+
+def with_plugin(path: Path, text: str, target: Target, provider: str) -> str | None:
+    """Return profiles.yml with the plugin's block in the target, or None if it has one.
+
+    Args:
+        path: The file.
+        text: What it holds.
+        target: The target.
+        provider: The service that the block names.
+
+    Raises:
+        ConfigurationError: Nothing can be added to the file.
+    """
+    if target.plugin is not None:
         return None
-    plugins.append({"module": _MODULE, "alias": "enrich", "config": _BLOCKS[provider]})
-    return _dump(yaml, document)
+    place = (target.profile, "outputs", target.name, "plugins")
+    return _added(path, text, place, _BLOCKS[provider])
 
 
-def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 10_000
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
+def parsed(path: Path, text: str) -> dict[Any, Any] | None:
+    """Return what a YAML file holds, as dbt reads it, or None if it is empty.
 
-
-def _load(yaml: YAML, path: Path) -> Any:
-    if not path.exists():
-        return None
+    Raises:
+        ConfigurationError: It is no YAML, or not one with keys.
+    """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ConfigurationError(
             f"{path} is no YAML that can be read ({' '.join(str(error).split())}); mend it, then "
             "try again. Nothing was written"
         ) from None
+    if document is not None and not isinstance(document, dict):
+        raise ConfigurationError(
+            f"{path} holds no keys, so dbt cannot read it; mend it, then try again. Nothing was "
+            "written"
+        )
+    return document
 
 
-def _dump(yaml: YAML, document: Any) -> str:
-    text = io.StringIO()
-    yaml.dump(document, text)
-    return text.getvalue()
+def _is_ours(entry: dict[str, Any], root: Path) -> bool:
+    """Whether an entry of packages.yml is this package."""
+    local = entry.get("local")
+    if isinstance(local, str):
+        return is_package(root / Path(local).expanduser())
+    names = (str(entry[key]) for key in ("git", "package", "tarball") if key in entry)
+    return any(_OUR_NAME.fullmatch(re.split(r"[/:]", name.rstrip("/"))[-1]) for name in names)
+
+
+def is_package(directory: Path) -> bool:
+    """Whether a directory holds the dbt package."""
+    try:
+        document = yaml.safe_load((directory / "dbt_project.yml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(document, dict) and document.get("name") == "dbt_enrich"
+
+
+def _added(path: Path, text: str, place: tuple[str, ...], item: str) -> str:
+    try:
+        return with_item(text, place, item)
+    except NoPlaceError as error:
+        shown = "\n".join(f"  {line}" for line in item.splitlines())
+        raise ConfigurationError(
+            f"{path}: nothing can be added to {'.'.join(place)} ({error}); add it by hand, then "
+            f"try again. Nothing was written\n{shown}"
+        ) from None
