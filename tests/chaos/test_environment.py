@@ -51,7 +51,6 @@ def failed_once(output: str, *words: str) -> None:
 @pytest.mark.parametrize("largest", [100_000, 400_000])
 def test_a_full_disk(largest: int, project: DbtProject, emulator: RunningEmulator) -> None:
     """While requests are written, or when answers come."""
-    project.dbt("run", "--vars", "enrichment_mode: plan")
     process = project.start(
         "run", command=[sys.executable, str(LIMITED)], LARGEST_FILE=str(largest)
     )
