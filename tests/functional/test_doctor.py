@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +42,31 @@ def examined(project: DbtProject, *arguments: str) -> dict[str, dict[str, str]]:
     findings = json.loads(done.stdout)
     wrong = any(finding["verdict"] == "wrong" for finding in findings)
     assert done.exit_code == int(wrong), done.output
-    assert all(finding["mend"] for finding in findings if finding["verdict"] != "ok")
+    assert all(bool(finding["mend"]) == (finding["verdict"] != "ok") for finding in findings)
     return {finding["subject"]: finding for finding in findings}
 
 
-def test_a_sound_set_up_is_ok(project: DbtProject) -> None:
-    """In every line."""
+def test_a_sound_set_up_is_ok(project: DbtProject, emulator: RunningEmulator) -> None:
+    """In every line, on whatever has been used or not; nothing is sent, and nothing made."""
     found = examined(project)
     assert {finding["verdict"] for finding in found.values()} == {"ok"}
-    assert "takes the key" in found["endpoint"]["found"]
-    assert "0 of 10,000 input files" in found["file quota"]["found"]
+    assert found["key"]["found"] == "accepted"
+    assert found["duckdb"]["found"] == version("duckdb")
+    assert found["quota of batch"]["found"].startswith("not known until a batch tells it")
+    assert "0 of 10,000 input files, 0 of 500 without expiry" in found["file quota"]["found"]
+    assert {call["method"] for call in emulator.account()["calls"]} == {"GET"}
+    assert not project.state_dir.exists()
+
+
+def test_each_line_is_marked(project: DbtProject, emulator: RunningEmulator) -> None:
+    """With its mend below it."""
+    project.configure(told(emulator, deployments={"gpt-4o-mini": ["batch", "live"]}))
     shown = CliRunner().invoke(main, ["doctor", "--project-dir", str(project.directory)])
-    assert "ok       endpoint:" in shown.output
+    assert shown.exit_code == 1
+    assert "ok       endpoint: azure:127.0.0.1" in shown.output
+    lines = shown.output.splitlines()
+    (place,) = [i for i, line in enumerate(lines) if line.startswith("wrong    deployment live: ")]
+    assert lines[place + 1].startswith("         deploy the model as Global Batch")
 
 
 @pytest.mark.parametrize(
@@ -58,8 +74,10 @@ def test_a_sound_set_up_is_ok(project: DbtProject) -> None:
     [
         ({"api_key": "wrong"}, "key", "Access denied"),
         ({"endpoint": "http://127.0.0.1:9"}, "endpoint", "could not be reached"),
-        ({"deployments": {"gpt-4o-mini": "live"}}, "deployment live", "live"),
-        ({"deployments": {"gpt-4o-mini": "other"}}, "deployment other", "other"),
+        ({"deployments": {"gpt-4o-mini": "live"}}, "deployment live", "GlobalStandard"),
+        ({"deployments": {"gpt-4o-mini": ["batch", "other"]}}, "deployment other", "has no depl"),
+        ({"api_key": ""}, "service", "needs `api_key` or `credential`"),
+        ({"provder": "azure"}, "profile", "unknown key 'provder'"),
     ],
 )
 def test_what_is_wrong_at_the_service(
@@ -70,52 +88,223 @@ def test_what_is_wrong_at_the_service(
     said: str,
 ) -> None:
     """The line names it and its mend."""
-    values = {**told(emulator), **changes}
-    project.configure(values)
-    found = examined(project)[subject]
-    assert found["verdict"] == "wrong"
-    assert said in found["found"]
+    project.configure({**told(emulator), **changes})
+    found = examined(project)
+    assert found[subject]["verdict"] == "wrong"
+    assert said in found[subject]["found"]
+    if subject == "key":
+        assert found["endpoint"]["verdict"] == "ok"
 
 
-def test_a_model_may_be_named(project: DbtProject) -> None:
-    """In place of the profile's deployments."""
+def test_an_address_without_a_batch_api(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Is told from one where nobody answers."""
+    project.configure(told(emulator, endpoint=f"{emulator.url}/elsewhere"))
+    found = examined(project)["endpoint"]
+    assert "no Batch API" in found["found"]
+    assert "check that `endpoint`" in found["mend"]
+
+
+def test_a_service_that_fails(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Is given up soon, and nothing further is asked of it."""
+    emulator.faults({"name": "status", "status": 500, "times": None})
+    project.configure(told(emulator) | {"max_retries": 20})
+    found = examined(project)
+    assert found["endpoint"]["verdict"] == "wrong"
+    assert "file quota" not in found
+    assert len(emulator.account()["calls"]) <= 2
+
+
+def test_openai(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Its models need no entry in the profile, and its files have no limit in number."""
+    openai = {"provider": "openai", "base_url": f"{emulator.url}/v1", "max_retries": 0}
+    project.configure({**openai, "api_key": emulator.api_key})
+    found = examined(project)
+    assert {finding["verdict"] for finding in found.values()} == {"ok"}
+    assert "the models' own names" in found["deployments"]["found"]
+    assert found["file quota"]["found"] == "0 input files of 0.0 MB"
+    assert examined(project, "--model", "batch")["deployment batch"]["verdict"] == "ok"
+    project.configure({**openai, "api_key": "wrong"})
+    assert examined(project)["key"]["verdict"] == "wrong"
+
+
+def test_local(project: DbtProject) -> None:
+    """The emulator is started for the question, and leaves a state directory that is private."""
+    project.configure({"provider": "local", "responder": "scripted"})
+    found = examined(project)
+    assert {finding["verdict"] for finding in found.values()} == {"ok"}
+    assert found["endpoint"]["found"] == "local answers"
+    assert "key" not in found
+    assert examined(project)["state directory mode"]["found"] == "0700"
+
+
+def test_a_model_may_be_named(project: DbtProject, emulator: RunningEmulator) -> None:
+    """In place of the profile's deployments: all that serve it, or the one of its name."""
     assert examined(project, "--model", "live")["deployment live"]["verdict"] == "wrong"
+    served = {"a": ["batch", "live"], "b": "other"}
+    project.configure(told(emulator, deployments=served))
+    found = examined(project, "--model", "a")
+    assert {name for name in found if name.startswith("deployment")} == {
+        "deployment batch",
+        "deployment live",
+    }
 
 
-def test_what_is_wrong_with_the_state(project: DbtProject, emulator: RunningEmulator) -> None:
-    """Its mode, a file of answers that is gone, a ledger that is garbage, and a quota learned."""
+def test_deployments_that_nobody_named(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Are those that were used before; with none used, Azure needs to be told."""
+    project.configure(told(emulator, deployments={}))
+    assert examined(project)["deployments"]["verdict"] == "warning"
+    emulator.deployments({"name": "gpt-4o-mini"})
     config = config_for(emulator.url, emulator.api_key, project.state_dir)
+    Warehouse(config).enrich("select 1 as id, 'a' as note")
+    assert examined(project)["deployment gpt-4o-mini"]["verdict"] == "ok"
+
+
+def enriched(project: DbtProject, emulator: RunningEmulator, **changes: Any) -> None:
+    """One row that was enriched in the project's state directory."""
     emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": 90_000}, {"name": "batch"})
+    config = config_for(emulator.url, emulator.api_key, project.state_dir, **changes)
     Warehouse(config).enrich("select 1 as id, 'a' as note")
     project.configure(told(emulator, deployments={"gpt-4o-mini": "gpt-4o-mini"}))
-    assert "90,000 enqueued tokens" in examined(project)["quota of gpt-4o-mini"]["found"]
+
+
+def test_token_quotas(project: DbtProject, emulator: RunningEmulator) -> None:
+    """As the service told it, or the profile, and what batches in flight hold of it."""
+    enriched(project, emulator)
+    found = examined(project)["quota of gpt-4o-mini"]["found"]
+    assert (
+        found == "90,000 enqueued tokens, learned from the service; our batches hold about 0 "
+        "tokens now"
+    )
+    emulator.pause()
+    config = config_for(emulator.url, emulator.api_key, project.state_dir)
+    Warehouse(config).enrich(f"select 2 as id, '{'b' * 8000}' as note", mode="submit")
+    emulator.resume()
+    limits = {"max_enqueued_tokens": {"gpt-4o-mini": 70_000}}
+    project.configure(told(emulator, deployments={"a": "gpt-4o-mini"}, **limits))
+    found = examined(project)["quota of gpt-4o-mini"]["found"]
+    assert found.startswith("70,000 enqueued tokens, configured; our batches hold about 2,")
+
+
+def test_a_mode_that_lets_others_look(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Is a warning until it is mended."""
+    enriched(project, emulator)
+    assert examined(project)["state directory mode"]["verdict"] == "ok"
     project.state_dir.chmod(0o755)
-    assert examined(project)["state directory mode"]["verdict"] == "warning"
-    for path in (project.state_dir / "answers").iterdir():
-        path.unlink()
-    assert examined(project)["answers"]["verdict"] == "wrong"
-    for path in project.state_dir.glob("ledger.sqlite*"):
-        path.unlink()
-    (project.state_dir / "ledger.sqlite").write_bytes(b"garbage" * 500)
-    assert examined(project)["ledger"]["verdict"] == "wrong"
+    for _ in range(2):
+        found = examined(project)["state directory mode"]
+        assert found["verdict"] == "warning"
+        assert found["mend"] == f"chmod 700 {project.state_dir}"
+
+
+def test_answers_that_are_gone(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Or cut off."""
+    enriched(project, emulator)
+    assert examined(project)["answers"]["found"] == "all 1 files are there"
+    (path,) = (project.state_dir / "answers").iterdir()
+    for harm in (lambda: path.write_bytes(path.read_bytes()[:-20]), path.unlink):
+        harm()
+        found = examined(project)["answers"]
+        assert found["verdict"] == "wrong"
+        assert path.name in found["found"]
+
+
+def test_a_ledger_that_is_garbage(project: DbtProject, emulator: RunningEmulator) -> None:
+    """Whole, or in a page that is read late; or from a version to come. The rest is still seen."""
+    enriched(project, emulator)
+    ledger = project.state_dir / "ledger.sqlite"
+    with closing(sqlite3.connect(ledger)) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    sound = ledger.read_bytes()
+    damaged = bytearray(sound)
+    damaged[5000:9000] = b"\xff" * 4000
+    for content, said in ((b"garbage" * 500, "not a database"), (bytes(damaged), "it is damaged")):
+        for path in project.state_dir.glob("ledger.sqlite*"):
+            path.unlink()
+        ledger.write_bytes(content)
+        found = examined(project)
+        assert said in found["ledger"]["found"]
+        assert found["endpoint"]["verdict"] == "ok"
+    ledger.write_bytes(sound)
+    with closing(sqlite3.connect(ledger)) as connection:
+        connection.execute("insert into migrations values (900, 'm900', '2030-01-01')")
+        connection.commit()
+    assert "newer" in examined(project)["ledger"]["found"]
+
+
+def test_a_state_directory_that_cannot_be(project: DbtProject) -> None:
+    """Such as one below a file."""
+    project.state_dir.write_text("a file")
+    found = examined(project)
+    assert "Not a directory" in found["state directory"]["found"]
+    assert "ledger" not in found
+
+
+def test_little_room(project: DbtProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the disk of the state directory."""
+    monkeypatch.setattr("dbt_enrich.cli.diagnosis_state._LITTLE_ROOM", 1 << 60)
+    assert examined(project)["disk"]["verdict"] == "warning"
 
 
 def test_macros_of_another_version(project: DbtProject) -> None:
-    """Or none."""
+    """Or none; and they are looked for where the project has its packages."""
     package = project.directory / "dbt_packages" / "dbt_enrich"
     package.unlink()
     assert "not installed in this project" in examined(project)["macros"]["found"]
     package.mkdir()
     (package / "dbt_project.yml").write_text("name: dbt_enrich\nversion: 9.9.9\n")
     assert "version 9.9.9, but" in examined(project)["macros"]["found"]
+    described = project.directory / "dbt_project.yml"
+    described.write_text(f"{described.read_text()}packages-install-path: vendor\n")
+    assert "not installed in this project" in examined(project)["macros"]["found"]
+    (project.directory / "dbt_packages").rename(project.directory / "vendor")
+    assert "version 9.9.9, but" in examined(project)["macros"]["found"]
 
 
-def test_files_without_expiry_use_up_the_quota(
-    project: DbtProject, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("installed", "verdict"), [("1.99.0", "warning"), ("1.10.3", "ok")])
+def test_a_version_that_this_one_was_not_made_for(
+    project: DbtProject,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    installed: str,
+    verdict: str,
 ) -> None:
-    """Which is smaller for them."""
-    monkeypatch.setattr("dbt_enrich.cli.diagnosis._MOST_LASTING_FILES", 1)
-    config = config_for(emulator.url, emulator.api_key, project.state_dir, file_expiry_days=None)
+    """As pip sees it."""
+    described = tmp_path / "site" / f"dbt_core-{installed}.dist-info"
+    described.mkdir(parents=True)
+    text = f"Metadata-Version: 2.1\nName: dbt-core\nVersion: {installed}\n"
+    (described / "METADATA").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    found = examined(project)["dbt-core"]
+    assert found["verdict"] == verdict
+    assert installed in found["found"]
+
+
+@pytest.mark.parametrize(
+    ("expiry", "limits", "verdict"),
+    [
+        (None, {"_MOST_LASTING_FILES": 1}, "wrong"),
+        (30, {"_MOST_LASTING_FILES": 1}, "ok"),
+        (30, {"_MOST_FILES": 1}, "wrong"),
+        (None, {"_MOST_FILES": 1}, "warning"),
+    ],
+)
+def test_files_use_up_the_quota(
+    project: DbtProject,
+    emulator: RunningEmulator,
+    monkeypatch: pytest.MonkeyPatch,
+    expiry: int | None,
+    limits: dict[str, int],
+    verdict: str,
+) -> None:
+    """Of files like those that a run would upload: with an expiry, or without."""
+    for name, value in limits.items():
+        monkeypatch.setattr(f"dbt_enrich.cli.diagnosis_service.{name}", value)
     emulator.deployments({"name": "gpt-4o-mini"}, {"name": "batch"})
-    Warehouse(config).enrich("select 1 as id, 'a' as note")
-    assert examined(project)["file quota"]["verdict"] == "warning"
+    emulator.pause()
+    config = config_for(emulator.url, emulator.api_key, project.state_dir, file_expiry_days=expiry)
+    Warehouse(config).enrich("select 1 as id, 'a' as note", mode="submit")
+    emulator.resume()
+    project.configure(told(emulator, file_expiry_days=expiry))
+    found = examined(project)["file quota"]
+    assert found["verdict"] == verdict
+    assert found["found"].startswith("1 of ")

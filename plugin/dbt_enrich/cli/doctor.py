@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from dbt_enrich.cli.diagnosis import Finding, diagnose
+from dbt_enrich.cli.diagnosis import diagnose
 from dbt_enrich.cli.exits import ERROR
-from dbt_enrich.cli.project import Location, load_project, project_options
+from dbt_enrich.cli.findings import Finding
+from dbt_enrich.cli.project import Location, project_options
 
 _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "wrong": ("wrong  ", "red")}
 
@@ -24,13 +24,12 @@ def doctor(
     as_json: bool,
     location: Location,
 ) -> None:
-    """Look at versions, state directory, service, key, deployments and quotas.
+    """Look at versions, profile, state directory, service, key, deployments and quotas.
 
-    Nothing is sent that costs. Exit code 0 if nothing is wrong.
+    Nothing is sent that costs. Exit code 0 if nothing is wrong, else 1.
     """
-    project = load_project(location)
     findings = []
-    for finding in diagnose(project, Path.cwd(), models):
+    for finding in diagnose(location, models):
         findings.append(finding)
         if not as_json:
             _show(finding)

@@ -1,0 +1,177 @@
+"""What `dbt-enrich doctor` finds at the service, by calls that list and describe alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from dbt_enrich.cli.findings import Finding, of_error
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.errors import AuthenticationError, EnrichmentError, NotFoundError, ServiceError
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.services import BatchService, Provider, ServiceSettings, create_service
+from dbt_enrich.services.probe import no_batch_api
+from dbt_enrich.store import StateDirectory
+
+# Input files of a resource, with and without expiry:
+# https://learn.microsoft.com/azure/ai-services/openai/how-to/batch, "Batch limits".
+_MOST_FILES = 10_000
+_MOST_LASTING_FILES = 500
+_NEARLY = 0.9
+# An examination is over soon, also where nobody answers.
+_SECONDS = 30.0
+_RETRIES = 1
+
+
+def service_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[Finding]:
+    """Look at the service: endpoint, key, deployments and quotas.
+
+    Args:
+        config: The plugin's configuration.
+        models: Logical models whose deployments are looked at; the profile's if empty.
+    """
+    try:
+        settings = _impatient(config.service_settings())
+        if settings.provider is Provider.LOCAL and not config.state_dir.expanduser().exists():
+            # The emulator would make it, but readable by others.
+            StateDirectory(config.state_dir)
+        service = create_service(settings)
+    except EnrichmentError as error:
+        yield of_error("service", error)
+        return
+    with closing(service):
+        reached = list(_reached(service, settings))
+        yield from reached
+        if any(finding.verdict == "wrong" for finding in reached):
+            return
+        deployments = _deployments(config, models, service.service_id)
+        if not deployments:
+            yield _none_named(settings)
+        for deployment in deployments:
+            yield _checked(service, deployment)
+            yield _room(config, service.service_id, deployment)
+        if settings.provider is not Provider.LOCAL:
+            yield _files(service, settings)
+
+
+def _impatient(settings: ServiceSettings) -> ServiceSettings:
+    return replace(
+        settings,
+        timeout=min(settings.timeout, _SECONDS),
+        max_retries=min(settings.max_retries, _RETRIES),
+    )
+
+
+def _reached(service: BatchService, settings: ServiceSettings) -> Iterator[Finding]:
+    answers = Finding("endpoint", "ok", f"{service.service_id} answers")
+    who = "token" if settings.credential else "key"
+    try:
+        next(iter(service.batches()), None)
+    except AuthenticationError as error:
+        # Without a status it was the sign-in that failed, before the endpoint was asked.
+        if error.status is not None:
+            yield answers
+        yield of_error(who, error)
+        return
+    except NotFoundError as error:
+        yield of_error("endpoint", no_batch_api(settings, error))
+        return
+    except EnrichmentError as error:
+        yield of_error("endpoint", error)
+        return
+    yield answers
+    if settings.provider is not Provider.LOCAL:
+        yield Finding(who, "ok", "accepted")
+
+
+def _deployments(config: PluginConfig, models: tuple[str, ...], service: str) -> list[str]:
+    """Return the deployments to look at: of the models, of the profile, else those used before."""
+    if models:
+        named = [name for model in models for name in config.deployments.get(model, (model,))]
+    else:
+        named = [name for names in config.deployments.values() for name in names]
+    if not named:
+        shards = _used_before(config)
+        named = [s.deployment for s in shards if s.deployment and s.service == service]
+    return list(dict.fromkeys(named))
+
+
+def _used_before(config: PluginConfig) -> list[Shard]:
+    path = _ledger_path(config)
+    if not path.exists():
+        return []
+    try:
+        with Ledger(path) as ledger:
+            return ledger.all_shards()
+    except EnrichmentError:
+        # It has a finding of its own.
+        return []
+
+
+def _none_named(settings: ServiceSettings) -> Finding:
+    found = "the profile names none, so the models' own names are used"
+    if settings.provider is not Provider.AZURE:
+        return Finding("deployments", "ok", found)
+    mend = "name them under deployments, or a model by --model to have it looked at"
+    return Finding("deployments", "warning", found, mend)
+
+
+def _checked(service: BatchService, deployment: str) -> Finding:
+    subject = f"deployment {deployment}"
+    try:
+        service.check(deployment)
+    except EnrichmentError as error:
+        return of_error(subject, error)
+    return Finding(subject, "ok", "is there and takes batches, as far as the service tells")
+
+
+def _room(config: PluginConfig, service: str, deployment: str) -> Finding:
+    """Say how many tokens a deployment's batches may hold, and how many ours hold now."""
+    subject = f"quota of {deployment}"
+    limit, held = config.token_limit(deployment), 0
+    path = _ledger_path(config)
+    if path.exists():
+        newcomer = Shard("", Step.CLAIMED, None, "", service, "", deployment=deployment)
+        try:
+            with Ledger(path) as ledger:
+                room = TokenRoom(ledger, config.token_limit)
+                limit = room.limit(service, deployment)
+                held = room.held_by_others(newcomer)
+        except EnrichmentError as error:
+            return Finding(
+                subject, "warning", f"not known, as the ledger fails: {error}", "mend the ledger"
+            )
+    source = "configured" if config.token_limit(deployment) else "learned from the service"
+    known = f"{limit:,} enqueued tokens, {source}" if limit else "not known until a batch tells it"
+    return Finding(subject, "ok", f"{known}; our batches hold about {held:,} tokens now")
+
+
+def _files(service: BatchService, settings: ServiceSettings) -> Finding:
+    try:
+        files = list(service.files())
+    except ServiceError as error:
+        return replace(of_error("file quota", error), verdict="warning")
+    if settings.provider is not Provider.AZURE:
+        size = sum(file.bytes or 0 for file in files) / 1e6
+        return Finding("file quota", "ok", f"{len(files):,} input files of {size:,.1f} MB")
+    lasting = sum(file.expires_at is None for file in files)
+    found = (
+        f"{len(files):,} of {_MOST_FILES:,} input files, {lasting:,} of {_MOST_LASTING_FILES:,} "
+        "without expiry"
+    )
+    shares = {True: len(files) / _MOST_FILES, False: lasting / _MOST_LASTING_FILES}
+    mend = "delete input files of the resource that no batch needs any more"
+    if not settings.sends_expiry:
+        mend += ", and have new ones expire by file_expiry_days: 14 to 30"
+    if shares[settings.sends_expiry] >= 1:
+        return Finding("file quota", "wrong", f"{found}: no more can be uploaded", mend)
+    if max(shares.values()) >= _NEARLY:
+        return Finding("file quota", "warning", found, mend)
+    return Finding("file quota", "ok", found)
+
+
+def _ledger_path(config: PluginConfig) -> Path:
+    return config.state_dir.expanduser() / "ledger.sqlite"

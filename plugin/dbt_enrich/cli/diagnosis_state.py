@@ -1,0 +1,147 @@
+"""What `dbt-enrich doctor` finds in the state directory: it looks, and leaves all as it is."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from dbt_enrich.cli.findings import Finding, of_error
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.filesystems import network_file_system
+from dbt_enrich.ledger import Ledger
+
+_LITTLE_ROOM = 1_000_000_000
+_PARQUET = b"PAR1"
+_MOVE_AWAY = (
+    "move {0}/ledger.sqlite* away: batches are found again at the service, and answers there and "
+    "in the enriched tables; what is in neither is asked and paid for again"
+)
+
+
+def state_findings(config: PluginConfig) -> Iterator[Finding]:
+    """Look at the state directory: its place, its mode, the ledger and the answers.
+
+    Args:
+        config: The plugin's configuration.
+    """
+    root = config.state_dir.expanduser().resolve()
+    there = next(path for path in (root, *root.parents) if path.exists())
+    problem = _unwritable(there)
+    if problem:
+        yield Finding(
+            "state directory",
+            "wrong",
+            f"{root} cannot be written: {problem}",
+            f"make {there} a directory that you may write, or set state_dir to another one",
+        )
+        return
+    made = "" if there == root else ", which the first run makes"
+    yield Finding("state directory", "ok", f"{root}{made}")
+    yield from _place(there)
+    if there == root:
+        yield _mode(root)
+        yield from _ledger(root)
+
+
+def _place(there: Path) -> Iterator[Finding]:
+    network = network_file_system(there)
+    if network:
+        yield Finding(
+            "file system",
+            "warning",
+            f"{there} is on a network file system ({network}), where locks between machines are "
+            "not safe",
+            "set state_dir to a local disk",
+        )
+    else:
+        yield Finding("file system", "ok", "not known to be a network's")
+    free = shutil.disk_usage(there).free
+    if free < _LITTLE_ROOM:
+        mend = "make room: request files, answers and DuckDB's spill files go there"
+        yield Finding("disk", "warning", f"{free / 1e6:,.0f} MB free", mend)
+    else:
+        yield Finding("disk", "ok", f"{free / 1e9:,.0f} GB free")
+
+
+def _mode(root: Path) -> Finding:
+    mode = root.stat().st_mode & 0o777
+    if mode & 0o077:
+        found = f"{mode:04o}: others on this machine can look into it"
+        return Finding("state directory mode", "warning", found, f"chmod 700 {root}")
+    return Finding("state directory mode", "ok", f"{mode:04o}")
+
+
+def _unwritable(directory: Path) -> str | None:
+    """Return why a directory, or one in it, cannot be written."""
+    for path in (directory, *_own_directories(directory)):
+        try:
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            return f"{path}: {error.strerror or error}"
+    return None
+
+
+def _own_directories(root: Path) -> list[Path]:
+    names = ("requests", "responses", "answers", "runs")
+    return [root / name for name in names if (root / name).exists()]
+
+
+def _ledger(root: Path) -> Iterator[Finding]:
+    path = root / "ledger.sqlite"
+    if not path.exists():
+        yield Finding("ledger", "ok", "none yet: nothing was sent")
+        return
+    damage = _damage(path)
+    if damage:
+        yield Finding("ledger", "wrong", damage, _MOVE_AWAY.format(root))
+        return
+    try:
+        with Ledger(path) as ledger:
+            names = ledger.all_answer_names()
+            in_flight = len(ledger.open_shards())
+    except EnrichmentError as error:
+        yield of_error("ledger", error)
+        return
+    yield Finding("ledger", "ok", f"whole, with {in_flight} batches in flight")
+    yield _answers(root, names)
+
+
+def _damage(path: Path) -> str | None:
+    """Return what is wrong with the ledger's file, or None."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            (verdict,) = connection.execute("pragma integrity_check(1)").fetchone()
+    except sqlite3.Error as error:
+        return f"it cannot be read: {error}"
+    return None if verdict == "ok" else f"it is damaged: {' '.join(str(verdict).split())}"
+
+
+def _answers(root: Path, names: list[str]) -> Finding:
+    paths = [root / "answers" / f"{name}.parquet" for name in names]
+    broken = [path.name for path in paths if not _is_whole(path)]
+    if not broken:
+        return Finding("answers", "ok", f"all {len(names):,} files are there")
+    return Finding(
+        "answers",
+        "wrong",
+        f"{len(broken):,} of {len(names):,} files that the ledger names are not there, or not "
+        f"whole, such as {broken[0]}",
+        f"restore {root / 'answers'} from a backup; without one, {_MOVE_AWAY.format(root)}",
+    )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a Parquet file is there and begins and ends as one does."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(4)
+            file.seek(-4, 2)
+            return begin == _PARQUET and file.read(4) == _PARQUET
+    except OSError:
+        return False
