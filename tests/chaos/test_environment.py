@@ -5,7 +5,8 @@ Each is one clear sentence; nothing is damaged, and the next run goes on.
 
 from __future__ import annotations
 
-import sys
+import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline import enrichment as enrichment_module
 from support.dbt_project import DbtProject, azure
+from support.forked_dbt import run
 from support.warehouse import Warehouse, config_for
 
 ROWS = 3_000
 NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
-LIMITED = Path(__file__).with_name("limited_dbt.py")
 
 
 @pytest.fixture
@@ -48,38 +49,63 @@ def failed_once(output: str, *words: str) -> None:
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("largest", [100_000, 400_000])
-def test_a_full_disk(largest: int, project: DbtProject, emulator: RunningEmulator) -> None:
-    """While requests are written, or when answers come."""
-    process = project.start(
-        "run", command=[sys.executable, str(LIMITED)], LARGEST_FILE=str(largest)
-    )
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0, output
-    failed_once(output, "make room on the disk")
-    project.dbt("run")
+@pytest.mark.parametrize(
+    ("largest", "what"),
+    [
+        (100_000, "rows.parquet"),
+        (400_000, "jsonl.writing"),
+        (1_700_000, "output.jsonl"),
+    ],
+)
+def test_a_full_disk(
+    largest: int, what: str, project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """When rows are staged, requests are written, or answers come."""
+    output = run(project, "run", succeeds=False, largest_file=largest)
+    failed_once(output, what)
+    assert re.search("make room|disk has room", " ".join(output.split())), output
+    run(project, "run")
     assert_paid_once(project, emulator)
 
 
 def test_a_state_directory_that_is_a_file(project: DbtProject, emulator: RunningEmulator) -> None:
     """As nothing can be written into it, nothing is sent."""
     project.state_dir.write_text("not a directory")
-    output = project.dbt("run", succeeds=False)
+    output = run(project, "run", succeeds=False)
     failed_once(output, "the state directory", "cannot be written", "set state_dir")
     assert emulator.account()["calls"] == []
 
 
 def test_a_damaged_ledger(project: DbtProject, emulator: RunningEmulator) -> None:
     """It is not touched; moved away, the batches and the table make it good."""
-    project.dbt("run")
+    run(project, "run")
     ledger = project.state_dir / "ledger.sqlite"
     for path in project.state_dir.glob("ledger.sqlite-*"):
         path.unlink()
     ledger.write_bytes(b"garbage" * 1000)
-    failed_once(project.dbt("run", succeeds=False), "ledger.sqlite cannot be opened", "move it")
+    failed_once(run(project, "run", succeeds=False), "ledger.sqlite cannot be opened", "move it")
     assert ledger.read_bytes() == b"garbage" * 1000
     ledger.rename(ledger.with_name("damaged"))
-    project.dbt("run")
+    run(project, "run")
+    assert_paid_once(project, emulator)
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.5])
+def test_a_ledger_that_was_cut_short(
+    cut: float, project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """An empty file is a new ledger; half a file is named, and moved away it is a new one too."""
+    run(project, "run", "--vars", "enrichment_mode: submit")
+    emulator.settle()
+    ledger = project.state_dir / "ledger.sqlite"
+    os.truncate(ledger, int(ledger.stat().st_size * cut))
+    for path in project.state_dir.glob("ledger.sqlite-*"):
+        path.unlink()
+    if cut:
+        output = run(project, "run", succeeds=False)
+        failed_once(output, "ledger.sqlite cannot be opened", "move it")
+        ledger.unlink()
+    run(project, "run")
     assert_paid_once(project, emulator)
 
 
@@ -88,10 +114,10 @@ def test_a_warehouse_that_another_process_holds(
 ) -> None:
     """The run says so, before anything is sent."""
     with duckdb.connect(str(project.warehouse)):
-        output = project.dbt("run", succeeds=False)
+        output = run(project, "run", succeeds=False)
     assert "lock" in output.lower()
     assert emulator.account()["calls"] == []
-    project.dbt("run")
+    run(project, "run")
     assert_paid_once(project, emulator)
 
 

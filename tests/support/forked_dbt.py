@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.pipeline.enrichment import Engine
 
 from support.dbt_project import DbtProject
 
@@ -43,7 +45,7 @@ class ForkedDbt:
         arguments: dbt's.
         kill_at: `<step>:before` or `<step>:after`, the moment of the ledger at which it kills
             itself; never by default.
-        limits: Resource limits by their number in `resource`, soft and hard alike.
+        largest_file: Bytes of the largest file that the engine may write, as on a full disk.
         environment: Added to this process's.
     """
 
@@ -52,7 +54,7 @@ class ForkedDbt:
         project: DbtProject,
         *arguments: str,
         kill_at: str | None = None,
-        limits: Mapping[int, int] | None = None,
+        largest_file: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = project.directory / f"dbt-{os.urandom(4).hex()}.log"
@@ -69,7 +71,7 @@ class ForkedDbt:
                 str(project.directory),
                 str(self._log),
                 kill_at,
-                dict(limits or {}),
+                largest_file,
                 dict(environment or {}),
             ),
         )
@@ -135,6 +137,26 @@ def kill_at(moment: str) -> None:
     Ledger.store = killing(Ledger.store, _stored)  # type: ignore[method-assign]
 
 
+def limit_files(largest: int) -> None:
+    """Have this process's engine find the disk full; dbt writes its own files as ever.
+
+    Args:
+        largest: Bytes of the largest file.
+    """
+    # Without this the process is killed instead of told.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    enrich = Engine.enrich
+
+    def limited(*arguments: Any, **named: Any) -> Any:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+        try:
+            return enrich(*arguments, **named)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+
+    Engine.enrich = limited  # type: ignore[method-assign]
+
+
 def _added(_: Ledger, shard: Shard, **__: Any) -> Step:
     return shard.step
 
@@ -152,12 +174,10 @@ def _run(
     directory: str,
     log: str,
     moment: str | None,
-    limits: dict[int, int],
+    largest_file: int | None,
     environment: dict[str, str],
 ) -> None:
     """Be dbt: what a fork of the server runs."""
-    import resource
-
     from dbt.cli.main import cli
 
     os.environ.update(environment)
@@ -167,8 +187,8 @@ def _run(
     os.dup2(descriptor, 2)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    for number, most in limits.items():
-        resource.setrlimit(number, (most, most))
     if moment:
         kill_at(moment)
+    if largest_file:
+        limit_files(largest_file)
     cli(arguments, prog_name="dbt")
