@@ -146,12 +146,10 @@ class Ledger:
             self._sqlite.row_factory = sqlite3.Row
             self._sqlite.execute("pragma journal_mode = wal")
             self._sqlite.execute("pragma synchronous = full")
+            _refuse_damage(self._sqlite)
             migrate(self._sqlite)
-        except (sqlite3.Error, OSError) as error:
-            raise LedgerError(
-                f"the ledger {path} cannot be opened ({error}); if the file is damaged, move it "
-                "away: batches at the service are found again by listing"
-            ) from error
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            raise _unusable(path, "opened", error) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -171,13 +169,14 @@ class Ledger:
         """
         with self._named_errors():
             self._sqlite.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._sqlite.execute("rollback")
-            raise
-        with self._named_errors():
-            self._sqlite.execute("commit")
+            try:
+                yield
+                self._sqlite.execute("commit")
+            except BaseException:
+                # On a full disk SQLite has rolled back by itself.
+                if self._sqlite.in_transaction:
+                    self._sqlite.execute("rollback")
+                raise
 
     def add_task(
         self, task_key: str, *, enrichment: str, document: Mapping[str, Any], outputs: object
@@ -191,9 +190,7 @@ class Ledger:
 
     def task_outputs(self, task_key: str) -> list[dict[str, Any]] | None:
         """Return the output columns that a task was noted with, or None if it is unknown."""
-        row = self._sqlite.execute(
-            "select outputs from tasks where task_key = ?", (task_key,)
-        ).fetchone()
+        row = self._first("select outputs from tasks where task_key = ?", (task_key,))
         return None if row is None else json.loads(row["outputs"])
 
     def add(self, shard: Shard, *, detail: Mapping[str, Any] | None = None) -> None:
@@ -288,10 +285,9 @@ class Ledger:
     def tasks(self, enrichment: str | None = None) -> list[Task]:
         """Return the tasks of a model, or of all, newest first."""
         where, arguments = ("where enrichment = ?", (enrichment,)) if enrichment else ("", ())
-        with self._named_errors():
-            rows = self._sqlite.execute(
-                f"select * from tasks {where} order by first_seen_at desc, task_key", arguments
-            ).fetchall()
+        rows = self._read(
+            f"select * from tasks {where} order by first_seen_at desc, task_key", arguments
+        )
         return [
             Task(
                 task_key=row["task_key"],
@@ -331,10 +327,10 @@ class Ledger:
 
     def knows(self, *, batch_id: str | None = None, shard: str | None = None) -> bool:
         """Whether a batch or a shard is in the ledger."""
-        row = self._sqlite.execute(
+        row = self._first(
             "select 1 from batches where batch_id is ?1 and ?1 is not null or shard is ?2",
             (batch_id, shard),
-        ).fetchone()
+        )
         return row is not None
 
     def learn_token_limit(
@@ -360,11 +356,10 @@ class Ledger:
         One that only a refusal told is forgotten after a day: it may have been raised, and no
         reply would say so.
         """
-        with self._named_errors():
-            row = self._sqlite.execute(
-                "select * from token_limits where service = ? and deployment = ?",
-                (service, deployment),
-            ).fetchone()
+        row = self._first(
+            "select * from token_limits where service = ? and deployment = ?",
+            (service, deployment),
+        )
         if row is None:
             return None
         age = self._clock() - datetime.fromisoformat(row["learned_at"])
@@ -394,8 +389,7 @@ class Ledger:
 
     def publications(self) -> list[Publication]:
         """Return what each model's table was made of last, by unique id."""
-        with self._named_errors():
-            rows = self._sqlite.execute("select * from publications order by enrichment").fetchall()
+        rows = self._read("select * from publications order by enrichment")
         return [Publication(**{**dict(row), "counts": json.loads(row["counts"])}) for row in rows]
 
     def request_retry(self, enrichment: str, kinds: Iterable[str]) -> None:
@@ -408,11 +402,10 @@ class Ledger:
 
     def retries(self, enrichment: str) -> dict[str, datetime]:
         """Return until when a model's failures of each kind are to be asked once more."""
-        with self._named_errors():
-            rows = self._sqlite.execute(
-                "select kind, max(at) as at from retries where enrichment = ? group by kind",
-                (enrichment,),
-            ).fetchall()
+        rows = self._read(
+            "select kind, max(at) as at from retries where enrichment = ? group by kind",
+            (enrichment,),
+        )
         return {row["kind"]: datetime.fromisoformat(row["at"]) for row in rows}
 
     def forget_answers(self, task_key: str) -> list[str]:
@@ -427,33 +420,27 @@ class Ledger:
 
     def forgotten_at(self, task_key: str) -> datetime | None:
         """Return when a task's answers were forgotten, or None."""
-        with self._named_errors():
-            row = self._sqlite.execute(
-                "select at from forgotten where task_key = ?", (task_key,)
-            ).fetchone()
+        row = self._first("select at from forgotten where task_key = ?", (task_key,))
         return None if row is None else datetime.fromisoformat(row["at"])
 
     def all_answer_names(self) -> list[str]:
         """Return the names of all live answer files."""
-        with self._named_errors():
-            rows = self._sqlite.execute("select name from answers order by name").fetchall()
+        rows = self._read("select name from answers order by name")
         return [row["name"] for row in rows]
 
     def count_answers(self) -> int:
         """Return how many answers the answer store holds."""
-        with self._named_errors():
-            row = self._sqlite.execute("select sum(answers) as answers from answers").fetchone()
-        return int(row["answers"] or 0)
+        ((answers,),) = self._read("select sum(answers) from answers")
+        return int(answers or 0)
 
     def last_event(self) -> int:
         """Return the number of the newest event; it grows with every step of every shard."""
-        with self._named_errors():
-            row = self._sqlite.execute("select max(id) as id from events").fetchone()
-        return int(row["id"] or 0)
+        ((newest,),) = self._read("select max(id) from events")
+        return int(newest or 0)
 
     def live_answers(self, task_key: str) -> list[str]:
         """Return the names of the live answer files that hold answers of a task."""
-        rows = self._sqlite.execute(
+        rows = self._read(
             "select name from answers where task_key = ? order by created_at, name", (task_key,)
         )
         return [row["name"] for row in rows]
@@ -461,26 +448,25 @@ class Ledger:
     def events(self, shard: str | None = None) -> list[dict[str, Any]]:
         """Return the events, of one shard or of all, in the order in which they happened."""
         where, arguments = ("where shard = ?", (shard,)) if shard else ("", ())
-        rows = self._sqlite.execute(f"select * from events {where} order by id", arguments)
+        rows = self._read(f"select * from events {where} order by id", arguments)
         return [dict(row) for row in rows]
 
     def when(self, shard: str, step: Step) -> datetime | None:
         """Return when a shard last came to a step, or None."""
-        row = self._sqlite.execute(
+        row = self._first(
             "select max(at) as at from events where shard = ? and step = ?", (shard, step.value)
-        ).fetchone()
+        )
         return datetime.fromisoformat(row["at"]) if row and row["at"] else None
 
     def _shards(self, where: str, arguments: Sequence[object]) -> list[Shard]:
-        with self._named_errors():
-            rows = self._sqlite.execute(
-                f"select {', '.join(_COLUMNS)} from batches {where} order by created_at, shard",
-                arguments,
-            ).fetchall()
+        rows = self._read(
+            f"select {', '.join(_COLUMNS)} from batches {where} order by created_at, shard",
+            arguments,
+        )
         return [Shard(**{**dict(row), "step": Step(row["step"])}) for row in rows]
 
     def _owner(self, shard: str) -> str | None:
-        row = self._sqlite.execute("select owner from batches where shard = ?", (shard,)).fetchone()
+        row = self._first("select owner from batches where shard = ?", (shard,))
         return None if row is None else row["owner"]
 
     def _update(self, shard: str, changes: Mapping[str, object]) -> None:
@@ -489,9 +475,11 @@ class Ledger:
         if unknown:
             raise ValueError(f"batches has no column {', '.join(sorted(unknown))}")
         assignments = ", ".join(f"{name} = ?" for name in values)
-        self._sqlite.execute(
+        cursor = self._sqlite.execute(
             f"update batches set {assignments} where shard = ?", [*values.values(), shard]
         )
+        if cursor.rowcount != 1:
+            raise sqlite3.DatabaseError(f"the row of the shard {shard} is not found")
 
     def _event(
         self, shard: str, step: Step, owner: str | None, detail: Mapping[str, Any] | None
@@ -511,15 +499,38 @@ class Ledger:
         with self.critical_section():
             yield
 
+    def _read(self, sql: str, arguments: Sequence[object] = ()) -> list[sqlite3.Row]:
+        with self._named_errors():
+            return self._sqlite.execute(sql, arguments).fetchall()
+
+    def _first(self, sql: str, arguments: Sequence[object] = ()) -> sqlite3.Row | None:
+        return next(iter(self._read(sql, arguments)), None)
+
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            raise LedgerError(
-                f"the ledger {self._path} cannot be read or written ({error}); check that the "
-                "disk has room and that the state directory is on a local disk, then run again"
-            ) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise _unusable(self._path, "read or written", error) from error
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="microseconds")
+
+
+def _refuse_damage(connection: sqlite3.Connection) -> None:
+    """Raise where the file is damaged.
+
+    An index that hides an answer from its reader would have it asked, and paid for, once more. The
+    check takes 20 milliseconds for ten thousand shards.
+    """
+    ((found,),) = connection.execute("pragma integrity_check(1)").fetchall()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _unusable(path: Path, what: str, error: Exception) -> LedgerError:
+    return LedgerError(
+        f"the ledger {path} cannot be {what} ({error}); check that the disk has room and that the "
+        "state directory is on a local disk, then run again. If the file is damaged, move it away: "
+        "batches at the service are found again by listing"
+    )

@@ -142,7 +142,9 @@ def migrate(connection: sqlite3.Connection) -> None:
             )
         connection.execute("commit")
     except BaseException:
-        connection.execute("rollback")
+        # On a full disk SQLite has rolled back by itself.
+        if connection.in_transaction:
+            connection.execute("rollback")
         raise
 
 

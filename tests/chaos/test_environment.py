@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator
+from dbt_enrich.errors import LedgerError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline import enrichment as enrichment_module
 from support.dbt_project import DbtProject, azure
@@ -107,6 +111,45 @@ def test_a_ledger_that_was_cut_short(
         ledger.unlink()
     run(project, "run")
     assert_paid_once(project, emulator)
+
+
+def test_a_ledger_whose_index_hides_answers(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Damage that SQLite reads over is found before rows are asked again."""
+    warehouse = Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
+    notes = "select i as id, 'note ' || i as note from range(5) as numbers(i)"
+    warehouse.enrich(notes)
+    path = tmp_path / "state/ledger.sqlite"
+    with without_index(path, "answers_by_task"), closing(sqlite3.connect(path)) as ledger, ledger:
+        ledger.execute("update answers set rowid = rowid + 100")
+    warehouse.restart()
+    with pytest.raises(LedgerError, match="missing from index.*move it away"):
+        warehouse.enrich(notes)
+    assert set(emulator.account()["paid"].values()) == {1}
+
+
+@contextmanager
+def without_index(path: Path, name: str) -> Iterator[None]:
+    """Have SQLite forget an index for the block, so that it lacks what changes meanwhile."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as ledger:
+        find = "from sqlite_schema where name = ?"
+        (entry,) = ledger.execute(f"select * {find}", (name,)).fetchall()
+        ledger.execute("pragma writable_schema = on")
+        ledger.execute(f"delete {find}", (name,))
+    yield
+    with closing(sqlite3.connect(path, isolation_level=None)) as ledger:
+        ledger.execute("pragma writable_schema = on")
+        ledger.execute("insert into sqlite_schema values (?, ?, ?, ?, ?)", entry)
+
+
+def test_a_ledger_on_a_full_disk(tmp_path: Path) -> None:
+    """SQLite takes the step back by itself; the error says that there is no room."""
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ((pages,),) = ledger._sqlite.execute("pragma page_count").fetchall()
+        ledger._sqlite.execute(f"pragma max_page_count = {pages + 2}")
+        with pytest.raises(LedgerError, match="disk is full.*check that the disk has room"):
+            for number in range(1000):
+                ledger.add_answers(f"answers-{number}", task_key="t" * 64, answers=1)
+        assert ledger.count_answers() > 0
 
 
 def test_a_warehouse_that_another_process_holds(
