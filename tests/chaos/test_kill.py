@@ -43,6 +43,7 @@ def test_a_lost_reply_to_the_creation_of_a_batch(bench: Bench) -> None:
     assert bench.creations() == FILES
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "fault",
     [
@@ -64,6 +65,7 @@ def test_a_bad_connection(fault: dict[str, object], bench: Bench) -> None:
     bench.assert_whole()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("status", ["expired", "cancelled"])
 def test_a_batch_that_ends_early_keeps_what_it_answered(status: str, bench: Bench) -> None:
     """The rows that it left are asked again, the others are not paid for twice."""

@@ -98,7 +98,7 @@ def test_any_text_survives_export_and_load(
                    for (note,) in skipped)  # fmt: skip
 
 
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_type_survives_its_round_trip(
     echoing: tuple[RunningEmulator, Echo], data: st.DataObject
