@@ -96,6 +96,20 @@ def test_what_is_wrong_at_the_service(
         assert found["endpoint"]["verdict"] == "ok"
 
 
+def test_a_sign_in_that_fails(
+    project: DbtProject, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Says nothing of the endpoint, which was not asked; here `az` is not installed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    values = told(emulator, credential="azure_cli")
+    project.configure({key: value for key, value in values.items() if key != "api_key"})
+    found = examined(project)
+    assert found["token"]["verdict"] == "wrong"
+    assert "Signing in with `credential: azure_cli` failed" in found["token"]["found"]
+    assert "endpoint" not in found
+    assert not emulator.account()["calls"]
+
+
 def test_an_address_without_a_batch_api(project: DbtProject, emulator: RunningEmulator) -> None:
     """Is told from one where nobody answers."""
     project.configure(told(emulator, endpoint=f"{emulator.url}/elsewhere"))

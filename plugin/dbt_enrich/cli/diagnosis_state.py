@@ -30,7 +30,7 @@ def state_findings(config: PluginConfig) -> Iterator[Finding]:
         config: The plugin's configuration.
     """
     root = config.state_dir.expanduser().resolve()
-    there = next(path for path in (root, *root.parents) if path.exists())
+    there = next(path for path in (root, *root.parents) if _exists(path))
     problem = _unwritable(there)
     if problem:
         yield Finding(
@@ -76,6 +76,14 @@ def _mode(root: Path) -> Finding:
     return Finding("state directory mode", "ok", f"{mode:04o}")
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        # Below a directory that may not be looked into.
+        return False
+
+
 def _unwritable(directory: Path) -> str | None:
     """Return why a directory, or one in it, cannot be written."""
     for path in (directory, *_own_directories(directory)):
@@ -89,7 +97,7 @@ def _unwritable(directory: Path) -> str | None:
 
 def _own_directories(root: Path) -> list[Path]:
     names = ("requests", "responses", "answers", "runs")
-    return [root / name for name in names if (root / name).exists()]
+    return [root / name for name in names if _exists(root / name)]
 
 
 def _ledger(root: Path) -> Iterator[Finding]:
