@@ -125,7 +125,7 @@ def _damage(path: Path) -> str | None:
     try:
         with closing(sqlite3.connect(path)) as connection:
             (verdict,) = connection.execute("pragma integrity_check(1)").fetchone()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         return f"it cannot be read: {error}"
     return None if verdict == "ok" else f"it is damaged: {' '.join(str(verdict).split())}"
 
