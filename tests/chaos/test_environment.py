@@ -20,7 +20,6 @@ from dbt_enrich.errors import LedgerError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline import enrichment as enrichment_module
 from support.dbt_project import DbtProject, azure
-from support.forked_dbt import run
 from support.warehouse import Warehouse, config_for
 
 ROWS = 3_000
@@ -65,32 +64,32 @@ def test_a_full_disk(
     largest: int, what: str, project: DbtProject, emulator: RunningEmulator
 ) -> None:
     """When rows are staged, requests are written, or answers come."""
-    output = run(project, "run", succeeds=False, largest_file=largest)
+    output = project.dbt("run", succeeds=False, largest_file=largest)
     failed_once(output, what)
     assert re.search("make room|disk has room", " ".join(output.split())), output
-    run(project, "run")
+    project.dbt("run")
     assert_paid_once(project, emulator)
 
 
 def test_a_state_directory_that_is_a_file(project: DbtProject, emulator: RunningEmulator) -> None:
     """As nothing can be written into it, nothing is sent."""
     project.state_dir.write_text("not a directory")
-    output = run(project, "run", succeeds=False)
+    output = project.dbt("run", succeeds=False)
     failed_once(output, "the state directory", "cannot be written", "set state_dir")
     assert emulator.account()["calls"] == []
 
 
 def test_a_damaged_ledger(project: DbtProject, emulator: RunningEmulator) -> None:
     """It is not touched; moved away, the batches and the table make it good."""
-    run(project, "run")
+    project.dbt("run")
     ledger = project.state_dir / "ledger.sqlite"
     for path in project.state_dir.glob("ledger.sqlite-*"):
         path.unlink()
     ledger.write_bytes(b"garbage" * 1000)
-    failed_once(run(project, "run", succeeds=False), "ledger.sqlite cannot be opened", "move it")
+    failed_once(project.dbt("run", succeeds=False), "ledger.sqlite cannot be opened", "move it")
     assert ledger.read_bytes() == b"garbage" * 1000
     ledger.rename(ledger.with_name("damaged"))
-    run(project, "run")
+    project.dbt("run")
     assert_paid_once(project, emulator)
 
 
@@ -99,17 +98,17 @@ def test_a_ledger_that_was_cut_short(
     cut: float, project: DbtProject, emulator: RunningEmulator
 ) -> None:
     """An empty file is a new ledger; half a file is named, and moved away it is a new one too."""
-    run(project, "run", "--vars", "enrichment_mode: submit")
+    project.dbt("run", "--vars", "enrichment_mode: submit")
     emulator.settle()
     ledger = project.state_dir / "ledger.sqlite"
     os.truncate(ledger, int(ledger.stat().st_size * cut))
     for path in project.state_dir.glob("ledger.sqlite-*"):
         path.unlink()
     if cut:
-        output = run(project, "run", succeeds=False)
+        output = project.dbt("run", succeeds=False)
         failed_once(output, "ledger.sqlite cannot be opened", "move it")
         ledger.unlink()
-    run(project, "run")
+    project.dbt("run")
     assert_paid_once(project, emulator)
 
 
@@ -157,10 +156,10 @@ def test_a_warehouse_that_another_process_holds(
 ) -> None:
     """The run says so, before anything is sent."""
     with duckdb.connect(str(project.warehouse)):
-        output = run(project, "run", succeeds=False)
+        output = project.dbt("run", succeeds=False)
     assert "lock" in output.lower()
     assert emulator.account()["calls"] == []
-    run(project, "run")
+    project.dbt("run")
     assert_paid_once(project, emulator)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator
 from support.bench import FILES, Bench
-from support.forked_dbt import run
 
 # dbt itself gives its threads two seconds; the rest is for a busy machine.
 END_SECONDS = 20.0
@@ -46,7 +45,7 @@ def assert_told_and_collected(output: str, bench: Bench, table: str) -> None:
     bench.emulator.faults()
     bench.emulator.resume()
     bench.emulator.settle()
-    run(bench.project, "run", "--select", table)
+    bench.project.dbt("run", "--select", table)
     bench.assert_whole(table)
     assert bench.creations() == FILES
 

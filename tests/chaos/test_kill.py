@@ -10,7 +10,6 @@ from shutil import rmtree
 import pytest
 from dbt_enrich.ledger import Ledger, Step
 from support.bench import FILES, Bench
-from support.forked_dbt import ForkedDbt, run
 
 SELECT = ("run", "--select", "from_sql")
 # A run in which nothing goes wrong takes every step but this one.
@@ -19,7 +18,7 @@ STEPS = {step for step in Step if step != Step.RELEASED}
 
 def test_a_clean_run_takes_every_step(bench: Bench) -> None:
     """The matrix kills at each step of a run: a new step cannot be forgotten."""
-    run(bench.project, *SELECT)
+    bench.project.dbt(*SELECT)
     with Ledger(bench.project.state_dir / "ledger.sqlite") as ledger:
         assert {event["step"] for event in ledger.events()} == STEPS
     bench.assert_whole()
@@ -27,18 +26,17 @@ def test_a_clean_run_takes_every_step(bench: Bench) -> None:
 
 def test_killed_and_the_state_directory_lost(bench: Bench) -> None:
     """A fresh container finds the batch by listing and collects it."""
-    killed = ForkedDbt(bench.project, *SELECT, kill_at=f"{Step.SUBMITTED}:before")
-    assert killed.was_killed(), killed.output
+    bench.project.killed(*SELECT, kill_at=f"{Step.SUBMITTED}:before")
     rmtree(bench.project.state_dir)
     bench.emulator.settle()
-    run(bench.project, *SELECT)
+    bench.project.dbt(*SELECT)
     bench.assert_whole()
 
 
 def test_a_lost_reply_to_the_creation_of_a_batch(bench: Bench) -> None:
     """The service acted and the connection broke: the batch is found, not created again."""
     bench.emulator.faults({"name": "lost_reply", "operation": "POST /batches", "call": 1})
-    run(bench.project, *SELECT)
+    bench.project.dbt(*SELECT)
     bench.assert_whole()
     assert bench.creations() == FILES
 
@@ -61,7 +59,7 @@ def test_a_lost_reply_to_the_creation_of_a_batch(bench: Bench) -> None:
 def test_a_bad_connection(fault: dict[str, object], bench: Bench) -> None:
     """Whatever breaks on the way, the run ends with every row answered once."""
     bench.emulator.faults(fault)
-    run(bench.project, *SELECT)
+    bench.project.dbt(*SELECT)
     bench.assert_whole()
 
 
@@ -70,7 +68,7 @@ def test_a_bad_connection(fault: dict[str, object], bench: Bench) -> None:
 def test_a_batch_that_ends_early_keeps_what_it_answered(status: str, bench: Bench) -> None:
     """The rows that it left are asked again, the others are not paid for twice."""
     bench.emulator.endings({"after": 2, "status": status, "times": FILES})
-    run(bench.project, *SELECT)
+    bench.project.dbt(*SELECT)
     bench.assert_whole()
     kinds = bench.project.rows("select distinct kind from from_sql__errors")
     assert kinds == [(status,)]

@@ -16,7 +16,6 @@ import pytest
 from dbt_enrich.ledger import Step
 from support.bench import ROWS, Bench
 from support.dbt_project import DbtProject
-from support.forked_dbt import ForkedDbt
 from support.pairs import Case, all_pairs, covering, pairs_of
 
 # The row whose answer the faults of an answer spoil.
@@ -158,8 +157,7 @@ def drive(case: Case, bench: Bench, *, fails: int) -> None:
     moment: str | None = f"{case['step']}:{case['moment']}"
     for _ in range(2 + fails + len(modes)):
         for mode in modes:
-            dbt = ForkedDbt(
-                bench.project,
+            dbt = bench.project.fork(
                 "run",
                 "--select",
                 table,

@@ -16,7 +16,8 @@ from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
 from dbt_enrich.emulator.responders.scripted import completion, last_user_message
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.schema import OutputColumn
-from fuzz.reading import OUTPUTS, joined_lines, right_line, stored_answers
+from fuzz.lines import OUTPUTS, failed_line, joined_lines, right_line
+from fuzz.reading import stored_answers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.answer_strategies import documents, output_columns
@@ -31,6 +32,11 @@ TEXTS = st.text(
      "\ud7ff\ue000"]
 )  # fmt: skip
 
+# What a needed text may consist of and still count as none.
+BLANKS = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
+    map(chr, range(0x2000, 0x200C))
+)
+
 
 class Echo:
     """A responder that answers by what it is told for the message, or with the message itself."""
@@ -39,6 +45,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
+        self.heard: list[str] = []
 
     def answer(
         self, requests: Iterable[ChatRequest]
@@ -46,6 +53,7 @@ class Echo:
         """Yield each request with its reply."""
         for request in requests:
             message = last_user_message(request.body)
+            self.heard.append(message)
             content = self.told.get(message) or json.dumps({"summary": message})
             yield request, ChatReply(200, completion(request.body, content))
 
@@ -76,29 +84,33 @@ def warehouse_of(emulator: RunningEmulator) -> Iterator[Warehouse]:
 
 
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
-@given(texts=st.lists(TEXTS, min_size=1, max_size=25))
+@given(texts=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=25))
 def test_any_text_survives_export_and_load(
-    echoing: tuple[RunningEmulator, Echo], texts: list[str]
+    echoing: tuple[RunningEmulator, Echo], texts: list[tuple[str, str]]
 ) -> None:
-    """What the service receives is what the column holds, and what it says is what comes back."""
+    """What the service receives is what the columns hold, and what it says is what comes back."""
     emulator, echo = echoing
-    echo.told = {}
+    echo.told, echo.heard = {}, []
     with warehouse_of(emulator) as warehouse:
-        warehouse.connection.execute("create table notes (id integer, note varchar)")
-        warehouse.connection.executemany("insert into notes values (?, ?)", list(enumerate(texts)))
-        warehouse.enrich("select * from notes")
-        rows = warehouse.rows(
-            "select note, summary, enrichment_status from enriched where "
-            "enrichment_status <> 'skipped' order by id"
+        warehouse.connection.execute(
+            'create table notes (id integer, note varchar, "Übel" varchar)'
         )
-        assert [(note, "done") for note, _, status in rows] == [(n, s) for n, _, s in rows]
-        assert [summary for _, summary, _ in rows] == [note for note, _, _ in rows]
-        skipped = warehouse.rows("select note from enriched where enrichment_status = 'skipped'")
-        assert all(not note.strip() or not note.strip("\ufeff\x1c\x1d\x1e\x1f\u200b\u2060 \t\r\n")
-                   for (note,) in skipped)  # fmt: skip
+        rows = [(i, note, more) for i, (note, more) in enumerate(texts)]
+        warehouse.connection.executemany("insert into notes values (?, ?, ?)", rows)
+        task = summary_task(user="{note}|\\{note}\\\u2028{Übel}", optional=("Übel",))
+        warehouse.enrich("select * from notes", task)
+        answered = warehouse.rows(
+            "select id, summary, enrichment_status from enriched "
+            "where enrichment_status <> 'skipped' order by id"
+        )
+        wanted = {i: f"{note}|{{note}}\\\u2028{more}" for i, note, more in rows}
+        assert answered == [(i, wanted[i], "done") for i, _, _ in answered]
+        assert sorted(echo.heard) == sorted({wanted[i] for i, _, _ in answered})
+        skipped = {i for i, _, _ in rows} - {i for i, _, _ in answered}
+        assert all(not texts[i][0].strip(BLANKS) for i in skipped)
 
 
-@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_type_survives_its_round_trip(
     echoing: tuple[RunningEmulator, Echo], data: st.DataObject
@@ -132,31 +144,53 @@ def test_any_type_survives_its_round_trip(
         assert warehouse.rows(f"select {names} from enriched order by id") == first
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+LINES = st.sampled_from(["right", "again", "batch_expired", "batch_cancelled", "oops", "uh-oh"])
+
+
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(
-    times=st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    written=st.lists(st.lists(LINES, max_size=4), min_size=1, max_size=12),
     seed=st.integers(0, 2**32),
     cut=st.floats(0, 1),
 )
 def test_any_order_repetition_and_omission_gives_the_same_table(
-    times: list[int], seed: int, cut: float
+    written: list[list[str]], seed: int, cut: float
 ) -> None:
-    """A request that no line answers is `missing`; how often and where lines stand is nothing."""
+    """The table is that of plain Python, which looks at each request's lines as a set."""
     chance = random.Random(seed)
-    keys = [f"{i:032x}" for i in range(len(times))]
-    lines = [right_line(key) for key, often in zip(keys, times, strict=True) for _ in range(often)]
+    said = {f"{i:032x}": lines for i, lines in enumerate(written)}
+    lines = [_written(key, name) for key, names in said.items() for name in names]
     chance.shuffle(lines)
     place = round(cut * len(lines))
     files = {
         "output": joined_lines(lines[:place], chance),
         "error": joined_lines(lines[place:], chance),
     }
-    found = stored_answers(files, keys)
-    assert {key: kind for key, (kind, _) in found.items()} == {
-        key: "done" if often else "missing" for key, often in zip(keys, times, strict=True)
+    found = {
+        key: (kind, answer["summary"] if kind == "done" else message)
+        for key, (kind, message, answer) in stored_answers(files, [*said]).items()
     }
-    texts = {key: answer["summary"] for key, (kind, answer) in found.items() if kind == "done"}
-    assert texts == {key: f"the right answer of {key}" for key in texts}
+    assert found == {key: _standing(set(names)) for key, names in said.items()}
+
+
+def _written(key: str, name: str) -> bytes:
+    return right_line(key, name) if name in ("right", "again") else failed_line(key, name)
+
+
+def _standing(names: set[str]) -> tuple[str, str]:
+    """Kind, and text or message, of a request about which such lines were written."""
+    for text in ("again", "right"):
+        if text in names:
+            return "done", text
+    if not names:
+        return "missing", "the service returned no line for the request"
+    kinds = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
+    failures = []
+    for name in names:
+        message = f"because of {name}"
+        kind = kinds.get(name, "provider_error")
+        failures.append((kind, message if name in kinds else f"{name}: {message}"))
+    return min(failures)
 
 
 def test_the_fuzzed_outputs_are_ones_that_duckdb_has() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ MARK = "m4rker of a private row"
 NOTES = f"select i as id, '{MARK} ' || i as note from range(5) as numbers(i)"
 # The answers stay, so they must not repeat what was asked.
 RULES = [{"match": "", "answer": {"summary": "fine"}}]
-KILLER = Path(__file__).parents[1] / "chaos" / "killed_dbt.py"
 
 
 @pytest.fixture
@@ -146,9 +143,7 @@ def test_a_killed_run_is_swept_by_the_next(
     """Whatever lay there when the process died, no run but the next one is needed."""
     plugin = {"provider": "azure", "endpoint": emulator.url, "api_key": emulator.api_key}
     project = project_for(tmp_path, {**plugin, "adoption_grace": 0, "max_requests_per_file": 2})
-    process = project.start("run", command=[sys.executable, str(KILLER)], KILL_AT=moment)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, output
+    project.killed("run", kill_at=moment)
     assert places_of([MARK], [project.state_dir])
     project.dbt("run")
     assert project.rows("select distinct enrichment_status from notes_enriched") == [("done",)]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from support.dbt_project import DbtProject
 from support.warehouse import Warehouse, config_for
 
 NOTES = "select i as id, 'note ' || i as note from range(5) as numbers(i)"
-KILLER = Path(__file__).parents[1] / "chaos" / "killed_dbt.py"
 
 
 @pytest.fixture
@@ -85,9 +82,7 @@ def test_a_killed_run_is_private(moment: str, tmp_path: Path) -> None:
     plugin: dict[str, Any] = {"provider": "local", "responder": "scripted", "keep_files": True}
     project = DbtProject(tmp_path, {**plugin, "poll_interval": 0.1})
     project.enrichment("notes_enriched", NOTES)
-    process = project.start("run", command=[sys.executable, str(KILLER)], KILL_AT=moment)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, output
+    project.killed("run", kill_at=moment)
     assert too_open(project.state_dir) == []
     project.dbt("run")
     assert too_open(project.state_dir) == []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from support.warehouse import Warehouse, config_for
 KEY = "pl4nted+api/key=0c61b2f4"
 PASSWORD = "pl4nted pass&word/93fe"
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
-KILLER = Path(__file__).parents[1] / "chaos" / "killed_dbt.py"
 DEBUG = ("--debug", "--log-level", "debug", "--log-level-file", "debug")
 
 
@@ -35,7 +32,7 @@ def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
 def planted_project(directory: Path, plugin: dict[str, Any]) -> DbtProject:
     """A project whose profile holds a key as text, and takes a password from the environment."""
     project = DbtProject(directory, plugin)
-    project.enrichment("notes_enriched", NOTES)
+    project.enrichment("notes_enriched", NOTES, meta={"await_timeout": 2})
     target = {
         "type": "duckdb",
         "path": str(project.warehouse),
@@ -98,16 +95,7 @@ def test_every_mode_and_every_ending_keeps_them(tmp_path: Path, emulator: Runnin
     project = planted_project(tmp_path, azure(emulator.url))
     run(project, mode="plan")
     run(project, mode="preview")
-    process = project.start(
-        *DEBUG,
-        "run",
-        command=[sys.executable, str(KILLER)],
-        KILL_AT="submitted:after",
-        PROXY_PASSWORD=PASSWORD,
-    )
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, output
-    keep(project, output)
+    keep(project, project.killed(*DEBUG, "run", kill_at="submitted:after", PROXY_PASSWORD=PASSWORD))
     emulator.rules([{"match": "note 2", "fault": "broken_json"}])
     project.enrichment("notes_enriched", NOTES, meta={"max_attempts": 1, "system": "Be short."})
     run(project, mode="submit")
@@ -157,16 +145,7 @@ def test_a_service_that_repeats_the_key_is_not_quoted(answer: str, tmp_path: Pat
 def test_the_local_emulators_key_is_in_its_address_file_alone(tmp_path: Path) -> None:
     """By design: it is how processes share one emulator. It is random, and its owner's alone."""
     project = planted_project(tmp_path, {"provider": "local", "responder": "scripted"})
-    process = project.start(
-        *DEBUG,
-        "run",
-        command=[sys.executable, str(KILLER)],
-        KILL_AT="submitted:after",
-        PROXY_PASSWORD=PASSWORD,
-    )
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, output
-    keep(project, output)
+    keep(project, project.killed(*DEBUG, "run", kill_at="submitted:after", PROXY_PASSWORD=PASSWORD))
     run(project)
     file = project.state_dir / "local" / "address.json"
     address = json.loads(file.read_text(encoding="utf-8"))

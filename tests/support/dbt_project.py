@@ -11,6 +11,8 @@ from typing import Any
 import duckdb
 import yaml
 
+from support.forked_dbt import ForkedDbt
+
 _DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -112,7 +114,7 @@ class DbtProject:
     def start(
         self, *arguments: str, command: list[str] | None = None, **environment: str
     ) -> subprocess.Popen[str]:
-        """Start dbt, or a command that takes its arguments, and return the process."""
+        """Start dbt, or a command that takes its arguments, anew and return the process."""
         project = ["--project-dir", str(self.directory), "--profiles-dir", str(self.directory)]
         return subprocess.Popen(
             [*(command or _DBT), "--no-use-colors", *arguments, *project],
@@ -123,12 +125,28 @@ class DbtProject:
             text=True,
         )
 
-    def dbt(self, *arguments: str, succeeds: bool = True, **environment: str) -> str:
+    def fork(self, *arguments: str, **named: Any) -> ForkedDbt:
+        """Start dbt in a process that has it imported; the names are those of `ForkedDbt`."""
+        return ForkedDbt(self.directory, *arguments, **named)
+
+    def dbt(
+        self,
+        *arguments: str,
+        succeeds: bool = True,
+        largest_file: int | None = None,
+        **environment: str,
+    ) -> str:
         """Run dbt and return what it printed; assert that it succeeded, or that it failed."""
-        process = self.start(*arguments, command=None, **environment)
-        output, _ = process.communicate(timeout=180)
-        assert (process.returncode == 0) == succeeds, output
-        return output
+        dbt = self.fork(*arguments, largest_file=largest_file, environment=environment)
+        code = dbt.wait()
+        assert (code == 0) == succeeds, dbt.output
+        return dbt.output
+
+    def killed(self, *arguments: str, kill_at: str, **environment: str) -> str:
+        """Run dbt until it kills itself at a moment of the ledger; return what it printed."""
+        dbt = self.fork(*arguments, kill_at=kill_at, environment=environment)
+        assert dbt.was_killed(), dbt.output
+        return dbt.output
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query on the warehouse."""

@@ -6,6 +6,8 @@ like any other, which can be killed, limited and interrupted.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import multiprocessing
 import os
 import resource
@@ -13,12 +15,11 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.enrichment import Engine
-
-from support.dbt_project import DbtProject
 
 _PRELOADED = [
     "dbt.cli.main",
@@ -27,7 +28,7 @@ _PRELOADED = [
     "dbt_enrich.plugin",
     "dbt_enrich.pipeline.enrichment",
 ]
-_SECONDS = 120.0
+_SECONDS = 180.0
 
 
 def fork_server() -> ForkServerContext:
@@ -41,7 +42,7 @@ class ForkedDbt:
     """A dbt that is running.
 
     Args:
-        project: The project.
+        directory: The project's.
         arguments: dbt's.
         kill_at: `<step>:before` or `<step>:after`, the moment of the ledger at which it kills
             itself; never by default.
@@ -51,28 +52,24 @@ class ForkedDbt:
 
     def __init__(
         self,
-        project: DbtProject,
+        directory: Path,
         *arguments: str,
         kill_at: str | None = None,
         largest_file: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._log = project.directory / f"dbt-{os.urandom(4).hex()}.log"
-        directories = [
-            "--project-dir",
-            str(project.directory),
-            "--profiles-dir",
-            str(project.directory),
-        ]
+        self._log = directory / f"dbt-{os.urandom(4).hex()}.log"
+        places = ["--project-dir", str(directory), "--profiles-dir", str(directory)]
         self.process: ForkServerProcess = fork_server().Process(
             target=_run,
             args=(
-                ["--no-use-colors", *arguments, *directories],
-                str(project.directory),
+                ["--no-use-colors", *arguments, *places],
+                str(directory),
                 str(self._log),
                 kill_at,
                 largest_file,
-                dict(environment or {}),
+                {**os.environ, **(environment or {})},
+                _umask(),
             ),
         )
         self.process.start()
@@ -99,14 +96,6 @@ class ForkedDbt:
     def was_killed(self) -> bool:
         """Wait for its end, and say whether SIGKILL was it."""
         return self.wait() == -signal.SIGKILL
-
-
-def run(project: DbtProject, *arguments: str, succeeds: bool = True, **named: Any) -> str:
-    """Run dbt and return what it printed; assert that it succeeded, or that it failed."""
-    dbt = ForkedDbt(project, *arguments, **named)
-    code = dbt.wait()
-    assert (code == 0) == succeeds, dbt.output
-    return dbt.output
 
 
 def kill_at(moment: str) -> None:
@@ -157,6 +146,12 @@ def limit_files(largest: int) -> None:
     Engine.enrich = limited  # type: ignore[method-assign]
 
 
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
 def _added(_: Ledger, shard: Shard, **__: Any) -> Step:
     return shard.step
 
@@ -176,11 +171,14 @@ def _run(
     moment: str | None,
     largest_file: int | None,
     environment: dict[str, str],
+    umask: int,
 ) -> None:
-    """Be dbt: what a fork of the server runs."""
+    """Be dbt: what a fork of the server runs, whose environment is that of its own start."""
     from dbt.cli.main import cli
 
+    os.environ.clear()
     os.environ.update(environment)
+    os.umask(umask)
     os.chdir(directory)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
@@ -191,4 +189,9 @@ def _run(
         kill_at(moment)
     if largest_file:
         limit_files(largest_file)
-    cli(arguments, prog_name="dbt")
+    try:
+        cli(arguments, prog_name="dbt")
+    finally:
+        # Which a fork ends without: dbt-duckdb closes its files there.
+        atexit._run_exitfuncs()
+        gc.collect()

@@ -312,12 +312,13 @@ class Jobs:
 
     def counter(self, batch_id: str) -> Counter[str]:
         """Return how many requests of a batch were completed, and how many failed, so far."""
-        if batch_id not in self._counts:
-            answered = self.storage.results(batch_id).answered().values()
-            self._counts[batch_id] = Counter(
-                "failed" if failed else "completed" for failed in answered
-            )
-        return self._counts[batch_id]
+        counter = self._counts.get(batch_id)
+        if counter is not None:
+            return counter
+        answered = self.storage.results(batch_id).answered().values()
+        found = Counter("failed" if failed else "completed" for failed in answered)
+        # Of two threads that both look for it, one's is kept, and it is everybody's.
+        return self._counts.setdefault(batch_id, found)
 
     def _checked(self, record: dict[str, Any]) -> CheckedInput:
         failure = record["ending"].get("failed")

@@ -198,7 +198,8 @@ def _write_answers(
         single = target.with_name(f".{target.name}.single")
         workspace.write_parquet(
             f"select * from read_parquet({literal(target)}) qualify row_number() over "
-            "(partition by request_key order by kind = 'done' desc, content nulls last) = 1",
+            "(partition by request_key "
+            "order by kind = 'done' desc, content nulls last, kind, message) = 1",
             single,
             compression="zstd",
             durable=True,
@@ -266,17 +267,18 @@ def _answers_query(
 
 
 def _message_sql() -> str:
-    return """
+    said, of_line = "nullif(problem, '')", "nullif(line_problem, '')"
+    return f"""
         case outcome
             when 'answered' then mismatch
-            when 'expired' then coalesce(line_problem, 'the completion window ended first')
-            when 'cancelled' then coalesce(line_problem, 'the batch was cancelled first')
+            when 'expired' then coalesce({of_line}, 'the completion window ended first')
+            when 'cancelled' then coalesce({of_line}, 'the batch was cancelled first')
             when 'content_filter'
-                then coalesce(problem, line_problem, 'the answer was cut by the content filter')
+                then coalesce({said}, {of_line}, 'the answer was cut by the content filter')
             when 'refusal' then refusal
             when 'truncated' then 'the answer was cut at the token limit'
-            else concat_ws(': ', coalesce(code, line_code, 'HTTP ' || status_code),
-                coalesce(problem, line_problem, 'no reason given'))
+            else concat_ws(': ', coalesce(nullif(code, ''), nullif(line_code, ''),
+                'HTTP ' || status_code), coalesce({said}, {of_line}, 'no reason given'))
         end
     """
 

@@ -1,0 +1,209 @@
+"""Lines of output and error files: right ones, ones as services write them, and hostile ones."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from typing import Any
+
+from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
+from dbt_enrich.emulator.responders.scripted import FAULTS, ScriptedResponder
+from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task import EnrichmentTask
+from fuzz.mutate import mutate_bytes, mutate_document
+
+OUTPUTS = [
+    OutputColumn("summary", "varchar"),
+    OutputColumn("tags", "varchar[]", max_items=3, unique_items=True, lower=True),
+    OutputColumn("mood", "enum('good', 'bad')", nullable=True),
+    OutputColumn("score", "decimal(5,2)", min=0, max=100),
+    OutputColumn("parts", "struct(a integer, b date)[]"),
+]
+TASK = EnrichmentTask(model="gpt-4o-mini", user="{note}", outputs=tuple(OUTPUTS))
+_BOM = b"\xef\xbb\xbf"
+_AWKWARD = "\u2028\u2029\x85\x7f\r\n\x01\\\"'{}\U0001f600\u202e"
+_DEPTHS = (10, 900, 1_100, 20_000)
+
+
+def new_key(chance: random.Random) -> str:
+    """Return a request_key that nobody else has."""
+    return uuid.UUID(int=chance.getrandbits(128)).hex
+
+
+def right_text(key: str, chance: random.Random) -> str:
+    """Return what the right answer to a request says, now and then a megabyte of it."""
+    text = f"the right answer of {key} "
+    if chance.random() < 0.003:
+        return text + "é" * chance.randrange(500_000, 700_000)
+    return text + (_AWKWARD if chance.random() < 0.5 else "")
+
+
+def right_line(key: str, text: str | None = None, *, ascii_only: bool = True) -> bytes:
+    """Return a line that answers a request.
+
+    Args:
+        key: The request.
+        text: What the answer says; what it is about by default.
+        ascii_only: Whether other characters are escaped, twice as the answer is JSON in JSON.
+    """
+    content = _answer(f"the right answer of {key}" if text is None else text, ascii_only)
+    return json.dumps(_line(f"{key}-1", content), ensure_ascii=ascii_only).encode()
+
+
+def failed_line(key: str, code: str) -> bytes:
+    """Return a line that says why a request was not answered."""
+    error = {"code": code, "message": f"because of {code}"}
+    return json.dumps({"custom_id": f"{key}-1", "response": None, "error": error}).encode()
+
+
+def sample_line(key: str, chance: random.Random) -> dict[str, Any]:
+    """Return a line as services write it, good or bad, for hostile lines to be made of."""
+    kind = chance.randrange(5)
+    custom_id = f"{key}-1"
+    if kind == 0:
+        code = chance.choice(("batch_expired", "batch_cancelled", "request_timeout"))
+        return {"custom_id": custom_id, "response": None, "error": {"code": code, "message": "m"}}
+    if kind == 1:
+        error = {"code": "content_filter", "message": "m", "innererror": {"code": "R"}}
+        response = {"status_code": chance.choice((400, 429, 500)), "body": {"error": error}}
+        return {"custom_id": custom_id, "response": response, "error": None}
+    if kind == 2:
+        return _scripted_line(key, chance)
+    if kind == 3:
+        return _line(custom_id, _hostile_content(chance))
+    answer = mutate_document(json.loads(_answer("hostile")), chance)
+    return _line(custom_id, json.dumps(answer))
+
+
+def hostile_line(sample: dict[str, Any], safe: str, chance: random.Random) -> bytes:
+    """Return a line that may be anything but an answer to the request `safe`.
+
+    Args:
+        sample: A line to be mutated.
+        safe: A request that is answered elsewhere.
+        chance: Decides.
+    """
+    kind = chance.random()
+    if kind < 0.4:
+        return _encoded(mutate_document(sample, chance))
+    if kind < 0.8:
+        return mutate_bytes(json.dumps(sample).encode(), chance)
+    if kind < 0.9:
+        return json.dumps(sample).encode()
+    if kind < 0.92:
+        return chance.randbytes(chance.randrange(200)).replace(b"\n", b" ")
+    if kind < 0.94:
+        return _doubled(sample, chance)
+    if kind < 0.945:
+        return _deep(sample, chance)
+    if kind < 0.96:
+        # Another attempt at a request that is well answered, or nearly its name.
+        ending = chance.choice(("-2", "-0", "--1", "-1x", "", "-", "-99999999999", "-1.5"))
+        return json.dumps(_line(safe + ending, _answer("stranger"))).encode()
+    stranger = json.dumps(_line(f"{new_key(chance)}-1", _answer("stranger"))).encode()
+    if kind < 0.9995:
+        return stranger
+    line = stranger if kind < 0.9998 else json.dumps(sample).encode()
+    return line.replace(b"}", b" " * chance.randrange(900_000, 2_000_000) + b"}", 1)
+
+
+def joined_lines(lines: list[bytes], chance: random.Random) -> bytes:
+    """Join lines with line breaks, and here and there with several, or none after the last."""
+    breaks = (b"\n", b"\n", b"\n", b"\n\n", b"\r\n", b" \n")
+    joined = b"".join(line + chance.choice(breaks) for line in lines)
+    if chance.random() < 0.4:
+        joined = joined.rstrip(b"\r\n ")
+    return (_BOM if chance.random() < 0.2 else b"") + joined
+
+
+def _answer(text: str, ascii_only: bool = True) -> str:
+    answer = {
+        "summary": text,
+        "tags": ["a", "b"],
+        "mood": None,
+        "score": 12.5,
+        "parts": [{"a": 1, "b": "2026-01-31"}],
+    }
+    return json.dumps(answer, ensure_ascii=ascii_only)
+
+
+def _line(custom_id: str, content: str) -> dict[str, Any]:
+    return {
+        "id": "batch_req_1",
+        "custom_id": custom_id,
+        "response": {
+            "status_code": 200,
+            "request_id": "r",
+            "body": {
+                "id": "c",
+                "object": "chat.completion",
+                "model": "m-2026",
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {"role": "assistant", "content": content, "refusal": None},
+                        "finish_reason": "stop",
+                    }
+                ],
+                "usage": {
+                    "prompt_tokens": 9,
+                    "completion_tokens": 4,
+                    "prompt_tokens_details": {"cached_tokens": 2},
+                },
+            },
+        },
+        "error": None,
+    }
+
+
+def _hostile_content(chance: random.Random) -> str:
+    """An answer as a model that lost its way writes it; the line around it is whole."""
+    answer = _answer("hostile")
+    kind = chance.random()
+    if kind < 0.6:
+        return mutate_bytes(answer.encode(), chance).decode("utf-8", "replace")
+    if kind < 0.75:
+        return _doubled(json.loads(answer), chance).decode()
+    if kind < 0.8:
+        return _deep(json.loads(answer), chance).decode()
+    number = chance.choice(("9" * 5_000, "1e999", "-0.0", "1e-400", "12.50", "0.1e1", "99.999"))
+    if kind < 0.9:
+        return answer.replace("12.5", number)
+    return f"{chance.choice(('```json', 'Sure:', '  '))}\n{answer}\n{chance.choice(('```', ''))}"
+
+
+def _scripted_line(key: str, chance: random.Random) -> dict[str, Any]:
+    responder = ScriptedResponder([{"match": "", "fault": chance.choice(FAULTS)}])
+    body = {
+        "messages": [{"role": "user", "content": "note"}],
+        "response_format": TASK.response_format(),
+    }
+    reply: ChatReply = next(responder.answer([ChatRequest(0, f"{key}-1", body)]))[1]
+    line = {"custom_id": f"{key}-1", "error": None}
+    return {**line, "response": {"status_code": reply.status_code, "body": reply.body}}
+
+
+def _doubled(document: dict[str, Any], chance: random.Random) -> bytes:
+    """The document with one of its keys twice."""
+    text = json.dumps(document)
+    key = chance.choice([*document])
+    value = json.dumps(mutate_document({key: document[key]}, chance))
+    extra = value[1:-1] if value.startswith("{") and len(value) > 2 else f'"{key}": null'
+    places = (f"{{{extra}, {text[1:]}", f"{text[:-1]}, {extra}}}")
+    return chance.choice(places).encode("utf-8", "replace")
+
+
+def _deep(document: dict[str, Any], chance: random.Random) -> bytes:
+    """The document with something very deep in it, closed or not."""
+    depth = chance.choice(_DEPTHS)
+    opening, closing = chance.choice((("[", "]"), ('{"a":', "}")))
+    closing *= depth if chance.random() < 0.7 else 0
+    deep = opening * depth + chance.choice(("1", '"x"', "null")) + closing
+    text = json.dumps({**document, chance.choice([*document, "more"]): "DEEP"})
+    return text.replace('"DEEP"', deep).encode()
+
+
+def _encoded(document: Any) -> bytes:
+    text = json.dumps(document, ensure_ascii=bool(len(str(document)) % 2))
+    return text.encode("utf-8", "surrogatepass").replace(b"\n", b" ")
