@@ -73,6 +73,10 @@ class TransientError(ServiceError):
     """A call that had no effect and is worth repeating."""
 
 
+class UnreadableReplyError(TransientError):
+    """A reply that is not what was asked for: a proxy's page, or no Batch API at all."""
+
+
 class UnknownOutcomeError(ServiceError):
     """A call whose reply was lost: the service may or may not have acted on it."""
 

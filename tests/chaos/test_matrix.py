@@ -89,8 +89,7 @@ FAULTS = {
         "status", "POST /batches", status=429, retry_after="0", times=2
     ),
     "503": connection("status", "GET /batches", status=503, times=2),
-    # Whoever answers like this is not the service: the run says so and ends.
-    "proxy's page": Fault(faults=[{"name": "garbage", "operation": "GET /batches/"}], fails=1),
+    "proxy's page": connection("garbage", "GET /batches/"),
     "no reply at all": connection("hang", "GET /batches/"),
     "odd shapes": Fault(
         faults=[

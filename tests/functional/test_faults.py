@@ -13,6 +13,7 @@ from dbt_enrich.emulator.faults import BREAKING, SPOILING
 from dbt_enrich.emulator.responders.scripted import FAULTS
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.emulator.shapes import SHAPES
+from dbt_enrich.errors import UnreadableReplyError
 from dbt_enrich.pipeline import run as run_module
 from dbt_enrich.services import openai as openai_module
 from support.warehouse import Warehouse, config_for
@@ -257,6 +258,27 @@ def test_an_outage_is_ridden_out(emulator: RunningEmulator, tmp_path: Path) -> N
         assert run.is_alive()
     emulator.resume()
     run.join(timeout=60)
+    assert_all_right(warehouse, emulator)
+
+
+def test_a_proxy_s_page_for_a_moment_is_ridden_out(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Something else answered while the service was away; it is back soon."""
+    emulator.faults({"name": "garbage", "operation": "GET /batches/", "times": 3})
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert_all_right(warehouse, emulator)
+
+
+def test_a_proxy_s_page_for_good_ends_the_run(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """By name, and the next run collects what was submitted."""
+    emulator.faults({"name": "garbage", "operation": "GET /batches/", "times": None})
+    warehouse = warehouse_for(emulator, tmp_path)
+    with pytest.raises(UnreadableReplyError, match="address of a Batch API"):
+        warehouse.enrich(NOTES)
+    emulator.faults()
+    warehouse.enrich(NOTES)
     assert_all_right(warehouse, emulator)
 
 

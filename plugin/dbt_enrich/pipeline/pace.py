@@ -6,9 +6,11 @@ import random
 import time
 from dataclasses import dataclass
 
-from dbt_enrich.errors import TransientError
+from dbt_enrich.errors import TransientError, UnreadableReplyError
 
 FIRST_DELAY = 0.2
+# A proxy in trouble answers with a page of its own for a moment; a wrong address always does.
+_MOST_UNREADABLE = 5
 
 
 @dataclass
@@ -22,6 +24,7 @@ class Due:
         told: Whether the user was told that it waits for room.
         failing_since: Since when the service cannot be reached, or None.
         error: What the service, or the network, said last.
+        unreadable: How many replies in a row were not of a Batch API.
     """
 
     at: float = 0.0
@@ -30,6 +33,7 @@ class Due:
     told: bool = False
     failing_since: float | None = None
     error: TransientError | None = None
+    unreadable: int = 0
 
     def later(self, most: float, *, least: float = 0.0) -> None:
         """Put the next look off, a little further each time, with jitter."""
@@ -38,10 +42,18 @@ class Due:
         self.delay = min(self.delay * 1.5, most)
 
     def fails(self, error: TransientError) -> None:
-        """Note that the service could not be reached."""
+        """Note that the service could not be reached.
+
+        Raises:
+            UnreadableReplyError: Something else answers in its place, again and again.
+        """
+        self.unreadable = self.unreadable + 1 if isinstance(error, UnreadableReplyError) else 0
+        if self.unreadable >= _MOST_UNREADABLE:
+            raise error
         self.error = error
         self.failing_since = self.failing_since or time.monotonic()
 
     def works(self) -> None:
         """Note that the service answered."""
         self.error = self.failing_since = None
+        self.unreadable = 0

@@ -26,6 +26,7 @@ from dbt_enrich.errors import (
     ServiceError,
     TransientError,
     UnknownOutcomeError,
+    UnreadableReplyError,
 )
 from dbt_enrich.services.parse import ErrorDetail, error_detail, parse_error, parse_retry_after
 from dbt_enrich.services.settings import Provider, ServiceSettings
@@ -125,7 +126,7 @@ class Failures:
 
     def unreadable(self, operation: Operation, why: str) -> ServiceError:
         """Return our error for a reply that is not what was asked for."""
-        kind = UnknownOutcomeError if operation.acts else ServiceError
+        kind = UnknownOutcomeError if operation.acts else UnreadableReplyError
         return kind(
             f"The service at {self._host} answered something else than was expected when asked "
             f"to {operation.what} ({why}); {self._mend_of_unknown(operation)}"
