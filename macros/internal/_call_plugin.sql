@@ -22,6 +22,7 @@
       'columns': model.columns,
       'mode': var('enrichment_mode', none),
       'preview_rows': var('enrichment_preview_rows', none),
+      'target': target | string,
       'staged': work.staged | string,
       'outcome': work.outcome | string,
       'existing': (existing | string) if existing is not none and existing.is_table else none,

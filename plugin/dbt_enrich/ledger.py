@@ -112,7 +112,10 @@ class Publication:
         model: The logical model that is asked.
         task_key: The task.
         counts: Rows by status.
-        published_at: When.
+        published_at: When; the ledger sets it.
+        relation: The table, quoted and qualified, or None if a former version published it.
+        max_attempts: How often one of its rows is sent in all, or None likewise.
+        ask_again: Kinds of failure that are asked again although they usually are not.
     """
 
     enrichment: str
@@ -120,7 +123,10 @@ class Publication:
     model: str
     task_key: str
     counts: dict[str, int]
-    published_at: str
+    published_at: str = ""
+    relation: str | None = None
+    max_attempts: int | None = None
+    ask_again: tuple[str, ...] = ()
 
 
 _COLUMNS = tuple(field.name for field in fields(Shard))
@@ -276,7 +282,7 @@ class Ledger:
         conditions, arguments = ["true"], []
         if since is not None:
             conditions.append("created_at >= ?")
-            arguments.append(since.astimezone(UTC).isoformat(timespec="microseconds"))
+            arguments.append(_text(since))
         if enrichment is not None:
             conditions.append("enrichment = ?")
             arguments.append(enrichment)
@@ -376,7 +382,9 @@ class Ledger:
         values = publication
         with self._write():
             self._sqlite.execute(
-                "insert or replace into publications values (?, ?, ?, ?, ?, ?)",
+                "insert or replace into publications (enrichment, name, model, task_key, counts, "
+                "published_at, relation, max_attempts, ask_again) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     values.enrichment,
                     values.name,
@@ -384,13 +392,50 @@ class Ledger:
                     values.task_key,
                     json.dumps(values.counts),
                     self._now(),
+                    values.relation,
+                    values.max_attempts,
+                    json.dumps(values.ask_again),
                 ),
             )
 
     def publications(self) -> list[Publication]:
         """Return what each model's table was made of last, by unique id."""
         rows = self._read("select * from publications order by enrichment")
-        return [Publication(**{**dict(row), "counts": json.loads(row["counts"])}) for row in rows]
+        return [
+            Publication(
+                **{
+                    **dict(row),
+                    "counts": json.loads(row["counts"]),
+                    "ask_again": tuple(json.loads(row["ask_again"])),
+                }
+            )
+            for row in rows
+        ]
+
+    def note_statuses(self, shard: str, times: Mapping[str, datetime | None]) -> None:
+        """Note since when a shard's batch has been in some states; what is known stays.
+
+        Args:
+            shard: The shard.
+            times: States of the service with when they began; None is now.
+        """
+        known = self.statuses(shard)
+        fresh = {status: at for status, at in times.items() if status not in known}
+        if not fresh:
+            return
+        with self._write():
+            self._sqlite.executemany(
+                "insert into statuses values (?, ?, ?) on conflict do nothing",
+                [
+                    (shard, status, _text(at) if at else self._now())
+                    for status, at in fresh.items()
+                ],
+            )
+
+    def statuses(self, shard: str) -> dict[str, datetime]:
+        """Return since when a shard's batch has been in each state that was noted."""
+        rows = self._read("select status, at from statuses where shard = ?", (shard,))
+        return {row["status"]: datetime.fromisoformat(row["at"]) for row in rows}
 
     def request_retry(self, enrichment: str, kinds: Iterable[str]) -> None:
         """Note that a model's failures of some kinds until now are to be asked once more."""
@@ -514,7 +559,11 @@ class Ledger:
             raise _unusable(self._path, "read or written", error) from error
 
     def _now(self) -> str:
-        return self._clock().isoformat(timespec="microseconds")
+        return _text(self._clock())
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _refuse_damage(connection: sqlite3.Connection) -> None:

@@ -112,6 +112,22 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "create table forgotten (task_key text primary key, at text not null) strict",
         ),
     ),
+    (
+        "m004_add_what_reports_show",
+        (
+            "alter table publications add column relation text",
+            "alter table publications add column max_attempts integer",
+            "alter table publications add column ask_again text not null default '[]'",
+            """
+            create table statuses (
+                shard text not null,
+                status text not null,
+                at text not null,
+                primary key (shard, status)
+            ) strict
+            """,
+        ),
+    ),
 )
 
 

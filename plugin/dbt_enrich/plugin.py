@@ -127,6 +127,7 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
         ),
         enrichment=str(call["unique_id"]),
         existing=_existing(call, cursor),
+        target=call.get("target") or None,
     )
 
 

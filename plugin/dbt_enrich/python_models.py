@@ -68,6 +68,7 @@ def enrich(
         options=options or EnrichmentOptions(),
         enrichment=f"model.{_project()}.{name}",
         existing=_existing(dbt, session),
+        target=_qualified(dbt, str(dbt.this.identifier)),
     )
     with interruptible(engine.cancelled, logger.warning):
         outcome = engine.enrich(request)

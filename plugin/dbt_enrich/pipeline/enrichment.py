@@ -228,7 +228,9 @@ class Engine:
                 model=task.model,
                 task_key=session.task_key,
                 counts=dict(published.counts),
-                published_at="",
+                relation=request.target,
+                max_attempts=options.max_attempts,
+                ask_again=tuple(options.ask_again),
             )
         )
         return Outcome(

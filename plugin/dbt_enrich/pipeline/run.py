@@ -408,6 +408,7 @@ class BatchRun:
                 return shard
             self.warn(f"{error}; the rows of the batch count as missing")
             return self._record(shard, Step.ENDED, status="missing", error=str(error))
+        self.ledger.note_statuses(shard.shard, {batch.status.value: None, **batch.reached_at})
         changes: dict[str, Any] = {
             "status": batch.status.value,
             "completed": batch.counts.completed,

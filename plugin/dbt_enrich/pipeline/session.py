@@ -30,6 +30,7 @@ class EnrichmentRequest:
         options: How far the run goes.
         enrichment: The dbt model's unique id.
         existing: The enriched table that is there already, or None.
+        target: The enriched table, quoted and qualified, or None where it has no name.
     """
 
     relation: StagedRelation
@@ -37,6 +38,7 @@ class EnrichmentRequest:
     options: EnrichmentOptions
     enrichment: str
     existing: ExistingTable | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,10 @@ class RequestCounts:
 
 @dataclass(frozen=True)
 class RemoteBatch:
-    """A batch at the service. Empty ids are None; all times are UTC."""
+    """A batch at the service. Empty ids are None; all times are UTC.
+
+    `reached_at` has the states that the service gives a time for, by name.
+    """
 
     id: str
     status: BatchStatus
@@ -93,6 +96,7 @@ class RemoteBatch:
     counts: RequestCounts = RequestCounts()
     errors: tuple[BatchError, ...] = ()
     created_at: datetime | None = None
+    reached_at: Mapping[str, datetime] = field(default_factory=dict)
     enqueued_tokens: int | None = None
     max_enqueued_tokens: int | None = None
 

@@ -114,9 +114,16 @@ def parse_batch(
         counts=_counts(body.get("request_counts")),
         errors=parse_errors(body.get("errors")),
         created_at=parse_time(body.get("created_at")),
+        reached_at=_reached_at(body),
         enqueued_tokens=_integer((headers or {}).get("deployment-enqueued-tokens")),
         max_enqueued_tokens=_integer((headers or {}).get("deployment-maximum-enqueued-tokens")),
     )
+
+
+def _reached_at(body: Mapping[str, Any]) -> dict[str, datetime]:
+    """Return when a batch came to each state, as far as the service tells."""
+    times = {status.value: parse_time(body.get(f"{status}_at")) for status in BatchStatus}
+    return {status: at for status, at in times.items() if at is not None}
 
 
 def parse_file(data: object, *, file_id: str | None = None) -> RemoteFile:
