@@ -6,7 +6,7 @@ WAREHOUSE ?= $(CURDIR)/dbt_project/movies.duckdb
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo install test test-duckdb2 lint bench chaos fuzz soak clean
+.PHONY: demo install browser test test-duckdb2 lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -24,6 +24,12 @@ demo: install
 		'select title, categories, summary, enrichment_status as status \
 		from movies_enriched order by movie_id limit 12').show(max_width=160)"
 	@echo "The warehouse: $(WAREHOUSE)"
+
+# What the tests of the HTML report look at it with; without it they are skipped.
+browser:
+	command -v chromium >/dev/null || apt-get install --yes --quiet chromium >/dev/null \
+		|| { apt-get update --quiet && apt-get install --yes --quiet chromium; } >/dev/null
+	npm install --silent --no-save --no-package-lock --prefix .browser axe-core@4.14.1
 
 test: install lint
 	$(BIN)/python -m pytest -n 2
@@ -55,5 +61,5 @@ bench: install
 	$(BIN)/python tests/benchmarks/bench_notebook.py --rows 200000
 
 clean:
-	rm -rf $(VENV) $(VENV)-duckdb2 .enrichment dbt_project/target dbt_project/dbt_packages \
+	rm -rf $(VENV) $(VENV)-duckdb2 .browser .enrichment dbt_project/target dbt_project/dbt_packages \
 		dbt_project/logs $(WAREHOUSE)

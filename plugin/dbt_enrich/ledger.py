@@ -426,10 +426,7 @@ class Ledger:
         with self._write():
             self._sqlite.executemany(
                 "insert into statuses values (?, ?, ?) on conflict do nothing",
-                [
-                    (shard, status, _text(at) if at else self._now())
-                    for status, at in fresh.items()
-                ],
+                [(shard, status, _text(at) if at else self._now()) for status, at in fresh.items()],
             )
 
     def statuses(self, shard: str) -> dict[str, datetime]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -19,6 +19,7 @@ import yaml
 
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.report.warehouse import Database
 
 _MODULE = "dbt_enrich.plugin"
 
@@ -57,10 +58,12 @@ class Project:
     Attributes:
         name: Its name, the default namespace.
         config: Our plugin's configuration in the profile's target.
+        databases: The target's databases, the warehouse first.
     """
 
     name: str
     config: PluginConfig
+    databases: tuple[Database, ...] = ()
 
     @property
     def namespace(self) -> str:
@@ -141,11 +144,23 @@ def load_project(location: Location) -> Project:
             f"dbt cannot read the project {root} with the profiles in {profiles}: "
             f"{' '.join(str(error).split())}"
         ) from None
-    return Project(name, _plugin_config(loaded.credentials, loaded.target_name))
+    return Project(
+        name,
+        _plugin_config(loaded.credentials, loaded.target_name),
+        tuple(_databases(loaded.credentials)),
+    )
 
 
 def _profiles_dir(root: Path) -> Path:
     return root if (root / "profiles.yml").exists() else Path.home() / ".dbt"
+
+
+def _databases(credentials: Any) -> Iterator[Database]:
+    """Yield the DuckDB files of a target; others that it attaches hold no enriched table."""
+    yield Database(str(getattr(credentials, "path", ":memory:")))
+    for attached in getattr(credentials, "attach", None) or []:
+        if attached.type in (None, "duckdb"):
+            yield Database(str(attached.path), attached.alias)
 
 
 def _plugin_config(credentials: Any, target: str) -> PluginConfig:

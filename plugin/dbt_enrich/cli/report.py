@@ -1,0 +1,72 @@
+"""`dbt-enrich report`: look at what came out of the runs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from dbt_enrich.cli.project import Location, load_project, project_options
+from dbt_enrich.report.collect import collect
+from dbt_enrich.report.documents import json_document, markdown_document
+
+
+@click.command()
+@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "markdown", "json"]),
+    default="html",
+    show_default=True,
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; - is standard output.  [default: report.html, else standard output]",
+)
+@project_options
+def report(models: tuple[str, ...], form: str, output: Path | None, location: Location) -> None:
+    """Show what came out: answers, failures, cost and batches of the enriched tables.
+
+    Reads warehouse and ledger, changes neither, and asks nothing of the service. The HTML file
+    needs no network when it is opened.
+    """
+    if output is None and form == "html":
+        output = Path("report.html")
+    # The project's directory is the working one from here on.
+    target = None if output is None or str(output) == "-" else output.resolve()
+    project = load_project(location)
+    found = collect(
+        project.config, project=project.name, databases=project.databases, models=models
+    )
+    if form == "html":
+        from dbt_enrich.report.page import html_page
+
+        text = html_page(found)
+    else:
+        text = markdown_document(found) if form == "markdown" else json_document(found)
+    if target is None:
+        click.echo(text)
+        return
+    _write(target, text)
+    for sentence in found.sentences:
+        click.echo(sentence)
+    click.echo(f"written: {target}")
+
+
+def _write(target: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = target.with_name(f".{target.name}.writing")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise click.ClickException(
+            f"{target} cannot be written ({error.strerror or error}); name another file by --output"
+        ) from None

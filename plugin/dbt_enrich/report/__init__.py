@@ -1,0 +1,1 @@
+"""The report: what came out of the runs, read from warehouse and ledger, for people to look at."""

@@ -1,0 +1,103 @@
+"""Batches and days as a report shows them, from the ledger."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.pipeline.budget import spending
+from dbt_enrich.report.contents import BatchReport, DayReport, Money, Phase
+
+MOST_BATCHES = 40
+PHASES = ("queued", "validating", "running", "finalizing", "collected")
+
+
+def money(shards: Sequence[Shard], config: PluginConfig) -> Money:
+    """Add up what shards cost, from the tokens that the service counted."""
+    spent = spending(shards, config)
+    return Money(
+        cost=spent.cost,
+        saved=spent.saved,
+        currency=spent.currency,
+        prompt_tokens=sum(shard.prompt_tokens or 0 for shard in shards),
+        cached_tokens=sum(shard.cached_tokens or 0 for shard in shards),
+        completion_tokens=sum(shard.completion_tokens or 0 for shard in shards),
+    )
+
+
+def was_sent(shard: Shard) -> bool:
+    """Whether the service has, or may have, a shard's batch."""
+    return shard.batch_id is not None
+
+
+def batch_report(shard: Shard, ledger: Ledger, now: datetime) -> BatchReport:
+    """Return the life of one batch."""
+    return BatchReport(
+        batch=shard.batch_id or shard.shard,
+        model=(shard.enrichment or "?").rsplit(".", 1)[-1],
+        status=shard.status or shard.step.value,
+        requests=shard.requests,
+        completed=shard.completed,
+        failed=shard.failed,
+        phases=_phases(shard, ledger, now),
+    )
+
+
+def _phases(shard: Shard, ledger: Ledger, now: datetime) -> tuple[Phase, ...]:
+    """Cut a batch's life where the service, or else the ledger, says that it moved on."""
+    steps = {
+        Step(event["step"]): datetime.fromisoformat(event["at"])
+        for event in ledger.events(shard.shard)
+    }
+    seen = ledger.statuses(shard.shard)
+    ended = next((at for status, at in seen.items() if status in _ENDED), steps.get(Step.ENDED))
+    marks: list[tuple[str, datetime | None]] = [
+        ("queued", datetime.fromisoformat(shard.created_at)),
+        ("validating", steps.get(Step.SUBMITTED)),
+        ("running", seen.get("in_progress")),
+        ("finalizing", seen.get("finalizing")),
+        ("collected", ended),
+    ]
+    # The clocks of the service and of this machine may differ: nothing begins before the last.
+    began: list[tuple[str, datetime]] = []
+    for name, at in marks:
+        if at is not None:
+            began.append((name, max(at, began[-1][1]) if began else at))
+    end = steps.get(Step.STORED) or steps.get(Step.RELEASED) or now
+    ends = [at for _, at in began[1:]] + [max(end, began[-1][1])]
+    return tuple(
+        Phase(name, at, until) for (name, at), until in zip(began, ends, strict=True) if until > at
+    )
+
+
+_ENDED = ("completed", "failed", "expired", "cancelled")
+
+
+def day_reports(
+    shards: Sequence[Shard], retries: Mapping[str, int], config: PluginConfig
+) -> tuple[DayReport, ...]:
+    """Add up what was sent on each day, in UTC.
+
+    Args:
+        shards: The shards that were sent.
+        retries: Failed attempts by day.
+        config: For the prices.
+    """
+    by_day: dict[str, list[Shard]] = defaultdict(list)
+    for shard in shards:
+        made = datetime.fromisoformat(shard.created_at).astimezone(UTC)
+        by_day[made.date().isoformat()].append(shard)
+    return tuple(
+        DayReport(
+            day=day,
+            batches=len(by_day[day]),
+            requests=sum(shard.requests for shard in by_day[day]),
+            answered=sum(shard.completed for shard in by_day[day]),
+            retries=retries.get(day, 0),
+            money=money(by_day[day], config),
+        )
+        for day in sorted({*by_day, *retries})
+    )

@@ -1,0 +1,246 @@
+"""Collect what a report says from the ledger and the warehouse: aggregates and samples, by SQL."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+import duckdb
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.cost.changes import task_changes, task_diff
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.ledger import Ledger, Publication, Task
+from dbt_enrich.pipeline.attach import is_of
+from dbt_enrich.pipeline.load import outputs_of
+from dbt_enrich.pipeline.versions import answers_by_task
+from dbt_enrich.report import rows
+from dbt_enrich.report.attention import sentences
+from dbt_enrich.report.batches import MOST_BATCHES, batch_report, day_reports, money, was_sent
+from dbt_enrich.report.contents import (
+    Asked,
+    AskedColumn,
+    ColumnReport,
+    ModelReport,
+    Report,
+    VersionReport,
+)
+from dbt_enrich.report.distributions import column_reports
+from dbt_enrich.report.warehouse import Database, EnrichedTable, find_table, opened
+from dbt_enrich.schema import OutputColumn
+from dbt_enrich.template import parse_template
+
+_VERSION_DIGITS = 8
+_MOST_INPUTS = 8
+
+
+def collect(
+    config: PluginConfig,
+    *,
+    project: str,
+    databases: Sequence[Database],
+    models: Collection[str] = (),
+    now: datetime | None = None,
+) -> Report:
+    """Read what came of the runs until now. Changes nothing and asks no service.
+
+    Args:
+        config: The plugin's configuration.
+        project: The dbt project's name.
+        databases: The target's databases, the warehouse first.
+        models: Names or unique ids of the models that are wanted; all if there are none.
+        now: The current time, in UTC.
+
+    Raises:
+        ConfigurationError: There is no warehouse, it is held by another process, or a model that
+            is named was never run.
+    """
+    now = now or datetime.now(UTC)
+    path = config.state_dir.expanduser() / "ledger.sqlite"
+    if not path.exists():
+        _refuse_unknown(models, [])
+        return _report(project, now, (), config)
+    with Ledger(path) as ledger:
+        publications = ledger.publications()
+        known = sorted(
+            {p.enrichment for p in publications} | {t.enrichment for t in ledger.tasks()}
+        )
+        _refuse_unknown(models, known)
+        wanted = [p for p in publications if is_of(p.enrichment, models)]
+        if not wanted:
+            return _report(project, now, (), config)
+        with opened(databases, {}) as connection:
+            return _collected(config, project, connection, ledger, wanted, now)
+
+
+def _refuse_unknown(models: Collection[str], known: Collection[str]) -> None:
+    for model in models:
+        if not any(is_of(enrichment, [model]) for enrichment in known):
+            names = ", ".join(name.rsplit(".", 1)[-1] for name in known) or "none"
+            raise ConfigurationError(
+                f"the model '{model}' was never run with this profile: run "
+                f"`dbt run --select {model}` first. Models that were: {names}"
+            )
+
+
+def _collected(
+    config: PluginConfig,
+    project: str,
+    connection: duckdb.DuckDBPyConnection,
+    ledger: Ledger,
+    publications: Sequence[Publication],
+    now: datetime,
+) -> Report:
+    tables = {p.enrichment: find_table(connection, p) for p in publications}
+    retries: Counter[str] = Counter()
+    for table in tables.values():
+        retries.update(rows.failed_attempts(connection, table) if table else {})
+    models = tuple(
+        _model_report(config, connection, ledger, p, tables[p.enrichment]) for p in publications
+    )
+    shards = [s for p in publications for s in ledger.all_shards(enrichment=p.enrichment)]
+    sent = sorted(filter(was_sent, shards), key=lambda shard: (shard.created_at, shard.shard))
+    still_out = [shard.created_at for shard in sent if not shard.is_closed]
+    oldest = datetime.fromisoformat(min(still_out)) if still_out else None
+    statuses: Counter[str] = Counter()
+    for model in models:
+        statuses.update(model.statuses)
+    return Report(
+        project=project,
+        made=now,
+        sentences=sentences(models, oldest, now),
+        statuses=dict(statuses),
+        money=money(shards, config),
+        oldest_pending=oldest,
+        models=models,
+        batches=tuple(batch_report(shard, ledger, now) for shard in sent[-MOST_BATCHES:]),
+        batches_of=len(sent),
+        days=day_reports(sent, retries, config),
+    )
+
+
+def _report(
+    project: str, now: datetime, models: tuple[ModelReport, ...], config: PluginConfig
+) -> Report:
+    return Report(
+        project=project,
+        made=now,
+        sentences=sentences(models, None, now),
+        statuses={},
+        money=money([], config),
+        oldest_pending=None,
+        models=models,
+    )
+
+
+def _model_report(
+    config: PluginConfig,
+    connection: duckdb.DuckDBPyConnection,
+    ledger: Ledger,
+    publication: Publication,
+    table: EnrichedTable | None,
+) -> ModelReport:
+    tasks = ledger.tasks(publication.enrichment)
+    task = next((t for t in tasks if t.task_key == publication.task_key), None)
+    shards = ledger.all_shards(enrichment=publication.enrichment)
+    found = {
+        "name": publication.name,
+        "enrichment": publication.enrichment,
+        "published": datetime.fromisoformat(publication.published_at),
+        "money": money(shards, config),
+        "asked": _asked(publication, task) if task else None,
+    }
+    if table is None:
+        return ModelReport(
+            **found,  # type: ignore[arg-type]
+            relation=publication.relation,
+            note="its table is not in the warehouse of this target; the figures are of the ledger",
+            statuses=dict(publication.counts),
+            versions=_versions(config, ledger, tasks, {}),
+        )
+    statuses = rows.statuses(connection, table)
+    outputs = _outputs(ledger, publication, table)
+    template = parse_template(str(task.document.get("user") or "")) if task else None
+    return ModelReport(
+        **found,  # type: ignore[arg-type]
+        relation=table.name,
+        note=None,
+        statuses=statuses,
+        versions=_versions(config, ledger, tasks, rows.versions(connection, table)),
+        columns=_columns(connection, table, outputs),
+        failures=rows.failures(connection, table, publication),
+        sample=rows.sample(
+            connection,
+            table,
+            inputs=_inputs(table, template.columns if template else ()),
+            outputs=[output.name for output in outputs],
+        ),
+        sampled_of=sum(statuses.values()),
+    )
+
+
+def _asked(publication: Publication, task: Task) -> Asked:
+    document = task.document
+    return Asked(
+        model=publication.model,
+        version=task.task_key[:_VERSION_DIGITS],
+        system=document.get("system"),
+        user=str(document.get("user") or ""),
+        columns=tuple(
+            AskedColumn(str(o["name"]), str(o["data_type"]), o.get("description"))
+            for o in task.outputs
+        ),
+        examples=tuple(
+            (str(example.get("user")), json.dumps(example.get("answer"), ensure_ascii=False))
+            for example in document.get("examples") or []
+        ),
+    )
+
+
+def _versions(
+    config: PluginConfig, ledger: Ledger, tasks: Sequence[Task], in_table: dict[str, int]
+) -> tuple[VersionReport, ...]:
+    answers = answers_by_task(config, ledger, [task.task_key for task in tasks])
+    former: list[Task | None] = [*tasks[1:], None]
+    return tuple(
+        VersionReport(
+            version=task.task_key[:_VERSION_DIGITS],
+            first_seen=datetime.fromisoformat(task.first_seen_at),
+            rows=in_table.get(task.task_key[:_VERSION_DIGITS], 0),
+            answers=answers.get(task.task_key, 0),
+            changes=tuple(task_changes(before.document, task.document)) if before else None,
+            diff=_diff(before, task) if before else "",
+        )
+        for task, before in zip(tasks, former, strict=True)
+    )
+
+
+def _diff(before: Task, task: Task) -> str:
+    names = (before.task_key[:_VERSION_DIGITS], task.task_key[:_VERSION_DIGITS])
+    return task_diff(before.document, task.document, names=names)
+
+
+def _outputs(ledger: Ledger, publication: Publication, table: EnrichedTable) -> list[OutputColumn]:
+    """Return the task's output columns that the table has."""
+    there = {name.lower() for name in table.columns}
+    outputs = outputs_of(ledger, publication.task_key) or []
+    return [output for output in outputs if output.name.lower() in there]
+
+
+def _columns(
+    connection: duckdb.DuckDBPyConnection, table: EnrichedTable, outputs: Sequence[OutputColumn]
+) -> tuple[ColumnReport, ...]:
+    answered = f"(select * from {table.name} where enrichment_status in ('done', 'stale'))"
+    found = (column_reports(connection, answered, output) for output in outputs)
+    return tuple(itertools.chain.from_iterable(found))
+
+
+def _inputs(table: EnrichedTable, asked_about: Sequence[str]) -> list[str]:
+    """Return the first column, which mostly is the key, and those that the template names."""
+    names = {name.lower(): name for name in table.columns}
+    first = next(iter(table.columns))
+    wanted = [first, *(names[c.lower()] for c in asked_about if c.lower() in names)]
+    return list(dict.fromkeys(wanted))[:_MOST_INPUTS]

@@ -1,0 +1,167 @@
+"""The report as Markdown, for a pull request or a chat message, and as JSON, for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from dbt_enrich.report.attention import age
+from dbt_enrich.report.contents import STATUSES, ColumnReport, Histogram, ModelReport, Report
+from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version_rows
+from dbt_enrich.report.texts import moment, money_text, number, visible
+
+_SAMPLED_ROWS = 10
+_CELL_CHARACTERS = 160
+
+
+def json_document(report: Report) -> str:
+    """Write a report as JSON: the fields of `Report`, times as in ISO 8601."""
+
+    def other(value: object) -> str:
+        if isinstance(value, datetime):
+            return value.isoformat()
+        raise TypeError(f"{type(value).__name__} is no part of a report")
+
+    return json.dumps(asdict(report), indent=2, default=other)
+
+
+def markdown_document(report: Report) -> str:
+    """Write a report as Markdown. Untrusted texts stand in tables, where nothing formats them."""
+    return "\n\n".join(part for part in _parts(report) if part) + "\n"
+
+
+def _parts(report: Report) -> Iterator[str]:
+    yield f"# Enrichment report: {_escaped(report.project)}"
+    yield "\n".join(f"- {_escaped(sentence)}" for sentence in report.sentences)
+    if not report.models:
+        return
+    pending = report.made - report.oldest_pending if report.oldest_pending else None
+    tokens = report.money.prompt_tokens + report.money.completion_tokens
+    yield _table(
+        ("rows", *STATUSES, "cost", "saved", "tokens", "oldest pending"),
+        [
+            (
+                number(sum(report.statuses.values())),
+                *(number(report.statuses.get(status, 0)) for status in STATUSES),
+                money_text(report.money.cost, report.money.currency),
+                money_text(report.money.saved, report.money.currency),
+                number(tokens),
+                age(pending) if pending else "none",
+            )
+        ],
+    )
+    for model in report.models:
+        yield from _model(model)
+    if report.days:
+        yield "## By day"
+        yield _table(
+            ("day", "batches", "requests", "answered", "failed attempts", "prompt tokens",
+             "cached", "answer tokens", "cost", "saved"),
+            day_rows(report.days),
+        )  # fmt: skip
+        yield f"## Batches ({len(report.batches):,} of {report.batches_of:,})"
+        yield _table(
+            ("batch", "model", "status", "requests", "completed", "failed", "began", "phases",
+             "requests an hour"),
+            batch_rows(report.batches),
+        )  # fmt: skip
+    yield f"Made {moment(report.made)} by dbt-enrich."
+
+
+def _model(model: ModelReport) -> Iterator[str]:
+    yield f"## {_escaped(model.name)}"
+    if model.note:
+        yield f"{model.name}: {model.note}."
+    yield _table(
+        ("table", *STATUSES, "cost", "saved", "published"),
+        [
+            (
+                model.relation or "",
+                *(number(model.statuses.get(status, 0)) for status in STATUSES),
+                money_text(model.money.cost, model.money.currency),
+                money_text(model.money.saved, model.money.currency),
+                moment(model.published) if model.published else "",
+            )
+        ],
+    )
+    if model.asked:
+        asked = model.asked
+        rows = [("model", asked.model), ("version", asked.version), ("system", asked.system or ""),
+                ("user", asked.user)]  # fmt: skip
+        rows += [
+            (column.name, f"{column.data_type}: {column.description or ''}")
+            for column in asked.columns
+        ]
+        yield _table(("asked", ""), rows)
+    if len(model.versions) > 1:
+        yield _table(
+            ("version", "first seen", "rows", "answers kept", "changed"),
+            version_rows(model.versions),
+        )
+    if model.columns:
+        yield _table(
+            ("column", "filled", "empty", "different", "distribution"),
+            [_column(column) for column in model.columns],
+        )
+    if model.failures:
+        yield _table(
+            ("kind", "rows", "asked again by the next run", "rule", "messages"),
+            failure_rows(model.failures),
+        )
+    if model.sample:
+        yield _table(
+            ("status", "asked about", "answer", "problem"),
+            [
+                (
+                    row.status,
+                    "; ".join(f.value or "" for f in row.inputs),
+                    "; ".join(f"{f.name}: {f.value}" for f in row.answer),
+                    row.problem or "",
+                )
+                for row in model.sample[:_SAMPLED_ROWS]
+            ],
+        )
+
+
+def _column(column: ColumnReport) -> tuple[object, ...]:
+    said = [f"{count.value} {number(count.rows)}" for count in column.values[:8]]
+    parts = [", ".join(said)] if said else []
+    parts += [_spread(spread) for spread in (column.histogram, column.sizes) if spread]
+    if column.pairs:
+        pair = column.pairs[0]
+        parts.append(f"most often together: {pair.one} and {pair.other} ({number(pair.rows)})")
+    distinct = "" if column.distinct is None else number(column.distinct)
+    return column.name, number(column.filled), number(column.empty), distinct, "; ".join(parts)
+
+
+def _spread(histogram: Histogram) -> str:
+    if histogram.unit == "seconds":
+        return "times"
+    unit = "" if histogram.unit == "number" else f" {histogram.unit}"
+    return (
+        f"{number(histogram.minimum)} to {number(histogram.maximum)}{unit}, "
+        f"median {number(histogram.median)}"
+    )
+
+
+def _table(headers: tuple[str, ...], rows: Sequence[Sequence[object]]) -> str:
+    marks = ["---" for _ in headers]
+    lines = [[_cell(cell) for cell in row] for row in [headers, *rows]]
+    lines.insert(1, marks)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    line = " ".join(visible(value).split())
+    return _escaped(line if len(line) <= _CELL_CHARACTERS else line[:_CELL_CHARACTERS] + "…")
+
+
+def _escaped(text: str) -> str:
+    """Take from a text what Markdown, and the HTML in it, would read as more than text."""
+    safe = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for mark in "\\`*_[]|~#!":
+        safe = safe.replace(mark, f"\\{mark}")
+    # No address becomes a link, and nobody is called.
+    return safe.replace("://", "&#58;//").replace("@", "&#64;").replace("www.", "www&#46;")

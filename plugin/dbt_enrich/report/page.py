@@ -1,0 +1,147 @@
+"""The report as one HTML file that needs nothing else, and lets nothing else in.
+
+Every text goes through Jinja's escaping; the file's own Content-Security-Policy allows the one
+style sheet and the one script that it holds, by their hashes, and no address at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from dbt_enrich import __version__
+from dbt_enrich.report import charts
+from dbt_enrich.report.attention import age
+from dbt_enrich.report.contents import (
+    STATUSES,
+    AskedColumn,
+    ColumnReport,
+    DayReport,
+    Histogram,
+    Report,
+)
+from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version_rows
+from dbt_enrich.report.texts import moment, money_text, number, visible
+
+Head = tuple[str, bool]
+Chart = tuple[str, Markup, Sequence[Head], Sequence[Sequence[object]]]
+_CALM = ("Nothing needs attention.",)
+
+
+def html_page(report: Report) -> str:
+    """Write a report as HTML.
+
+    Raises:
+        ConfigurationError: The library that draws charts is not installed.
+    """
+    assets = files("dbt_enrich.report") / "assets"
+    css = (assets / "report.css").read_text(encoding="utf-8")
+    js = (assets / "report.js").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "age": age,
+        "batches": batch_rows,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "charts": _column_charts,
+        "columns": _asked_rows,
+        "cost": lambda money: money_text(money.cost, money.currency),
+        "days": _day_charts,
+        "failures": failure_rows,
+        "moment": moment,
+        "number": number,
+        "saved": lambda money: money_text(money.saved, money.currency),
+        "shares": _shares,
+        "shorten": lambda text: text if len(text) <= 160 else text[:160] + "…",
+        "timeline": lambda batches: Markup(charts.timeline_chart(batches)),  # noqa: S704
+        "versions": version_rows,
+        "visible": visible,
+    }
+    template = environment.from_string((assets / "report.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        report=report,
+        statuses=STATUSES,
+        calm=report.sentences == _CALM,
+        policy=_policy(css, js),
+        css=Markup(css),  # noqa: S704 - ours
+        js=Markup(js),  # noqa: S704 - ours
+        release=__version__,
+    )
+
+
+def _policy(css: str, js: str) -> str:
+    return (
+        f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(js)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _shares(found: Mapping[str, int]) -> Iterator[tuple[str, float, float]]:
+    """Yield each status with where its part of the bar begins and how wide it is, in percent."""
+    total = sum(found.values()) or 1
+    x = 0.0
+    for status in STATUSES:
+        width = round(found.get(status, 0) / total * 100, 3)
+        if width:
+            yield status, round(x, 3), width
+        x += width
+
+
+def _asked_rows(columns: Sequence[AskedColumn]) -> list[tuple[object, ...]]:
+    return [(column.name, column.data_type, column.description or "") for column in columns]
+
+
+def _column_charts(column: ColumnReport) -> Iterator[Chart]:
+    if column.values:
+        rows: list[tuple[object, ...]] = [(c.value, number(c.rows)) for c in column.values]
+        svg = charts.values_chart(column.values)
+        yield "Most frequent values", Markup(svg), (("value", False), ("rows", True)), rows  # noqa: S704
+    for title, histogram in _histograms(column):
+        rows = [(bin_, number(count)) for bin_, count in charts.bin_rows(histogram)]
+        svg = charts.histogram_chart(histogram)
+        yield title, Markup(svg), ((histogram.unit, False), ("rows", True)), rows  # noqa: S704
+    if column.pairs:
+        rows = [(pair.one, pair.other, number(pair.rows)) for pair in column.pairs]
+        svg = charts.pairs_chart(column.pairs)
+        heads = (("one", False), ("other", False), ("rows", True))
+        yield "Found together", Markup(svg), heads, rows  # noqa: S704
+
+
+def _histograms(column: ColumnReport) -> Iterator[tuple[str, Histogram]]:
+    if column.histogram:
+        yield ("Lengths" if column.histogram.unit == "characters" else "Values"), column.histogram
+    if column.sizes:
+        yield "Items in a list", column.sizes
+
+
+def _day_charts(days: Sequence[DayReport]) -> Iterator[Chart]:
+    heads = (
+        ("day", False),
+        ("batches", True),
+        ("requests", True),
+        ("answered", True),
+        ("failed attempts", True),
+        ("prompt tokens", True),
+        ("cached", True),
+        ("answer tokens", True),
+        ("cost", True),
+        ("saved", True),
+    )
+    rows = day_rows(days)
+    for title, measure in (
+        ("Requests", "requests"),
+        ("Tokens", "tokens"),
+        ("Cost", "cost"),
+    ):
+        yield title, Markup(charts.days_chart(days, measure)), heads, rows  # noqa: S704

@@ -1,0 +1,207 @@
+"""The rows of an enriched table as a report shows them: by status, by failure, and a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+
+from dbt_enrich.failures import RULES, FailureKind
+from dbt_enrich.ledger import Publication
+from dbt_enrich.report.contents import Count, FailureReport, Field, SampleRow
+from dbt_enrich.report.warehouse import EnrichedTable
+from dbt_enrich.sql import identifier
+from dbt_enrich.task import EnrichmentOptions
+
+_SAMPLED_ROWS = 200
+_SAMPLED_OF_A_PROBLEM = 20
+_SAMPLED_MESSAGES = 3
+_CHARACTERS = 400
+_KIND = "split_part(enrichment_error, ':', 1)"
+
+
+def statuses(connection: duckdb.DuckDBPyConnection, table: EnrichedTable) -> dict[str, int]:
+    """Count the rows by status."""
+    return dict(
+        connection.execute(
+            f"select enrichment_status, count(*) from {table.name} "
+            "where enrichment_status is not null group by all"
+        ).fetchall()
+    )
+
+
+def versions(connection: duckdb.DuckDBPyConnection, table: EnrichedTable) -> dict[str, int]:
+    """Count the rows by the version of the task that answered them."""
+    return dict(
+        connection.execute(
+            f"select enrichment_version, count(*) from {table.name} "
+            "where enrichment_version is not null group by all"
+        ).fetchall()
+    )
+
+
+def failed_attempts(connection: duckdb.DuckDBPyConnection, table: EnrichedTable) -> dict[str, int]:
+    """Count the failed attempts at the table's rows by day, in UTC."""
+    if table.errors is None:
+        return {}
+    return dict(
+        connection.execute(
+            "select cast(cast(timezone('UTC', received_at) as date) as varchar), count(*) "
+            f"from {table.errors} where received_at is not null group by all"
+        ).fetchall()
+    )
+
+
+def failures(
+    connection: duckdb.DuckDBPyConnection, table: EnrichedTable, publication: Publication
+) -> tuple[FailureReport, ...]:
+    """Count the failed rows by kind, with what the next run does about them."""
+    most = publication.max_attempts or EnrichmentOptions().max_attempts
+    attempts = "select null as enrichment_key, null as attempts where false"
+    if table.errors is not None:
+        attempts = (
+            "select enrichment_key, max(attempt) as attempts "
+            f"from {table.errors} group by enrichment_key"
+        )
+    counted = connection.execute(
+        f"""
+        with failed as (
+            select enrichment_key, {_KIND} as kind
+            from {table.name}
+            where enrichment_status = 'failed'
+        ),
+        attempts as ({attempts})
+        select kind, count(*) as rows, count(*) filter (coalesce(attempts.attempts, 0) < {most})
+        from failed
+        left join attempts using (enrichment_key)
+        group by kind
+        order by rows desc, kind
+        """
+    ).fetchall()
+    return tuple(
+        FailureReport(
+            kind=str(kind),
+            rows=int(rows),
+            next_run=int(left) if _is_asked_again(str(kind), publication.ask_again) else 0,
+            rule=rule_of(str(kind), publication.ask_again, most),
+            samples=_messages(connection, table, str(kind)),
+        )
+        for kind, rows, left in counted
+    )
+
+
+def rule_of(kind: str, ask_again: Sequence[str], max_attempts: int) -> str:
+    """Say what is done about rows that failed in one way."""
+    retry = f"`dbt-enrich retry --kind {kind}` has them asked once more"
+    if kind not in RULES:
+        return "not asked again"
+    if not _is_asked_again(kind, ask_again):
+        return f"not asked again, as the same answer is due; {retry}"
+    rule = RULES[FailureKind(kind)]
+    how = "asked again"
+    if rule.repair:
+        how = "asked again, the second time with the answer and what is wrong with it"
+    if rule.larger_limit:
+        how = "asked again with a larger token limit, where the task sets one"
+    if kind == FailureKind.PROVIDER_ERROR:
+        how = "asked again, unless the request itself is at fault (4xx)"
+    return f"{how}, {max_attempts} times in all; after that, {retry}"
+
+
+def _is_asked_again(kind: str, ask_again: Sequence[str]) -> bool:
+    rule = RULES[FailureKind(kind)] if kind in RULES else None
+    return kind in ask_again or bool(rule and rule.ask_again)
+
+
+def _messages(
+    connection: duckdb.DuckDBPyConnection, table: EnrichedTable, kind: str
+) -> tuple[Count, ...]:
+    rows = connection.execute(
+        f"""
+        select left(trim(substr(enrichment_error, length({_KIND}) + 2)), {_CHARACTERS}) as message,
+            count(*) as rows
+        from {table.name}
+        where enrichment_status = 'failed' and {_KIND} = ?
+        group by message
+        order by rows desc, message
+        limit {_SAMPLED_MESSAGES}
+        """,
+        [kind],
+    ).fetchall()
+    return tuple(Count(str(message), int(count)) for message, count in rows)
+
+
+def sample(
+    connection: duckdb.DuckDBPyConnection,
+    table: EnrichedTable,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> tuple[SampleRow, ...]:
+    """Return some rows, the same ones each time: first those with problems, some of each.
+
+    Args:
+        connection: The warehouse.
+        table: The table.
+        inputs: The columns that are shown as what was asked about.
+        outputs: The columns of the answer.
+    """
+    values = "".join(
+        f", left(cast(enriched.{identifier(name)} as varchar), {_CHARACTERS + 1}) as c{i}"
+        for i, name in enumerate([*inputs, *outputs])
+    )
+    rows = connection.execute(
+        f"""
+        with narrow as (
+            select
+                rowid as place,
+                list_position(
+                    ['failed', 'stale', 'pending', 'skipped', 'done'], enrichment_status
+                ) as urgency,
+                {_KIND} as kind
+            from {table.name}
+        ),
+        ranked as (
+            select
+                *,
+                row_number() over (partition by urgency, kind order by hash(place)) as number
+            from narrow
+        ),
+        chosen as (
+            select place, urgency, number
+            from ranked
+            where number <= if(urgency = 5, {_SAMPLED_ROWS}, {_SAMPLED_OF_A_PROBLEM})
+            order by urgency, number
+            limit {_SAMPLED_ROWS}
+        )
+        select
+            enriched.enrichment_status,
+            left(enriched.enrichment_error, {_CHARACTERS + 1}),
+            enriched.enrichment_version
+            {values}
+        from {table.name} as enriched
+        join chosen on enriched.rowid = chosen.place
+        order by chosen.urgency, chosen.number
+        """
+    ).fetchall()
+    return tuple(
+        SampleRow(
+            status=str(row[0]),
+            problem=_shortened(row[1]),
+            version=row[2],
+            inputs=_fields(inputs, row[3:]),
+            answer=_fields(outputs, row[3 + len(inputs) :]),
+        )
+        for row in rows
+    )
+
+
+def _fields(names: Sequence[str], values: Sequence[object]) -> tuple[Field, ...]:
+    return tuple(Field(n, _shortened(v)) for n, v in zip(names, values, strict=False))
+
+
+def _shortened(value: object) -> str | None:
+    if value is None:
+        return None
+    text = str(value)
+    return text if len(text) <= _CHARACTERS else text[:_CHARACTERS] + "…"
