@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,18 @@ import pytest
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from hypothesis import HealthCheck, settings
 
-# The machine's speed is not what a property test judges.
-settings.register_profile(
-    "dbt-enrich", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("dbt-enrich")
+# The machine's speed is not what a property test judges. The examples are the same each time, so
+# that a change is judged by what it changed; HYPOTHESIS_PROFILE=explore looks for new ones.
+for name, fixed in (("dbt-enrich", True), ("explore", False)):
+    settings.register_profile(
+        name,
+        deadline=None,
+        max_examples=100,
+        derandomize=fixed,
+        database=None if fixed else settings.default.database,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dbt-enrich"))
 
 
 @pytest.fixture

@@ -143,8 +143,11 @@ def test_any_document_keeps_what_it_holds(
         document, Dumper=Plain, sort_keys=False, default_flow_style=flow, indent=indent,
         allow_unicode=True,
     )  # fmt: skip
-    document["shop"]["outputs"]["dev"]["plugins"] = [*(listed or []), yaml.safe_load(ITEM)]
-    assert yaml.safe_load(with_item(text, PLACE, ITEM)) == document
+    # As it is read: PyYAML takes some of what it writes itself, such as U+0085, for a line break.
+    expected = yaml.safe_load(text)
+    dev = expected["shop"]["outputs"]["dev"]
+    dev["plugins"] = [*(dev["plugins"] or []), yaml.safe_load(ITEM)]
+    assert yaml.safe_load(with_item(text, PLACE, ITEM)) == expected
 
 
 class Plain(yaml.SafeDumper):
