@@ -18,7 +18,7 @@ for name, fixed in (("dbt-enrich", True), ("explore", False)):
         deadline=None,
         max_examples=100,
         derandomize=fixed,
-        database=None if fixed else settings.default.database,
+        database=None if fixed else settings().database,
         suppress_health_check=[HealthCheck.too_slow],
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dbt-enrich"))

@@ -143,7 +143,7 @@ def _model_report(
     publication: Publication,
     table: EnrichedTable | None,
 ) -> ModelReport:
-    tasks = ledger.tasks(publication.enrichment)
+    tasks = _tasks(ledger, publication)
     task = next((t for t in tasks if t.task_key == publication.task_key), None)
     shards = ledger.all_shards(enrichment=publication.enrichment)
     found = {
@@ -182,6 +182,20 @@ def _model_report(
     )
 
 
+def _tasks(ledger: Ledger, publication: Publication) -> list[Task]:
+    """Return the versions of a table's task, newest first.
+
+    The ledger notes a task for the model that asked it first; another with the same one has none
+    of its own.
+    """
+    tasks = ledger.tasks()
+    return [
+        task
+        for task in tasks
+        if task.enrichment == publication.enrichment or task.task_key == publication.task_key
+    ]
+
+
 def _asked(publication: Publication, task: Task) -> Asked:
     document = task.document
     return Asked(
@@ -204,7 +218,7 @@ def _versions(
     config: PluginConfig, ledger: Ledger, tasks: Sequence[Task], in_table: dict[str, int]
 ) -> tuple[VersionReport, ...]:
     answers = answers_by_task(config, ledger, [task.task_key for task in tasks])
-    former: list[Task | None] = [*tasks[1:], None]
+    former: list[Task | None] = [*tasks[1:], *([None] if tasks else [])]
     return tuple(
         VersionReport(
             version=task.task_key[:_VERSION_DIGITS],

@@ -90,6 +90,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reported]:
         project.enrichment("tickets_enriched", SELECT, meta=META, **written)
         project.enrichment("notes_enriched", "select 1 as id, 'one' as note")
         project.dbt("run")
+        # With the same task: the ledger has noted it for the other model.
+        project.enrichment("twin_enriched", "select 1 as id, 'one' as note")
+        project.dbt("run", "--select", "twin_enriched")
         emulator.pause()
         meta = {**META, "system": f"Sort the notes, kindly. {HOSTILE}"}
         project.enrichment("notes_enriched", "select 1 as id, 'one' as note", meta={

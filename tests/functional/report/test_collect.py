@@ -42,7 +42,12 @@ def test_the_headline(reported: Reported) -> None:
     assert report.project == "notes"
     tickets = model_of(reported, "tickets_enriched")
     assert tickets.statuses == {"done": len(ANSWERS), "failed": 6, "skipped": 3}
-    assert report.statuses == {"done": len(ANSWERS), "failed": 6, "skipped": 3, "stale": 1}
+    assert report.statuses == {
+        "done": len(ANSWERS) + 1,
+        "failed": 6,
+        "skipped": 3,
+        "stale": 1,
+    }
     ((prompt, completion, cost),) = reported.project.rows(
         "select sum(prompt_tokens), sum(completion_tokens), sum(cost) from enrichment.usage"
     )
@@ -168,6 +173,16 @@ def test_versions_with_their_rows_and_differences(reported: Reported) -> None:
     assert new.changes == ("system text",)
     assert old.changes is None
     assert "kindly" in new.diff
+
+
+def test_a_model_with_another_ones_task(reported: Reported) -> None:
+    """It shows what was asked, and that it cost nothing of its own."""
+    twin = model_of(reported, "twin_enriched")
+    assert twin.asked is not None
+    assert twin.statuses == {"done": 1}
+    assert [version.rows for version in twin.versions] == [1]
+    assert [column.name for column in twin.columns] == ["summary"]
+    assert twin.money.cost == 0
 
 
 def test_batches_have_their_phases(reported: Reported) -> None:

@@ -97,7 +97,7 @@ def test_a_model_that_was_never_run(reported: Reported) -> None:
     assert done.exit_code == 1
     assert "the model 'nobody' was never run" in done.output
     assert "dbt run --select nobody" in done.output
-    assert "notes_enriched, tickets_enriched" in done.output
+    assert "notes_enriched, tickets_enriched, twin_enriched" in done.output
 
 
 def published(project: DbtProject) -> None:
