@@ -37,6 +37,8 @@ _TRAITS = {
 _COLOURS = [f"var(--series-{i})" for i in range(1, 6)]
 _INK, _GRID, _ACCENT = "var(--ink)", "var(--grid)", "var(--series-1)"
 _LABEL_CHARACTERS = 20
+# So many bins have room for a label each.
+_FEW_BINS = 6
 
 
 def values_chart(values: Sequence[Count]) -> str:
@@ -67,11 +69,14 @@ def histogram_chart(histogram: Histogram) -> str:
     form: Any = "~s" if histogram.maximum >= 10_000 else alt.Undefined
     if histogram.unit == "seconds":
         x, form = {"type": "temporal", "scale": {"type": "utc"}}, alt.Undefined
+    ends = [row["low"] for row in rows]
+    ticks = ends if len(ends) <= _FEW_BINS else alt.Undefined
+    axis = alt.Axis(tickCount=5, values=ticks, format=form, grid=False)
     chart = (
         alt.Chart(alt.Data(values=rows))
         .mark_rect(fill=_ACCENT, stroke="var(--panel)", strokeWidth=1)
         .encode(
-            x=alt.X("low", title=title, axis=alt.Axis(tickCount=5, format=form, grid=False), **x),
+            x=alt.X("low", title=title, axis=axis, **x),
             x2="high",
             y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickCount=4, format="~s")),
             y2=alt.datum(0),
@@ -229,7 +234,9 @@ def _milliseconds(at: datetime) -> float:
 def _drawn(chart: alt.TopLevelMixin) -> str:
     import vl_convert
 
-    configured = chart.configure(
+    # The reader's own font may be wider than the one that Vega measures with.
+    configured = chart.properties(padding={"left": 18, "right": 12, "top": 5, "bottom": 5})
+    configured = configured.configure(
         background="transparent",
         axis={
             "labelColor": _INK, "titleColor": _INK, "tickColor": _GRID, "gridColor": _GRID,

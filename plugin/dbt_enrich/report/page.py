@@ -144,4 +144,6 @@ def _day_charts(days: Sequence[DayReport]) -> Iterator[Chart]:
         ("Tokens", "tokens"),
         ("Cost", "cost"),
     ):
+        if measure == "cost" and not any(day.money.cost for day in days):
+            continue
         yield title, Markup(charts.days_chart(days, measure)), heads, rows  # noqa: S704
