@@ -90,6 +90,7 @@ FAULTS = {
     ),
     "503": connection("status", "GET /batches", status=503, times=2),
     "proxy's page": connection("garbage", "GET /batches/"),
+    "proxy's page for a file": connection("garbage", "GET /files/file-", call=3, times=2),
     "no reply at all": connection("hang", "GET /batches/"),
     "odd shapes": Fault(
         faults=[

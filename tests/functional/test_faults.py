@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -266,6 +267,59 @@ def test_a_proxy_s_page_for_a_moment_is_ridden_out(
 ) -> None:
     """Something else answered while the service was away; it is back soon."""
     emulator.faults({"name": "garbage", "operation": "GET /batches/", "times": 3})
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert_all_right(warehouse, emulator)
+
+
+def test_a_proxy_s_page_in_place_of_answers_is_not_the_answers(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """The rows that it hides are not paid for again."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    output = next(b["output_file_id"] for b in emulator.jobs.batches() if b["output_file_id"])
+    emulator.faults({"name": "garbage", "operation": f"GET /files/{output}", "times": 2})
+    warehouse.enrich(NOTES)
+    assert_all_right(warehouse, emulator)
+
+
+def test_a_proxy_s_page_in_place_of_requests_hides_no_batch(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """A batch that is adopted is adopted with all its requests, or not at all."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    shutil.rmtree(tmp_path / "state")
+    emulator.faults({"name": "garbage", "operation": "GET /files/file-", "times": 1})
+    afresh = warehouse_for(emulator, tmp_path)
+    afresh.enrich(NOTES)
+    assert_all_right(afresh, emulator)
+
+
+def test_an_answer_file_that_one_call_does_not_find_is_asked_for_again(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """One call is not enough to pay for its rows again."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    output = next(b["output_file_id"] for b in emulator.jobs.batches() if b["output_file_id"])
+    emulator.faults(
+        {"name": "status", "operation": f"GET /files/{output}", "status": 404, "times": 1}
+    )
+    warehouse.enrich(NOTES)
+    assert_all_right(warehouse, emulator)
+
+
+def test_a_batch_that_found_no_room_is_not_taken_for_the_next_one(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Where the reply to the next creation is lost before the batch is listed."""
+    emulator.endings({"failed": "token_limit_exceeded", "times": 1})
+    emulator.faults({"name": "lost_reply", "operation": "POST /batches", "call": 2})
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES)
     assert_all_right(warehouse, emulator)

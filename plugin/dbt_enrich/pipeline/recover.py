@@ -19,7 +19,7 @@ from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.remote_names import RemoteMark, mark_of
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.services.base import BatchService, BatchStatus, RemoteBatch
+from dbt_enrich.services.base import BatchService, RemoteBatch
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.store import StateDirectory, make_private, settle
 from dbt_enrich.task import EnrichmentTask
@@ -232,10 +232,7 @@ def _adopted(
 
 
 def _is_known(batch: RemoteBatch, mark: RemoteMark, ledger: Ledger) -> bool:
-    if ledger.knows(batch_id=batch.id, shard=mark.shard):
-        return True
-    nothing_done = not batch.output_file_id and not batch.error_file_id
-    return batch.status == BatchStatus.FAILED and nothing_done
+    return batch.is_void or ledger.knows(batch_id=batch.id, shard=mark.shard)
 
 
 def _adopt(

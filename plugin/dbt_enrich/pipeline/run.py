@@ -371,8 +371,13 @@ class BatchRun:
         return self._record(shard, Step.EXPORTED, input_file_id=None, error=str(error))
 
     def _find(self, shard: Shard) -> Shard | None:
-        """Look for a batch whose creation got no reply: its file or its shard's name tells it."""
+        """Look for a batch whose creation got no reply: its file or its shard's name tells it.
+
+        An earlier batch of the shard that found no room is not the one.
+        """
         for batch in self.service.batches():
+            if batch.is_void:
+                continue
             same_file = shard.input_file_id and batch.input_file_id == shard.input_file_id
             if same_file or batch.metadata.get("shard") == shard.shard:
                 return self._submitted(shard, batch)
@@ -426,7 +431,7 @@ class BatchRun:
             "output_file_id": batch.output_file_id,
             "error_file_id": batch.error_file_id,
         }
-        if batch.status == BatchStatus.FAILED and not any(files.values()):
+        if batch.is_void:
             return self._failed(shard, batch)
         return self._record(shard, Step.ENDED, **changes, **files)
 
@@ -460,8 +465,18 @@ class BatchRun:
             try:
                 self.service.download(file_id, target)
             except NotFoundError as error:
+                if self._is_there(file_id):
+                    raise TransientError(str(error)) from error
                 self.warn(f"{error}; what it held counts as missing")
         return self._record(shard, Step.DOWNLOADED)
+
+    def _is_there(self, file_id: str) -> bool:
+        """Whether the service knows a file that one call did not find."""
+        try:
+            self.service.file(file_id)
+        except NotFoundError:
+            return False
+        return True
 
     def _record(self, shard: Shard, step: Step, **changes: Any) -> Shard:
         moved = self.ledger.record(shard.shard, step, **changes)

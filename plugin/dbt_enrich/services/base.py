@@ -100,6 +100,12 @@ class RemoteBatch:
     enqueued_tokens: int | None = None
     max_enqueued_tokens: int | None = None
 
+    @property
+    def is_void(self) -> bool:
+        """Whether it failed as a whole, so that nothing of it was answered or paid."""
+        has_files = bool(self.output_file_id or self.error_file_id)
+        return self.status == BatchStatus.FAILED and not has_files
+
 
 @dataclass(frozen=True)
 class ServiceLimits:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import glob
 import logging
+import mmap
 import os
 import random
 import re
@@ -73,6 +74,7 @@ class PartialFile:
             # Held until the file is closed: a part that nobody holds belongs to nobody.
             fcntl.flock(self._file, fcntl.LOCK_EX)
         self.size = 0
+        self.total: int | None = None
         self.resumable = True
 
     def __enter__(self) -> Self:
@@ -101,6 +103,18 @@ class PartialFile:
         with _naming(self._path):
             self._file.write(chunk)
         self.size += len(chunk)
+
+    def contains(self, text: bytes) -> bool:
+        """Whether what is there so far has `text` in it."""
+        if not self.size:
+            return False
+        with _naming(self._path):
+            self._file.flush()
+            with (
+                self._part.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            ):
+                return content.find(text) >= 0
 
     def commit(self) -> None:
         """Put the file, now safe on the disk, in its final place."""
@@ -162,21 +176,25 @@ def receive(reply: StreamedReply, part: PartialFile) -> int | None:
         Whether `part` has as many is for the caller to see.
 
     Raises:
-        RangeMismatchError: The reply begins elsewhere than was asked.
+        RangeMismatchError: The reply begins elsewhere than was asked, or is of another file than
+            what is there.
     """
     headers = reply.headers
     encoded = headers.get("content-encoding", "identity").lower() != "identity"
     start, total = _range(reply, part.size) if reply.status_code == 206 else (0, None)
+    length = headers.get("content-length", "")
+    if total is None and length.isdecimal() and not encoded:
+        total = start + int(length)
+    if start and None not in (part.total, total) and part.total != total:
+        raise RangeMismatchError
     part.rewind(start)
+    part.total = total
     # Bytes of a compressed body do not count as the file's do.
     part.resumable = not encoded
     for chunk in reply.iter_bytes():
         part.write(chunk)
     if total is not None:
         return total
-    length = headers.get("content-length", "")
-    if length.isdecimal() and not encoded:
-        return start + int(length)
     # A compressed body has a checksum at its end, and the last chunk says that it is the last.
     chunked = "chunked" in headers.get("transfer-encoding", "").lower()
     return part.size if encoded or chunked else None

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _PAGE_SIZE: Final = 100
 _CHECK_SECONDS: Final = 30.0
+# Every line of a batch's files, requests, answers and errors alike, has this key.
+_MARK_OF_LINES: Final = b'"custom_id"'
 _SECONDS_PER_DAY: Final = 86_400
 
 
@@ -283,7 +285,7 @@ class OpenAIBatchService:
         with PartialFile(path) as part:
             complete(
                 part,
-                lambda: self._receive(operation, file_id, part),
+                lambda: self._fetch(operation, file_id, part),
                 max_retries=self._settings.max_retries,
                 sleep=self._sleep,
             )
@@ -325,6 +327,19 @@ class OpenAIBatchService:
             operation, lambda: client.batches.with_raw_response.cancel(batch_id)
         )
         return self._calls.parsed(operation, lambda: parse_batch(data, headers, batch_id=batch_id))
+
+    def _fetch(self, operation: Operation, file_id: str, part: PartialFile) -> None:
+        """Fetch what `part` lacks, once, and see that it is the file and no proxy's page."""
+        self._receive(operation, file_id, part)
+        if part.contains(_MARK_OF_LINES):
+            return
+        size = part.size
+        # Whatever stands in the way of asking, the next try must not go on from here.
+        part.resumable = False
+        if size == (self.file(file_id).bytes or 0):
+            return
+        why = f"{size} bytes came that hold no line of a batch"
+        raise self._failures.unreadable(operation, why)
 
     def _receive(self, operation: Operation, file_id: str, part: PartialFile) -> None:
         """Fetch what `part` lacks, once."""

@@ -8,7 +8,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from dbt_enrich.errors import LedgerError, NotFoundError, TransientError
+from dbt_enrich.errors import (
+    LedgerError,
+    NotFoundError,
+    TransientError,
+    UnreadableReplyError,
+)
 from dbt_enrich.services.download import PartialFile
 from functional.services.conftest import Connect
 from functional.services.wire import KEY, Reply, Request, error_body, file_body, in_turn, serving
@@ -148,7 +153,7 @@ def test_it_gives_up_and_leaves_nothing(connect: Connect, target: Path) -> None:
 
 def test_what_gets_on_is_not_given_up(connect: Connect, target: Path) -> None:
     """Each megabyte that came starts the count of tries anew."""
-    content = bytes(5_000_000)
+    content = CONTENT[:100] + bytes(5_000_000)
 
     def respond(request: Request) -> Reply:
         asked = request.headers.get("range", "bytes=0-")
@@ -245,3 +250,54 @@ def test_a_redirect_to_another_host_takes_no_key_there(
         (sent,) = storage.requests
         assert KEY in "".join(server.requests[0].headers.values())
         assert KEY not in "".join(sent.headers.values())
+
+
+def test_a_proxy_s_page_is_not_the_file(connect: Connect, target: Path) -> None:
+    """A body that holds no line of a batch is the file only if it is as long."""
+
+    def respond(request: Request) -> Reply:
+        if not request.path.endswith("/content"):
+            return Reply(200, file_body(bytes=len(CONTENT)))
+        asked = sum(one.path.endswith("/content") for one in server.requests)
+        if asked == 1:
+            return Reply(200, CONTENT, cut=HALF)
+        return pages[asked - 2] if asked - 2 < len(pages) else Reply(200, CONTENT)
+
+    pages = [Reply(200, b"<html>sign in</html>"), Reply(200, b""), Reply(200, {"error": "later"})]
+    service, server = connect(respond, max_retries=4)
+    assert service.download("file-1", target) == len(CONTENT)
+    assert target.read_bytes() == CONTENT
+
+
+def test_the_rest_of_a_file_does_not_go_on_from_a_page(connect: Connect, target: Path) -> None:
+    """A page that broke off has another length than the file."""
+
+    def respond(request: Request) -> Reply:
+        if len(server.requests) == 1:
+            return Reply(200, b"<html>sign in, please</html>", cut=10)
+        asked = request.headers.get("range")
+        return partial(10) if asked else Reply(200, CONTENT)
+
+    service, server = connect(respond)
+    assert service.download("file-1", target) == len(CONTENT)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_proxy_s_page_for_good_is_named(connect: Connect, target: Path) -> None:
+    """Nothing of it is kept."""
+
+    def respond(request: Request) -> Reply:
+        if request.path.endswith("/content"):
+            return Reply(200, b"<html>sign in</html>")
+        return Reply(200, file_body(bytes=len(CONTENT)))
+
+    service, _ = connect(respond)
+    with pytest.raises(UnreadableReplyError, match="hold no line of a batch"):
+        service.download("file-1", target)
+    assert left(target) == []
+
+
+def test_what_the_service_itself_has_is_taken_as_it_is(connect: Connect, target: Path) -> None:
+    """Broken lines are named row by row, where they are read."""
+    service, _ = connect(in_turn(Reply(200, b"broken\n"), Reply(200, file_body(bytes=7))))
+    assert service.download("file-1", target) == 7

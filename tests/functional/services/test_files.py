@@ -182,7 +182,8 @@ def test_a_large_file_passes_through_in_pieces(connect: Connect, tmp_path: Path)
     path = tmp_path / "big.jsonl"
     with path.open("wb") as file:
         file.truncate(size)
-    content = bytes(size)
+    line = b'{"custom_id": "'
+    content = line + bytes(size - len(line))
 
     def respond(request: Request) -> Reply:
         if request.call == "GET /files/file-1/content":

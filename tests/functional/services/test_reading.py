@@ -11,6 +11,7 @@ from dbt_enrich.errors import (
     NotFoundError,
     ServiceError,
     TransientError,
+    UnreadableReplyError,
 )
 from dbt_enrich.services.base import BatchStatus, RequestCounts
 from dbt_enrich.services.openai import OpenAIBatchService
@@ -109,12 +110,12 @@ def test_a_lost_reply_to_a_read_is_asked_again(connect: Connect) -> None:
         (Reply(200, error_body("notFound", "gone")), NotFoundError),
         (Reply(200, {"statusCode": 401, "message": "bad key"}), AuthenticationError),
         (Reply(200, {"error": "something"}), ServiceError),
-        (Reply(200, b"<html>hello</html>", {"content-type": "text/html"}), ServiceError),
-        (Reply(200, b"{"), ServiceError),
-        (Reply(200, b""), ServiceError),
-        (Reply(200, ["x"]), ServiceError),
-        (Reply(200, b"[" * 100_000), ServiceError),
-        (Reply(204, b""), ServiceError),
+        (Reply(200, b"<html>hello</html>", {"content-type": "text/html"}), UnreadableReplyError),
+        (Reply(200, b"{"), UnreadableReplyError),
+        (Reply(200, b""), UnreadableReplyError),
+        (Reply(200, ["x"]), UnreadableReplyError),
+        (Reply(200, b"[" * 100_000), UnreadableReplyError),
+        (Reply(204, b""), UnreadableReplyError),
         (Reply(304, b""), ServiceError),
     ],
 )
