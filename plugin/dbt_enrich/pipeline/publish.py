@@ -88,8 +88,9 @@ def publish(
     workspace.write_parquet(_results_sql(rows, task.outputs, answers, in_flight), results)
     workspace.write_parquet(_errors_sql(rows, answers), errors)
     file = f"read_parquet({literal(results)})"
-    enriched = _enriched_sql(relation, task.outputs, results, existing, task_key)
     counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
+    former = existing if counts.get("pending") else None
+    enriched = enriched_sql(relation, task.outputs, results, former, task_key)
     return Published(
         enriched_sql=enriched,
         errors_sql=_errors_table_sql(relation, errors),
@@ -145,7 +146,8 @@ def _results_sql(
 ) -> str:
     """Build the SELECT of one row for each staged row: its status, and its answer if it has one.
 
-    The answers stream past a table of keys, which is small beside them.
+    The answers stream past a table of keys, which is small beside them. They are sorted here, where
+    sorting has its own memory and disk, so that the warehouse can lay them beside the rows.
     """
     standing = f"""(
         select
@@ -197,6 +199,7 @@ def _results_sql(
         from (select row_id, request_key from {rows.all_sql}) as staged
         where request_key is null
             or request_key not in (select request_key from {answers} as answers)
+        order by row_id
     """
 
 
@@ -227,19 +230,30 @@ def _errors_table_sql(relation: StagedRelation, errors: Path) -> str:
     )
 
 
-def _enriched_sql(
+def enriched_sql(
     relation: StagedRelation,
     outputs: Sequence[OutputColumn],
     results: Path,
     existing: ExistingTable | None,
     task_key: str,
 ) -> str:
+    """Build the SELECT of the enriched table, over the staged relation.
+
+    Args:
+        relation: The staged rows, in the order of their rowid.
+        outputs: The output columns.
+        results: A Parquet file with one row for each staged row, in that order.
+        existing: The table whose former outputs pending rows keep, or None.
+        task_key: The task.
+    """
     new = {
         **{
             o.name: f"cast(struct_extract(results.answer, {literal(o.name)}) as {o.type.sql})"
             for o in outputs
         },
-        "enrichment_status": "results.status",
+        # The two lie side by side, whatever the warehouse's memory; no answer is another row's.
+        "enrichment_status": "if(results.row_id is distinct from staged.rowid, "
+        "error('the answers lie beside other rows than theirs'), results.status)",
         "enrichment_error": "results.error",
         "enrichment_model": "results.model",
         "enrichment_batch_id": "results.batch_id",
@@ -253,21 +267,30 @@ def _enriched_sql(
         columns = ", ".join(f"{value} as {identifier(name)}" for name, value in new.items())
         return (
             f"select staged.*, {columns} from {relation.name} as staged "
-            f"join read_parquet({literal(results)}) as results on results.row_id = staged.rowid"
+            f"positional join read_parquet({literal(results)}) as results"
         )
     stale = "results.status = 'pending' and former.enrichment_status is not null"
     columns = ", ".join(
         f"case when {stale} then {former.get(name, value)} else {value} end as {identifier(name)}"
         for name, value in new.items()
     )
-    matches = " and ".join(
-        f"former.{identifier(key)} = staged.{identifier(key)}" for key in relation.unique_key
+
+    def matches(one: str, other: str) -> str:
+        return " and ".join(
+            f"{one}.{identifier(key)} = {other}.{identifier(key)}" for key in relation.unique_key
+        )
+
+    beside = (
+        f"{relation.name} as staged positional join read_parquet({literal(results)}) as results"
     )
+    keys = ", ".join(f"staged.{identifier(key)}" for key in relation.unique_key)
+    # Only the pending rows' former ones are held in memory.
     return (
-        f"select staged.*, {columns} from {relation.name} as staged "
-        f"join read_parquet({literal(results)}) as results on results.row_id = staged.rowid "
-        f"left join (select * from {existing.name} where enrichment_status in ('done', 'stale')) "
-        f"as former on {matches}"
+        f"select staged.*, {columns} from {beside} left join ("
+        f"select there.* from {existing.name} as there semi join ("
+        f"select {keys} from {beside} where results.status = 'pending') as pending "
+        f"on {matches('there', 'pending')} where there.enrichment_status in ('done', 'stale')"
+        f") as former on {matches('former', 'staged')}"
     )
 
 
