@@ -23,6 +23,7 @@
       'mode': var('enrichment_mode', none),
       'preview_rows': var('enrichment_preview_rows', none),
       'target': target | string,
+      'full_refresh': should_full_refresh(),
       'staged': work.staged | string,
       'outcome': work.outcome | string,
       'existing': (existing | string) if existing is not none and existing.is_table else none,

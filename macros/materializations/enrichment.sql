@@ -28,7 +28,20 @@
   {% do dbt_enrich._call_plugin('enrich', target_relation, work, existing_relation) %}
   {%- set outcome = dbt_enrich._read_outcome(work) -%}
 
-  {% if outcome.replaces or existing_relation is none %}
+  {% if outcome.merges %}
+    {%- set unique_key = config.require('unique_key') -%}
+    {%- set errors_relation = dbt_enrich._errors_relation(target_relation) -%}
+    {% call statement('merged_rows') -%}
+      {{ create_table_as(False, intermediate_relation, outcome.enriched_sql) }}
+    {%- endcall %}
+    {% call statement('errors') -%}
+      {{ dbt_enrich._replace_errors(errors_relation, intermediate_relation, unique_key, outcome.errors_sql) }}
+    {%- endcall %}
+    {% call statement('main') -%}
+      {{ dbt_enrich._merge_into(target_relation, intermediate_relation, unique_key) }}
+    {%- endcall %}
+    {{ drop_relation_if_exists(intermediate_relation) }}
+  {% elif outcome.replaces or existing_relation is none %}
     {% call statement('main') -%}
       {{ create_table_as(False, intermediate_relation, outcome.enriched_sql) }}
     {%- endcall %}
@@ -52,7 +65,7 @@
 
   {{ run_hooks(post_hooks, inside_transaction=True) }}
 
-  {% set should_revoke = should_revoke(existing_relation, full_refresh_mode=True) %}
+  {% set should_revoke = should_revoke(existing_relation, full_refresh_mode=not outcome.merges) %}
   {% do apply_grants(target_relation, grant_config, should_revoke=should_revoke) %}
   {% do persist_docs(target_relation, model) %}
   {% if outcome.comment and (outcome.replaces or existing_relation is none) %}

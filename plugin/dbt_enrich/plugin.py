@@ -128,6 +128,7 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
         enrichment=str(call["unique_id"]),
         existing=_existing(call, cursor),
         target=call.get("target") or None,
+        full_refresh=bool(call.get("full_refresh")),
     )
 
 
@@ -144,13 +145,14 @@ def _existing(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Exi
 def _write_outcome(cursor: duckdb.DuckDBPyConnection, table: str, outcome: Outcome) -> None:
     cursor.execute(
         f"create or replace table {table} as select ? as run_id, ? as enriched_sql, "
-        "? as errors_sql, ? as summary, ? as replaces, ? as comment",
+        "? as errors_sql, ? as summary, ? as replaces, ? as merges, ? as comment",
         [
             outcome.run_id,
             outcome.enriched_sql,
             outcome.errors_sql,
             outcome.summary,
             outcome.replaces,
+            outcome.merges,
             outcome.comment,
         ],
     )

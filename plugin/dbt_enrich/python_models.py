@@ -50,6 +50,11 @@ def enrich(
     """
     plugin = _plugin()
     name = str(dbt.this.identifier)
+    if options and options.publish == "merge":
+        raise ConfigurationError(
+            f"model '{name}': publish = 'merge' is for SQL models; give the Python model "
+            "materialized = 'incremental' and a unique_key, and dbt merges what it returns"
+        )
     staged = identifier(f"{name}__staged_{secrets.token_hex(4)}")
     relation.create_view(f"{name}__rows", replace=True)
     session.execute(

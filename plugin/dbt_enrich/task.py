@@ -208,6 +208,8 @@ class EnrichmentOptions(BaseModel):
         await_timeout: Seconds after which a waiting run gives up and leaves rows pending, or None.
         on_await_timeout: Whether the model then succeeds with pending rows (`pending`), or fails
             and leaves its former table (`error`).
+        publish: Whether the table is rebuilt from the SELECT's rows (`rebuild`), or they are put
+            into it by unique key (`merge`), for a SELECT that yields only new or changed rows.
         preview_rows: How many rows `preview` asks.
         preview_model: Deployment that answers `preview`, where the batch one cannot.
     """
@@ -225,6 +227,7 @@ class EnrichmentOptions(BaseModel):
     max_tokens: int | None = Field(default=None, ge=0)
     await_timeout: float | None = Field(default=None, gt=0)
     on_await_timeout: Literal["pending", "error"] = "pending"
+    publish: Literal["rebuild", "merge"] = "rebuild"
     preview_rows: int = Field(default=5, ge=1, le=100)
     preview_model: str | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.export import cut_in_two
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.load import sweep_files
+from dbt_enrich.pipeline.merge import stage_unfinished, untouched_rows
 from dbt_enrich.pipeline.outcomes import (
     answered_rows,
     check_examples,
@@ -199,6 +201,9 @@ class Engine:
         request = session.request
         task, options = request.task, request.options
         check_examples(session)
+        merged_into = request.merged_into
+        if merged_into and options.mode != Mode.PREVIEW:
+            stage_unfinished(request.relation, task.outputs, merged_into)
         rows = stage(request.relation, task, session.task_key, session.workspace)
         if options.mode == Mode.PREVIEW:
             return self._preview(session, rows)
@@ -221,13 +226,16 @@ class Engine:
             store=session.store,
         )
         refuse_failures(session, published)
+        counts = Counter(published.counts)
+        if merged_into:
+            counts.update(untouched_rows(request.relation, merged_into))
         session.ledger.note_publication(
             Publication(
                 enrichment=request.enrichment,
                 name=session.model,
                 model=task.model,
                 task_key=session.task_key,
-                counts=dict(published.counts),
+                counts=dict(counts),
                 relation=request.target,
                 max_attempts=options.max_attempts,
                 ask_again=tuple(options.ask_again),
@@ -238,6 +246,7 @@ class Engine:
             enriched_sql=published.enriched_sql,
             errors_sql=published.errors_sql,
             summary=summary(session.model, published, session.tally),
+            merges=merged_into is not None,
             comment=table_comment(session),
             counts=published.counts,
         )

@@ -108,7 +108,7 @@ def empty_table_sql(relation: StagedRelation, outputs: Sequence[OutputColumn]) -
     """Build the SELECT of an empty, typed enriched table."""
     columns = [
         *(f"cast(null as {o.type.sql}) as {identifier(o.name)}" for o in outputs),
-        *(f"cast(null as {kind}) as {name}" for name, kind in _STATUS_TYPES.items()),
+        *(f"cast(null as {kind}) as {name}" for name, kind in STATUS_TYPES.items()),
     ]
     return f"select staged.*, {', '.join(columns)} from {relation.name} as staged where false"
 
@@ -130,7 +130,7 @@ _ERROR_TYPES = {
     "enrichment_batch_id": "varchar",
     "received_at": "timestamp with time zone",
 }
-_STATUS_TYPES = {
+STATUS_TYPES = {
     "enrichment_status": "varchar",
     "enrichment_error": "varchar",
     "enrichment_model": "varchar",
@@ -303,7 +303,7 @@ def _former_columns(
     there = {name.lower(): kind for name, kind in existing.columns.items()}
     staged = {name.lower(): kind for name, kind in relation.columns().items()}
     keys = [key.lower() for key in relation.unique_key]
-    if not there.keys() >= _STATUS_TYPES.keys():
+    if not there.keys() >= STATUS_TYPES.keys():
         return None
     if any(there.get(key) != staged.get(key) for key in keys):
         return None
@@ -313,5 +313,5 @@ def _former_columns(
         else f"cast(null as {o.type.sql})"
         for o in outputs
     }
-    former |= {name: f"former.{name}" for name in _STATUS_TYPES}
+    former |= {name: f"former.{name}" for name in STATUS_TYPES}
     return {**former, "enrichment_status": "'stale'", "enrichment_error": "null"}

@@ -31,6 +31,7 @@ class EnrichmentRequest:
         enrichment: The dbt model's unique id.
         existing: The enriched table that is there already, or None.
         target: The enriched table, quoted and qualified, or None where it has no name.
+        full_refresh: Whether the table is built anew, whatever the options say.
     """
 
     relation: StagedRelation
@@ -39,6 +40,13 @@ class EnrichmentRequest:
     enrichment: str
     existing: ExistingTable | None = None
     target: str | None = None
+    full_refresh: bool = False
+
+    @property
+    def merged_into(self) -> ExistingTable | None:
+        """The table that the rows are merged into, or None where it is built from them."""
+        merges = self.options.publish == "merge" and not self.full_refresh
+        return self.existing if merges else None
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Outcome:
         summary: One line for the log.
         replaces: Whether an existing table is replaced. `plan` and `preview` leave it alone, and
             make empty, typed tables where there are none.
+        merges: Whether the rows are merged into an existing table rather than replacing it.
         comment: What the table's comment says of how it was made.
         counts: Rows by status.
     """
@@ -61,6 +70,7 @@ class Outcome:
     errors_sql: str
     summary: str
     replaces: bool = True
+    merges: bool = False
     comment: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 

@@ -1,0 +1,13 @@
+{% macro _replace_errors(errors, source, unique_key, errors_sql) %}
+  {%- set keys = [unique_key] if unique_key is string else unique_key -%}
+  create table if not exists {{ errors }} as (
+    select * from ({{ errors_sql }}) where false
+  );
+  delete from {{ errors }} as errors
+  using {{ source }} as source
+  where {% for key in keys -%}
+    errors.{{ adapter.quote(key) }} = source.{{ adapter.quote(key) }}
+    {%- if not loop.last %} and {% endif %}
+  {%- endfor %};
+  insert into {{ errors }} by name {{ errors_sql }}
+{% endmacro %}

@@ -1,0 +1,92 @@
+"""Merge: the rows of a SELECT that yields only new ones, put into the enriched table by key.
+
+What an earlier run left unfinished in the table is staged again, so that its answers get there
+although the SELECT no longer yields its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.pipeline.publish import STATUS_TYPES, ExistingTable
+from dbt_enrich.pipeline.stage import StagedRelation
+from dbt_enrich.schema import OutputColumn
+from dbt_enrich.sql import identifier
+from dbt_enrich.types import TypeSyntaxError, UnsupportedTypeError, parse_type
+
+_MEND = "run dbt with --full-refresh, which rebuilds the table and asks no answered row again"
+_UNFINISHED = "('pending', 'stale', 'failed')"
+
+
+def stage_unfinished(
+    relation: StagedRelation, outputs: Sequence[OutputColumn], existing: ExistingTable
+) -> None:
+    """Add the table's unfinished rows, which the SELECT does not yield, to the staged ones.
+
+    Args:
+        relation: The rows that the SELECT yields.
+        outputs: The output columns.
+        existing: The table that they are merged into.
+
+    Raises:
+        ConfigurationError: The table has other columns than the SELECT and the outputs.
+    """
+    staged = relation.columns()
+    _check_columns(relation, staged, outputs, existing.columns)
+    columns = ", ".join(f"former.{identifier(name)}" for name in staged)
+    relation.connection.execute(
+        f"insert into {relation.name} by name select {columns} from {existing.name} as former "
+        f"where enrichment_status in {_UNFINISHED} and not exists ("
+        f"select 1 from {relation.name} as staged where {_same_row(relation)})"
+    )
+
+
+def untouched_rows(relation: StagedRelation, existing: ExistingTable) -> dict[str, int]:
+    """Count the table's rows that are not staged, by status."""
+    counted = relation.connection.execute(
+        f"select enrichment_status, count(*) from {existing.name} as former where not exists ("
+        f"select 1 from {relation.name} as staged where {_same_row(relation)}) group by 1"
+    ).fetchall()
+    return dict(counted)
+
+
+def _same_row(relation: StagedRelation) -> str:
+    return " and ".join(
+        f"former.{identifier(key)} = staged.{identifier(key)}" for key in relation.unique_key
+    )
+
+
+def _check_columns(
+    relation: StagedRelation,
+    staged: Mapping[str, str],
+    outputs: Sequence[OutputColumn],
+    existing: Mapping[str, str],
+) -> None:
+    there = {name.lower(): kind for name, kind in existing.items()}
+    types = {output.name: output.type.sql for output in outputs}
+    for name in (*staged, *types, *STATUS_TYPES):
+        found = there.pop(name.lower(), None)
+        if found is None:
+            raise ConfigurationError(
+                f"model '{relation.model}': the table that is merged into has no column '{name}'; "
+                f"{_MEND}"
+            )
+        kind = staged.get(name, found) if name not in types else types[name]
+        if kind not in (found, _canonical(found)):
+            raise ConfigurationError(
+                f"model '{relation.model}': the column '{name}' is {kind}, but {found} in the "
+                f"table that is merged into; {_MEND}"
+            )
+    if there:
+        raise ConfigurationError(
+            f"model '{relation.model}': the table that is merged into has a column '{min(there)}' "
+            f"that is neither in the SELECT nor among the outputs; {_MEND}"
+        )
+
+
+def _canonical(kind: str) -> str | None:
+    try:
+        return parse_type(kind).sql
+    except (TypeSyntaxError, UnsupportedTypeError):
+        return None
