@@ -223,9 +223,13 @@ class PluginConfig(BaseModel):
             )
         return self
 
+    def deployments_of(self, model: str) -> tuple[str, ...]:
+        """Return the deployments that serve the logical model name, the preferred one first."""
+        return self.deployments.get(model, (model,))
+
     def deployment(self, model: str) -> str:
-        """Return the deployment that serves the logical model name."""
-        return self.deployments.get(model, (model,))[0]
+        """Return the preferred deployment of the logical model name."""
+        return self.deployments_of(model)[0]
 
     def token_limit(self, deployment: str) -> int | None:
         """Return the configured limit on a deployment's enqueued tokens, or None."""

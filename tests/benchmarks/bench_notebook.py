@@ -177,6 +177,8 @@ class Stages:
         from dbt_enrich.config import PluginConfig
         from dbt_enrich.ledger import Ledger
         from dbt_enrich.pipeline.export import Destination, Selection
+        from dbt_enrich.pipeline.room import TokenRoom
+        from dbt_enrich.pipeline.spread import Spread
         from dbt_enrich.pipeline.stage import StagedRelation
         from dbt_enrich.services.base import ServiceLimits
         from dbt_enrich.store import StateDirectory
@@ -197,9 +199,10 @@ class Stages:
             connection=self.database, name="movies", unique_key=("movie_id",), model="movies"
         )
         self.selection = Selection(self.task, self.task_key, max_attempts=3)
+        room = TokenRoom(self.ledger, lambda _: None)
         self.destination = Destination(
             enrichment="model.bench.movies",
-            deployment="gpt-4o-mini",
+            spread=Spread(("gpt-4o-mini",), "bench", room, self.ledger),
             service="bench",
             limits=ServiceLimits(max_requests=100_000, max_bytes=196_000_000),
             line_url="/chat/completions",

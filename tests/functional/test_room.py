@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -229,3 +230,69 @@ def test_a_hung_service_ends_in_await_timeout(
 def test_limits_are_read_out_of_refusals(text: str, limit: int | None) -> None:
     """In the units that the service writes."""
     assert limit_in(text) == limit
+
+
+def deployments_of_batches(emulator: RunningEmulator) -> list[str]:
+    """Where batches were created, those that found no room left out."""
+    created = [batch for batch in emulator.jobs.batches() if batch["status"] != "failed"]
+    return sorted(b["deployment"] for b in created if b["deployment"] != "gpt-4o-mini")
+
+
+def test_several_deployments_share_the_work(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """By their size, where it is known."""
+    emulator.deployments({"name": "small"}, {"name": "large"})
+    warehouse = warehouse_for(
+        emulator,
+        tmp_path,
+        deployments={"gpt-4o-mini": ["small", "large"]},
+        max_enqueued_tokens={"small": 10_000, "large": 30_000},
+    )
+    warehouse.enrich(NOTES)
+    assert deployments_of_batches(emulator) == ["large", "large", "large", "small"]
+    paid_once(emulator)
+
+
+@pytest.mark.parametrize("quota_fails", ["create", "later"])
+@pytest.mark.parametrize("mode", ["run", "submit"])
+def test_what_finds_no_room_goes_to_another_deployment(
+    emulator: RunningEmulator, tmp_path: Path, mode: str, quota_fails: str
+) -> None:
+    """Rather than wait for the first one to be done."""
+    tokens = shard_tokens(emulator, tmp_path)
+    full = {"max_enqueued_tokens": int(tokens * 1.5), "quota_fails": quota_fails}
+    emulator.deployments({"name": "first", **full}, {"name": "second"})
+    warehouse = warehouse_for(emulator, tmp_path, deployments={"gpt-4o-mini": ["first", "second"]})
+    emulator.pause()
+    run = threading.Thread(target=warehouse.enrich, args=(NOTES,), kwargs={"mode": mode})
+    run.start()
+    deadline = time.monotonic() + 60
+    while len(deployments_of_batches(emulator)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert deployments_of_batches(emulator) == ["first", "second", "second", "second"]
+    emulator.resume()
+    run.join(timeout=60)
+    emulator.settle()
+    warehouse.enrich(NOTES)
+    assert warehouse.rows("select count(*) from enriched where enrichment_status = 'done'") == [
+        (20,)
+    ]
+    paid_once(emulator)
+
+
+def test_a_row_that_looks_like_a_request_is_moved_as_it_is(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Only the body's own model changes."""
+    tokens = shard_tokens(emulator, tmp_path)
+    emulator.deployments({"name": "first", "max_enqueued_tokens": tokens // 5}, {"name": "second"})
+    warehouse = warehouse_for(
+        emulator,
+        tmp_path,
+        deployments={"gpt-4o-mini": ["first", "second"]},
+        max_requests_per_file=1,
+    )
+    hostile = '"body":{"model":"first"'
+    warehouse.enrich(f"select i as id, '{hostile}' || i as note from range(4) as numbers(i)")
+    assert warehouse.rows("select summary from enriched order by id") == [
+        (f"summary: {hostile}{i}",) for i in range(4)
+    ]

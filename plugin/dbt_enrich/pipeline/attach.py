@@ -76,6 +76,7 @@ class Attachment:
             ),
             room=TokenRoom(self.ledger, self.config.token_limit),
             cut=lambda _: [],
+            deployments_of=lambda _: (),
             cancelled=cancelled,
             progress=Progress("batches", log),
             warn=log,

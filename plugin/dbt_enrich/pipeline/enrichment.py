@@ -281,6 +281,8 @@ class Engine:
         inputs = session.plan_inputs(rows)
         service_id = config.service_settings().service_id
         table = config.price_table()
+        deployments = config.deployments_of(task.model)
+        limits = [session.room.limit(service_id, name) for name in deployments]
         return make_plan(
             inputs,
             count_new(session, rows),
@@ -288,7 +290,7 @@ class Engine:
             existing=session.request.existing,
             currency=table.currency,
             price_problem=None if inputs.price else table.unknown(task.model),
-            max_enqueued_tokens=session.room.limit(service_id, inputs.deployment),
+            max_enqueued_tokens=sum(limit or 0 for limit in limits) or None,
         )
 
     def _recover(self, session: Session, rows: StagedRows) -> None:
@@ -395,18 +397,19 @@ class Engine:
             cut=lambda shard: cut_in_two(
                 shard, workspace=session.workspace, ledger=session.ledger, store=session.store
             ),
+            deployments_of=self.config.deployments_of,
             cancelled=self.cancelled,
             progress=session.progress,
             warn=lambda text: self._warn(f"{session.model}: {text}"),
         )
 
     def _check_deployment(self, service: BatchService, model: str) -> None:
-        """Check endpoint, key and deployment once, before anything is uploaded."""
-        deployment = self.config.deployment(model)
+        """Check endpoint, key and deployments once, before anything is uploaded."""
         with self._lock:
-            if deployment not in self._checked:
-                service.check(deployment)
-                self._checked.add(deployment)
+            for deployment in self.config.deployments_of(model):
+                if deployment not in self._checked:
+                    service.check(deployment)
+                    self._checked.add(deployment)
 
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
         request, options = session.request, session.request.options

@@ -14,6 +14,7 @@ from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
 from dbt_enrich.pipeline.load import manifest_from_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
+from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
@@ -58,23 +59,21 @@ class Destination:
 
     Attributes:
         enrichment: The dbt model's unique id.
-        deployment: Which deployment is asked.
+        spread: Chooses the deployment that is asked.
         service: The service's id.
         limits: What one file may hold.
         line_url: The `url` of every line.
         namespace: The mark of our own batches.
         owner: The run that claims.
-        max_tokens: Tokens that the deployment's batches may hold at once, or None.
     """
 
     enrichment: str
-    deployment: str
+    spread: Spread
     service: str
     limits: ServiceLimits
     line_url: str
     namespace: str
     owner: str
-    max_tokens: int | None = None
 
     def limits_of(self, largest: int) -> ServiceLimits:
         """Return what a file may hold so that its batch finds room in the quota by itself.
@@ -82,9 +81,9 @@ class Destination:
         Args:
             largest: Bytes of the largest request, which is sent alone if it must be.
         """
-        if self.max_tokens is None:
+        if self.spread.max_tokens is None:
             return self.limits
-        room = max(self.max_tokens * BYTES_PER_TOKEN, largest)
+        room = max(self.spread.max_tokens * BYTES_PER_TOKEN, largest)
         return replace(self.limits, max_bytes=min(self.limits.max_bytes, room))
 
 
@@ -259,7 +258,9 @@ def _new_requests_sql(
     """Build the SELECT of the requests to send, with all that their lines need."""
     answers = answers_sql(ledger, store, *selection.answer_keys)
     line = line_template(
-        selection.task, deployment=destination.deployment, line_url=destination.line_url
+        selection.task,
+        deployment=max(destination.spread.deployments, key=len),
+        line_url=destination.line_url,
     )
     overhead = line.overhead + KEY_DIGITS + len("-99")
     return f"""
@@ -330,7 +331,7 @@ def _claim(
             task_key=selection.task_key,
             enrichment=destination.enrichment,
             model=selection.task.model,
-            deployment=destination.deployment,
+            deployment=destination.spread.choose(requests),
             requests=requests,
         )
         ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
@@ -475,7 +476,7 @@ def _write(
     )
     template = line_template(
         selection.task,
-        deployment=destination.deployment,
+        deployment=shard.deployment or "",
         line_url=destination.line_url,
         enlarge=enlarge,
     )

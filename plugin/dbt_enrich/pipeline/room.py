@@ -54,30 +54,31 @@ class TokenRoom:
             return None
         return self._configured(deployment) or self._ledger.token_limit(service, deployment)
 
-    def held_by_others(self, shard: Shard) -> int:
-        """Return the tokens that our other batches on a shard's deployment hold now."""
+    def held_by_others(self, shard: Shard, deployment: str | None = None) -> int:
+        """Return the tokens that our other batches on a shard's deployment, or another, hold."""
+        name = deployment or shard.deployment
         return sum(
             estimated_tokens(other.bytes)
             for other in self._ledger.open_shards(service=shard.service)
-            if other.deployment == shard.deployment
+            if other.deployment == name
             and other.step in _HOLDING_STEPS
             and other.shard != shard.shard
         )
 
-    def has_room(self, shard: Shard) -> bool:
-        """Whether a shard's batch may be created now, as far as is known.
+    def has_room(self, shard: Shard, deployment: str | None = None) -> bool:
+        """Whether a shard's batch may be created now, on its deployment or another.
 
         With nothing of ours in flight it is tried in any case: the estimate may be wrong.
         """
-        limit = self.limit(shard.service, shard.deployment)
+        limit = self.limit(shard.service, deployment or shard.deployment)
         if limit is None:
             return True
-        held = self.held_by_others(shard)
+        held = self.held_by_others(shard, deployment)
         return held == 0 or held + estimated_tokens(shard.bytes) <= limit
 
-    def is_too_big(self, shard: Shard) -> bool:
-        """Whether a shard's batch alone holds more than the limit."""
-        limit = self.limit(shard.service, shard.deployment)
+    def is_too_big(self, shard: Shard, deployment: str | None = None) -> bool:
+        """Whether a shard's batch alone holds more than its deployment's limit, or another's."""
+        limit = self.limit(shard.service, deployment or shard.deployment)
         return limit is not None and estimated_tokens(shard.bytes) > limit
 
     def learn_from_batch(self, shard: Shard, batch: RemoteBatch) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,7 @@ from dbt_enrich.pipeline.batch_failure import mend_of
 from dbt_enrich.pipeline.pace import FIRST_DELAY, Due
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.pipeline.spread import elsewhere, move
 from dbt_enrich.remote_names import batch_metadata, file_name
 from dbt_enrich.services.base import BatchService, BatchStatus, FileStatus, RemoteBatch
 from dbt_enrich.store import StateDirectory
@@ -77,6 +78,7 @@ class BatchRun:
         settings: How to wait.
         room: How many tokens the deployments' batches may hold.
         cut: Cuts a shard whose batch is too big for the quota in two; empty if it cannot.
+        deployments_of: Returns the deployments that serve a logical model.
         cancelled: Set when the user interrupts; every wait ends at once.
         progress: Told each shard whose state changed, and that time passes.
         warn: Called with a sentence for the user's log.
@@ -89,6 +91,7 @@ class BatchRun:
     settings: RunSettings
     room: TokenRoom
     cut: Callable[[Shard], list[Shard]]
+    deployments_of: Callable[[str], Sequence[str]]
     cancelled: threading.Event
     progress: Progress
     warn: Callable[[str], None]
@@ -118,7 +121,8 @@ class BatchRun:
     def _may_send(self, shard: Shard, due: Due) -> bool:
         """Whether `submit` goes on with a shard, or leaves it to the next run."""
         self._check_cancelled()
-        if due.refusals or (shard.step == Step.UPLOADED and not self._has_room(shard, due)):
+        has_room = shard.step != Step.UPLOADED or self._has_room(shard, due)
+        if (due.refusals or not has_room) and not self._elsewhere(shard):
             self.warn(f"{shard.requests:,} requests wait for room in the quota and the next run")
             return False
         patience = _SUBMIT_PATIENCE_SECONDS
@@ -205,12 +209,13 @@ class BatchRun:
             self._release(shard, "cancelled before it was sent")
             return [self.ledger.shard(shard.shard)]
         if shard.step == Step.UPLOADED:
+            if self._is_unfit(shard, due) and self._elsewhere(shard):
+                return [self._moved(shard, due)]
             halves = self._halves(shard, due)
             if halves:
                 return halves
             if not self._has_room(shard, due):
-                due.later(_WATCH_SECONDS)
-                return [shard]
+                return [self._moved(shard, due)]
         try:
             moved = self._advance(shard)
         except QuotaError as error:
@@ -241,7 +246,7 @@ class BatchRun:
         due.refusals += 1
         self.room.learn_from_refusal(shard, str(error))
         self._closed_until[shard.deployment] = due.at
-        alone = shard.requests == 1 and self.room.is_too_big(shard)
+        alone = shard.requests == 1 and self.room.is_too_big(shard) and not self._elsewhere(shard)
         if alone and not self.room.held_by_others(shard):
             self._release(shard, "one request is larger than the quota")
             raise BatchFailedError(
@@ -251,10 +256,32 @@ class BatchRun:
                 "shorten the row's text in the SELECT. Nothing of it was paid"
             )
 
+    def _elsewhere(self, shard: Shard) -> str | None:
+        """Return another deployment of the shard's model that has room for it, or None."""
+        if shard.step != Step.UPLOADED or not shard.model:
+            return None
+        names = self.deployments_of(shard.model)
+        return elsewhere(shard, names, [n for n in names if self._is_closed(n)], self.room)
+
+    def _moved(self, shard: Shard, due: Due) -> Shard:
+        """Send a shard that has no room to another deployment, or put it off."""
+        deployment = self._elsewhere(shard)
+        moved = deployment and move(shard, deployment, ledger=self.ledger, store=self.store)
+        if not moved:
+            due.later(_WATCH_SECONDS)
+            return shard
+        self._discard_file(shard)
+        due.refusals = 0
+        self.warn(f"sending {shard.requests:,} requests to the deployment '{deployment}' instead")
+        return moved
+
+    def _is_closed(self, deployment: str | None) -> bool:
+        """Whether a deployment refused a batch a moment ago."""
+        return self._closed_until.get(deployment, 0.0) > time.monotonic()
+
     def _has_room(self, shard: Shard, due: Due) -> bool:
         """Whether a shard's batch may be created now; say once that it waits."""
-        closed = self._closed_until.get(shard.deployment, 0.0) > time.monotonic()
-        if not closed and self.room.has_room(shard):
+        if not self._is_closed(shard.deployment) and self.room.has_room(shard):
             return True
         if not due.told:
             due.told = True
@@ -264,12 +291,14 @@ class BatchRun:
             )
         return False
 
+    def _is_unfit(self, shard: Shard, due: Due) -> bool:
+        """Whether a shard's batch finds no room on its deployment even by itself."""
+        refused = due.refusals >= _REFUSALS_BEFORE_CUT and not self.room.held_by_others(shard)
+        return refused or self.room.is_too_big(shard)
+
     def _halves(self, shard: Shard, due: Due) -> list[Shard]:
         """Cut a shard whose batch is too big for the quota alone."""
-        if shard.requests < 2:
-            return []
-        refused = due.refusals >= _REFUSALS_BEFORE_CUT and not self.room.held_by_others(shard)
-        if not (refused or self.room.is_too_big(shard)):
+        if shard.requests < 2 or not self._is_unfit(shard, due):
             return []
         halves = self.cut(shard)
         if halves:

@@ -13,6 +13,7 @@ from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
 from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
@@ -145,16 +146,15 @@ class Session:
 
     def destination(self, service: BatchService) -> Destination:
         """Where the run's requests go."""
-        deployment = self.config.deployment(self.request.task.model)
+        deployments = self.config.deployments_of(self.request.task.model)
         return Destination(
             enrichment=self.request.enrichment,
-            deployment=deployment,
+            spread=Spread(deployments, service.service_id, self.room, self.ledger),
             service=service.service_id,
             limits=service.limits,
             line_url=service.line_url,
             namespace=self.namespace,
             owner=self.run_id,
-            max_tokens=self.room.limit(service.service_id, deployment),
         )
 
     @property
