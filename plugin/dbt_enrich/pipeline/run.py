@@ -208,14 +208,8 @@ class BatchRun:
         if shard.cancel_requested_at and shard.step in _UNSENT_STEPS:
             self._release(shard, "cancelled before it was sent")
             return [self.ledger.shard(shard.shard)]
-        if shard.step == Step.UPLOADED:
-            if self._is_unfit(shard, due) and self._elsewhere(shard):
-                return [self._moved(shard, due)]
-            halves = self._halves(shard, due)
-            if halves:
-                return halves
-            if not self._has_room(shard, due):
-                return [self._moved(shard, due)]
+        if shard.step == Step.UPLOADED and (instead := self._instead(shard, due)):
+            return instead
         try:
             moved = self._advance(shard)
         except QuotaError as error:
@@ -278,6 +272,15 @@ class BatchRun:
     def _is_closed(self, deployment: str | None) -> bool:
         """Whether a deployment refused a batch a moment ago."""
         return self._closed_until.get(deployment, 0.0) > time.monotonic()
+
+    def _instead(self, shard: Shard, due: Due) -> list[Shard]:
+        """Return what stands in place of a shard that finds no room; empty if it finds some."""
+        if self._is_unfit(shard, due) and self._elsewhere(shard):
+            return [self._moved(shard, due)]
+        halves = self._halves(shard, due)
+        if not halves and not self._has_room(shard, due):
+            return [self._moved(shard, due)]
+        return halves
 
     def _has_room(self, shard: Shard, due: Due) -> bool:
         """Whether a shard's batch may be created now; say once that it waits."""
