@@ -19,6 +19,7 @@ class FailureKind(StrEnum):
     SCHEMA_MISMATCH = "schema_mismatch"
     MISSING = "missing"
     PROVIDER_ERROR = "provider_error"
+    PACK_FAILED = "pack_failed"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ RULES: dict[FailureKind, FailureRule] = {
     FailureKind.SCHEMA_MISMATCH: FailureRule(ask_again=True, repair=True),
     FailureKind.MISSING: FailureRule(ask_again=True),
     FailureKind.PROVIDER_ERROR: FailureRule(ask_again=True),
+    # Whatever was wrong with one row of it: each is asked again alone.
+    FailureKind.PACK_FAILED: FailureRule(ask_again=True),
 }
 
 

@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from dbt_enrich.packs import pack_format, pack_messages
 from dbt_enrich.sql import literal
 from dbt_enrich.task import TOKEN_LIMITS, EnrichmentTask
 
@@ -38,7 +39,12 @@ class LineTemplate:
 
 
 def request_body(
-    task: EnrichmentTask, *, deployment: str, user_message: str, enlarge: int = 1
+    task: EnrichmentTask,
+    *,
+    deployment: str,
+    user_message: str,
+    enlarge: int = 1,
+    packed: bool = False,
 ) -> dict[str, Any]:
     """Return the body of one request.
 
@@ -46,26 +52,35 @@ def request_body(
         task: What is asked.
         deployment: The name that goes into the body's `model`.
         user_message: The row's rendered user message.
-        enlarge: Factor on the task's token limits, for answers that were cut off.
+        enlarge: Factor on the task's token limits, for answers that were cut off and for packs.
+        packed: Whether the message is a pack of rows.
     """
     parameters = {
         key: value * enlarge if key in TOKEN_LIMITS else value
         for key, value in task.parameters.items()
     }
+    constant = pack_messages(task) if packed else task.constant_messages()
     return {
         "model": deployment,
-        "messages": [*task.constant_messages(), {"role": "user", "content": user_message}],
-        "response_format": task.response_format(),
+        "messages": [*constant, {"role": "user", "content": user_message}],
+        "response_format": pack_format(task) if packed else task.response_format(),
         **parameters,
     }
 
 
 def line_template(
-    task: EnrichmentTask, *, deployment: str, line_url: str, enlarge: int = 1
+    task: EnrichmentTask,
+    *,
+    deployment: str,
+    line_url: str,
+    enlarge: int = 1,
+    packed: bool = False,
 ) -> LineTemplate:
     """Return the constant texts of the lines that ask `task` of `deployment`."""
     mark = secrets.token_hex(16)
-    body = request_body(task, deployment=deployment, user_message=mark, enlarge=enlarge)
+    body = request_body(
+        task, deployment=deployment, user_message=mark, enlarge=enlarge, packed=packed
+    )
     line = {"method": "POST", "url": line_url, "body": body}
     text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
     before, rest = text.split(f'"{mark}"')

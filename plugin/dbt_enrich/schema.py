@@ -222,6 +222,18 @@ def _output_schema(output: OutputColumn) -> dict[str, Any]:
     return _nullable_schema(schema) if output.nullable else schema
 
 
+def packed_schema(outputs: Sequence[OutputColumn]) -> dict[str, Any]:
+    """Return the JSON Schema of the answers to several rows, each with its row's id.
+
+    Raises:
+        ConfigurationError: It is too deep or too large for strict mode.
+    """
+    row = _object_schema({"id": {"type": "integer"}, "answer": json_schema(outputs)})
+    schema = _object_schema({"rows": {"type": "array", "items": row}})
+    _check_limits(schema)
+    return schema
+
+
 def _type_schema(kind: DataType) -> dict[str, Any]:
     match kind:
         case ListType(item):

@@ -187,6 +187,19 @@ def make_private(path: Path) -> None:
         raise _unwritable(path, error) from error
 
 
+def append(source: Path, target: Path) -> None:
+    """Append a file's bytes to another.
+
+    Raises:
+        LedgerError: The disk is full or the directory cannot be written.
+    """
+    try:
+        with source.open("rb") as reader, target.open("ab") as writer:
+            shutil.copyfileobj(reader, writer)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
 def _unwritable(path: Path, error: OSError) -> LedgerError:
     return LedgerError(
         f"the file {path} cannot be written ({error.strerror or error}); make room on the disk or "

@@ -170,10 +170,11 @@ class EnrichmentTask(BaseModel):
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for example in self.examples:
             messages.append({"role": "user", "content": example.user})
-            messages.append({"role": "assistant", "content": self._example_text(example)})
+            messages.append({"role": "assistant", "content": self.example_text(example)})
         return messages
 
-    def _example_text(self, example: Example) -> str:
+    def example_text(self, example: Example) -> str:
+        """Return an example's answer as JSON, its keys in the order of the outputs."""
         order = {output.name: position for position, output in enumerate(self.outputs)}
         answer = sorted(example.answer.items(), key=lambda item: order.get(item[0], len(order)))
         return json.dumps(dict(answer), ensure_ascii=False)
@@ -210,6 +211,9 @@ class EnrichmentOptions(BaseModel):
             and leaves its former table (`error`).
         publish: Whether the table is rebuilt from the SELECT's rows (`rebuild`), or they are put
             into it by unique key (`merge`), for a SELECT that yields only new or changed rows.
+        rows_per_request: How many rows go into one request, or None for one.
+        tokens_per_request: About how many tokens of rows go into one request, or None.
+        pack_shares_answers: Whether rows asked in packs and alone share their answers.
         preview_rows: How many rows `preview` asks.
         preview_model: Deployment that answers `preview`, where the batch one cannot.
     """
@@ -228,6 +232,9 @@ class EnrichmentOptions(BaseModel):
     await_timeout: float | None = Field(default=None, gt=0)
     on_await_timeout: Literal["pending", "error"] = "pending"
     publish: Literal["rebuild", "merge"] = "rebuild"
+    rows_per_request: int | None = Field(default=None, ge=2, le=1000)
+    tokens_per_request: int | None = Field(default=None, ge=1)
+    pack_shares_answers: bool = True
     preview_rows: int = Field(default=5, ge=1, le=100)
     preview_model: str | None = None
 
@@ -235,6 +242,22 @@ class EnrichmentOptions(BaseModel):
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_packing(self) -> Self:
+        if self.rows_per_request and self.tokens_per_request:
+            raise ValueError("rows_per_request and tokens_per_request are both given; remove one")
+        if self.packs and self.max_attempts < 2:
+            raise ValueError(
+                "max_attempts is 1, but a row that its pack does not answer is asked again alone; "
+                "write 2 or more"
+            )
+        return self
+
+    @property
+    def packs(self) -> bool:
+        """Whether several rows go into one request."""
+        return bool(self.rows_per_request or self.tokens_per_request)
 
     @field_validator("fail_on", mode="before")
     @classmethod

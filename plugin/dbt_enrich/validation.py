@@ -32,7 +32,7 @@ from dbt_enrich.validation_values import (
     structure_literal,
 )
 
-__all__ = ["answer_struct_type", "typed_answers_sql", "validated_answers_sql"]
+__all__ = ["answer_struct_type", "object_sql", "typed_answers_sql", "validated_answers_sql"]
 
 INVALID_JSON = "invalid_json"
 SCHEMA_MISMATCH = "schema_mismatch"
@@ -94,7 +94,7 @@ def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
                         select
                             *,
                             from_json(enrich__object, {structure_literal(outputs)}) as enrich__read
-                        from (select *, {_object_sql("content")} as enrich__object from {source})
+                        from (select *, {object_sql("content")} as enrich__object from {source})
                     )
                 )
             )
@@ -125,7 +125,7 @@ def typed_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
     """
 
 
-def _object_sql(content: str) -> str:
+def object_sql(content: str) -> str:
     """Build the JSON text in `content` without white space, NULL where there is none."""
     places = ", ".join(
         f"regexp_extract({content}, {literal(pattern)}, {group})" for pattern, group in _PLACES

@@ -15,12 +15,14 @@ import duckdb
 
 from dbt_enrich.errors import EnrichmentError, LedgerError
 from dbt_enrich.sql import literal, literals
-from dbt_enrich.store import make_private, settle
+from dbt_enrich.store import append, make_private, settle
 
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
 ROW_GROUP = 20_480
+# What is sorted at once.
+_SORTED_BYTES = 16_777_216
 
 
 class Workspace:
@@ -86,6 +88,10 @@ class Workspace:
         """Return all rows of a query; for aggregates and samples, never for the user's rows."""
         return self._run(sql, arguments).fetchall()
 
+    def columns(self, query: str) -> list[str]:
+        """Return the names of a query's columns."""
+        return [str(row[0]) for row in self.rows(f"describe {query}")]
+
     def insert(self, table: str, columns: str, rows: Sequence[Sequence[object]]) -> None:
         """Make a table of a few rows that are not the user's, such as the ledger's.
 
@@ -113,14 +119,54 @@ class Workspace:
         options = f"format parquet, compression {compression}, row_group_size {ROW_GROUP}"
         self._write(query, path, options, durable=durable)
 
-    def write_lines(self, query: str, path: Path) -> None:
-        """Write the one text column of a query as lines, byte for byte, to a file.
+    def write_sorted(self, source: Path, key: str) -> list[Path]:
+        """Write a Parquet file's rows, in the order of a key, to files beside it.
+
+        Each holds so many keys as can be sorted in a small part of the memory: DuckDB's own sort
+        does not find room for wide rows there. Rows that lie near their place are read once.
+
+        Args:
+            source: The file.
+            key: A column of distinct integers from 0 on, with few gaps.
+
+        Returns:
+            The files in order; one without a row if there is none.
+        """
+        count, size = self.row(
+            f"select (select coalesce(max({key}), -1) + 1 from read_parquet({literal(source)})), "
+            f"sum(total_uncompressed_size) from parquet_metadata({literal(source)})"
+        )
+        chunks = max(1, -(-int(size or 0) // _SORTED_BYTES))
+        step = max(1, -(-int(count) // chunks))
+        paths = []
+        for start in range(0, max(int(count), 1), step):
+            path = source.with_name(f"{source.stem}-{start}.parquet")
+            self.write_parquet(
+                f"select * from read_parquet({literal(source)}) "
+                f"where {key} >= {start} and {key} < {start + step} order by {key}",
+                path,
+            )
+            paths.append(path)
+        return paths
+
+    def write_lines(self, queries: Sequence[str], path: Path) -> None:
+        """Write the one text column of queries, one after the other, as lines to a file.
 
         The CSV writer without quote, escape and header is the fast way to write raw text: the
         delimiter never matters, as there is one column.
         """
         options = "format csv, header false, quote '', escape '', delimiter e'\\x01'"
-        self._write(query, path, options, durable=False)
+        if len(queries) == 1:
+            self._write(queries[0], path, options, durable=False)
+            return
+        whole = path.with_name(f".{path.name}.writing")
+        part = self.directory / f"{path.stem}-part{path.suffix}"
+        make_private(whole)
+        for query in queries:
+            self._write(query, part, options, durable=False)
+            append(part, whole)
+            part.unlink()
+        settle(whole, path, durable=False)
 
     def _write(self, query: str, path: Path, options: str, *, durable: bool) -> None:
         temporary = path.with_name(f".{path.name}.writing")
@@ -157,4 +203,4 @@ def read_parquet(paths: list[Path], *, empty: str) -> str:
     """
     if not paths:
         return f"({empty})"
-    return f"read_parquet({literals(paths)})"
+    return f"read_parquet({literals(paths)}, union_by_name = {str(len(paths) > 1).lower()})"

@@ -53,9 +53,18 @@ class Echo:
         """Yield each request with its reply."""
         for request in requests:
             message = last_user_message(request.body)
-            self.heard.append(message)
-            content = self.told.get(message) or json.dumps({"summary": message})
+            packed = request.custom_id.startswith("pack-")
+            content = self._packed(message) if packed else self._alone(message)
             yield request, ChatReply(200, completion(request.body, content))
+
+    def _alone(self, message: str) -> str:
+        self.heard.append(message)
+        return self.told.get(message) or json.dumps({"summary": message})
+
+    def _packed(self, message: str) -> str:
+        rows = json.loads(message)
+        answers = [{"id": r["id"], "answer": json.loads(self._alone(r["text"]))} for r in rows]
+        return json.dumps({"rows": answers[::-1]}, ensure_ascii=False)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -108,6 +117,30 @@ def test_any_text_survives_export_and_load(
         assert sorted(echo.heard) == sorted({wanted[i] for i, _, _ in answered})
         skipped = {i for i, _, _ in rows} - {i for i, _, _ in answered}
         assert all(not texts[i][0].strip(BLANKS) for i in skipped)
+
+
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
+@given(texts=st.lists(TEXTS, min_size=1, max_size=25), size=st.integers(2, 7))
+def test_any_text_survives_packs_and_their_adoption(
+    echoing: tuple[RunningEmulator, Echo], texts: list[str], size: int
+) -> None:
+    """Its key too, which is read back from the input file once the state directory is lost."""
+    emulator, echo = echoing
+    echo.told, echo.heard = {}, []
+    with warehouse_of(emulator) as warehouse:
+        warehouse.connection.execute("create table notes (id integer, note varchar)")
+        rows = list(enumerate(texts))
+        warehouse.connection.executemany("insert into notes values (?, ?)", rows)
+        warehouse.enrich("select * from notes", mode="submit", rows_per_request=size)
+        emulator.settle()
+        shutil.rmtree(warehouse.config.state_dir)
+        warehouse.restart()
+        warehouse.enrich("select * from notes")
+        answered = warehouse.rows(
+            "select id, summary from enriched where enrichment_status <> 'skipped' order by id"
+        )
+        assert answered == [(i, texts[i]) for i, _ in answered]
+        assert len(echo.heard) == len({texts[i] for i, _ in answered})
 
 
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))

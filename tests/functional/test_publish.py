@@ -28,7 +28,7 @@ def warehouse(tmp_path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def results(directory: Path, *, order: str = "i", pending: str = "false") -> Path:
+def results(directory: Path, *, order: str = "i", pending: str = "false") -> list[Path]:
     """Write what publishing writes of the answers, in an order of rows."""
     path = directory / "results.parquet"
     duckdb.sql(
@@ -38,7 +38,7 @@ def results(directory: Path, *, order: str = "i", pending: str = "false") -> Pat
         "{'summary': repeat('summary ', 12) || i} as answer "
         f"from range({ROWS}) as numbers(i) order by {order}) to {literal(path)} (format parquet)"
     )
-    return path
+    return [path]
 
 
 def relation(connection: duckdb.DuckDBPyConnection) -> StagedRelation:

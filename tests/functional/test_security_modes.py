@@ -96,12 +96,18 @@ def test_a_file_is_private_while_it_is_written(tmp_path: Path) -> None:
     (tmp_path / ".a.parquet.writing").touch(mode=0o666)
     (tmp_path / ".a.parquet.writing").chmod(0o666)
     workspace.write_parquet("select 1 as a", tmp_path / "a.parquet")
-    workspace.write_lines("select 'x'", tmp_path / "a.jsonl")
+    workspace.write_lines(["select 'x'"], tmp_path / "a.jsonl")
+    workspace.write_lines(["select 'x'", "select 'y'"], tmp_path / "b.jsonl")
+    assert (tmp_path / "b.jsonl").read_text() == "x\ny\n"
     with pytest.raises(Exception, match="broken"):
         workspace.write_parquet("select error('broken') as a", tmp_path / "b.parquet")
     workspace.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.parquet"]
-    assert [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()] == [0o600] * 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.jsonl",
+        "a.parquet",
+        "b.jsonl",
+    ]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()] == [0o600] * 3
 
 
 @pytest.mark.usefixtures("open_umask")

@@ -49,7 +49,7 @@ class Estimate:
 def estimate(
     requests: int,
     row_tokens: Sequence[int],
-    overhead: int,
+    overhead: float,
     completion: tuple[float, str],
     price: Price | None,
 ) -> Estimate:

@@ -19,6 +19,7 @@ from dbt_enrich.errors import (
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
 from dbt_enrich.ledger import Ledger, Publication
+from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.export import cut_in_two
@@ -115,6 +116,7 @@ class Engine:
                 or rows failed that `fail_on` names. Paid answers are safe in every case.
         """
         self.config.service_settings()
+        request = request.identified()
         store = StateDirectory(self.config.state_dir)
         store.sweep_runs()
         self._warn_of_network(store)
@@ -201,6 +203,8 @@ class Engine:
         request = session.request
         task, options = request.task, request.options
         check_examples(session)
+        if options.packs:
+            check_packing(task)
         merged_into = request.merged_into
         if merged_into and options.mode != Mode.PREVIEW:
             stage_unfinished(request.relation, task.outputs, merged_into)

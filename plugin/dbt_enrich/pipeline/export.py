@@ -11,6 +11,7 @@ from pathlib import Path
 from dbt_enrich.errors import InputError
 from dbt_enrich.failures import ask_again_sql, rule_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.packs import MARK, Packing, message_sql
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
 from dbt_enrich.pipeline.load import manifest_from_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
@@ -19,10 +20,12 @@ from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory, settle
+from dbt_enrich.store import StateDirectory, make_private, settle
 from dbt_enrich.task import KEY_DIGITS, TOKEN_LIMITS, EnrichmentTask
 from dbt_enrich.workspace import Workspace, read_parquet
 
+# The messages of so many packs are put together in memory at once.
+_PACKED_BYTES = 4_194_304
 _NO_KEYS = "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false"
 
 
@@ -36,6 +39,7 @@ class Selection:
         max_attempts: How often one row is sent in all.
         ask_again: Kinds of failure that are asked again although they usually are not.
         retries: Until when failures of a kind are asked once more, whatever their rule says.
+        packing: How many rows go into one request, or None for one.
         keeps_former: Whether answers to former tasks stand where the row's text is unchanged.
     """
 
@@ -45,6 +49,7 @@ class Selection:
     ask_again: tuple[str, ...] = ()
     retries: Mapping[str, datetime] = field(default_factory=dict)
     keeps_former: bool = False
+    packing: Packing | None = None
 
     @property
     def answer_keys(self) -> tuple[str, ...]:
@@ -263,6 +268,10 @@ def _new_requests_sql(
         line_url=destination.line_url,
     )
     overhead = line.overhead + KEY_DIGITS + len("-99")
+    weight = f"staged.message_bytes + coalesce(strlen(repair), 0) + {overhead}"
+    if selection.packing:
+        packed = selection.packing.weight_sql("staged.message_bytes", overhead)
+        weight = f"if(chosen.attempt = 1, {packed}, {weight})"
     return f"""
         with chosen as ({requests_to_send_sql(rows, selection, ledger, store)}),
         failed as (
@@ -276,12 +285,17 @@ def _new_requests_sql(
             chosen.attempt,
             chosen.enlarge,
             {repair_sql("failed.content", "failed.message")} as repair,
-            staged.message_bytes + coalesce(strlen(repair), 0) + {overhead} as weight
+            staged.message_bytes,
+            {weight} as weight
         from (select row_id, message_bytes from {rows.all_sql}) as staged
         join chosen using (row_id)
         left join failed
             on failed.request_key = chosen.request_key and failed.shard = chosen.repair_shard
     """
+
+
+def _whole(path: Path) -> str:
+    return f"select * from read_parquet({literal(path)})"
 
 
 def _groups(path: Path, workspace: Workspace) -> list[_Group]:
@@ -306,7 +320,10 @@ def _claim(
     Returns:
         Each shard with the SELECT of its requests.
     """
+    packing = selection.packing if group.attempt == 1 else None
     limits = destination.limits_of(group.largest)
+    if packing:
+        limits = replace(limits, max_requests=limits.max_requests * (packing.rows or 1))
     source = (
         f"select * from read_parquet({literal(path)}) "
         f"where attempt = {group.attempt} and enlarge = {group.enlarge}"
@@ -318,9 +335,12 @@ def _claim(
     for select in selects:
         name = f"{selection.task_key[:8]}-{secrets.token_hex(8)}"
         manifest = store.manifest(name)
-        workspace.write_parquet(
-            f"select request_key, attempt from ({select})", manifest, durable=True
-        )
+        columns = "request_key, attempt"
+        if packing:
+            packed = path.with_name(f"{path.stem}-{name}.parquet")
+            workspace.write_parquet(packing.numbered_sql(select), packed)
+            select, columns = _whole(packed), f"{columns}, custom_id, position"
+        workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
         (requests,) = workspace.row(f"select count(*) from read_parquet({literal(manifest)})")
         shard = Shard(
             shard=name,
@@ -386,7 +406,9 @@ def cut_in_two(
     for start, end in ((0, middle), (middle, path.stat().st_size)):
         name = f"{shard.task_key[:8]}-{secrets.token_hex(8)}"
         _copy_range(path, store.requests(name), start, end)
-        manifest_from_requests(store.requests(name), store.manifest(name), workspace)
+        manifest_from_requests(
+            store.requests(name), store.manifest(name), workspace, task_key=shard.task_key
+        )
         (requests,) = workspace.row(
             f"select count(*) from read_parquet({literal(store.manifest(name))})"
         )
@@ -436,6 +458,7 @@ def _line_end_after(path: Path) -> int | None:
 
 def _copy_range(source: Path, target: Path, start: int, end: int) -> None:
     temporary = target.with_name(f".{target.name}.writing")
+    make_private(temporary)
     with source.open("rb") as reader, temporary.open("wb") as writer:
         reader.seek(start)
         left = end - start
@@ -471,29 +494,64 @@ def _write(
 ) -> Shard:
     """Write a claimed shard's input file."""
     path = store.requests(shard.shard)
+    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
+    rows_in_line = "max(position)" if is_packed else "1"
     enlarge, first, last = workspace.row(
-        f"select any_value(enlarge), min(row_id), max(row_id) from ({source})"
+        f"select any_value(enlarge) * {rows_in_line}, min(row_id), max(row_id) from ({source})"
     )
     template = line_template(
         selection.task,
         deployment=shard.deployment or "",
         line_url=destination.line_url,
         enlarge=enlarge,
+        packed=is_packed,
     )
     line = line_sql(
         template,
-        key="replace(cast(request_key as varchar), '-', '')",
-        attempt="attempt",
+        key="'pack'" if is_packed else "replace(cast(request_key as varchar), '-', '')",
+        attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
         message="user_message",
-        repair="repair",
+        repair="cast(null as varchar)" if is_packed else "repair",
     )
-    # The range lets the reader pass over the row groups of other shards.
-    messages = (
-        f"select row_id, user_message from {rows.all_sql} where row_id between {first} and {last}"
-    )
-    workspace.write_lines(
-        f"select {line} as line from ({messages}) as messages "
-        f"join ({source}) as requests using (row_id)",
-        path,
-    )
+    ranges = [(first, last)]
+    if is_packed:
+        ranges = _pack_ranges(source, last, workspace)
+    selects = [
+        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
+        for start, end in ranges
+    ]
+    workspace.write_lines(selects, path)
     return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
+
+
+def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:
+    """Build the table expression of a range of a shard's requests, with their user messages."""
+    # The range lets the reader pass over the row groups of other shards.
+    between = f"where row_id between {first} and {last}"
+    requests = (
+        f"(select row_id, user_message from {rows.all_sql} {between}) as messages "
+        f"join (select * from ({source}) {between}) as requests using (row_id)"
+    )
+    if not is_packed:
+        return requests
+    message = message_sql("user_message", "position")
+    return f"(select custom_id, {message} as user_message from {requests} group by custom_id)"
+
+
+def _pack_ranges(source: str, last: int, workspace: Workspace) -> list[tuple[int, int]]:
+    """Cut a shard's rows between packs, so that a range of them is put together in memory."""
+    found = workspace.rows(
+        f"""
+        with packs as (
+            select
+                min(row_id) as first,
+                sum(sum(message_bytes)) over (order by min(row_id)) // {_PACKED_BYTES} as part
+            from ({source})
+            group by custom_id
+        )
+        select min(first) from packs group by part order by 1
+        """
+    )
+    starts = [int(first) for (first,) in found]
+    ends = [start - 1 for start in starts[1:]]
+    return list(zip(starts, [*ends, last], strict=True))

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from dbt_enrich.errors import EnrichmentError, ServiceError
 from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.packs import MARK, keys_sql, opened_sql
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.validation import validated_answers_sql
+from dbt_enrich.validation import object_sql, validated_answers_sql
 from dbt_enrich.workspace import Workspace
 
 # Few lines are longer, and the reader keeps several buffers of twice this size.
@@ -111,17 +112,24 @@ def load(
     return LoadedShard(closed, done=done, failed=sum(written.values()) - done)
 
 
-def manifest_from_requests(path: Path, manifest: Path, workspace: Workspace) -> None:
+def manifest_from_requests(
+    path: Path, manifest: Path, workspace: Workspace, *, task_key: str
+) -> None:
     """Write the manifest of an adopted batch from its input file, read back from the service."""
-    _write_manifest([path], manifest, workspace)
+    _write_manifest([path], manifest, workspace, task_key)
 
 
-def _write_manifest(files: list[Path], manifest: Path, workspace: Workspace) -> None:
+def _write_manifest(
+    files: list[Path], manifest: Path, workspace: Workspace, task_key: str | None = None
+) -> None:
     """Write the manifest of the requests whose custom_ids the files hold."""
     if files:
         longest = _longest_line(files)
         workspace.make_room(8 * longest)
         workspace.write_parquet(_custom_ids_sql(files, longest), manifest, durable=True)
+        if task_key and not _count(manifest, workspace):
+            packed = keys_sql(f"({_lines_sql(files, longest)})", task_key)
+            workspace.write_parquet(packed, manifest, durable=True)
         return
     workspace.write_parquet(
         "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false",
@@ -189,7 +197,8 @@ def _write_answers(
     line_bytes: int,
 ) -> None:
     workspace.make_room(8 * line_bytes)
-    query = _answers_query(shard, files, manifest, outputs, line_bytes)
+    is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
+    query = _answers_query(shard, files, manifest, outputs, line_bytes, is_packed=is_packed)
     workspace.write_parquet(query, target, compression="zstd", durable=True)
     (repeated,) = workspace.row(
         f"select count(*) - count(distinct request_key) from read_parquet({literal(target)})"
@@ -208,7 +217,13 @@ def _write_answers(
 
 
 def _answers_query(
-    shard: Shard, files: list[Path], manifest: Path, outputs: list[OutputColumn], line_bytes: int
+    shard: Shard,
+    files: list[Path],
+    manifest: Path,
+    outputs: list[OutputColumn],
+    line_bytes: int,
+    *,
+    is_packed: bool,
 ) -> str:
     """Build the SELECT of one row for each line that belongs to the shard."""
     if not files:
@@ -221,6 +236,8 @@ def _answers_query(
         f"end as {name}"
         for name, (source, path) in _ERRORS.items()
     )
+    manifest_file = f"read_parquet({literal(manifest)})"
+    among = "" if is_packed else f"join {manifest_file} as manifest using (request_key, attempt)"
     read = f"""
         with lines as ({_lines_sql(files, line_bytes)}),
         extracted as (select try(json_extract_string(line, [{paths}])) as fields from lines),
@@ -246,14 +263,21 @@ def _answers_query(
                     else 'answered'
                 end as outcome
             from keyed
-            join read_parquet({literal(manifest)}) as manifest using (request_key, attempt)
+            {among}
         )
         select *, if(outcome = 'answered', raw, null) as content from named
     """
+    if is_packed:
+        packs = f"""(
+            select *, {object_sql("content")} as object, {_said_sql("null")} as said
+            from ({read})
+            where starts_with(custom_id, {literal(MARK)})
+        )"""
+        read = opened_sql(packs, manifest_file)
     kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
     values = {
         "kind": kind,
-        "message": _message_sql(),
+        "message": _packed_message_sql() if is_packed else _said_sql("mismatch"),
         "content": f"if({kind} = 'done', clean_content, coalesce(raw, refusal))",
         "batch_id": literal(shard.batch_id or ""),
         "shard": literal(shard.shard),
@@ -266,11 +290,23 @@ def _answers_query(
     return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
 
 
-def _message_sql() -> str:
+def _packed_message_sql() -> str:
+    return """
+        case
+            when outcome = 'answered' then mismatch
+            when outcome = 'expired' then 'the completion window ended first'
+            when outcome = 'cancelled' then 'the batch was cancelled first'
+            else pack_problem
+        end
+    """
+
+
+def _said_sql(mismatch: str) -> str:
+    """Build what there is to say of an outcome; `mismatch` is the validator's message."""
     said, of_line = "nullif(problem, '')", "nullif(line_problem, '')"
     return f"""
         case outcome
-            when 'answered' then mismatch
+            when 'answered' then {mismatch}
             when 'expired' then coalesce({of_line}, 'the completion window ended first')
             when 'cancelled' then coalesce({of_line}, 'the batch was cancelled first')
             when 'content_filter'

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dbt_enrich.cost.changes import task_changes
@@ -16,6 +17,7 @@ from dbt_enrich.cost.estimate import (
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
 from dbt_enrich.ledger import Ledger, Task
+from dbt_enrich.packs import WRAPPING_TOKENS, pack_format, pack_messages
 from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.export import NewRequests, Selection, requests_to_send_sql
 from dbt_enrich.pipeline.publish import ExistingTable
@@ -144,13 +146,23 @@ def estimate_requests(inputs: PlanInputs) -> Estimate:
         f"select user_message from {inputs.rows.all_sql} where row_id in "
         f"(select row_id from {wanted} using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
     )
-    return estimate(
+    counted = count_tokens((text for (text,) in texts), task.model)
+    completion = _completion_tokens(inputs, task)
+    packing = inputs.selection.packing
+    if packing is None:
+        overhead = prompt_overhead(task.constant_messages(), task.response_format(), task.model)
+        return estimate(int(requests), counted, overhead, completion, inputs.price)
+    rows = packing.rows_of(sum(counted) / max(1, len(counted)))
+    overhead = prompt_overhead(pack_messages(task), pack_format(task), task.model)
+    tokens, source = completion
+    estimated = estimate(
         int(requests),
-        count_tokens((text for (text,) in texts), task.model),
-        prompt_overhead(task.constant_messages(), task.response_format(), task.model),
-        _completion_tokens(inputs, task),
+        counted,
+        overhead / rows + WRAPPING_TOKENS,
+        (tokens + (WRAPPING_TOKENS if source == "schema" else 0), source),
         inputs.price,
     )
+    return replace(estimated, requests=math.ceil(requests / rows))
 
 
 def make_plan(

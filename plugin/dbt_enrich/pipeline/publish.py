@@ -15,7 +15,7 @@ from dbt_enrich.pipeline.answers import FORMER_PREFIX, answers_sql, standing_sql
 from dbt_enrich.pipeline.export import in_flight_sql
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.sql import identifier, literal
+from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.validation import typed_answers_sql
@@ -88,9 +88,10 @@ def publish(
     workspace.write_parquet(_results_sql(rows, task.outputs, answers, in_flight), results)
     workspace.write_parquet(_errors_sql(rows, answers), errors)
     file = f"read_parquet({literal(results)})"
+    in_order = workspace.write_sorted(results, "row_id")
     counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
     former = existing if counts.get("pending") else None
-    enriched = enriched_sql(relation, task.outputs, results, former, task_key)
+    enriched = enriched_sql(relation, task.outputs, in_order, former, task_key)
     return Published(
         enriched_sql=enriched,
         errors_sql=_errors_table_sql(relation, errors),
@@ -146,8 +147,7 @@ def _results_sql(
 ) -> str:
     """Build the SELECT of one row for each staged row: its status, and its answer if it has one.
 
-    The answers stream past a table of keys, which is small beside them. They are sorted here, where
-    sorting has its own memory and disk, so that the warehouse can lay them beside the rows.
+    The answers stream past a table of keys, which is small beside them.
     """
     standing = f"""(
         select
@@ -199,7 +199,6 @@ def _results_sql(
         from (select row_id, request_key from {rows.all_sql}) as staged
         where request_key is null
             or request_key not in (select request_key from {answers} as answers)
-        order by row_id
     """
 
 
@@ -233,7 +232,7 @@ def _errors_table_sql(relation: StagedRelation, errors: Path) -> str:
 def enriched_sql(
     relation: StagedRelation,
     outputs: Sequence[OutputColumn],
-    results: Path,
+    results: Sequence[Path],
     existing: ExistingTable | None,
     task_key: str,
 ) -> str:
@@ -242,7 +241,7 @@ def enriched_sql(
     Args:
         relation: The staged rows, in the order of their rowid.
         outputs: The output columns.
-        results: A Parquet file with one row for each staged row, in that order.
+        results: Parquet files with one row for each staged row, in that order.
         existing: The table whose former outputs pending rows keep, or None.
         task_key: The task.
     """
@@ -267,7 +266,7 @@ def enriched_sql(
         columns = ", ".join(f"{value} as {identifier(name)}" for name, value in new.items())
         return (
             f"select staged.*, {columns} from {relation.name} as staged "
-            f"positional join read_parquet({literal(results)}) as results"
+            f"positional join read_parquet({literals(results)}) as results"
         )
     stale = "results.status = 'pending' and former.enrichment_status is not null"
     columns = ", ".join(
@@ -281,7 +280,7 @@ def enriched_sql(
         )
 
     beside = (
-        f"{relation.name} as staged positional join read_parquet({literal(results)}) as results"
+        f"{relation.name} as staged positional join read_parquet({literals(results)}) as results"
     )
     keys = ", ".join(f"staged.{identifier(key)}" for key in relation.unique_key)
     # Only the pending rows' former ones are held in memory.

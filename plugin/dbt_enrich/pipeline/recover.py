@@ -248,7 +248,7 @@ def _adopt(
     size = 0
     try:
         size = service.download(batch.input_file_id or "", requests)
-        manifest_from_requests(requests, manifest, workspace)
+        manifest_from_requests(requests, manifest, workspace, task_key=mark.task_key)
     except NotFoundError:
         # The input file is gone: the answers' own custom_ids say what was asked.
         manifest.unlink(missing_ok=True)

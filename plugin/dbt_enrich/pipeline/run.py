@@ -408,7 +408,7 @@ class BatchRun:
         An earlier batch of the shard that found no room is not the one.
         """
         for batch in self.service.batches():
-            if batch.is_void:
+            if batch.is_void and _found_no_room(batch):
                 continue
             same_file = shard.input_file_id and batch.input_file_id == shard.input_file_id
             if same_file or batch.metadata.get("shard") == shard.shard:
@@ -474,7 +474,7 @@ class BatchRun:
             f"{error.code}: {error.message}" + (f" (line {error.line})" if error.line else "")
             for error in errors[:3]
         )
-        if any(error.code.lower() in _QUOTA_CODES for error in errors):
+        if _found_no_room(batch):
             self.warn(f"batch {batch.id} found no room in the quota ({said}); sending it again")
             self.room.learn_from_refusal(shard, said)
             return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
@@ -527,3 +527,8 @@ class BatchRun:
         self.progress.beat()
         if wait > 0:
             self.cancelled.wait(min(wait, _BEAT_SECONDS))
+
+
+def _found_no_room(batch: RemoteBatch) -> bool:
+    """Whether a failed batch failed for the quota alone, and may be sent again as it is."""
+    return any(error.code.lower() in _QUOTA_CODES for error in batch.errors)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Ledger, Shard
+from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.budget import Budget, ModelBudget
 from dbt_enrich.pipeline.export import Destination, NewRequests, Selection
 from dbt_enrich.pipeline.plan import PlanInputs
@@ -42,6 +43,13 @@ class EnrichmentRequest:
     existing: ExistingTable | None = None
     target: str | None = None
     full_refresh: bool = False
+
+    def identified(self) -> EnrichmentRequest:
+        """Return the request with the task whose answers are its own."""
+        if self.options.pack_shares_answers or not self.options.packs:
+            return self
+        variant = f"{self.task.variant or ''}:packed"
+        return replace(self, task=self.task.model_copy(update={"variant": variant}))
 
     @property
     def merged_into(self) -> ExistingTable | None:
@@ -114,6 +122,14 @@ class Session:
         return self.request.relation.model
 
     @property
+    def packing(self) -> Packing | None:
+        """How many rows go into one request, or None for one."""
+        options = self.request.options
+        if not options.packs:
+            return None
+        return Packing(rows=options.rows_per_request, tokens=options.tokens_per_request)
+
+    @property
     def selection(self) -> Selection:
         """What decides which of the rows' requests are new."""
         options = self.request.options
@@ -123,6 +139,7 @@ class Session:
             max_attempts=options.max_attempts,
             ask_again=options.ask_again,
             retries=self.ledger.retries(self.request.enrichment),
+            packing=self.packing,
             keeps_former=options.on_task_change == "new_rows",
         )
 

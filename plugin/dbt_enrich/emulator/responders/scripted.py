@@ -257,8 +257,26 @@ def echo(body: Mapping[str, Any], message: str) -> Any:
     form = body.get("response_format") or {}
     schema = (form.get("json_schema") or {}).get("schema")
     if schema:
+        packed = _packed(schema, message)
+        if packed:
+            return packed
         return _value(schema, "answer", message)
     return _like_the_example(body, message) or {"text": message[:_ECHO]}
+
+
+def _packed(schema: Mapping[str, Any], message: str) -> dict[str, Any] | None:
+    """Answer each row of a pack by itself, or return None where the message is no pack."""
+    entry = (schema.get("properties") or {}).get("rows", {}).get("items", {})
+    answer = (entry.get("properties") or {}).get("answer")
+    try:
+        rows = json.loads(message)
+    except ValueError:
+        return None
+    if answer is None or not isinstance(rows, list):
+        return None
+    return {
+        "rows": [{"id": row["id"], "answer": _value(answer, "answer", row["text"])} for row in rows]
+    }
 
 
 def _like_the_example(body: Mapping[str, Any], message: str) -> dict[str, Any] | None:
