@@ -17,6 +17,7 @@
       enrichment_version varchar,
       status varchar,
       step varchar,
+      synchronous boolean,
       requests bigint,
       completed bigint,
       failed bigint,

@@ -29,6 +29,7 @@ class Step(StrEnum):
 
     CLAIMED = "claimed"
     EXPORTED = "exported"
+    ANSWERING = "answering"
     UPLOADING = "uploading"
     UPLOADED = "uploaded"
     CREATING = "creating"
@@ -41,13 +42,22 @@ class Step(StrEnum):
 
 # Steps after which a shard holds no request any more.
 CLOSED_STEPS = (Step.STORED, Step.RELEASED)
-# Steps at which the service has, or may have, the batch.
-AT_SERVICE_STEPS = (Step.CREATING, Step.SUBMITTED, Step.ENDED, Step.DOWNLOADED)
+# Steps at which the service has, or may have, the batch or some of the requests.
+AT_SERVICE_STEPS = (
+    Step.ANSWERING,
+    Step.CREATING,
+    Step.SUBMITTED,
+    Step.ENDED,
+    Step.DOWNLOADED,
+)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A row of `batches`: the requests of one input file, and what became of them."""
+    """A row of `batches`: the requests of one input file, and what became of them.
+
+    One that is `synchronous` is no batch: its requests are asked one by one.
+    """
 
     shard: str
     step: Step
@@ -74,6 +84,7 @@ class Shard:
     cancel_requested_at: str | None = None
     estimated_prompt_tokens: int | None = None
     estimated_completion_tokens: int | None = None
+    synchronous: bool = False
     created_at: str = ""
     updated_at: str = ""
 
@@ -505,7 +516,16 @@ class Ledger:
             f"select {', '.join(_COLUMNS)} from batches {where} order by created_at, shard",
             arguments,
         )
-        return [Shard(**{**dict(row), "step": Step(row["step"])}) for row in rows]
+        return [
+            Shard(
+                **{
+                    **dict(row),
+                    "step": Step(row["step"]),
+                    "synchronous": bool(row["synchronous"]),
+                }
+            )
+            for row in rows
+        ]
 
     def _owner(self, shard: str) -> str | None:
         row = self._first("select owner from batches where shard = ?", (shard,))

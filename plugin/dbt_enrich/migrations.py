@@ -128,6 +128,10 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "m005_add_synchronous_shards",
+        ("alter table batches add column synchronous integer not null default 0",),
+    ),
 )
 
 

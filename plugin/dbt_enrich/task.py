@@ -214,8 +214,11 @@ class EnrichmentOptions(BaseModel):
         rows_per_request: How many rows go into one request, or None for one.
         tokens_per_request: About how many tokens of rows go into one request, or None.
         pack_shares_answers: Whether rows asked in packs and alone share their answers.
+        sync_below: A round with fewer requests than this goes through the synchronous endpoint
+            instead of a batch, at its price; None for never.
         preview_rows: How many rows `preview` asks.
-        preview_model: Deployment that answers `preview`, where the batch one cannot.
+        preview_model: Deployment that answers single requests, those of `preview` and of
+            `sync_below`, where the batch one cannot.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -235,6 +238,7 @@ class EnrichmentOptions(BaseModel):
     rows_per_request: int | None = Field(default=None, ge=2, le=1000)
     tokens_per_request: int | None = Field(default=None, ge=1)
     pack_shares_answers: bool = True
+    sync_below: int | None = Field(default=None, ge=1, le=10_000)
     preview_rows: int = Field(default=5, ge=1, le=100)
     preview_model: str | None = None
 

@@ -73,10 +73,15 @@ def sentences(plan: dict[str, Any]) -> list[str]:
             f"{name}: input tokens from a sample of {estimate['sampled']:,} requests, "
             f"± {estimate['prompt_margin']:,} at 95 %"
         )
+    if estimate["synchronous"]:
+        found.append(
+            f"{name}: {estimate['synchronous']:,} requests go through the synchronous endpoint, at "
+            "its price (sync_below)"
+        )
     if plan["requests"]:
         found.append(f"{name}: output tokens from the {estimate['completion_source']}")
     limit = plan["max_enqueued_tokens"]
-    if limit:
+    if limit and not estimate["synchronous"]:
         rounds = plan["rounds"]
         fits = "fits into" if rounds <= 1 else f"takes {rounds:,} rounds of"
         found.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.schema import OutputColumn
@@ -32,7 +32,8 @@ class Estimate:
         completion_tokens: Tokens of their answers.
         completion_source: `earlier answers` or `schema`.
         sampled: How many requests were counted.
-        cost: What they cost in a batch, or None without a price.
+        synchronous: How many are asked of the synchronous endpoint.
+        cost: What they cost, or None without a price.
         saved: What the synchronous endpoint would cost more, or None without a price.
     """
 
@@ -44,6 +45,14 @@ class Estimate:
     sampled: int
     cost: float | None
     saved: float | None
+    synchronous: int = 0
+
+    def asked_synchronously(self, price: Price | None) -> Estimate:
+        """Return the estimate of the same requests at the synchronous endpoint's price."""
+        if price is None:
+            return replace(self, synchronous=self.requests)
+        cost = price.synchronous_cost(self.prompt_tokens, self.completion_tokens)
+        return replace(self, synchronous=self.requests, cost=cost, saved=0.0)
 
 
 def estimate(

@@ -30,6 +30,8 @@ ENDPOINTS = ("/chat/completions", "/v1/chat/completions")
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 MAX_REQUESTS = {True: 100_000, False: 50_000}
 _DAY = 86_400
+# Where the results of synchronous requests are, beside those of batches.
+_SYNCHRONOUS = "synchronous"
 
 
 class Jobs:
@@ -182,22 +184,37 @@ class Jobs:
         """Return the tokens that open batches hold of a deployment's quota."""
         return held_tokens(self.open_batches(), deployment)
 
-    def chat(self, body: dict[str, Any], flavour: Flavour) -> ChatReply:
-        """Answer one synchronous request."""
+    def chat(self, body: dict[str, Any], flavour: Flavour, *, request_id: str = "") -> ChatReply:
+        """Answer one synchronous request; one with an id is noted for the account."""
         name = str(body.get("model", ""))
-        if self.deployment(name) is None:
+        deployment = self.deployment(name)
+        if deployment is None:
             raise WireError(404, "DeploymentNotFound", f"The deployment '{name}' does not exist.")
+        if self._deployments is not None and flavour.is_azure and deployment.is_batch:
+            raise WireError(
+                400,
+                "OperationNotSupported",
+                "The chatCompletion operation does not work with the specified model, "
+                f"{name}. Please choose different model and try again.",
+            )
         if not isinstance(body.get("messages"), list) or not body["messages"]:
             raise invalid("'messages' must be a list of messages.", "messages")
         problem = body_problem(body, azure=flavour.is_azure, batch=False)
         if problem:
             raise problem
-        request = ChatRequest(index=0, custom_id="", body=body)
+        request = ChatRequest(index=0, custom_id=request_id, body=body)
         with _abandoning(self.responder.answer([request])) as replies:
             answered = next(replies, None)
         if answered is None:
             raise WireError(503, "serviceUnavailable", "The service is shutting down.")
+        if request_id:
+            self._note_synchronous(request_id, failed=answered[1].status_code != 200)
         return answered[1]
+
+    def _note_synchronous(self, request_id: str, *, failed: bool) -> None:
+        result = {"index": 0, "custom_id": request_id, "failed": failed, "lines": []}
+        with self._lock, self.storage.results(_SYNCHRONOUS).appending() as append:
+            append(result)
 
     # For tests
 

@@ -35,6 +35,8 @@ PREFIXES = {
 # The service's own limit, with room for the form around the file.
 _MAX_UPLOAD = 220_000_000
 _MAX_JSON = 64_000_000
+# Headers in which a client gives a synchronous request an id of its own.
+_CLIENT_REQUEST_ID = ("x-ms-client-request-id", "x-client-request-id")
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 # Older versions take no notice of an expiry.
 _EXPIRY_SINCE = "2025-03-01"
@@ -203,7 +205,10 @@ class Api:
         named = request.path_params.get("deployment")
         asked = {**body, "model": named} if named else body
         flavour = request.state.flavour
-        reply = await run_in_threadpool(self._jobs.chat, asked, flavour)
+        request_id = next(
+            (request.headers[name] for name in _CLIENT_REQUEST_ID if name in request.headers), ""
+        )
+        reply = await run_in_threadpool(self._jobs.chat, asked, flavour, request_id=request_id)
         return JSONResponse(chat_body(reply, flavour), status_code=reply.status_code)
 
     async def list_models(self, request: Request) -> Response:  # noqa: ARG002

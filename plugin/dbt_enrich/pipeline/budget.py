@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.caps import Cap, Spent, breach
 from dbt_enrich.cost.estimate import Estimate
-from dbt_enrich.cost.prices import FREE
+from dbt_enrich.cost.prices import FREE, Price
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import estimated_tokens
@@ -125,7 +125,7 @@ class Spending:
     """What shards cost.
 
     Attributes:
-        cost: At batch price, or None if a price is unknown.
+        cost: At batch price, what was asked synchronously at its own; None if a price is unknown.
         saved: What the synchronous endpoint would have cost more, or None.
         currency: What they are in.
     """
@@ -142,7 +142,7 @@ class Spending:
 
 
 def spending(shards: Iterable[Shard], config: PluginConfig) -> Spending:
-    """Add up what shards cost at batch price, and what that saves, from their counted tokens."""
+    """Add up what shards cost, and what batches saved of it, from their counted tokens."""
     table = config.price_table()
     cost = saved = 0.0
     for shard in shards:
@@ -151,14 +151,22 @@ def spending(shards: Iterable[Shard], config: PluginConfig) -> Spending:
         price = FREE if shard.service == "local" else table.find(shard.model or "")
         if price is None:
             return Spending(None, None, table.currency)
-        prompt, completion = shard_tokens(shard)
-        paid = price.batch_cost(prompt, completion)
+        paid = _paid(shard, price)
         cost += paid
+        prompt, completion = shard_tokens(shard)
         saved += price.synchronous_cost(prompt, completion, shard.cached_tokens or 0) - paid
     return Spending(cost, saved, table.currency)
 
 
 def shard_cost(shard: Shard, config: PluginConfig) -> float | None:
-    """Return what a shard costs at batch price, as far as its tokens are known, or None."""
+    """Return what a shard costs, as far as its tokens are known, or None."""
     price = FREE if shard.service == "local" else config.price_table().find(shard.model or "")
-    return price.batch_cost(*shard_tokens(shard)) if price else None
+    return _paid(shard, price) if price else None
+
+
+def _paid(shard: Shard, price: Price) -> float:
+    """Return what a shard costs by the endpoint that it is asked of."""
+    prompt, completion = shard_tokens(shard)
+    if shard.synchronous:
+        return price.synchronous_cost(prompt, completion, shard.cached_tokens or 0)
+    return price.batch_cost(prompt, completion)

@@ -23,6 +23,7 @@ from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.export import cut_in_two
+from dbt_enrich.pipeline.few import check_route, route_of
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.load import sweep_files
 from dbt_enrich.pipeline.merge import stage_unfinished, untouched_rows
@@ -54,6 +55,7 @@ from dbt_enrich.pipeline.session import (
     summary,
 )
 from dbt_enrich.pipeline.stage import StagedRows, stage
+from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.pipeline.terminal import live_terminal
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
@@ -202,6 +204,7 @@ class Engine:
     def _enrich(self, session: Session) -> Outcome:
         request = session.request
         task, options = request.task, request.options
+        check_route(session.model, options, self.config)
         check_examples(session)
         if options.packs:
             check_packing(task)
@@ -337,7 +340,10 @@ class Engine:
                 self._ride_out(session, lambda: self._check_deployment(service, model))
             self._ride_out(session, lambda: self._adopt(session, service))
             batch_run = self._batch_run(session, service)
-            Exchange(session, rows, service, batch_run).carry_out()
+            synchronous = SynchronousRun(
+                batch_run, is_patient=session.request.options.mode == Mode.RUN
+            )
+            Exchange(session, rows, service, batch_run, synchronous).carry_out()
             if batch_run.timed_out and session.request.options.on_await_timeout == "error":
                 raise AwaitTimeoutError(
                     f"model '{session.model}': the service did not finish within await_timeout = "
@@ -417,7 +423,7 @@ class Engine:
 
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
         request, options = session.request, session.request.options
-        deployment = options.preview_model or self.config.deployment(request.task.model)
+        deployment = route_of(request.task.model, options, self.config)
         with self._use_service() as service:
             previewed = preview(
                 rows,

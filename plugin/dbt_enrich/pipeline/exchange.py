@@ -14,6 +14,7 @@ from dbt_enrich.pipeline.plan import estimate_requests
 from dbt_enrich.pipeline.run import BatchRun
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage import StagedRows
+from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.task import Mode
 
@@ -27,12 +28,14 @@ class Exchange:
         rows: Its staged rows.
         service: The service.
         batch_run: What drives shards through the service.
+        synchronous: What asks the requests of few rows one by one.
     """
 
     session: Session
     rows: StagedRows
     service: BatchService
     batch_run: BatchRun
+    synchronous: SynchronousRun
 
     def carry_out(self) -> None:
         """Send and collect as far as the run's mode says."""
@@ -42,7 +45,7 @@ class Exchange:
         else:
             self._collect(self._open())
         if mode == Mode.SUBMIT:
-            self.batch_run.submit(self._export())
+            self._submit()
         # What was paid for is kept: answers to former prompts are stored, though not published.
         self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
         self._name_other_services()
@@ -51,24 +54,46 @@ class Exchange:
     def _run_to_the_end(self) -> None:
         """Send, wait and load until no row is to be asked again."""
         is_first = True
-        while True:
-            try:
-                self._export()
-            except CapError as error:
-                if is_first:
-                    raise
-                # What was paid for is published; only what was to be asked again is left.
-                self.session.progress.say(str(error))
-                return
+        while (exported := self._next_round(is_first=is_first)) is not None:
             is_first = False
+            answered = self._answer(exported)
             waiting = self._open()
-            if not waiting:
+            if not (answered or waiting):
                 return
             for shard in self.batch_run.wait(waiting):
                 self._load(shard)
-            if self.batch_run.timed_out or self._was_cancelled(waiting):
+            if self.batch_run.timed_out or self._was_cancelled([*answered, *waiting]):
                 # The next run goes on from here.
                 return
+
+    def _submit(self) -> None:
+        """Send what is new; rounds that are answered at once are gone on with at once."""
+        is_first = True
+        while (exported := self._next_round(is_first=is_first)) is not None:
+            is_first = False
+            answered = self._answer(exported)
+            self.batch_run.submit(shard for shard in exported if not shard.synchronous)
+            if not answered or self.batch_run.timed_out or self._was_cancelled(answered):
+                return
+
+    def _next_round(self, *, is_first: bool) -> list[Shard] | None:
+        """Export what is to be asked, or return None where a cap lets no row be asked again."""
+        try:
+            return self._export()
+        except CapError as error:
+            if is_first:
+                raise
+            # What was paid for is published; only what was to be asked again is left.
+            self.session.progress.say(str(error))
+            return None
+
+    def _answer(self, shards: Iterable[Shard]) -> list[Shard]:
+        """Ask the synchronous ones among some shards, and take their replies in."""
+        few = [shard for shard in shards if shard.synchronous]
+        for shard in self.synchronous.answer(few):
+            self._load(shard)
+        self.batch_run.timed_out |= self.synchronous.timed_out
+        return few
 
     def _open(self) -> list[Shard]:
         """Return this task's shards that are on their way, whoever claimed them."""

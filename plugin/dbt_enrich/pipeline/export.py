@@ -13,6 +13,7 @@ from dbt_enrich.failures import ask_again_sql, rule_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK, Packing, message_sql
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
+from dbt_enrich.pipeline.few import Few, count_requests
 from dbt_enrich.pipeline.load import manifest_from_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.spread import Spread
@@ -70,6 +71,8 @@ class Destination:
         line_url: The `url` of every line.
         namespace: The mark of our own batches.
         owner: The run that claims.
+        few: Where a round of few requests goes instead, or None.
+        is_synchronous: Whether the requests are asked one by one.
     """
 
     enrichment: str
@@ -79,6 +82,14 @@ class Destination:
     line_url: str
     namespace: str
     owner: str
+    few: Few | None = None
+    is_synchronous: bool = False
+
+    def of_round(self, path: Path, packing: Packing | None, workspace: Workspace) -> Destination:
+        """Return where the requests of a round go, which `path` holds."""
+        if self.few is None or not self.few.takes(count_requests(path, packing, workspace)):
+            return self
+        return replace(self, spread=self.few.spread, is_synchronous=True)
 
     def limits_of(self, largest: int) -> ServiceLimits:
         """Return what a file may hold so that its batch finds room in the quota by itself.
@@ -146,6 +157,7 @@ def export(
         _release_unsent(ledger, store)
         query = _new_requests_sql(rows, selection, destination, ledger, store)
         workspace.write_parquet(f"{query} order by chosen.row_id", path)
+        destination = destination.of_round(path, selection.packing, workspace)
         groups = _groups(path, workspace)
         largest = max((group.largest for group in groups), default=0)
         if largest > destination.limits.max_bytes:
@@ -353,6 +365,7 @@ def _claim(
             model=selection.task.model,
             deployment=destination.spread.choose(requests),
             requests=requests,
+            synchronous=destination.is_synchronous,
         )
         ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
         shards.append((ledger.shard(name), select))

@@ -95,6 +95,10 @@ def load(
         _write_answers(shard, files, manifest, outputs, answers, workspace, longest)
     written = {shard.shard: _count(answers, workspace)}
     missing = requests - written[shard.shard]
+    if shard.synchronous:
+        # What nobody replied to was not asked, or is as if it had not been.
+        missing = 0
+        ledger.note(shard.shard, requests=written[shard.shard])
     if missing:
         name = f"{shard.shard}-missing"
         query = _missing_sql(shard, manifest, answers)
@@ -279,7 +283,7 @@ def _answers_query(
         "kind": kind,
         "message": _packed_message_sql() if is_packed else _said_sql("mismatch"),
         "content": f"if({kind} = 'done', clean_content, coalesce(raw, refusal))",
-        "batch_id": literal(shard.batch_id or ""),
+        "batch_id": "null" if shard.synchronous else literal(shard.batch_id or ""),
         "shard": literal(shard.shard),
         "received_at": "now()",
     }

@@ -50,7 +50,7 @@ class Plan:
         in_flight: Requests at the service already.
         again: Requests that failed before and are asked again.
         requests: Requests to send.
-        files: Input files that they fill.
+        files: Input files that they fill; 0 where they are asked synchronously.
         bytes: Bytes of those files.
         estimate: Tokens and cost of the requests.
         currency: What the cost is in.
@@ -105,8 +105,9 @@ def describe(plan: Plan) -> str:
     tokens = f"{estimated.prompt_tokens:,}"
     if estimated.prompt_margin:
         tokens += f" ± {estimated.prompt_margin:,}"
+    way = "synchronously" if estimated.synchronous else f"in {plan.files:,} files"
     said = (
-        f"{', '.join(parts)}; {plan.requests:,} requests to send{again} in {plan.files:,} files, "
+        f"{', '.join(parts)}; {plan.requests:,} requests to send{again} {way}, "
         f"about {tokens} + {estimated.completion_tokens:,} tokens"
     )
     if estimated.cost is not None:
@@ -127,6 +128,7 @@ class PlanInputs:
     deployment: str
     limits: ServiceLimits
     line_url: str
+    sync_below: int | None
     price: Price | None
     workspace: Workspace
     ledger: Ledger
@@ -135,6 +137,13 @@ class PlanInputs:
 
 def estimate_requests(inputs: PlanInputs) -> Estimate:
     """Count the tokens of the requests to send, of a sample where there are many."""
+    estimated = _estimate_requests(inputs)
+    if inputs.sync_below and 0 < estimated.requests < inputs.sync_below:
+        return estimated.asked_synchronously(inputs.price)
+    return estimated
+
+
+def _estimate_requests(inputs: PlanInputs) -> Estimate:
     task = inputs.selection.task
     chosen = requests_to_send_sql(inputs.rows, inputs.selection, inputs.ledger, inputs.store)
     # What is to be sent is the same however often it is looked at: the sample has a seed.
@@ -191,10 +200,12 @@ def make_plan(
     size = _bytes_to_send(inputs)
     changed = _changed_rows(inputs, existing)
     sent_rows = _rows_to_send(inputs)
-    enqueued = size // BYTES_PER_TOKEN
+    enqueued = 0 if estimated.synchronous else size // BYTES_PER_TOKEN
     files = max(
         -(-estimated.requests // inputs.limits.max_requests), -(-size // inputs.limits.max_bytes)
     )
+    if estimated.synchronous:
+        files = 0
     return Plan(
         name=inputs.relation.model,
         enrichment=inputs.enrichment,

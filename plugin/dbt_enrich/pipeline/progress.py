@@ -14,10 +14,13 @@ from dbt_enrich.pipeline.terminal import Terminal
 _COUNT_SECONDS = 10.0
 _BEAT_SECONDS = 60.0
 _SENTENCES = {
+    Step.ANSWERING: "asking {requests} requests of the synchronous endpoint",
     Step.UPLOADING: "uploading {requests} requests ({megabytes:.1f} MB)",
     Step.SUBMITTED: "batch {batch_id} of {requests} requests is at the service",
     Step.ENDED: "batch {batch_id} is {status}: {completed} answered, {failed} failed",
 }
+_ASKED = "the synchronous endpoint is done: {completed} answered, {failed} failed"
+_RUNNING = (Step.ANSWERING, Step.SUBMITTED)
 _UNSENT = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED, Step.CREATING)
 _HOME = (Step.ENDED, Step.DOWNLOADED, Step.STORED)
 
@@ -48,7 +51,9 @@ class Progress:
             self.beat()
             return
         sentence = _SENTENCES.get(shard.step)
-        if sentence is None or (shard.step == Step.SUBMITTED and shard.completed + shard.failed):
+        if shard.synchronous and shard.step == Step.DOWNLOADED:
+            sentence = _ASKED
+        if sentence is None or (shard.step in _RUNNING and shard.completed + shard.failed):
             self._count(shard)
             return
         self.say(
@@ -88,12 +93,17 @@ class Progress:
         unsent = [shard for shard in shards if shard.step in _UNSENT]
         if unsent:
             return f"uploading, {len(shards) - len(unsent)} of {len(shards)} batches at the service"
-        home = sum(shard.step in _HOME for shard in shards)
+        batches = [shard for shard in shards if not shard.synchronous]
+        home = sum(shard.step in _HOME for shard in batches)
         answered = sum(shard.completed + shard.failed for shard in shards)
         failed = sum(shard.failed for shard in shards)
-        statuses = {shard.status for shard in shards if shard.step not in _HOME}
+        statuses = {shard.status for shard in batches if shard.step not in _HOME}
         parts = ["validating"] if statuses == {"validating"} and not home else []
-        parts += [f"{home} of {len(shards)} batches", f"{answered:,} of {total:,} rows"]
+        if any(shard.step == Step.ANSWERING for shard in shards):
+            parts.append("asking the synchronous endpoint")
+        if batches:
+            parts.append(f"{home} of {len(batches)} batches")
+        parts.append(f"{answered:,} of {total:,} rows")
         if failed:
             parts.append(f"{failed:,} failed")
         seconds = time.monotonic() - self._began
@@ -103,12 +113,12 @@ class Progress:
         return ", ".join(parts)
 
     def _count(self, shard: Shard) -> None:
-        if shard.step != Step.SUBMITTED or time.monotonic() - self._said_at < _COUNT_SECONDS:
+        if shard.step not in _RUNNING or time.monotonic() - self._said_at < _COUNT_SECONDS:
             return
-        self.say(
-            f"batch {shard.batch_id} is {shard.status}: "
-            f"{shard.completed + shard.failed:,} of {shard.requests:,} rows"
-        )
+        what = f"batch {shard.batch_id} is {shard.status}"
+        if shard.synchronous:
+            what = "asking the synchronous endpoint"
+        self.say(f"{what}: {shard.completed + shard.failed:,} of {shard.requests:,} rows")
 
 
 def _rate(rate: float) -> str:

@@ -25,6 +25,7 @@ BATCH_COLUMNS = {
     "enrichment_version": "varchar",
     "status": "varchar",
     "step": "varchar",
+    "synchronous": "boolean",
     "requests": "bigint",
     "completed": "bigint",
     "failed": "bigint",
@@ -74,7 +75,7 @@ class Relations:
     """The SELECTs of the relations.
 
     Attributes:
-        batches: One row a batch.
+        batches: One row a batch, or a shard that was asked synchronously and has no batch.
         attempts: One row for each time that a request was answered, or failed.
         usage: Requests, tokens and cost by day, model and version of the task.
         fingerprint: Changes whenever one of them does.
@@ -90,6 +91,7 @@ def fingerprint(config: PluginConfig, ledger: Ledger) -> str:
     """Return a text that changes whenever the relations do."""
     table = config.price_table()
     parts = (
+        tuple(BATCH_COLUMNS),
         ledger.last_event(),
         ledger.count_answers(),
         table.currency,

@@ -331,6 +331,8 @@ class BatchRun:
     def _advance(self, shard: Shard) -> Shard:
         """Take the next step with a shard; return it unchanged where there is nothing to do yet."""
         self._check_cancelled()
+        if shard.synchronous:
+            return self._abandoned(shard)
         match shard.step:
             case Step.CLAIMED:
                 # Taken over from a run that died before it wrote the file: nothing was sent.
@@ -345,6 +347,15 @@ class BatchRun:
                 return self._poll(shard)
             case Step.ENDED:
                 return self._download(shard)
+        return shard
+
+    def _abandoned(self, shard: Shard) -> Shard:
+        """Take in what a killed run was answered synchronously; the other requests are new."""
+        if shard.step in _UNSENT_STEPS:
+            self._release(shard, "never asked")
+            return self.ledger.shard(shard.shard)
+        if shard.step == Step.ANSWERING:
+            return self._record(shard, Step.DOWNLOADED)
         return shard
 
     def _check_cancelled(self) -> None:

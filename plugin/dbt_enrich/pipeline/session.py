@@ -10,6 +10,7 @@ from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.budget import Budget, ModelBudget
 from dbt_enrich.pipeline.export import Destination, NewRequests, Selection
+from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
@@ -155,6 +156,7 @@ class Session:
             deployment=self.config.deployment(model),
             limits=settings.limits,
             line_url=settings.request_url,
+            sync_below=self.request.options.sync_below,
             price=self.config.price(model),
             workspace=self.workspace,
             ledger=self.ledger,
@@ -164,6 +166,12 @@ class Session:
     def destination(self, service: BatchService) -> Destination:
         """Where the run's requests go."""
         deployments = self.config.deployments_of(self.request.task.model)
+        options = self.request.options
+        few = None
+        if options.sync_below:
+            alone = (route_of(self.request.task.model, options, self.config),)
+            spread = Spread(alone, service.service_id, self.room, self.ledger)
+            few = Few(options.sync_below, spread)
         return Destination(
             enrichment=self.request.enrichment,
             spread=Spread(deployments, service.service_id, self.room, self.ledger),
@@ -172,6 +180,7 @@ class Session:
             line_url=service.line_url,
             namespace=self.namespace,
             owner=self.run_id,
+            few=few,
         )
 
     @property

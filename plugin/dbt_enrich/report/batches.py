@@ -29,8 +29,9 @@ def money(shards: Sequence[Shard], config: PluginConfig) -> Money:
 
 
 def was_sent(shard: Shard) -> bool:
-    """Whether the service has, or may have, a shard's batch."""
-    return shard.batch_id is not None
+    """Whether the service has, or may have, a shard's batch or some of its requests."""
+    asked = shard.synchronous and shard.step in (Step.ANSWERING, Step.DOWNLOADED, Step.STORED)
+    return asked or shard.batch_id is not None
 
 
 def batch_report(shard: Shard, ledger: Ledger, now: datetime) -> BatchReport:
@@ -38,7 +39,7 @@ def batch_report(shard: Shard, ledger: Ledger, now: datetime) -> BatchReport:
     return BatchReport(
         batch=shard.batch_id or shard.shard,
         model=(shard.enrichment or "?").rsplit(".", 1)[-1],
-        status=shard.status or shard.step.value,
+        status=shard.status or ("synchronous" if shard.synchronous else shard.step.value),
         requests=shard.requests,
         completed=shard.completed,
         failed=shard.failed,
@@ -54,10 +55,12 @@ def _phases(shard: Shard, ledger: Ledger, now: datetime) -> tuple[Phase, ...]:
     }
     seen = ledger.statuses(shard.shard)
     ended = next((at for status, at in seen.items() if status in _ENDED), steps.get(Step.ENDED))
+    if shard.synchronous:
+        ended = steps.get(Step.DOWNLOADED)
     marks: list[tuple[str, datetime | None]] = [
         ("queued", datetime.fromisoformat(shard.created_at)),
         ("validating", steps.get(Step.SUBMITTED)),
-        ("running", seen.get("in_progress")),
+        ("running", seen.get("in_progress") or steps.get(Step.ANSWERING)),
         ("finalizing", seen.get("finalizing")),
         ("collected", ended),
     ]

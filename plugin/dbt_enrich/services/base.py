@@ -115,6 +115,19 @@ class ServiceLimits:
     max_bytes: int
 
 
+@dataclass(frozen=True)
+class SynchronousReply:
+    """The reply to one synchronous request, in the parts that a batch's output line has.
+
+    Attributes:
+        status_code: The HTTP status.
+        body: The reply's body: a `chat.completion`, or an object with `error`.
+    """
+
+    status_code: int
+    body: Mapping[str, Any]
+
+
 class BatchService(Protocol):
     """The calls that the engine makes. Every call may raise `dbt_enrich.errors.ServiceError`.
 
@@ -185,6 +198,15 @@ class BatchService(Protocol):
 
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send one synchronous `chat/completions` request and return the reply's body."""
+        ...
+
+    def chat_once(self, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
+        """Send one synchronous request that is never repeated here, under an id for its logs.
+
+        An error that is about this request alone is returned as its reply. A `TransientError` or
+        `QuotaError` means that it was not begun; an `UnknownOutcomeError`, that it was sent and
+        no reply came; any other, that the service would refuse every such request.
+        """
         ...
 
     def close(self) -> None:

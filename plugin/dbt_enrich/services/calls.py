@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import openai
 
 from dbt_enrich.services.entra import SignIn
-from dbt_enrich.services.failures import Failures, Operation
+from dbt_enrich.services.failures import Failures, Operation, content_of
 from dbt_enrich.services.parse import (
     ErrorDetail,
     MalformedReplyError,
@@ -54,6 +54,29 @@ class Calls:
         except ValueError:
             # The client refuses ids such as `..`, which would make another address of it.
             failure = self._failures.unreadable(operation, "an id that no address can hold")
+        # Outside of the handler, as the client's error may quote what must not be shown.
+        raise failure
+
+    def any_reply(
+        self, operation: Operation, send: Callable[[], str]
+    ) -> tuple[int, str, Mapping[str, str]]:
+        """Call `send` and return status, text and headers of the reply, also of an error reply.
+
+        Args:
+            operation: What the call is about.
+            send: Makes the call and returns the text of a good reply.
+
+        Raises:
+            ServiceError: There is no reply.
+        """
+        try:
+            return 200, self._signed_in(send), {}
+        except openai.APIStatusError as error:
+            response = error.response
+            text = content_of(response).decode("utf-8", "replace")
+            return response.status_code, text, response.headers
+        except CLIENT_ERRORS as error:
+            failure = self._failures.of(operation, error)
         # Outside of the handler, as the client's error may quote what must not be shown.
         raise failure
 

@@ -39,7 +39,7 @@ _TOKEN: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s\"',}]+")
 _QUOTA_CODES: Final = frozenset({"token_limit_exceeded", "quotaexceeded"})
 _QUOTA_WORDS: Final = ("token_limit_exceeded", "enqueued token", "quota for files")
 # Waiting does not help against these, unlike against a quota that frees itself.
-_UNPAID_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+UNPAID_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _IMPLIED_STATUSES: Final[Mapping[str, int]] = {
     "notfound": 404,
     "unauthorized": 401,
@@ -59,11 +59,13 @@ class Operation:
         what: The call in words that follow "to", such as `create a batch on file-1`.
         acts: Whether the service must not be asked twice.
         missing: What to do if the thing that the call names is not there.
+        lost: What to think of a call that must not be made twice and got no reply.
     """
 
     what: str
     acts: bool = False
     missing: str = "it may have expired or been deleted"
+    lost: str = "it may have been done all the same: look for it before it is asked for again"
 
 
 class Failures:
@@ -82,7 +84,7 @@ class Failures:
         """Return our error for what the client raised during `operation`."""
         if isinstance(error, openai.APIStatusError):
             response = error.response
-            detail = parse_error(_content(response))
+            detail = parse_error(content_of(response))
             return self.refused(operation, response.status_code, detail, response.headers)
         return self._unanswered(operation, error)
 
@@ -151,14 +153,14 @@ class Failures:
 
     def _mend_of_unknown(self, operation: Operation) -> str:
         if operation.acts:
-            return "it may have been done all the same: look for it before it is asked for again"
+            return operation.lost
         return f"check that {self._address} in the profile is the address of a Batch API"
 
     def _verdict(
         self, operation: Operation, status: int, code: str, message: str
     ) -> tuple[type[ServiceError], str]:
         """The class and the mend of a reply with an error status."""
-        if 400 <= status < 500 and code in _UNPAID_CODES:
+        if 400 <= status < 500 and code in UNPAID_CODES:
             return ServiceError, "check the plan and the billing of the account"
         if 400 <= status < 500 and _is_quota(code, message):
             return QuotaError, "it can be sent again once earlier work has finished"
@@ -229,7 +231,8 @@ def _is_quota(code: str, message: str) -> bool:
     return code in _QUOTA_CODES or any(words in spoken for words in _QUOTA_WORDS)
 
 
-def _content(response: Any) -> bytes:
+def content_of(response: Any) -> bytes:
+    """Return the body of an error reply, as far as it was read."""
     # The body of a reply that was closed unread is gone, and asking for it raises.
     try:
         return bytes(response.content)
@@ -241,7 +244,7 @@ def _mend_of_unsupported(operation: Operation) -> str:
     if operation.what.startswith("chat"):
         return (
             "a batch deployment answers no single requests: name a standard deployment of the "
-            "model for previews"
+            "model as `preview_model` in its meta.enrichment"
         )
     return "deploy the model as Global Batch or Data Zone Batch in a region that offers it"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbt_enrich.errors import ConfigurationError, TransientError
-from dbt_enrich.services.base import RemoteBatch, RemoteFile, ServiceLimits
+from dbt_enrich.services.base import RemoteBatch, RemoteFile, ServiceLimits, SynchronousReply
 from dbt_enrich.services.openai import OpenAIBatchService
 from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
 
@@ -109,6 +109,10 @@ class LocalService:
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send one synchronous `chat/completions` request and return the reply's body."""
         return self._call(lambda remote: remote.chat(body))
+
+    def chat_once(self, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
+        """Send one synchronous request, never again once it was sent; return the reply to it."""
+        return self._call(lambda remote: remote.chat_once(body, request_id=request_id))
 
     def close(self) -> None:
         """Release the connections and this user's hold on the emulator. May be called twice."""

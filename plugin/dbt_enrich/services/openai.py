@@ -11,14 +11,21 @@ from typing import Any, Final, cast
 import openai
 
 from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
-from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, ServiceLimits
+from dbt_enrich.services.base import (
+    BatchStatus,
+    RemoteBatch,
+    RemoteFile,
+    ServiceLimits,
+    SynchronousReply,
+)
 from dbt_enrich.services.calls import Calls
+from dbt_enrich.services.chat import chat_once, chat_operation
 from dbt_enrich.services.download import PartialFile, RangeMismatchError, complete, receive
 from dbt_enrich.services.entra import SignIn, SignInFailures
 from dbt_enrich.services.failures import Failures, Operation
 from dbt_enrich.services.parse import is_error, parse_batch, parse_file, parse_json, parse_page
 from dbt_enrich.services.probe import check_deployment, no_batch_api
-from dbt_enrich.services.settings import ServiceSettings
+from dbt_enrich.services.settings import Provider, ServiceSettings
 from dbt_enrich.services.transport import build_client
 
 logger = logging.getLogger(__name__)
@@ -28,6 +35,11 @@ _CHECK_SECONDS: Final = 30.0
 # Every line of a batch's files, requests, answers and errors alike, has this key.
 _MARK_OF_LINES: Final = b'"custom_id"'
 _SECONDS_PER_DAY: Final = 86_400
+# https://developers.openai.com/api/reference/overview#debugging-requests, and Azure's own.
+_CLIENT_REQUEST_ID: Final = {
+    Provider.AZURE: "x-ms-client-request-id",
+    Provider.OPENAI: "X-Client-Request-Id",
+}
 
 
 class OpenAIBatchService:
@@ -301,10 +313,7 @@ class OpenAIBatchService:
         Raises:
             ServiceError: The service did not answer it.
         """
-        operation = Operation(
-            f"chat with {body.get('model')}",
-            missing="there is no such deployment or model: check `deployments` in the profile",
-        )
+        operation = chat_operation(body)
         text = self._calls.send(
             operation,
             lambda: self._client.post("/chat/completions", cast_to=str, body=dict(body)),
@@ -315,6 +324,22 @@ class OpenAIBatchService:
         if is_error(data):
             raise self._failures.error_in_reply(operation, data)
         return data
+
+    def chat_once(self, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
+        """Send one synchronous request, once whatever happens, and return the reply to it.
+
+        Args:
+            body: The request, with the deployment as `model`.
+            request_id: The id under which the service logs it, for its support to find.
+
+        Raises:
+            TransientError: It was not begun.
+            QuotaError: The same, for want of quota.
+            UnknownOutcomeError: It was sent, and no reply came.
+            ServiceError: The service refuses every such request.
+        """
+        headers = {_CLIENT_REQUEST_ID[self._settings.provider]: request_id}
+        return chat_once(self._once, self._calls, self._failures, body, headers)
 
     def close(self) -> None:
         """Release the connections. May be called twice."""

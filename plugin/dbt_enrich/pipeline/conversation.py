@@ -1,0 +1,178 @@
+"""Conversation: the requests of one shard asked one by one, a few at once, each reply kept at once.
+
+Nothing here talks to the ledger or to the user: threads ask and write, and whoever drives them
+looks at what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownOutcomeError
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.store import DurableLines
+
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+# The service is in trouble, or busy: its reply is one request's, but all hold back for a while.
+_TROUBLED = (408, 409)
+
+
+class Pace:
+    """When the next request may be sent: pauses that grow while the service is in trouble.
+
+    One pace serves all threads, and all rounds of a run.
+
+    Attributes:
+        failing_since: Since when nothing was answered, on the monotonic clock, or None.
+        error: What the service, or the network, said last.
+    """
+
+    def __init__(self) -> None:
+        self.failing_since: float | None = None
+        self.error: ServiceError | None = None
+        self._until = 0.0
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._lock = threading.Lock()
+
+    def fails(self, error: ServiceError | None = None) -> bool:
+        """Hold back for a while; say whether this begins a new pause."""
+        now = time.monotonic()
+        least = (error.retry_after or 0.0) if error else 0.0
+        with self._lock:
+            self.error = error or self.error
+            self.failing_since = self.failing_since or now
+            is_new = now >= self._until
+            if is_new:
+                wait = max(self._pause, least) * random.uniform(1.0, 1.2)  # noqa: S311
+                self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                wait = least
+            self._until = max(self._until, now + wait)
+            return is_new
+
+    def works(self) -> None:
+        """Note that the service answered."""
+        with self._lock:
+            self.failing_since = self.error = None
+            self._pause = _FIRST_PAUSE_SECONDS
+
+    def passes(self, stopped: threading.Event) -> bool:
+        """Wait until a request may be sent; false where `stopped` is set first."""
+        while (wait := self._until - time.monotonic()) > 0:
+            if stopped.wait(wait):
+                return False
+        return not stopped.is_set()
+
+
+class Conversation:
+    """The requests of an input file, asked by threads, and the replies, written as they come.
+
+    A reply becomes a line in the form of a batch's output file. A request whose outcome is
+    unknown becomes a line with an error, so that it counts as sent.
+
+    Args:
+        requests: The input file.
+        replies: Where the replies go.
+        service: The service.
+        pace: When requests may be sent.
+
+    Attributes:
+        answered: Requests with an answer.
+        failed: Requests with a line that is none.
+        idle: Set once no request is on its way, and none will be.
+        said: Sentences for the user, as they come.
+        error: What ended the conversation before its end, or None.
+    """
+
+    def __init__(
+        self, requests: Path, replies: DurableLines, service: BatchService, pace: Pace
+    ) -> None:
+        self.answered = 0
+        self.failed = 0
+        self.idle = threading.Event()
+        self.said: deque[str] = deque()
+        self.error: Exception | None = None
+        self._replies = replies
+        self._service = service
+        self._pace = pace
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._lines = _lines_of(requests)
+        self._talking = 0
+
+    def begin(self, threads: int) -> None:
+        """Start so many threads; a process that ends does not wait for them."""
+        self._talking = threads
+        for _ in range(threads):
+            threading.Thread(target=self._talk, daemon=True).start()
+
+    def stop(self) -> None:
+        """Send nothing more; what is on its way comes home."""
+        self._stopped.set()
+
+    def _talk(self) -> None:
+        try:
+            while (line := self._next()) is not None:
+                self._ask(json.loads(line))
+        except Exception as error:  # noqa: BLE001 - raised again by whoever drives
+            with self._lock:
+                self.error = self.error or error
+            self.stop()
+        finally:
+            with self._lock:
+                self._talking -= 1
+                if not self._talking:
+                    self._lines.close()
+                    self.idle.set()
+
+    def _next(self) -> bytes | None:
+        with self._lock:
+            return None if self._stopped.is_set() else next(self._lines, None)
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        """Ask until something is known of the request, or the conversation ends."""
+        custom_id = request["custom_id"]
+        while self._pace.passes(self._stopped):
+            try:
+                reply = self._service.chat_once(request["body"], request_id=custom_id)
+            except (TransientError, QuotaError) as error:
+                # Nothing was begun, so nothing was paid.
+                if self._pace.fails(error):
+                    self.said.append(f"{error}; trying again")
+                continue
+            except UnknownOutcomeError as error:
+                self._pace.fails()
+                self.said.append(str(error))
+                problem = {"code": "unknown_outcome", "message": str(error)}
+                self._keep({"custom_id": custom_id, "response": None, "error": problem})
+                return
+            if reply.status_code in _TROUBLED or reply.status_code >= 500:
+                self._pace.fails()
+            else:
+                self._pace.works()
+            response = {"status_code": reply.status_code, "body": reply.body}
+            self._keep(
+                {"custom_id": custom_id, "response": response, "error": None},
+                is_answer=reply.status_code == 200,
+            )
+            return
+
+    def _keep(self, line: dict[str, Any], *, is_answer: bool = False) -> None:
+        data = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        with self._lock:
+            self._replies.add(data.encode("utf-8", "replace"))
+            self.answered += is_answer
+            self.failed += not is_answer
+
+
+def _lines_of(path: Path) -> Generator[bytes, None, None]:
+    with path.open("rb") as file:
+        yield from file

@@ -1,0 +1,97 @@
+"""One synchronous request that is sent once: its reply, or what is known of why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import openai
+
+from dbt_enrich.errors import AuthenticationError, NotFoundError, QuotaError, ServiceError
+from dbt_enrich.services.base import SynchronousReply
+from dbt_enrich.services.calls import Calls
+from dbt_enrich.services.failures import UNPAID_CODES, Failures, Operation
+from dbt_enrich.services.parse import MalformedReplyError, is_error, parse_error, parse_json
+
+# With these a service says that it did not begin: Azure bills what it processed, such as a 400 of
+# the content filter or a 408, and nothing of a 429.
+# https://learn.microsoft.com/azure/ai-services/openai/how-to/manage-costs
+_NOT_BEGUN: Final = frozenset({425, 429, 503})
+_UNSUPPORTED: Final = "operationnotsupported"
+
+
+def chat_operation(body: Mapping[str, Any]) -> Operation:
+    """Return what the errors of a synchronous request say that it is about."""
+    return Operation(
+        f"chat with {body.get('model')}",
+        missing="there is no such deployment or model: check `deployments` in the profile",
+        lost="the answer may have been paid for all the same",
+    )
+
+
+def chat_once(
+    client: openai.OpenAI,
+    calls: Calls,
+    failures: Failures,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str],
+) -> SynchronousReply:
+    """Send one request and return the reply to it, be it an answer or an error of this request.
+
+    Args:
+        client: A client that repeats nothing.
+        calls: Sends.
+        failures: Names the failures of the service.
+        body: The request, with the deployment as `model`.
+        headers: Headers of the request.
+
+    Raises:
+        TransientError: The request was not begun, so that it may be sent again.
+        QuotaError: The same, for want of quota.
+        UnknownOutcomeError: It was sent, and no reply came.
+        ServiceError: The service refuses every such request.
+    """
+    operation = replace(chat_operation(body), acts=True)
+    status, content, replied = calls.any_reply(
+        operation,
+        lambda: client.post(
+            "/chat/completions",
+            cast_to=str,
+            body=dict(body),
+            options={"headers": dict(headers)},
+        ),
+    )
+    text = failures.without_key(content)
+    if status == 200:
+        data = calls.parsed(operation, lambda: parse_json(text))
+        if is_error(data):
+            raise failures.error_in_reply(operation, data)
+        if not isinstance(data, dict):
+            raise failures.unreadable(operation, "the reply is not a JSON object")
+        return SynchronousReply(200, data)
+    refusal = failures.refused(replace(operation, acts=False), status, parse_error(text), replied)
+    if _is_of_every_request(status, refusal):
+        raise refusal
+    return SynchronousReply(status, _error_body(text))
+
+
+def _is_of_every_request(status: int, refusal: ServiceError) -> bool:
+    """Whether an error reply is about more than its own request, or about none that was begun."""
+    if status < 400 or status in _NOT_BEGUN:
+        return True
+    if (refusal.code or "").lower() in {_UNSUPPORTED, *UNPAID_CODES}:
+        return True
+    return isinstance(refusal, AuthenticationError | NotFoundError | QuotaError)
+
+
+def _error_body(text: str) -> dict[str, Any]:
+    """Return an error reply's body as a line of a batch's output file would hold it."""
+    try:
+        data = parse_json(text)
+    except MalformedReplyError:
+        data = None
+    if isinstance(data, dict) and isinstance(data.get("error"), dict):
+        return data
+    detail = parse_error(text)
+    return {"error": {"code": detail.code, "message": detail.message}}

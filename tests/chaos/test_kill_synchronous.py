@@ -1,0 +1,77 @@
+"""dbt killed with SIGKILL while it asks the synchronous endpoint: each reply that came is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dbt_enrich.emulator.server import running_emulator
+from dbt_enrich.ledger import Step
+from support.bench import ROWS, Bench
+from support.dbt_project import DbtProject, azure
+
+SELECT = ("run", "--select", "from_sql")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A project whose rows all go through the synchronous endpoint."""
+    directory: Path = tmp_path_factory.mktemp("synchronous")
+    with running_emulator(directory / "emulator") as emulator:
+        plugin = azure(emulator.url, emulator.api_key, timeout=3)
+        project = DbtProject(directory, plugin)
+        project.enrichment(
+            "from_sql",
+            f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)",
+            meta={"sync_below": 100, "preview_model": "standard"},
+        )
+        yield Bench(project, emulator, plugin)
+
+
+@pytest.fixture
+def bench(shared: Bench) -> Bench:
+    """The project and the emulator, as if new."""
+    shared.clear()
+    return shared
+
+
+def test_killed_after_some_replies(bench: Bench) -> None:
+    """The next run takes those in, and asks only for the rows without a reply."""
+    bench.emulator.faults(
+        *(
+            {"name": "status", "operation": "POST /chat/completions", "status": 503, "call": call}
+            for call in range(4, 500)
+        )
+    )
+    dbt = bench.project.fork(*SELECT)
+    deadline = time.monotonic() + 60
+    while replies(bench) < 3:
+        assert time.monotonic() < deadline, dbt.output
+        time.sleep(0.02)
+    dbt.kill()
+    assert dbt.was_killed()
+    assert len(bench.emulator.account()["paid"]) == 3
+    bench.emulator.faults()
+    bench.project.dbt(*SELECT)
+    bench.assert_whole()
+    assert bench.creations() == 0
+
+
+def replies(bench: Bench) -> int:
+    """The lines of the response file."""
+    files = (bench.project.state_dir / "responses").glob("*")
+    return sum(file.read_bytes().count(b"\n") for file in files)
+
+
+@pytest.mark.parametrize(
+    "kill_at",
+    [f"{step}:{when}" for step in (Step.ANSWERING, Step.DOWNLOADED) for when in ("before", "after")]
+    + [f"{Step.STORED}:before"],
+)
+def test_killed_at_each_step(kill_at: str, bench: Bench) -> None:
+    """Nothing is paid for twice, and the table is whole after the next run."""
+    bench.project.killed(*SELECT, kill_at=kill_at)
+    bench.project.dbt(*SELECT)
+    bench.assert_whole()
