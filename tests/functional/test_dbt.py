@@ -106,6 +106,7 @@ def test_plan_and_preview_make_an_empty_typed_table_once(
     mode: str, project: DbtProject, emulator: RunningEmulator
 ) -> None:
     """Models further down build, and a table that is there is left alone."""
+    project.enrichment("notes_enriched", NOTES, meta={"preview_model": "standard"})
     project.write(
         "models/errors.sql", "select * from {{ dbt_enrich.enrichment_errors('notes_enriched') }}"
     )

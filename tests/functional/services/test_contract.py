@@ -17,6 +17,7 @@ from dbt_enrich.errors import (
     ConfigurationError,
     NotFoundError,
     QuotaError,
+    ServiceError,
     TransientError,
     UnknownOutcomeError,
 )
@@ -270,10 +271,14 @@ def test_a_batch_that_vanished_is_not_found(
         service.batch(created.id)
 
 
-def test_chat_is_answered(service: OpenAIBatchService) -> None:
-    """One request at a time, for previews."""
-    reply = service.chat({"model": MODEL, "messages": [{"role": "user", "content": "hello"}]})
+def test_chat_is_answered(service: OpenAIBatchService, style: str) -> None:
+    """One request at a time, by a deployment that is none for batches, where there are such."""
+    hello = [{"role": "user", "content": "hello"}]
+    reply = service.chat({"model": "gpt-standard", "messages": hello})
     assert reply["choices"][0]["message"]["content"]
+    if style != "openai":
+        with pytest.raises(ServiceError, match="OperationNotSupported.*`preview_model`"):
+            service.chat({"model": MODEL, "messages": hello})
     with pytest.raises(NotFoundError, match="`deployments`"):
         service.chat({"model": "none", "messages": []})
 
