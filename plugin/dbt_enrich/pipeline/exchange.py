@@ -41,7 +41,7 @@ class Exchange:
             self._run_to_the_end()
         else:
             self._collect(self._open())
-        if mode == Mode.SUBMIT:
+        if mode == Mode.SUBMIT and not self._hold_back():
             self.batch_run.submit(self._export())
         # What was paid for is kept: answers to former prompts are stored, though not published.
         self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
@@ -50,8 +50,10 @@ class Exchange:
 
     def _run_to_the_end(self) -> None:
         """Send, wait and load until no row is to be asked again."""
+        for shard in self.batch_run.wait(self._unknown()):
+            self._load(shard)
         is_first = True
-        while True:
+        while not self.batch_run.timed_out:
             try:
                 self._export()
             except CapError as error:
@@ -75,6 +77,24 @@ class Exchange:
         return self.session.ledger.open_shards(
             service=self.service.service_id, task_key=self.session.task_key
         )
+
+    def _unknown(self) -> list[Shard]:
+        """Return the open shards of which nobody knows whom they ask: their input file is gone.
+
+        Their answers say it. Until they are there, any row may be among them.
+        """
+        store = self.session.store
+        return [shard for shard in self._open() if not store.manifest(shard.shard).exists()]
+
+    def _hold_back(self) -> bool:
+        """Whether nothing may be sent now, as rows may be in flight of which nobody knows."""
+        unknown = self._unknown()
+        if unknown:
+            self.session.progress.say(
+                f"nothing is sent until batch {unknown[0].batch_id} has ended: its input file is "
+                "gone at the service, and only its answers will tell which rows it asks"
+            )
+        return bool(unknown)
 
     def _was_cancelled(self, shards: Iterable[Shard]) -> bool:
         """Whether the user has had one of these batches cancelled meanwhile."""
@@ -139,6 +159,13 @@ class Exchange:
             keep_files=session.config.keep_files,
         )
         session.tally.add_tokens(loaded.shard)
+        if loaded.unassigned:
+            session.progress.say(
+                f"batch {shard.batch_id} has {loaded.unassigned:,} answers to packs of rows, and "
+                "its input file, which alone names these rows, is gone at the service; the "
+                f"answers are kept in {session.store.response(shard.shard, 'output')}, and the "
+                "rows are asked again"
+            )
         self._forget_inputs()
 
     def _forget_inputs(self) -> None:

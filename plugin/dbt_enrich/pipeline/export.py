@@ -20,7 +20,7 @@ from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory, make_private, settle
+from dbt_enrich.store import StateDirectory, make_private, settle, writing
 from dbt_enrich.task import KEY_DIGITS, TOKEN_LIMITS, EnrichmentTask
 from dbt_enrich.workspace import Workspace, read_parquet
 
@@ -459,7 +459,7 @@ def _line_end_after(path: Path) -> int | None:
 def _copy_range(source: Path, target: Path, start: int, end: int) -> None:
     temporary = target.with_name(f".{target.name}.writing")
     make_private(temporary)
-    with source.open("rb") as reader, temporary.open("wb") as writer:
+    with writing(temporary), source.open("rb") as reader, temporary.open("wb") as writer:
         reader.seek(start)
         left = end - start
         while left > 0:

@@ -250,7 +250,7 @@ def _adopt(
         size = service.download(batch.input_file_id or "", requests)
         manifest_from_requests(requests, manifest, workspace, task_key=mark.task_key)
     except NotFoundError:
-        # The input file is gone: the answers' own custom_ids say what was asked.
+        # The input file is gone: once they are there, the answers' custom_ids say what was asked.
         manifest.unlink(missing_ok=True)
     count = 0
     if manifest.exists():
