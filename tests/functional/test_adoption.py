@@ -1,4 +1,4 @@
-"""Adoption: with the state directory lost, batches are found at the service by what is left there."""
+"""Adoption: with the state directory lost, batches are found by what the service still has."""
 
 from __future__ import annotations
 
