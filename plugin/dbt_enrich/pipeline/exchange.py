@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
-from dbt_enrich.pipeline.export import export
+from dbt_enrich.pipeline.export import claim
 from dbt_enrich.pipeline.load import forget_inputs, load, outputs_of
 from dbt_enrich.pipeline.plan import estimate_requests
 from dbt_enrich.pipeline.run import BatchRun
@@ -42,7 +42,7 @@ class Exchange:
         else:
             self._collect(self._open())
         if mode == Mode.SUBMIT:
-            self.batch_run.submit(self._export())
+            self.batch_run.submit(self._claim())
         # What was paid for is kept: answers to former prompts are stored, though not published.
         self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
         self._name_other_services()
@@ -53,7 +53,7 @@ class Exchange:
         is_first = True
         while True:
             try:
-                self._export()
+                self._claim()
             except CapError as error:
                 if is_first:
                     raise
@@ -81,7 +81,8 @@ class Exchange:
         names = [shard.shard for shard in shards]
         return any(shard.cancel_requested_at for shard in self.session.ledger.shards(names))
 
-    def _export(self) -> list[Shard]:
+    def _claim(self) -> list[Shard]:
+        """Claim what is new; the batch run writes the files and sends them, one by one."""
         session = self.session
         options = session.request.options
         reserved = session.budget.reserve(
@@ -92,7 +93,7 @@ class Exchange:
             session.ledger,
             lambda: estimate_requests(session.plan_inputs(self.rows)),
         )
-        shards = export(
+        claimed = claim(
             self.rows,
             session.request.relation,
             session.selection,
@@ -101,6 +102,8 @@ class Exchange:
             ledger=session.ledger,
             store=session.store,
         )
+        session.claimed.update(claimed)
+        shards = session.ledger.shards(claimed)
         session.tally.sent += sum(shard.requests for shard in shards)
         if reserved:
             self._note_estimates(shards, reserved)

@@ -130,13 +130,42 @@ def export(
     ledger: Ledger,
     store: StateDirectory,
 ) -> list[Shard]:
-    """Claim what is new among the rows and write its requests to files.
+    """Claim what is new among the rows and write all its files, as `claim` and `write_file` do."""
+    claimed = claim(
+        rows, relation, selection, destination, workspace=workspace, ledger=ledger, store=store
+    )
+    return [
+        write_file(
+            ledger.shard(name),
+            source,
+            rows,
+            selection,
+            destination.line_url,
+            workspace=workspace,
+            ledger=ledger,
+            store=store,
+        )
+        for name, source in claimed.items()
+    ]
 
-    The claim is one critical section of the ledger: two runs that stage the same rows at the same
-    time claim each of them once.
+
+def claim(
+    rows: StagedRows,
+    relation: StagedRelation,
+    selection: Selection,
+    destination: Destination,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> dict[str, str]:
+    """Claim what is new among the rows.
+
+    It is one critical section of the ledger: two runs that stage the same rows at the same time
+    claim each of them once.
 
     Returns:
-        The claimed shards, each with its file, ready to upload.
+        The claimed shards' names, each with the SELECT of its requests for `write_file`.
 
     Raises:
         InputError: A single row's line is larger than a file may be.
@@ -145,20 +174,72 @@ def export(
     with ledger.critical_section():
         _release_unsent(ledger, store)
         query = _new_requests_sql(rows, selection, destination, ledger, store)
-        workspace.write_parquet(f"{query} order by chosen.row_id", path)
+        workspace.write_parquet(query, path)
         groups = _groups(path, workspace)
         largest = max((group.largest for group in groups), default=0)
         if largest > destination.limits.max_bytes:
             _refuse_large_row(path, largest, relation, destination.limits, workspace)
-        claimed = [
-            shard
-            for group in groups
-            for shard in _claim(path, group, selection, destination, workspace, ledger, store)
-        ]
-    return [
-        _write(shard, source, rows, selection, destination, workspace, ledger, store)
-        for shard, source in claimed
+        claimed: dict[str, str] = {}
+        for group in groups:
+            claimed |= _claim(path, group, selection, destination, workspace, ledger, store)
+    return claimed
+
+
+def write_file(
+    shard: Shard,
+    source: str,
+    rows: StagedRows,
+    selection: Selection,
+    line_url: str,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Shard:
+    """Write a claimed shard's input file.
+
+    Args:
+        shard: The shard.
+        source: The SELECT of its requests, as `claim` returned it.
+        rows: The rows that were staged.
+        selection: What was claimed.
+        line_url: The `url` of every line.
+        workspace: Where the lines are made.
+        ledger: Where the shard is moved on.
+        store: Where the file lies.
+
+    Returns:
+        The shard, ready to upload.
+    """
+    path = store.requests(shard.shard)
+    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
+    rows_in_line = "max(position)" if is_packed else "1"
+    enlarge, first, last = workspace.row(
+        f"select any_value(enlarge) * {rows_in_line}, min(row_id), max(row_id) from ({source})"
+    )
+    template = line_template(
+        selection.task,
+        deployment=shard.deployment or "",
+        line_url=line_url,
+        enlarge=enlarge,
+        packed=is_packed,
+    )
+    line = line_sql(
+        template,
+        key="'pack'" if is_packed else "replace(cast(request_key as varchar), '-', '')",
+        attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
+        message="user_message",
+        repair="cast(null as varchar)" if is_packed else "repair",
+    )
+    ranges = [(first, last)]
+    if is_packed:
+        ranges = _pack_ranges(source, last, workspace)
+    selects = [
+        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
+        for start, end in ranges
     ]
+    workspace.write_lines(selects, path)
+    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
 def new_requests(
@@ -314,11 +395,11 @@ def _claim(
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
-) -> list[tuple[Shard, str]]:
+) -> dict[str, str]:
     """Cut a group into shards, write their manifests and note the intent to send them.
 
     Returns:
-        Each shard with the SELECT of its requests.
+        Each shard's name with the SELECT of its requests.
     """
     packing = selection.packing if group.attempt == 1 else None
     limits = destination.limits_of(group.largest)
@@ -330,8 +411,11 @@ def _claim(
     )
     selects = [source]
     if group.requests > limits.max_requests or group.weight > limits.max_bytes:
-        selects = _cut(path, source, group, limits, workspace)
-    shards = []
+        selects = [
+            f"{source} and row_id between {first} and {last}"
+            for first, last in _cuts(source, group, limits, workspace)
+        ]
+    claimed = {}
     for select in selects:
         name = f"{selection.task_key[:8]}-{secrets.token_hex(8)}"
         manifest = store.manifest(name)
@@ -355,18 +439,21 @@ def _claim(
             requests=requests,
         )
         ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
-        shards.append((ledger.shard(name), select))
-    return shards
+        claimed[name] = select
+    return claimed
 
 
-def _cut(
-    path: Path, source: str, group: _Group, limits: ServiceLimits, workspace: Workspace
-) -> list[str]:
-    """Number the requests by shard, each within the limits on requests and bytes.
+def _cuts(
+    source: str, group: _Group, limits: ServiceLimits, workspace: Workspace
+) -> list[tuple[int, int]]:
+    """Cut the requests into shards, each within the limits on requests and bytes.
 
-    A running sum over a weight of at least max_bytes / max_requests holds both limits at once,
-    and DuckDB streams it. A request belongs to the shard in which it begins, so a shard may end
-    one request late: the room for the largest one is kept free.
+    A running sum over a weight of at least max_bytes / max_requests holds both limits at once. A
+    request belongs to the shard in which it begins, so a shard may end one request late: the room
+    for the largest one is kept free.
+
+    Returns:
+        The first and the last row of each shard.
     """
     unit = -(-limits.max_bytes // limits.max_requests)
     room = limits.max_bytes - group.largest + 1
@@ -374,19 +461,19 @@ def _cut(
     if group.largest <= limits.max_bytes // limits.max_requests:
         # The number of requests alone is in the way, so that shards are exactly full.
         weight, room = "1", limits.max_requests
-    cut = path.with_name(f"{path.stem}-{group.attempt}-{group.enlarge}.parquet")
-    workspace.write_parquet(
-        f"select *, cast((sum({weight}) over (rows between unbounded preceding and current row) "
-        f"- {weight}) // {room} as integer) as shard_number from ({source})",
-        cut,
+    found = workspace.rows(
+        f"""
+        with placed as (
+            select
+                row_id,
+                cast(sum({weight}) over (order by row_id rows unbounded preceding) - {weight}
+                    as bigint) // {room} as shard_number
+            from ({source})
+        )
+        select min(row_id), max(row_id) from placed group by shard_number order by 1
+        """
     )
-    numbers = workspace.rows(
-        f"select distinct shard_number from read_parquet({literal(cut)}) order by 1"
-    )
-    return [
-        f"select * from read_parquet({literal(cut)}) where shard_number = {number}"
-        for (number,) in numbers
-    ]
+    return [(int(first), int(last)) for first, last in found]
 
 
 def cut_in_two(
@@ -480,48 +567,6 @@ def _refuse_large_row(
         f"{size:,} bytes, more than the {limits.max_bytes:,} that a file may hold; shorten its "
         "text in the SELECT. Nothing was sent"
     )
-
-
-def _write(
-    shard: Shard,
-    source: str,
-    rows: StagedRows,
-    selection: Selection,
-    destination: Destination,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> Shard:
-    """Write a claimed shard's input file."""
-    path = store.requests(shard.shard)
-    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
-    rows_in_line = "max(position)" if is_packed else "1"
-    enlarge, first, last = workspace.row(
-        f"select any_value(enlarge) * {rows_in_line}, min(row_id), max(row_id) from ({source})"
-    )
-    template = line_template(
-        selection.task,
-        deployment=shard.deployment or "",
-        line_url=destination.line_url,
-        enlarge=enlarge,
-        packed=is_packed,
-    )
-    line = line_sql(
-        template,
-        key="'pack'" if is_packed else "replace(cast(request_key as varchar), '-', '')",
-        attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
-        message="user_message",
-        repair="cast(null as varchar)" if is_packed else "repair",
-    )
-    ranges = [(first, last)]
-    if is_packed:
-        ranges = _pack_ranges(source, last, workspace)
-    selects = [
-        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
-        for start, end in ranges
-    ]
-    workspace.write_lines(selects, path)
-    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
 def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:

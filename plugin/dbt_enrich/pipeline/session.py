@@ -101,7 +101,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Session:
-    """One run of one model, from staging to publishing."""
+    """One run of one model, from staging to publishing.
+
+    `claimed` has the SELECTs of the requests of claimed shards whose files are still to be written.
+    """
 
     run_id: str
     request: EnrichmentRequest
@@ -115,6 +118,7 @@ class Session:
     tally: Tally
     budget: Budget
     model_budget: ModelBudget = field(default_factory=ModelBudget)
+    claimed: dict[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
