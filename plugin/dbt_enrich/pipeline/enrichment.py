@@ -102,7 +102,7 @@ class Engine:
         self._service_users = 0
         self._has_adopted = False
         self._has_warned = False
-        self._budget = Budget(config)
+        self._budget = Budget(config, self.namespace)
         self._checked: set[str] = set()
         self._runs: dict[str, RunLock] = {}
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import InputError
 from dbt_enrich.failures import ask_again_sql, rule_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK, Packing, message_sql
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
-from dbt_enrich.pipeline.load import manifest_from_requests
+from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
@@ -158,11 +159,25 @@ def claim(
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
+    expected: Estimate | None = None,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, str]:
     """Claim what is new among the rows.
 
     It is one critical section of the ledger: two runs that stage the same rows at the same time
     claim each of them once.
+
+    Args:
+        rows: The staged rows.
+        relation: The staged relation in the user's database.
+        selection: What decides which requests are new.
+        destination: Where they go.
+        workspace: Where their lines are made.
+        ledger: Where they are claimed.
+        store: Where their files are written.
+        expected: What they are expected to take, noted with the claim, or None.
+        check: Called inside the critical section before anything is claimed; what it raises
+            leaves the rows unclaimed.
 
     Returns:
         The claimed shards' names, each with the SELECT of its requests for `write_file`.
@@ -172,7 +187,9 @@ def claim(
     """
     path = workspace.directory / f"requests-{secrets.token_hex(4)}.parquet"
     with ledger.critical_section():
-        _release_unsent(ledger, store)
+        release_abandoned(ledger, store)
+        if check:
+            check()
         query = _new_requests_sql(rows, selection, destination, ledger, store)
         workspace.write_parquet(query, path)
         groups = _groups(path, workspace)
@@ -181,7 +198,9 @@ def claim(
             _refuse_large_row(path, largest, relation, destination.limits, workspace)
         claimed: dict[str, str] = {}
         for group in groups:
-            claimed |= _claim(path, group, selection, destination, workspace, ledger, store)
+            claimed |= _claim(
+                path, group, selection, destination, expected, workspace, ledger, store
+            )
     return claimed
 
 
@@ -264,20 +283,30 @@ def new_requests(
     return NewRequests(requests=requests, again=again, equal=equal, in_flight=in_flight)
 
 
-def _release_unsent(ledger: Ledger, store: StateDirectory) -> None:
+def release_abandoned(ledger: Ledger, store: StateDirectory) -> None:
     """Free the claims of dead runs that never asked the service for a batch: nothing was paid."""
-    unsent = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
     for shard in ledger.open_shards():
-        dead = shard.owner is None or not store.is_alive(shard.owner)
-        if shard.step in unsent and dead:
+        if _is_abandoned(shard, store):
             ledger.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
             store.requests(shard.shard).unlink(missing_ok=True)
             store.manifest(shard.shard).unlink(missing_ok=True)
 
 
+def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
+    unsent = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
+    return shard.step in unsent and (shard.owner is None or not store.is_alive(shard.owner))
+
+
 def in_flight_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
-    """Build a table expression over the requests of a task that are claimed and not yet stored."""
-    manifests = [store.manifest(shard.shard) for shard in ledger.open_shards(task_key=task_key)]
+    """Build a table expression over the requests of a task that are claimed and not yet stored.
+
+    The claims of dead runs that never sent them are left out: the next export takes them up.
+    """
+    manifests = [
+        store.manifest(shard.shard)
+        for shard in ledger.open_shards(task_key=task_key)
+        if not _is_abandoned(shard, store)
+    ]
     return read_parquet([path for path in manifests if path.exists()], empty=_NO_KEYS)
 
 
@@ -392,6 +421,7 @@ def _claim(
     group: _Group,
     selection: Selection,
     destination: Destination,
+    expected: Estimate | None,
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
@@ -425,7 +455,8 @@ def _claim(
             workspace.write_parquet(packing.numbered_sql(select), packed)
             select, columns = _whole(packed), f"{columns}, custom_id, position"
         workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
-        (requests,) = workspace.row(f"select count(*) from read_parquet({literal(manifest)})")
+        requests, asked_rows = count_requests(manifest, workspace)
+        share = requests / max(1, expected.requests) if expected else 0.0
         shard = Shard(
             shard=name,
             step=Step.CLAIMED,
@@ -437,6 +468,11 @@ def _claim(
             model=selection.task.model,
             deployment=destination.spread.choose(requests),
             requests=requests,
+            rows=asked_rows,
+            estimated_prompt_tokens=_share(expected.prompt_tokens if expected else None, share),
+            estimated_completion_tokens=_share(
+                expected.completion_tokens if expected else None, share
+            ),
         )
         ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
         claimed[name] = select
@@ -496,15 +532,17 @@ def cut_in_two(
         manifest_from_requests(
             store.requests(name), store.manifest(name), workspace, task_key=shard.task_key
         )
-        (requests,) = workspace.row(
-            f"select count(*) from read_parquet({literal(store.manifest(name))})"
-        )
+        requests, asked_rows = count_requests(store.manifest(name), workspace)
+        share = (end - start) / path.stat().st_size
         halves.append(
             replace(
                 shard,
                 shard=name,
                 step=Step.EXPORTED,
                 requests=requests,
+                rows=asked_rows,
+                estimated_prompt_tokens=_share(shard.estimated_prompt_tokens, share),
+                estimated_completion_tokens=_share(shard.estimated_completion_tokens, share),
                 bytes=end - start,
                 input_file_id=None,
                 error=None,
@@ -519,6 +557,10 @@ def cut_in_two(
     path.unlink(missing_ok=True)
     store.manifest(shard.shard).unlink(missing_ok=True)
     return [ledger.shard(half.shard) for half in halves]
+
+
+def _share(tokens: int | None, share: float) -> int | None:
+    return None if tokens is None else round(tokens * share)
 
 
 def _line_end_after(path: Path) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
-from dbt_enrich.pipeline.budget import Budget, ModelBudget
+from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation
 from dbt_enrich.pipeline.export import Destination, NewRequests, Selection
 from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.progress import Progress
@@ -124,6 +124,12 @@ class Session:
     def model(self) -> str:
         """The dbt model's name."""
         return self.request.relation.model
+
+    @property
+    def reservation(self) -> Reservation:
+        """In whose name requests are taken from the caps."""
+        request = self.request
+        return Reservation(self.model, request.enrichment, request.task.model, request.options)
 
     @property
     def packing(self) -> Packing | None:
