@@ -47,7 +47,11 @@ AT_SERVICE_STEPS = (Step.CREATING, Step.SUBMITTED, Step.ENDED, Step.DOWNLOADED)
 
 @dataclass(frozen=True)
 class Shard:
-    """A row of `batches`: the requests of one input file, and what became of them."""
+    """A row of `batches`: the requests of one input file, and what became of them.
+
+    A request is a line of the file. `rows` is how many rows they ask: more than requests where
+    several are packed into one, and None where a former version made the shard.
+    """
 
     shard: str
     step: Step
@@ -74,8 +78,18 @@ class Shard:
     cancel_requested_at: str | None = None
     estimated_prompt_tokens: int | None = None
     estimated_completion_tokens: int | None = None
+    rows: int | None = None
     created_at: str = ""
     updated_at: str = ""
+
+    @property
+    def row_count(self) -> int:
+        """How many rows the requests ask."""
+        return self.requests if self.rows is None else self.rows
+
+    def rows_of(self, requests: int) -> int:
+        """Return about how many rows some of the requests ask."""
+        return requests * self.row_count // self.requests if self.requests else 0
 
     @property
     def is_closed(self) -> bool:
@@ -287,6 +301,10 @@ class Ledger:
             conditions.append("enrichment = ?")
             arguments.append(enrichment)
         return self._shards(f"where {' and '.join(conditions)}", arguments)
+
+    def task(self, task_key: str) -> Task | None:
+        """Return one task, or None if it is unknown."""
+        return next((task for task in self.tasks() if task.task_key == task_key), None)
 
     def tasks(self, enrichment: str | None = None) -> list[Task]:
         """Return the tasks of a model, or of all, newest first."""

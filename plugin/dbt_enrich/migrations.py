@@ -128,6 +128,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    ("m005_add_rows", ("alter table batches add column rows integer",)),
 )
 
 

@@ -13,6 +13,7 @@ from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError
 from dbt_enrich.ledger import Ledger, Step
 from dbt_enrich.pipeline import run as run_module
+from dbt_enrich.pipeline import steps
 from dbt_enrich.pipeline.room import estimated_tokens, limit_in
 from dbt_enrich.store import StateDirectory
 from support.warehouse import Warehouse, config_for
@@ -179,7 +180,7 @@ def test_a_file_that_the_service_lost_is_uploaded_again(
     emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While its batch waits for room."""
-    monkeypatch.setattr(run_module, "_FILE_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(steps, "_FILE_GRACE_SECONDS", 0.0)
     emulator.transitions(file={"kind": "polls", "amount": 3})
     emulator.faults(
         {"name": "status", "operation": "GET /files/", "status": 404, "code": "notFound"}

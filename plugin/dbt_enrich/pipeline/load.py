@@ -123,6 +123,15 @@ def manifest_from_requests(
     _write_manifest([path], manifest, workspace, task_key)
 
 
+def count_requests(manifest: Path, workspace: Workspace) -> tuple[int, int]:
+    """Return how many requests a manifest names, and how many rows they ask."""
+    file = f"read_parquet({literal(manifest)})"
+    is_packed = "custom_id" in workspace.columns(f"from {file}")
+    requests = "count(distinct custom_id)" if is_packed else "count(*)"
+    counted, rows = workspace.row(f"select {requests}, count(*) from {file}")
+    return int(counted), int(rows)
+
+
 def _write_manifest(
     files: list[Path], manifest: Path, workspace: Workspace, task_key: str | None = None
 ) -> None:

@@ -84,13 +84,13 @@ class Progress:
     def standing(self) -> str:
         """Say how far all is: files or batches, rows, failures, rate and time left."""
         shards = [s for s in self._shards.values() if s.step != Step.RELEASED]
-        total = sum(shard.requests for shard in shards)
+        total = sum(shard.row_count for shard in shards)
         unsent = [shard for shard in shards if shard.step in _UNSENT]
         if unsent:
             return f"uploading, {len(shards) - len(unsent)} of {len(shards)} batches at the service"
         home = sum(shard.step in _HOME for shard in shards)
-        answered = sum(shard.completed + shard.failed for shard in shards)
-        failed = sum(shard.failed for shard in shards)
+        answered = sum(shard.rows_of(shard.completed + shard.failed) for shard in shards)
+        failed = sum(shard.rows_of(shard.failed) for shard in shards)
         statuses = {shard.status for shard in shards if shard.step not in _HOME}
         parts = ["validating"] if statuses == {"validating"} and not home else []
         parts += [f"{home} of {len(shards)} batches", f"{answered:,} of {total:,} rows"]
@@ -107,7 +107,7 @@ class Progress:
             return
         self.say(
             f"batch {shard.batch_id} is {shard.status}: "
-            f"{shard.completed + shard.failed:,} of {shard.requests:,} rows"
+            f"{shard.rows_of(shard.completed + shard.failed):,} of {shard.row_count:,} rows"
         )
 
 

@@ -26,6 +26,7 @@ BATCH_COLUMNS = {
     "status": "varchar",
     "step": "varchar",
     "requests": "bigint",
+    "rows": "bigint",
     "completed": "bigint",
     "failed": "bigint",
     "prompt_tokens": "bigint",
@@ -57,6 +58,7 @@ USAGE_COLUMNS = {
     "model": "varchar",
     "enrichment_version": "varchar",
     "requests": "bigint",
+    "rows": "bigint",
     "completed": "bigint",
     "failed": "bigint",
     "prompt_tokens": "bigint",
@@ -132,6 +134,7 @@ def _batch_row(config: PluginConfig, shard: Shard) -> Sequence[object]:
     }
     values |= {
         "step": shard.step.value,
+        "rows": shard.row_count,
         "enrichment_version": shard.task_key[:_VERSION_DIGITS],
         "cost": spent.cost if counted else None,
         "saved": spent.saved if counted else None,
@@ -168,6 +171,7 @@ def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) 
 def _usage_sql(batches: str) -> str:
     sums = (
         "requests",
+        "rows",
         "completed",
         "failed",
         "prompt_tokens",
