@@ -88,6 +88,7 @@ class PluginConfig(BaseModel):
         line_url: The `url` of every request line (default: the service's).
         batch_endpoint: The `endpoint` of a batch (default: the service's).
         poll_interval: Seconds between two looks at a waiting batch, at most.
+        transfers: How many files are uploaded and downloaded at once.
         adoption_grace: Seconds during which a batch whose creation got no reply is looked for.
         timeout: Seconds that a connection may stay silent.
         max_retries: How often a call that only reads, uploads or deletes is repeated.
@@ -131,6 +132,7 @@ class PluginConfig(BaseModel):
     line_url: str | None = None
     batch_endpoint: str | None = None
     poll_interval: float | None = Field(default=None, gt=0)
+    transfers: int = Field(default=4, ge=1, le=32)
     adoption_grace: float | None = Field(default=None, ge=0)
     timeout: float = Field(default=300.0, gt=0)
     max_retries: int = Field(default=4, ge=0)

@@ -42,6 +42,8 @@ class Step(StrEnum):
 
 # Steps after which a shard holds no request any more.
 CLOSED_STEPS = (Step.STORED, Step.RELEASED)
+# Steps before a batch is asked for.
+UNSENT_STEPS = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
 # Steps at which the service has, or may have, the batch or some of the requests.
 AT_SERVICE_STEPS = (
     Step.ANSWERING,
@@ -56,6 +58,8 @@ AT_SERVICE_STEPS = (
 class Shard:
     """A row of `batches`: the requests of one input file, and what became of them.
 
+    A request is a line of the file. `rows` is how many rows they ask: more than requests where
+    several are packed into one, and None where a former version made the shard.
     One that is `synchronous` is no batch: its requests are asked one by one.
     """
 
@@ -84,9 +88,19 @@ class Shard:
     cancel_requested_at: str | None = None
     estimated_prompt_tokens: int | None = None
     estimated_completion_tokens: int | None = None
+    rows: int | None = None
     synchronous: bool = False
     created_at: str = ""
     updated_at: str = ""
+
+    @property
+    def row_count(self) -> int:
+        """How many rows the requests ask."""
+        return self.requests if self.rows is None else self.rows
+
+    def rows_of(self, requests: int) -> int:
+        """Return about how many rows some of the requests ask."""
+        return requests * self.row_count // self.requests if self.requests else 0
 
     @property
     def is_closed(self) -> bool:
@@ -298,6 +312,10 @@ class Ledger:
             conditions.append("enrichment = ?")
             arguments.append(enrichment)
         return self._shards(f"where {' and '.join(conditions)}", arguments)
+
+    def task(self, task_key: str) -> Task | None:
+        """Return one task, or None if it is unknown."""
+        return next((task for task in self.tasks() if task.task_key == task_key), None)
 
     def tasks(self, enrichment: str | None = None) -> list[Task]:
         """Return the tasks of a model, or of all, newest first."""

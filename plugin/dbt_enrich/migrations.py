@@ -128,8 +128,9 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    ("m005_add_rows", ("alter table batches add column rows integer",)),
     (
-        "m005_add_synchronous_shards",
+        "m006_add_synchronous_shards",
         ("alter table batches add column synchronous integer not null default 0",),
     ),
 )

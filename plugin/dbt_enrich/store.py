@@ -233,11 +233,21 @@ def append(source: Path, target: Path) -> None:
     Raises:
         LedgerError: The disk is full or the directory cannot be written.
     """
+    with writing(target), source.open("rb") as reader, target.open("ab") as writer:
+        shutil.copyfileobj(reader, writer)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file in the error of a full disk or of a directory that cannot be written.
+
+    Raises:
+        LedgerError: The block failed for one of these.
+    """
     try:
-        with source.open("rb") as reader, target.open("ab") as writer:
-            shutil.copyfileobj(reader, writer)
+        yield
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> LedgerError:

@@ -6,14 +6,66 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).with_name("bench_notebook.py")
+import pytest
+from benchmarks.measuring import REPOSITORY
+from benchmarks.report import report
+from benchmarks.results import Result, Results
+from benchmarks.targets import best_peer_ratio, targets
+
+ROWS = 10_000
 
 
-def test_every_contender_finishes_and_is_in_the_table() -> None:
-    """At 10,000 rows, once each."""
-    command = [sys.executable, str(SCRIPT), "--rows", "10000", "--runs", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+def test_every_contender_makes_the_same_table_and_is_in_the_report(tmp_path: Path) -> None:
+    """At 10,000 rows, once each; a contender with another table would fail the command."""
+    command = [
+        sys.executable, "-m", "benchmarks", "--only", "sides", "--sizes", str(ROWS), "--runs", "1",
+        "--root", str(tmp_path), "--docs", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=REPOSITORY / "tests", capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    for side in ("export", "load"):
-        for contender in ("notebook", "dbt-enrich", "floor"):
-            assert f"| {contender} {side} |" in done.stdout
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    for contender in ("notebook", "dbt-enrich", "floor"):
+        assert f"| {ROWS:,} | {contender} |" in page
+    assert (tmp_path / "benchmarks.svg").read_text(encoding="utf-8").startswith("<svg")
+    (result,) = Results(tmp_path / "results").of("sides")
+    assert result.largest("dbt-enrich", "files_left_mb") == pytest.approx(0, abs=0.01)
+
+
+def _sides(rows: int, ours: float, theirs: float) -> Result:
+    def figures(seconds: float) -> dict[str, float]:
+        return {"export": seconds, "load": seconds, "peak_mb": 200.0, "imports_mb": 80.0}
+
+    engine = figures(ours) | {"request_mb": 10.0, "disk_mb": 25.0, "files_left_mb": 0.0}
+    return Result("sides", rows, [{"dbt-enrich": engine, "notebook": figures(theirs)}])
+
+
+def test_a_target_is_reached_where_it_is_at_every_size(tmp_path: Path) -> None:
+    """The report says so plainly either way, and what was not measured is not reached."""
+    results = Results(tmp_path)
+    results.keep(_sides(1_000, ours=1.0, theirs=25.0))
+    assert [one.reached for one in targets(results)][:4] == [True, None, None, True]
+    results.keep(_sides(2_000, ours=3.0, theirs=25.0))
+    assert [one.reached for one in targets(results)][:4] == [False, None, False, True]
+    assert "25.0 times at 1,000 rows; 8.3 times at 2,000 rows | **no** |" in report(results)
+
+
+def test_a_ratio_is_one_within_a_round_and_the_best_peer_counts() -> None:
+    """A round in which the machine was slow for everybody changes no ratio."""
+
+    def round_of(slowness: float) -> dict[str, dict[str, float]]:
+        times = {"dbt-enrich": 1.0, "one": 300.0, "other": 120.0}
+        return {name: {"export": slowness * t, "load": 0.0} for name, t in times.items()}
+
+    found = Result("peers", 1_000, [round_of(1.0), round_of(5.0), round_of(1.5)])
+    assert found.ratio("one", "dbt-enrich", "export", "load") == pytest.approx(300)
+    assert best_peer_ratio(found) == pytest.approx(120)
+
+
+def test_a_peer_that_cannot_be_measured_is_named_with_the_reason(tmp_path: Path) -> None:
+    """It is not left out in silence."""
+    results = Results(tmp_path)
+    engine = {"dbt-enrich": {"export": 1.0, "load": 1.0, "peak_mb": 1.0}}
+    results.keep(Result("peers", 1_000, [engine], missing={"steadybatch": "no index"}))
+    assert "steadybatch 0.2.1 could not be measured at 1,000 rows: no index" in report(results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,19 +16,36 @@ END_SECONDS = 20.0
 PATIENCE_SECONDS = 60.0
 
 
-def wait_for_batches(bench: Bench, process: Any) -> None:
-    """Wait until the batches are at the service."""
+def wait_for(process: Any, happens: Callable[[], bool], what: str) -> None:
+    """Wait until something happens at the service."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(bench.emulator.jobs.batches()) < FILES:
+    while not happens():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "dbt has not submitted its batches"
+        assert time.monotonic() < deadline, what
         time.sleep(0.02)
 
 
-def interrupt(bench: Bench, table: str) -> str:
-    """Interrupt a dbt that waits for its batches; return what it printed."""
+def interrupt(bench: Bench, table: str, *, while_it_looks: bool = False) -> str:
+    """Interrupt a dbt that waits for its batches; return what it printed.
+
+    Args:
+        bench: The project and the service.
+        table: The model.
+        while_it_looks: Whether the interrupt comes while no reply to a look at a batch does.
+    """
+
+    def has_all_batches() -> bool:
+        return len(bench.emulator.jobs.batches()) >= FILES
+
+    def is_looked_at() -> bool:
+        calls = bench.emulator.account()["under_way"]
+        return any(call["path"].startswith("/batches/") for call in calls)
+
     process = bench.project.start("run", "--select", table)
-    wait_for_batches(bench, process)
+    if while_it_looks:
+        wait_for(process, is_looked_at, "dbt has not looked at a batch")
+    else:
+        wait_for(process, has_all_batches, "dbt has not submitted its batches")
     interrupted = time.monotonic()
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
@@ -82,5 +100,5 @@ def test_while_no_reply_comes(bench: Bench, paused: RunningEmulator) -> None:
     """A call that hangs holds nobody."""
     paused.faults({"name": "hang", "operation": "GET /batches/", "times": None})
     with bench.configured(timeout=120):
-        output = interrupt(bench, "from_sql")
+        output = interrupt(bench, "from_sql", while_it_looks=True)
     assert_told_and_collected(output, bench, "from_sql")

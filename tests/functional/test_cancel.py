@@ -78,7 +78,7 @@ def test_a_run_that_waits_takes_in_what_was_done_and_asks_no_more(
         time.sleep(0.01)
     result = cancelled(warehouse)
     assert result.waiting == 2
-    run.join(timeout=60)
+    run.join(timeout=600)
     assert not run.is_alive()
     assert warehouse.statuses() == {"failed": 6}
     assert len(emulator.jobs.batches()) == 2

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dbt_enrich.cost.caps import Cap, Caps
 from dbt_enrich.emulator.server import RunningEmulator
-from dbt_enrich.errors import CapError, TaskChangedError
+from dbt_enrich.errors import CapError, EnrichmentError, TaskChangedError
+from dbt_enrich.ledger import Ledger
+from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
+from dbt_enrich.pipeline.versions import forget, worth_of
 from dbt_enrich.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
@@ -69,6 +75,117 @@ def test_a_day_s_cap_counts_what_other_runs_sent(emulator: RunningEmulator, tmp_
     with pytest.raises(CapError, match=r"caps\.day"):
         warehouse.enrich("select i as id, 'new ' || i as note from range(3) as numbers(i)")
     warehouse.enrich("select i as id, 'new ' || i as note from range(2) as numbers(i)")
+
+
+def test_what_is_in_flight_counts_for_the_day(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """As it was estimated, until the service has counted its tokens."""
+    warehouse = warehouse_for(emulator, tmp_path, caps={"day": {"max_tokens": 1_000_000}})
+    emulator.pause()
+    warehouse.enrich(NOTES, mode="submit")
+    with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
+        (shard,) = ledger.all_shards()
+    assert shard.prompt_tokens is None
+    expected = (shard.estimated_prompt_tokens or 0) + (shard.estimated_completion_tokens or 0)
+    assert expected > 0
+    warehouse.restart(warehouse.config.model_copy(update={"caps": _day(max_tokens=expected + 1)}))
+    with pytest.raises(CapError, match=f"max_tokens to .*{expected:,} of it sent before"):
+        warehouse.enrich("select 99 as id, 'another' as note", table="others", mode="submit")
+    assert len(emulator.jobs.batches()) == 1
+
+
+def test_claims_of_a_dead_run_count_for_no_cap(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """What it never sent is what the next run sends, once."""
+    warehouse = warehouse_for(emulator, tmp_path, caps={"day": {"max_requests": 8}})
+    emulator.faults({"name": "status", "status": 400, "operation": "POST /files"})
+    with pytest.raises(EnrichmentError):
+        warehouse.enrich(NOTES)
+    warehouse.restart()
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 8}
+    assert sent(emulator) == 8
+
+
+def test_runs_side_by_side_do_not_pass_a_cap_together(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Of two that fit only alone, one is refused."""
+    emulator.pause()
+    caps = {"day": {"max_requests": 12}}
+    warehouses = [warehouse_for(emulator, tmp_path, caps=caps) for _ in range(2)]
+
+    def enrich(number: int) -> str:
+        select = f"select i as id, '{number} ' || i as note from range(8) as numbers(i)"
+        try:
+            warehouses[number].enrich(select, table=f"notes_{number}", mode="submit")
+        except CapError:
+            return "refused"
+        return "sent"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(enrich, range(2))) == ["refused", "sent"]
+    assert len(emulator.jobs.batches()) == 1
+
+
+def test_models_of_one_run_share_its_cap(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Those of several dbt threads too; what equal rows of another model took is given back."""
+    warehouse = warehouse_for(emulator, tmp_path, caps={"run": {"max_requests": 10}})
+    warehouse.enrich(NOTES)
+    warehouse.enrich(NOTES, table="others")
+    with pytest.raises(CapError, match=r"8 of it sent before.*caps\.run"):
+        warehouse.enrich("select i as id, 'n' || i as note from range(3) as numbers(i)")
+    warehouse.enrich("select i as id, 'n' || i as note from range(2) as numbers(i)")
+    assert sent(emulator) == 10
+
+
+def test_a_command_of_several_dbt_runs_has_one_cap(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its earlier ones sent counts; what was sent before it began does not."""
+    caps = {"run": {"max_requests": 10}}
+    warehouse_for(emulator, tmp_path, caps=caps).enrich("select 99 as id, 'before' as note")
+    monkeypatch.setenv(RUN_BEGAN_VARIABLE, datetime.now(UTC).isoformat())
+    warehouse_for(emulator, tmp_path, caps=caps).enrich(NOTES)
+    later = warehouse_for(emulator, tmp_path, caps=caps)
+    with pytest.raises(CapError, match=r"8 of it sent before.*caps\.run"):
+        later.enrich("select i as id, 'n' || i as note from range(3) as numbers(i)")
+    with pytest.raises(CapError, match=r"meta\.enrichment"):
+        later.enrich("select 100 as id, 'one' as note", max_requests=8)
+    later.enrich("select i as id, 'n' || i as note from range(2) as numbers(i)")
+    assert sent(emulator) == 11
+
+
+def test_a_cap_counts_packs(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """A request is what the service counts, however many rows it asks."""
+    warehouse = warehouse_for(emulator, tmp_path, caps={"day": {"max_requests": 2}})
+    warehouse.enrich(NOTES, rows_per_request=4)
+    assert warehouse.statuses() == {"done": 8}
+    with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
+        (shard,) = ledger.all_shards()
+    assert (shard.requests, shard.row_count) == (2, 8)
+    with pytest.raises(CapError, match="2 of it sent before"):
+        warehouse.enrich("select 99 as id, 'another' as note", rows_per_request=4)
+
+
+def test_the_worth_of_answers_is_of_those_that_are_held(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Not of those that were let go before."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    worths = []
+    for _ in range(2):
+        warehouse.enrich(NOTES)
+        with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
+            tasks = ledger.tasks()
+            worths.append(worth_of(warehouse.config, ledger, tasks))
+            forget(warehouse.config, ledger, tasks)
+    assert sent(emulator) == 16
+    assert worths[0].answers == worths[1].answers == 8
+    assert worths[0].worth.cost
+    assert worths[0].worth.cost == pytest.approx(worths[1].worth.cost)
+
+
+def _day(**limits: int) -> Caps:
+    return Caps(day=Cap(**limits))
 
 
 def test_rows_to_ask_again_past_a_cap_are_left(emulator: RunningEmulator, tmp_path: Path) -> None:

@@ -457,7 +457,7 @@ def test_two_runs_at_once_pay_once(emulator: RunningEmulator, tmp_path: Path) ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     assert [one.statuses() for one in both] == [{"done": 5}, {"done": 5}]
     assert set(paid(emulator).values()) == {1}
 
@@ -477,5 +477,5 @@ def test_two_models_that_collect_at_once_publish_the_same(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     assert [one.statuses() for one in both] == [{"done": 5}, {"done": 5}]

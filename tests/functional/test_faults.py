@@ -258,7 +258,7 @@ def test_an_outage_is_ridden_out(emulator: RunningEmulator, tmp_path: Path) -> N
             time.sleep(0.02)
         assert run.is_alive()
     emulator.resume()
-    run.join(timeout=60)
+    run.join(timeout=600)
     assert_all_right(warehouse, emulator)
 
 

@@ -12,10 +12,11 @@ import pytest
 from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger
+from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask, Example
-from support.warehouse import SUMMARY, Warehouse, config_for
+from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
 ROWS = 10
 NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
@@ -226,3 +227,21 @@ def test_options_that_do_not_fit_are_refused(
     """By name."""
     with pytest.raises(ValueError, match=r"rows_per_request|tokens_per_request|max_attempts"):
         warehouse_for(emulator, tmp_path).enrich(NOTES, **options)
+
+
+def test_a_plan_counts_the_bytes_of_packs(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which repeat the constant texts once a pack, not once a row."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    task = summary_task(system="Summarise the note in one sentence. " * 20)
+    notes = "select i as id, 'note ' || i as note from range(40) as numbers(i)"
+    monkeypatch.setenv(REPORTS_VARIABLE, str(tmp_path / "reports.jsonl"))
+    warehouse.enrich(notes, task, rows_per_request=10, mode="plan")
+    plan = json.loads((tmp_path / "reports.jsonl").read_text().splitlines()[0])["plan"]
+    warehouse.enrich(notes, task, rows_per_request=10)
+    with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
+        (shard,) = ledger.all_shards()
+    assert (plan["requests"], plan["new"]) == (shard.requests, shard.row_count)
+    assert shard.bytes * 0.8 < plan["bytes"] < shard.bytes * 1.5
+    assert plan["enqueued_tokens"] == plan["bytes"] // 4

@@ -13,6 +13,7 @@ from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError
 from dbt_enrich.ledger import Ledger, Step
 from dbt_enrich.pipeline import run as run_module
+from dbt_enrich.pipeline import steps
 from dbt_enrich.pipeline.room import estimated_tokens, limit_in
 from dbt_enrich.store import StateDirectory
 from support.warehouse import Warehouse, config_for
@@ -170,7 +171,7 @@ def test_two_models_share_the_room(emulator: RunningEmulator, tmp_path: Path) ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     assert [house.statuses() for house in houses] == [{"done": 20}, {"done": 20}]
     paid_once(emulator, 40)
 
@@ -179,7 +180,7 @@ def test_a_file_that_the_service_lost_is_uploaded_again(
     emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While its batch waits for room."""
-    monkeypatch.setattr(run_module, "_FILE_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(steps, "_FILE_GRACE_SECONDS", 0.0)
     emulator.transitions(file={"kind": "polls", "amount": 3})
     emulator.faults(
         {"name": "status", "operation": "GET /files/", "status": 404, "code": "notFound"}
@@ -270,12 +271,39 @@ def test_what_finds_no_room_goes_to_another_deployment(
         time.sleep(0.05)
     assert deployments_of_batches(emulator) == ["first", "second", "second", "second"]
     emulator.resume()
-    run.join(timeout=60)
+    run.join(timeout=600)
     emulator.settle()
     warehouse.enrich(NOTES)
     assert warehouse.rows("select count(*) from enriched where enrichment_status = 'done'") == [
         (20,)
     ]
+    paid_once(emulator)
+
+
+def test_a_crash_while_a_file_moves_leaves_no_request_with_the_wrong_deployment(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger still knows the former deployment, the file names another, and it moves again."""
+    tokens = shard_tokens(emulator, tmp_path)
+    emulator.deployments(
+        {"name": "first", "max_enqueued_tokens": tokens // 5}, {"name": "second"}, {"name": "third"}
+    )
+
+    def crash(temporary: Path, path: Path) -> None:
+        settle(temporary, path)
+        raise LedgerError("the machine was switched off")
+
+    monkeypatch.setattr(spread, "settle", crash)
+    before = warehouse_for(emulator, tmp_path, deployments={"gpt-4o-mini": ["first", "second"]})
+    with pytest.raises(LedgerError, match="switched off"):
+        before.enrich(NOTES)
+    monkeypatch.undo()
+    moved = (tmp_path / "state" / "requests").glob("*.jsonl")
+    assert sum('"model":"second"' in path.read_text() for path in moved) == 1
+    after = warehouse_for(emulator, tmp_path, deployments={"gpt-4o-mini": ["first", "third"]})
+    after.enrich(NOTES)
+    assert after.statuses() == {"done": 20}
+    assert set(deployments_of_batches(emulator)) <= {"first", "third"}
     paid_once(emulator)
 
 

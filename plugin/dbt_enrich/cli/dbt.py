@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,17 @@ class DbtOptions:
         return [*found, "--select", *selected, "--vars", json.dumps({**own, **variables})]
 
 
-def run_dbt(options: DbtOptions, **variables: Any) -> int:
-    """Run `dbt run` in the foreground and return its exit code."""
+def run_dbt(options: DbtOptions, environment: Mapping[str, str], **variables: Any) -> int:
+    """Run `dbt run` in the foreground and return its exit code.
+
+    Args:
+        options: How dbt finds the project.
+        environment: What dbt's environment has beside this process's own.
+        variables: dbt variables of ours.
+    """
     command = [*_DBT, "run", *options.arguments(**variables)]
-    return subprocess.run(command, check=False).returncode  # noqa: S603
+    done = subprocess.run(command, check=False, env={**os.environ, **environment})  # noqa: S603
+    return done.returncode
 
 
 def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
 
 import click
 
@@ -11,6 +12,7 @@ from dbt_enrich.cli.dbt import DbtOptions, run_dbt
 from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
+from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
 
 _ROOM_SECONDS = 60.0
 
@@ -37,10 +39,11 @@ def run(
     options = DbtOptions(location.absolute(), select)
     project = load_project(location)
     began = time.monotonic()
+    environment = {RUN_BEGAN_VARIABLE: datetime.now(UTC).isoformat()}
     started = None
     while True:
         before = _published(project)
-        if run_dbt(options, enrichment_mode="submit"):
+        if run_dbt(options, environment, enrichment_mode="submit"):
             raise SystemExit(ERROR)
         tables = _changed(before, _published(project))
         started = started or {table.enrichment for table in tables}

@@ -60,12 +60,13 @@ class Spent:
     requests: int = 0
     tokens: int = 0
 
-    def plus(self, estimate: Estimate) -> Spent:
-        """Return what will have been sent with some more requests."""
+    def plus(self, estimate: Estimate, share: float = 1.0) -> Spent:
+        """Return what will have been sent with some more requests, or a share of them."""
+        tokens = estimate.prompt_tokens + estimate.completion_tokens
         return Spent(
-            cost=self.cost + (estimate.cost or 0.0),
-            requests=self.requests + estimate.requests,
-            tokens=self.tokens + estimate.prompt_tokens + estimate.completion_tokens,
+            cost=self.cost + (estimate.cost or 0.0) * share,
+            requests=self.requests + round(estimate.requests * share),
+            tokens=self.tokens + round(tokens * share),
         )
 
 

@@ -46,6 +46,7 @@ class FaultMiddleware:
             await send(message)
 
         faults = self._control.faults.hits(method, path)
+        self._control.begin(method, path)
         try:
             if faults:
                 await self._break(faults, scope, receive, send, noting)

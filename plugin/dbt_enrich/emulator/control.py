@@ -43,6 +43,7 @@ class Control:
         self._jobs = jobs
         self._is_authorised = is_authorised
         self._calls: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
+        self._under_way: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
     def routes(self) -> list[BaseRoute]:
@@ -53,9 +54,15 @@ class Control:
             Route(f"{PREFIX}/{{action}}", self.act, methods=["POST"]),
         ]
 
+    def begin(self, method: str, path: str) -> None:
+        """Remember that a call to the service has come; `note` says how it ended."""
+        with self._lock:
+            self._under_way[method, path] += 1
+
     def note(self, method: str, path: str, status: int) -> None:
         """Remember a call to the service; status 0 means that no reply of it was sent."""
         with self._lock:
+            self._under_way[method, path] -= 1
             self._calls.append(
                 {"method": method, "path": path, "status": status, "at": time.time()}
             )
@@ -110,8 +117,10 @@ class Control:
             paid[result["custom_id"]] += int(not result["failed"])
         with self._lock:
             calls = list(self._calls)
+            under_way = sorted(self._under_way.elements())
         return {
             "calls": calls,
+            "under_way": [{"method": method, "path": path} for method, path in under_way],
             "custom_ids": dict(answered),
             "request_keys": _by_request_key(answered),
             "paid": {key: times for key, times in _by_request_key(paid).items() if times},

@@ -125,6 +125,8 @@ class Storage:
         with open(temporary, "wb", opener=_private) as target:
             shutil.copyfileobj(source, target, 1 << 20)
             size = target.tell()
+            target.flush()
+            os.fsync(target.fileno())
         temporary.replace(self.content(file_id))
         return size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,12 @@ from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import estimated_tokens
 from dbt_enrich.task import EnrichmentOptions
 
+# When a command that runs dbt several times began, in ISO 8601: its caps are on all of them.
+RUN_BEGAN_VARIABLE = "DBT_ENRICH_RUN_BEGAN"
+_OF_MODEL = "the model's meta.enrichment"
+_OF_RUN = "caps.run in the plugin's config"
+_OF_DAY = "caps.day in the plugin's config"
+
 
 @dataclass
 class ModelBudget:
@@ -24,17 +31,38 @@ class ModelBudget:
     spent: Spent = field(default_factory=Spent)
 
 
+@dataclass(frozen=True)
+class Reservation:
+    """Who is about to send.
+
+    Attributes:
+        model: The dbt model's name.
+        enrichment: Its unique id.
+        logical_model: The logical model that is asked.
+        options: The model's own caps.
+    """
+
+    model: str
+    enrichment: str
+    logical_model: str
+    options: EnrichmentOptions
+
+
 class Budget:
-    """What the models of one `dbt run` have sent, and the caps on it.
+    """What the models of one run have sent, and the caps on it.
 
     Args:
         config: The plugin's configuration.
+        namespace: The mark of the project's batches.
     """
 
-    def __init__(self, config: PluginConfig) -> None:
+    def __init__(self, config: PluginConfig, namespace: str) -> None:
         self._config = config
+        self._namespace = namespace
         self._spent = Spent()
         self._lock = threading.Lock()
+        began = os.environ.get(RUN_BEGAN_VARIABLE)
+        self._began = datetime.fromisoformat(began) if began else None
 
     def is_set(self, options: EnrichmentOptions) -> bool:
         """Whether anything is limited for a model."""
@@ -43,21 +71,15 @@ class Budget:
 
     def reserve(
         self,
-        model: str,
-        logical_model: str,
-        options: EnrichmentOptions,
+        request: Reservation,
         model_budget: ModelBudget,
-        ledger: Ledger,
         estimate: Callable[[], Estimate],
     ) -> Estimate | None:
-        """Take what is about to be sent from the caps, whole or not at all.
+        """Take what is about to be sent from the caps on this process, whole or not at all.
 
         Args:
-            model: The dbt model's name.
-            logical_model: The logical model that is asked.
-            options: The model's own caps.
+            request: Who is about to send.
             model_budget: What this run of the model has sent.
-            ledger: What was sent today.
             estimate: Counts what is about to be sent; called only where there is a cap.
 
         Returns:
@@ -66,36 +88,75 @@ class Budget:
         Raises:
             CapError: A cap would be passed; nothing was reserved.
         """
-        if not self.is_set(options):
+        if not self.is_set(request.options):
             return None
         wanted = estimate()
+        if not wanted.requests:
+            return wanted
+        self._demand_price(request, wanted)
         caps = self._config.caps
-        table = self._config.price_table()
-        costs = any(cap.max_cost is not None for cap in (caps.run, caps.day, model_cap(options)))
-        if costs and wanted.requests and wanted.cost is None:
-            raise CapError(
-                f"model '{model}': max_cost is set, but {table.unknown(logical_model)}. "
-                "Nothing was sent"
-            )
         with self._lock:
-            checks = (
-                (model_cap(options), model_budget.spent, "the model's meta.enrichment"),
-                (caps.run, self._spent, "caps.run in the plugin's config"),
-                (caps.day, self._today(ledger), "caps.day in the plugin's config"),
-            )
-            for cap, spent, where in checks:
-                problem = breach(cap, spent, wanted, currency=table.currency, where=where)
-                if problem:
-                    raise CapError(f"model '{model}': {problem}")
+            self._refuse(request, model_cap(request.options), model_budget.spent, wanted, _OF_MODEL)
+            self._refuse(request, caps.run, self._spent, wanted, _OF_RUN)
             self._spent = self._spent.plus(wanted)
             model_budget.spent = model_budget.spent.plus(wanted)
         return wanted
 
-    def _today(self, ledger: Ledger) -> Spent:
-        if not self._config.caps.day.is_set:
-            return Spent()
-        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        shards = [s for s in ledger.all_shards(since=midnight) if s.step != Step.RELEASED]
+    def give_back(self, model_budget: ModelBudget, reserved: Estimate, sent: int) -> None:
+        """Return what was reserved for requests that were not sent after all."""
+        share = min(1.0, sent / max(1, reserved.requests)) - 1.0
+        with self._lock:
+            self._spent = self._spent.plus(reserved, share)
+            model_budget.spent = model_budget.spent.plus(reserved, share)
+
+    def check_ledger(self, request: Reservation, wanted: Estimate, ledger: Ledger) -> None:
+        """Hold what is about to be sent against what the ledger knows of other runs.
+
+        Called while nobody else can claim, so that two runs cannot pass a cap together.
+
+        Raises:
+            CapError: A cap would be passed.
+        """
+        if not wanted.requests:
+            return
+        caps = self._config.caps
+        if caps.day.is_set:
+            midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            self._refuse(request, caps.day, self._sent(ledger, midnight), wanted, _OF_DAY)
+        if self._began is None:
+            return
+        # One command that runs dbt several times is one run.
+        own = model_cap(request.options)
+        if own.is_set:
+            sent = self._sent(ledger, self._began, request.enrichment)
+            self._refuse(request, own, sent, wanted, _OF_MODEL)
+        if caps.run.is_set:
+            self._refuse(request, caps.run, self._sent(ledger, self._began), wanted, _OF_RUN)
+
+    def _demand_price(self, request: Reservation, wanted: Estimate) -> None:
+        caps = self._config.caps
+        limits = (caps.run, caps.day, model_cap(request.options))
+        if wanted.cost is None and any(cap.max_cost is not None for cap in limits):
+            unknown = self._config.price_table().unknown(request.logical_model)
+            raise CapError(
+                f"model '{request.model}': max_cost is set, but {unknown}. Nothing was sent"
+            )
+
+    def _refuse(
+        self, request: Reservation, cap: Cap, spent: Spent, wanted: Estimate, where: str
+    ) -> None:
+        currency = self._config.price_table().currency
+        problem = breach(cap, spent, wanted, currency=currency, where=where)
+        if problem:
+            raise CapError(f"model '{request.model}': {problem}")
+
+    def _sent(self, ledger: Ledger, since: datetime, enrichment: str | None = None) -> Spent:
+        shards = [
+            shard
+            for shard in ledger.all_shards(since=since, enrichment=enrichment)
+            if shard.step != Step.RELEASED
+            and (since != self._began or shard.namespace == self._namespace)
+        ]
         return Spent(
             cost=sum(shard_cost(shard, self._config) or 0.0 for shard in shards),
             requests=sum(shard.requests for shard in shards),
@@ -111,9 +172,12 @@ def model_cap(options: EnrichmentOptions) -> Cap:
 
 
 def shard_tokens(shard: Shard) -> tuple[int, int]:
-    """Return the tokens of a shard's prompts and answers: counted, else as estimated."""
-    if shard.prompt_tokens is not None:
-        return shard.prompt_tokens, shard.completion_tokens or 0
+    """Return the tokens of a shard's prompts and answers: counted, else as estimated.
+
+    What came home without a count, such as a batch that failed as a whole, took none.
+    """
+    if shard.prompt_tokens is not None or shard.is_closed:
+        return shard.prompt_tokens or 0, shard.completion_tokens or 0
     prompt = shard.estimated_prompt_tokens
     if prompt is None:
         prompt = estimated_tokens(shard.bytes)

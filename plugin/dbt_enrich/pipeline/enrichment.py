@@ -18,11 +18,11 @@ from dbt_enrich.errors import (
 )
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
-from dbt_enrich.ledger import Ledger, Publication
+from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
-from dbt_enrich.pipeline.export import cut_in_two
+from dbt_enrich.pipeline.export import cut_in_two, write_file
 from dbt_enrich.pipeline.few import check_route, route_of
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.load import sweep_files
@@ -59,6 +59,7 @@ from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.pipeline.terminal import live_terminal
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.interruptible import InterruptibleService
 from dbt_enrich.store import RunLock, StateDirectory
 from dbt_enrich.task import Mode
 from dbt_enrich.workspace import Workspace
@@ -103,7 +104,7 @@ class Engine:
         self._service_users = 0
         self._has_adopted = False
         self._has_warned = False
-        self._budget = Budget(config)
+        self._budget = Budget(config, self.namespace)
         self._checked: set[str] = set()
         self._runs: dict[str, RunLock] = {}
 
@@ -339,7 +340,7 @@ class Engine:
                 model = session.request.task.model
                 self._ride_out(session, lambda: self._check_deployment(service, model))
             self._ride_out(session, lambda: self._adopt(session, service))
-            batch_run = self._batch_run(session, service)
+            batch_run = self._batch_run(session, rows, service)
             synchronous = SynchronousRun(
                 batch_run, is_patient=session.request.options.mode == Mode.RUN
             )
@@ -387,7 +388,7 @@ class Engine:
             )
             self._has_adopted = True
 
-    def _batch_run(self, session: Session, service: BatchService) -> BatchRun:
+    def _batch_run(self, session: Session, rows: StagedRows, service: BatchService) -> BatchRun:
         local = self.config.provider == "local"
         grace = self.config.adoption_grace
         if grace is None:
@@ -402,8 +403,10 @@ class Engine:
                 poll_interval=self.config.poll_interval or poll,
                 adoption_grace=grace,
                 await_timeout=session.request.options.await_timeout,
+                transfers=self.config.transfers,
             ),
             room=session.room,
+            write=lambda shard: _write_claimed(shard, session, rows, service.line_url),
             cut=lambda shard: cut_in_two(
                 shard, workspace=session.workspace, ledger=session.ledger, store=session.store
             ),
@@ -464,10 +467,27 @@ class Engine:
             self._service_users += 1
             service = self._service
         try:
-            yield service
+            yield InterruptibleService(service, self.cancelled)
         finally:
             with self._lock:
                 self._service_users -= 1
                 if self._service_users == 0:
                     self._service = None
                     service.close()
+
+
+def _write_claimed(shard: Shard, session: Session, rows: StagedRows, line_url: str) -> Shard | None:
+    """Write the file of a shard that this run claimed; return None of another's."""
+    source = session.claimed.pop(shard.shard, None)
+    if source is None:
+        return None
+    return write_file(
+        shard,
+        source,
+        rows,
+        session.selection,
+        line_url,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+    )

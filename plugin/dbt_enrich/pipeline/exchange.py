@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
-from dbt_enrich.pipeline.export import export
+from dbt_enrich.pipeline.export import claim, release_abandoned
 from dbt_enrich.pipeline.load import forget_inputs, load, outputs_of
+from dbt_enrich.pipeline.outcomes import count_new
 from dbt_enrich.pipeline.plan import estimate_requests
 from dbt_enrich.pipeline.run import BatchRun
 from dbt_enrich.pipeline.session import Session
@@ -44,7 +46,7 @@ class Exchange:
             self._run_to_the_end()
         else:
             self._collect(self._open())
-        if mode == Mode.SUBMIT:
+        if mode == Mode.SUBMIT and not self._hold_back():
             self._submit()
         # What was paid for is kept: answers to former prompts are stored, though not published.
         self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
@@ -53,10 +55,10 @@ class Exchange:
 
     def _run_to_the_end(self) -> None:
         """Send, wait and load until no row is to be asked again."""
-        is_first = True
-        while (exported := self._next_round(is_first=is_first)) is not None:
-            is_first = False
-            answered = self._answer(exported)
+        for shard in self.batch_run.wait(self._unknown()):
+            self._load(shard)
+        while not self.batch_run.timed_out:
+            answered = self._answer(self._claim_or_leave())
             waiting = self._open()
             if not (answered or waiting):
                 return
@@ -68,24 +70,12 @@ class Exchange:
 
     def _submit(self) -> None:
         """Send what is new; rounds that are answered at once are gone on with at once."""
-        is_first = True
-        while (exported := self._next_round(is_first=is_first)) is not None:
-            is_first = False
-            answered = self._answer(exported)
-            self.batch_run.submit(shard for shard in exported if not shard.synchronous)
+        while True:
+            claimed = self._claim_or_leave()
+            answered = self._answer(claimed)
+            self.batch_run.submit(shard for shard in claimed if not shard.synchronous)
             if not answered or self.batch_run.timed_out or self._was_cancelled(answered):
                 return
-
-    def _next_round(self, *, is_first: bool) -> list[Shard] | None:
-        """Export what is to be asked, or return None where a cap lets no row be asked again."""
-        try:
-            return self._export()
-        except CapError as error:
-            if is_first:
-                raise
-            # What was paid for is published; only what was to be asked again is left.
-            self.session.progress.say(str(error))
-            return None
 
     def _answer(self, shards: Iterable[Shard]) -> list[Shard]:
         """Ask the synchronous ones among some shards, and take their replies in."""
@@ -101,45 +91,85 @@ class Exchange:
             service=self.service.service_id, task_key=self.session.task_key
         )
 
+    def _unknown(self) -> list[Shard]:
+        """Return the open shards of which nobody knows whom they ask: their input file is gone.
+
+        Their answers say it. Until they are there, any row may be among them.
+        """
+        store = self.session.store
+        return [
+            shard
+            for shard in self._open()
+            if shard.step in AT_SERVICE_STEPS and not store.manifest(shard.shard).exists()
+        ]
+
+    def _hold_back(self) -> bool:
+        """Whether nothing may be sent now, as rows may be in flight of which nobody knows."""
+        unknown = self._unknown()
+        if unknown:
+            self.session.progress.say(
+                f"nothing is sent until batch {unknown[0].batch_id} has ended: its input file is "
+                "gone at the service, and only its answers will tell which rows it asks"
+            )
+        return bool(unknown)
+
     def _was_cancelled(self, shards: Iterable[Shard]) -> bool:
         """Whether the user has had one of these batches cancelled meanwhile."""
         names = [shard.shard for shard in shards]
         return any(shard.cancel_requested_at for shard in self.session.ledger.shards(names))
 
-    def _export(self) -> list[Shard]:
+    def _claim(self) -> list[Shard]:
+        """Claim what is new; the batch run writes the files and sends them, one by one."""
         session = self.session
-        options = session.request.options
+        with session.ledger.critical_section():
+            # So that the estimate counts what this claim takes up.
+            release_abandoned(session.ledger, session.store)
         reserved = session.budget.reserve(
-            session.model,
-            session.request.task.model,
-            options,
+            session.reservation,
             session.model_budget,
-            session.ledger,
             lambda: estimate_requests(session.plan_inputs(self.rows)),
         )
-        shards = export(
-            self.rows,
-            session.request.relation,
-            session.selection,
-            session.destination(self.service),
-            workspace=session.workspace,
-            ledger=session.ledger,
-            store=session.store,
-        )
-        session.tally.sent += sum(shard.requests for shard in shards)
-        if reserved:
-            self._note_estimates(shards, reserved)
+        sent = 0
+        try:
+            claimed = claim(
+                self.rows,
+                session.request.relation,
+                session.selection,
+                session.destination(self.service),
+                workspace=session.workspace,
+                ledger=session.ledger,
+                store=session.store,
+                expected=reserved,
+                check=partial(self._check_ledger, reserved) if reserved else None,
+            )
+            session.claimed.update(claimed)
+            shards = session.ledger.shards(claimed)
+            sent = sum(shard.requests for shard in shards)
+        finally:
+            if reserved:
+                session.budget.give_back(session.model_budget, reserved, sent)
+        session.tally.sent += sum(shard.row_count for shard in shards)
         return shards
 
-    def _note_estimates(self, shards: Iterable[Shard], estimate: Estimate) -> None:
-        """Note what shards are expected to take, for the caps of a day that is not over."""
-        for shard in shards:
-            share = shard.requests / max(1, estimate.requests)
-            self.session.ledger.note(
-                shard.shard,
-                estimated_prompt_tokens=round(estimate.prompt_tokens * share),
-                estimated_completion_tokens=round(estimate.completion_tokens * share),
-            )
+    def _check_ledger(self, wanted: Estimate) -> None:
+        self.session.budget.check_ledger(self.session.reservation, wanted, self.session.ledger)
+
+    def _claim_or_leave(self) -> list[Shard]:
+        """Claim; past a cap, rows that failed before are left where no other is to be sent.
+
+        What was paid for is published all the same.
+
+        Raises:
+            CapError: Rows that were never sent would pass a cap.
+        """
+        try:
+            return self._claim()
+        except CapError as error:
+            fresh = count_new(self.session, self.rows)
+            if fresh.requests > fresh.again:
+                raise
+            self.session.progress.say(str(error))
+            return []
 
     def _collect(self, shards: Iterable[Shard]) -> None:
         at_service = [shard for shard in shards if shard.step in AT_SERVICE_STEPS]
@@ -164,6 +194,13 @@ class Exchange:
             keep_files=session.config.keep_files,
         )
         session.tally.add_tokens(loaded.shard)
+        if loaded.unassigned:
+            session.progress.say(
+                f"batch {shard.batch_id} has {loaded.unassigned:,} answers to packs of rows, and "
+                "its input file, which alone names these rows, is gone at the service; the "
+                f"answers are kept in {session.store.response(shard.shard, 'output')}, and the "
+                "rows are asked again"
+            )
         self._forget_inputs()
 
     def _forget_inputs(self) -> None:

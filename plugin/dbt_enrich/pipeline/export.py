@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import InputError
 from dbt_enrich.failures import ask_again_sql, rule_kinds
-from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.packs import MARK, Packing, message_sql
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
-from dbt_enrich.pipeline.few import Few, count_requests
-from dbt_enrich.pipeline.load import manifest_from_requests
+from dbt_enrich.pipeline.few import Few, requests_of_round
+from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory, make_private, settle
+from dbt_enrich.store import StateDirectory, make_private, settle, writing
 from dbt_enrich.task import KEY_DIGITS, TOKEN_LIMITS, EnrichmentTask
 from dbt_enrich.workspace import Workspace, read_parquet
 
@@ -87,7 +88,7 @@ class Destination:
 
     def of_round(self, path: Path, packing: Packing | None, workspace: Workspace) -> Destination:
         """Return where the requests of a round go, which `path` holds."""
-        if self.few is None or not self.few.takes(count_requests(path, packing, workspace)):
+        if self.few is None or not self.few.takes(requests_of_round(path, packing, workspace)):
             return self
         return replace(self, spread=self.few.spread, is_synchronous=True)
 
@@ -141,36 +142,135 @@ def export(
     ledger: Ledger,
     store: StateDirectory,
 ) -> list[Shard]:
-    """Claim what is new among the rows and write its requests to files.
+    """Claim what is new among the rows and write all its files, as `claim` and `write_file` do."""
+    claimed = claim(
+        rows, relation, selection, destination, workspace=workspace, ledger=ledger, store=store
+    )
+    return [
+        write_file(
+            ledger.shard(name),
+            source,
+            rows,
+            selection,
+            destination.line_url,
+            workspace=workspace,
+            ledger=ledger,
+            store=store,
+        )
+        for name, source in claimed.items()
+    ]
 
-    The claim is one critical section of the ledger: two runs that stage the same rows at the same
-    time claim each of them once.
+
+def claim(
+    rows: StagedRows,
+    relation: StagedRelation,
+    selection: Selection,
+    destination: Destination,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+    expected: Estimate | None = None,
+    check: Callable[[], None] | None = None,
+) -> dict[str, str]:
+    """Claim what is new among the rows.
+
+    It is one critical section of the ledger: two runs that stage the same rows at the same time
+    claim each of them once.
+
+    Args:
+        rows: The staged rows.
+        relation: The staged relation in the user's database.
+        selection: What decides which requests are new.
+        destination: Where they go.
+        workspace: Where their lines are made.
+        ledger: Where they are claimed.
+        store: Where their files are written.
+        expected: What they are expected to take, noted with the claim, or None.
+        check: Called inside the critical section before anything is claimed; what it raises
+            leaves the rows unclaimed.
 
     Returns:
-        The claimed shards, each with its file, ready to upload.
+        The claimed shards' names, each with the SELECT of its requests for `write_file`.
 
     Raises:
         InputError: A single row's line is larger than a file may be.
     """
     path = workspace.directory / f"requests-{secrets.token_hex(4)}.parquet"
     with ledger.critical_section():
-        _release_unsent(ledger, store)
+        release_abandoned(ledger, store)
+        if check:
+            check()
         query = _new_requests_sql(rows, selection, destination, ledger, store)
-        workspace.write_parquet(f"{query} order by chosen.row_id", path)
+        workspace.write_parquet(query, path)
         destination = destination.of_round(path, selection.packing, workspace)
         groups = _groups(path, workspace)
         largest = max((group.largest for group in groups), default=0)
         if largest > destination.limits.max_bytes:
             _refuse_large_row(path, largest, relation, destination.limits, workspace)
-        claimed = [
-            shard
-            for group in groups
-            for shard in _claim(path, group, selection, destination, workspace, ledger, store)
-        ]
-    return [
-        _write(shard, source, rows, selection, destination, workspace, ledger, store)
-        for shard, source in claimed
+        claimed: dict[str, str] = {}
+        for group in groups:
+            claimed |= _claim(
+                path, group, selection, destination, expected, workspace, ledger, store
+            )
+    return claimed
+
+
+def write_file(
+    shard: Shard,
+    source: str,
+    rows: StagedRows,
+    selection: Selection,
+    line_url: str,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Shard:
+    """Write a claimed shard's input file.
+
+    Args:
+        shard: The shard.
+        source: The SELECT of its requests, as `claim` returned it.
+        rows: The rows that were staged.
+        selection: What was claimed.
+        line_url: The `url` of every line.
+        workspace: Where the lines are made.
+        ledger: Where the shard is moved on.
+        store: Where the file lies.
+
+    Returns:
+        The shard, ready to upload.
+    """
+    path = store.requests(shard.shard)
+    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
+    rows_in_line = "max(position)" if is_packed else "1"
+    enlarge, first, last = workspace.row(
+        f"select any_value(enlarge) * {rows_in_line}, min(row_id), max(row_id) from ({source})"
+    )
+    template = line_template(
+        selection.task,
+        deployment=shard.deployment or "",
+        line_url=line_url,
+        enlarge=enlarge,
+        packed=is_packed,
+    )
+    line = line_sql(
+        template,
+        key="'pack'" if is_packed else "replace(cast(request_key as varchar), '-', '')",
+        attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
+        message="user_message",
+        repair="cast(null as varchar)" if is_packed else "repair",
+    )
+    ranges = [(first, last)]
+    if is_packed:
+        ranges = _pack_ranges(source, last, workspace)
+    selects = [
+        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
+        for start, end in ranges
     ]
+    workspace.write_lines(selects, path)
+    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
 def new_requests(
@@ -195,20 +295,29 @@ def new_requests(
     return NewRequests(requests=requests, again=again, equal=equal, in_flight=in_flight)
 
 
-def _release_unsent(ledger: Ledger, store: StateDirectory) -> None:
+def release_abandoned(ledger: Ledger, store: StateDirectory) -> None:
     """Free the claims of dead runs that never asked the service for a batch: nothing was paid."""
-    unsent = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
     for shard in ledger.open_shards():
-        dead = shard.owner is None or not store.is_alive(shard.owner)
-        if shard.step in unsent and dead:
+        if _is_abandoned(shard, store):
             ledger.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
             store.requests(shard.shard).unlink(missing_ok=True)
             store.manifest(shard.shard).unlink(missing_ok=True)
 
 
+def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
+    return shard.step in UNSENT_STEPS and (shard.owner is None or not store.is_alive(shard.owner))
+
+
 def in_flight_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
-    """Build a table expression over the requests of a task that are claimed and not yet stored."""
-    manifests = [store.manifest(shard.shard) for shard in ledger.open_shards(task_key=task_key)]
+    """Build a table expression over the requests of a task that are claimed and not yet stored.
+
+    The claims of dead runs that never sent them are left out: the next export takes them up.
+    """
+    manifests = [
+        store.manifest(shard.shard)
+        for shard in ledger.open_shards(task_key=task_key)
+        if not _is_abandoned(shard, store)
+    ]
     return read_parquet([path for path in manifests if path.exists()], empty=_NO_KEYS)
 
 
@@ -323,14 +432,15 @@ def _claim(
     group: _Group,
     selection: Selection,
     destination: Destination,
+    expected: Estimate | None,
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
-) -> list[tuple[Shard, str]]:
+) -> dict[str, str]:
     """Cut a group into shards, write their manifests and note the intent to send them.
 
     Returns:
-        Each shard with the SELECT of its requests.
+        Each shard's name with the SELECT of its requests.
     """
     packing = selection.packing if group.attempt == 1 else None
     limits = destination.limits_of(group.largest)
@@ -342,8 +452,11 @@ def _claim(
     )
     selects = [source]
     if group.requests > limits.max_requests or group.weight > limits.max_bytes:
-        selects = _cut(path, source, group, limits, workspace)
-    shards = []
+        selects = [
+            f"{source} and row_id between {first} and {last}"
+            for first, last in _cuts(source, group, limits, workspace)
+        ]
+    claimed = {}
     for select in selects:
         name = f"{selection.task_key[:8]}-{secrets.token_hex(8)}"
         manifest = store.manifest(name)
@@ -353,7 +466,8 @@ def _claim(
             workspace.write_parquet(packing.numbered_sql(select), packed)
             select, columns = _whole(packed), f"{columns}, custom_id, position"
         workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
-        (requests,) = workspace.row(f"select count(*) from read_parquet({literal(manifest)})")
+        requests, asked_rows = count_requests(manifest, workspace)
+        share = requests / max(1, expected.requests) if expected else 0.0
         shard = Shard(
             shard=name,
             step=Step.CLAIMED,
@@ -366,20 +480,28 @@ def _claim(
             deployment=destination.spread.choose(requests),
             requests=requests,
             synchronous=destination.is_synchronous,
+            rows=asked_rows,
+            estimated_prompt_tokens=_share(expected.prompt_tokens if expected else None, share),
+            estimated_completion_tokens=_share(
+                expected.completion_tokens if expected else None, share
+            ),
         )
         ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
-        shards.append((ledger.shard(name), select))
-    return shards
+        claimed[name] = select
+    return claimed
 
 
-def _cut(
-    path: Path, source: str, group: _Group, limits: ServiceLimits, workspace: Workspace
-) -> list[str]:
-    """Number the requests by shard, each within the limits on requests and bytes.
+def _cuts(
+    source: str, group: _Group, limits: ServiceLimits, workspace: Workspace
+) -> list[tuple[int, int]]:
+    """Cut the requests into shards, each within the limits on requests and bytes.
 
-    A running sum over a weight of at least max_bytes / max_requests holds both limits at once,
-    and DuckDB streams it. A request belongs to the shard in which it begins, so a shard may end
-    one request late: the room for the largest one is kept free.
+    A running sum over a weight of at least max_bytes / max_requests holds both limits at once. A
+    request belongs to the shard in which it begins, so a shard may end one request late: the room
+    for the largest one is kept free.
+
+    Returns:
+        The first and the last row of each shard.
     """
     unit = -(-limits.max_bytes // limits.max_requests)
     room = limits.max_bytes - group.largest + 1
@@ -387,19 +509,19 @@ def _cut(
     if group.largest <= limits.max_bytes // limits.max_requests:
         # The number of requests alone is in the way, so that shards are exactly full.
         weight, room = "1", limits.max_requests
-    cut = path.with_name(f"{path.stem}-{group.attempt}-{group.enlarge}.parquet")
-    workspace.write_parquet(
-        f"select *, cast((sum({weight}) over (rows between unbounded preceding and current row) "
-        f"- {weight}) // {room} as integer) as shard_number from ({source})",
-        cut,
+    found = workspace.rows(
+        f"""
+        with placed as (
+            select
+                row_id,
+                cast(sum({weight}) over (order by row_id rows unbounded preceding) - {weight}
+                    as bigint) // {room} as shard_number
+            from ({source})
+        )
+        select min(row_id), max(row_id) from placed group by shard_number order by 1
+        """
     )
-    numbers = workspace.rows(
-        f"select distinct shard_number from read_parquet({literal(cut)}) order by 1"
-    )
-    return [
-        f"select * from read_parquet({literal(cut)}) where shard_number = {number}"
-        for (number,) in numbers
-    ]
+    return [(int(first), int(last)) for first, last in found]
 
 
 def cut_in_two(
@@ -422,15 +544,17 @@ def cut_in_two(
         manifest_from_requests(
             store.requests(name), store.manifest(name), workspace, task_key=shard.task_key
         )
-        (requests,) = workspace.row(
-            f"select count(*) from read_parquet({literal(store.manifest(name))})"
-        )
+        requests, asked_rows = count_requests(store.manifest(name), workspace)
+        share = (end - start) / path.stat().st_size
         halves.append(
             replace(
                 shard,
                 shard=name,
                 step=Step.EXPORTED,
                 requests=requests,
+                rows=asked_rows,
+                estimated_prompt_tokens=_share(shard.estimated_prompt_tokens, share),
+                estimated_completion_tokens=_share(shard.estimated_completion_tokens, share),
                 bytes=end - start,
                 input_file_id=None,
                 error=None,
@@ -445,6 +569,10 @@ def cut_in_two(
     path.unlink(missing_ok=True)
     store.manifest(shard.shard).unlink(missing_ok=True)
     return [ledger.shard(half.shard) for half in halves]
+
+
+def _share(tokens: int | None, share: float) -> int | None:
+    return None if tokens is None else round(tokens * share)
 
 
 def _line_end_after(path: Path) -> int | None:
@@ -472,7 +600,7 @@ def _line_end_after(path: Path) -> int | None:
 def _copy_range(source: Path, target: Path, start: int, end: int) -> None:
     temporary = target.with_name(f".{target.name}.writing")
     make_private(temporary)
-    with source.open("rb") as reader, temporary.open("wb") as writer:
+    with writing(temporary), source.open("rb") as reader, temporary.open("wb") as writer:
         reader.seek(start)
         left = end - start
         while left > 0:
@@ -493,48 +621,6 @@ def _refuse_large_row(
         f"{size:,} bytes, more than the {limits.max_bytes:,} that a file may hold; shorten its "
         "text in the SELECT. Nothing was sent"
     )
-
-
-def _write(
-    shard: Shard,
-    source: str,
-    rows: StagedRows,
-    selection: Selection,
-    destination: Destination,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> Shard:
-    """Write a claimed shard's input file."""
-    path = store.requests(shard.shard)
-    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
-    rows_in_line = "max(position)" if is_packed else "1"
-    enlarge, first, last = workspace.row(
-        f"select any_value(enlarge) * {rows_in_line}, min(row_id), max(row_id) from ({source})"
-    )
-    template = line_template(
-        selection.task,
-        deployment=shard.deployment or "",
-        line_url=destination.line_url,
-        enlarge=enlarge,
-        packed=is_packed,
-    )
-    line = line_sql(
-        template,
-        key="'pack'" if is_packed else "replace(cast(request_key as varchar), '-', '')",
-        attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
-        message="user_message",
-        repair="cast(null as varchar)" if is_packed else "repair",
-    )
-    ranges = [(first, last)]
-    if is_packed:
-        ranges = _pack_ranges(source, last, workspace)
-    selects = [
-        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
-        for start, end in ranges
-    ]
-    workspace.write_lines(selects, path)
-    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
 def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:

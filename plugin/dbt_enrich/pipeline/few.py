@@ -51,7 +51,7 @@ def route_of(model: str, options: EnrichmentOptions, config: PluginConfig) -> st
     return options.preview_model or config.deployment(model)
 
 
-def count_requests(path: Path, packing: Packing | None, workspace: Workspace) -> int:
+def requests_of_round(path: Path, packing: Packing | None, workspace: Workspace) -> int:
     """Count the requests that a round sends; a pack of rows is one.
 
     Args:

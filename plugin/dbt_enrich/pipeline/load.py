@@ -51,11 +51,13 @@ class LoadedShard:
         shard: The closed shard.
         done: Requests with a valid answer.
         failed: Requests that failed, those without a line included.
+        unassigned: Lines that answer packs of which nobody knows the rows; their files stay.
     """
 
     shard: Shard
     done: int
     failed: int
+    unassigned: int = 0
 
 
 def load(
@@ -90,6 +92,7 @@ def load(
         _write_manifest(files, manifest, workspace)
     answers = store.answers(shard.shard)
     requests = _count(manifest, workspace)
+    unassigned = 0 if requests else _count_packs(files, workspace)
     _write_answers(shard, files, manifest, outputs, answers, workspace, _LINE_BYTES)
     if _count(answers, workspace) < requests and (longest := _longest_line(files)) > _LINE_BYTES:
         _write_answers(shard, files, manifest, outputs, answers, workspace, longest)
@@ -98,7 +101,8 @@ def load(
     if shard.synchronous:
         # What nobody replied to was not asked, or is as if it had not been.
         missing = 0
-        ledger.note(shard.shard, requests=written[shard.shard])
+        replies = sum(path.read_bytes().count(b"\n") for path in files)
+        ledger.note(shard.shard, requests=replies, rows=written[shard.shard])
     if missing:
         name = f"{shard.shard}-missing"
         query = _missing_sql(shard, manifest, answers)
@@ -111,9 +115,10 @@ def load(
     names = ("prompt_tokens", "cached_tokens", "completion_tokens")
     counts = {n: None if v is None else int(v) for n, v in zip(names, tokens, strict=True)}
     closed = ledger.store(shard.shard, files=written, tokens=counts)
-    if not keep_files:
+    if not keep_files and not unassigned:
         _remove_files(shard, store)
-    return LoadedShard(closed, done=done, failed=sum(written.values()) - done)
+    failed = sum(written.values()) - done
+    return LoadedShard(closed, done=done, failed=failed, unassigned=unassigned)
 
 
 def manifest_from_requests(
@@ -121,6 +126,15 @@ def manifest_from_requests(
 ) -> None:
     """Write the manifest of an adopted batch from its input file, read back from the service."""
     _write_manifest([path], manifest, workspace, task_key)
+
+
+def count_requests(manifest: Path, workspace: Workspace) -> tuple[int, int]:
+    """Return how many requests a manifest names, and how many rows they ask."""
+    file = f"read_parquet({literal(manifest)})"
+    is_packed = "custom_id" in workspace.columns(f"from {file}")
+    requests = "count(distinct custom_id)" if is_packed else "count(*)"
+    counted, rows = workspace.row(f"select {requests}, count(*) from {file}")
+    return int(counted), int(rows)
 
 
 def _write_manifest(
@@ -139,6 +153,17 @@ def _write_manifest(
         "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false",
         manifest,
     )
+
+
+def _count_packs(files: list[Path], workspace: Workspace) -> int:
+    """Count the lines of files that answer packs."""
+    if not files:
+        return 0
+    (count,) = workspace.row(
+        f"select count(*) from ({_lines_sql(files, _longest_line(files))}) as lines "
+        f"where starts_with(try(json_extract_string(line, '$.custom_id')), {literal(MARK)})"
+    )
+    return int(count)
 
 
 def _custom_ids_sql(files: list[Path], line_bytes: int) -> str:
@@ -405,9 +430,11 @@ def forget_inputs(
 
 
 def _needed_files(shard: Shard, store: StateDirectory) -> list[Path]:
-    if shard.is_closed:
-        return []
     name = shard.shard
+    if shard.is_closed:
+        # Of a shard without requests nobody knows whom its answers are for.
+        kinds = ("output", "error")
+        return [] if shard.requests else [store.response(name, kind) for kind in kinds]
     kept = [store.manifest(name), store.response(name, "output"), store.response(name, "error")]
     return kept if shard.step == Step.DOWNLOADED else [store.requests(name), *kept]
 

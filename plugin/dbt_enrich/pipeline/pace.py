@@ -25,6 +25,8 @@ class Due:
         failing_since: Since when the service cannot be reached, or None.
         error: What the service, or the network, said last.
         unreadable: How many replies in a row were not of a Batch API.
+        transfers_seen: How many transfers had ended when the shard began to wait for one; None
+            where it waits for a time.
     """
 
     at: float = 0.0
@@ -34,6 +36,7 @@ class Due:
     failing_since: float | None = None
     error: TransientError | None = None
     unreadable: int = 0
+    transfers_seen: int | None = None
 
     def later(self, most: float, *, least: float = 0.0) -> None:
         """Put the next look off, a little further each time, with jitter."""

@@ -269,12 +269,19 @@ def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float,
 
 
 def _bytes_to_send(inputs: PlanInputs) -> int:
+    packing = inputs.selection.packing
     line = line_template(
-        inputs.selection.task, deployment=inputs.deployment, line_url=inputs.line_url
+        inputs.selection.task,
+        deployment=inputs.deployment,
+        line_url=inputs.line_url,
+        packed=packing is not None,
     )
     overhead = line.overhead + KEY_DIGITS + len("-1")
+    weight = f"message_bytes + {overhead}"
+    if packing:
+        weight = packing.weight_sql("message_bytes", overhead)
     (size,) = inputs.workspace.row(
-        f"select coalesce(sum(message_bytes + {overhead}), 0) from {inputs.rows.all_sql} "
+        f"select coalesce(sum({weight}), 0) from {inputs.rows.all_sql} "
         f"where row_id in (select row_id from {_planned(inputs)})"
     )
     return int(size)

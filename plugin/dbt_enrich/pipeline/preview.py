@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbt_enrich.cost.prices import Price
-from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.errors import CancelledError, EnrichmentError
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import request_body
 from dbt_enrich.services.base import BatchService
@@ -77,6 +77,8 @@ def _ask(
     began = time.monotonic()
     try:
         reply = service.chat(body)
+    except CancelledError:
+        raise
     except EnrichmentError as error:
         return PreviewedRow(row, message, "", str(error), time.monotonic() - began)
     seconds = time.monotonic() - began

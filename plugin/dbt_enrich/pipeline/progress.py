@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dbt_enrich.ledger import Shard, Step
+from dbt_enrich.ledger import UNSENT_STEPS, Shard, Step
 from dbt_enrich.pipeline.terminal import Terminal
 
 _COUNT_SECONDS = 10.0
@@ -21,7 +21,7 @@ _SENTENCES = {
 }
 _ASKED = "the synchronous endpoint is done: {completed} answered, {failed} failed"
 _RUNNING = (Step.ANSWERING, Step.SUBMITTED)
-_UNSENT = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED, Step.CREATING)
+_UNSENT = (*UNSENT_STEPS, Step.CREATING)
 _HOME = (Step.ENDED, Step.DOWNLOADED, Step.STORED)
 
 
@@ -89,14 +89,14 @@ class Progress:
     def standing(self) -> str:
         """Say how far all is: files or batches, rows, failures, rate and time left."""
         shards = [s for s in self._shards.values() if s.step != Step.RELEASED]
-        total = sum(shard.requests for shard in shards)
+        total = sum(shard.row_count for shard in shards)
         unsent = [shard for shard in shards if shard.step in _UNSENT]
         if unsent:
             return f"uploading, {len(shards) - len(unsent)} of {len(shards)} batches at the service"
         batches = [shard for shard in shards if not shard.synchronous]
         home = sum(shard.step in _HOME for shard in batches)
-        answered = sum(shard.completed + shard.failed for shard in shards)
-        failed = sum(shard.failed for shard in shards)
+        answered = sum(shard.rows_of(shard.completed + shard.failed) for shard in shards)
+        failed = sum(shard.rows_of(shard.failed) for shard in shards)
         statuses = {shard.status for shard in batches if shard.step not in _HOME}
         parts = ["validating"] if statuses == {"validating"} and not home else []
         if any(shard.step == Step.ANSWERING for shard in shards):
@@ -118,7 +118,9 @@ class Progress:
         what = f"batch {shard.batch_id} is {shard.status}"
         if shard.synchronous:
             what = "asking the synchronous endpoint"
-        self.say(f"{what}: {shard.completed + shard.failed:,} of {shard.requests:,} rows")
+        self.say(
+            f"{what}: {shard.rows_of(shard.completed + shard.failed):,} of {shard.row_count:,} rows"
+        )
 
 
 def _rate(rate: float) -> str:

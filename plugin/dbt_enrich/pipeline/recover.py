@@ -14,7 +14,7 @@ from dbt_enrich.errors import NotFoundError
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS, FORMER_PREFIX, answers_sql
 from dbt_enrich.pipeline.export import in_flight_sql
-from dbt_enrich.pipeline.load import manifest_from_requests
+from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.remote_names import RemoteMark, mark_of
@@ -250,11 +250,12 @@ def _adopt(
         size = service.download(batch.input_file_id or "", requests)
         manifest_from_requests(requests, manifest, workspace, task_key=mark.task_key)
     except NotFoundError:
-        # The input file is gone: the answers' own custom_ids say what was asked.
+        # The input file is gone: once they are there, the answers' custom_ids say what was asked.
         manifest.unlink(missing_ok=True)
-    count = 0
+    count = rows = 0
     if manifest.exists():
-        (count,) = workspace.row(f"select count(*) from read_parquet({literal(manifest)})")
+        count, rows = count_requests(manifest, workspace)
+    task = ledger.task(mark.task_key)
     shard = Shard(
         shard=mark.shard,
         step=Step.SUBMITTED,
@@ -262,7 +263,10 @@ def _adopt(
         namespace=mark.namespace,
         service=service.service_id,
         task_key=mark.task_key,
-        requests=int(count),
+        enrichment=task.enrichment if task else None,
+        model=task.document.get("model") if task else None,
+        requests=count,
+        rows=rows,
         bytes=size,
         input_file_id=batch.input_file_id,
         batch_id=batch.id,

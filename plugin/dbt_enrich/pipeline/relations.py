@@ -27,6 +27,7 @@ BATCH_COLUMNS = {
     "step": "varchar",
     "synchronous": "boolean",
     "requests": "bigint",
+    "rows": "bigint",
     "completed": "bigint",
     "failed": "bigint",
     "prompt_tokens": "bigint",
@@ -58,6 +59,7 @@ USAGE_COLUMNS = {
     "model": "varchar",
     "enrichment_version": "varchar",
     "requests": "bigint",
+    "rows": "bigint",
     "completed": "bigint",
     "failed": "bigint",
     "prompt_tokens": "bigint",
@@ -134,6 +136,7 @@ def _batch_row(config: PluginConfig, shard: Shard) -> Sequence[object]:
     }
     values |= {
         "step": shard.step.value,
+        "rows": shard.row_count,
         "enrichment_version": shard.task_key[:_VERSION_DIGITS],
         "cost": spent.cost if counted else None,
         "saved": spent.saved if counted else None,
@@ -170,6 +173,7 @@ def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) 
 def _usage_sql(batches: str) -> str:
     sums = (
         "requests",
+        "rows",
         "completed",
         "failed",
         "prompt_tokens",

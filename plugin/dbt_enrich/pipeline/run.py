@@ -1,52 +1,48 @@
-"""Run: shards through the service, from input file to downloaded answers.
+"""Run: shards through the service, from claim to downloaded answers.
 
-The only part that talks to a service, and the only one that waits. Each shard is a small state
-machine over the ledger's steps; one pass moves every shard that is due, so a shard that waits for
-quota does not hold up one that can be collected.
+The only part that waits. Each shard is a small state machine over the ledger's steps; one pass
+moves every shard that is due, so a shard that waits for quota does not hold up one that can be
+collected, and a file is uploaded while the next one is written.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
 
 from dbt_enrich.errors import (
     BatchFailedError,
-    CancelledError,
-    NotFoundError,
     QuotaError,
     ServiceError,
     TransientError,
-    UnknownOutcomeError,
 )
-from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Shard, Step
-from dbt_enrich.pipeline.batch_failure import mend_of
+from dbt_enrich.ledger import AT_SERVICE_STEPS, UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.pace import FIRST_DELAY, Due
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.spread import elsewhere, move
-from dbt_enrich.remote_names import batch_metadata, file_name
-from dbt_enrich.services.base import BatchService, BatchStatus, FileStatus, RemoteBatch
+from dbt_enrich.pipeline.steps import Steps
+from dbt_enrich.pipeline.transfers import DEFAULT_TRANSFERS, Transfers
+from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
 
-_QUOTA_CODES = ("token_limit_exceeded", "quotaexceeded", "quota_exceeded")
 _TOKEN_WORDS = ("token_limit_exceeded", "enqueued token")
 # So often a batch may be refused, with nothing of ours in its way, before it counts as too big.
 _REFUSALS_BEFORE_CUT = 3
-_UNSENT_STEPS = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
-# A file is listed a moment after it was uploaded.
-_FILE_GRACE_SECONDS = 60.0
 # How long `submit` rides out a service that cannot be reached.
 _SUBMIT_PATIENCE_SECONDS = 900.0
 _OUTAGE_DELAY = 60.0
 _WATCH_SECONDS = 1.0
 # A wait is broken up, so that the user sees that time passes.
 _BEAT_SECONDS = 5.0
+# While files are under way, so often it is seen whether the user has interrupted.
+_TRANSFER_SECONDS = 0.2
+# A shard that stays at one of these waits for a file that is under way, or for its turn.
+_TRANSFER_STEPS = (Step.EXPORTED, Step.UPLOADING, Step.ENDED)
+_HOME_STEPS = (Step.ENDED, Step.DOWNLOADED)
 _OWNER_SECONDS = 30.0
 
 
@@ -59,12 +55,14 @@ class RunSettings:
         poll_interval: Seconds between two looks at a batch, at most; the first ones come sooner.
         adoption_grace: Seconds during which a batch whose creation got no reply is looked for.
         await_timeout: Seconds after which waiting ends with the rows pending, or None.
+        transfers: How many files are uploaded and downloaded at once.
     """
 
     owner: str
     poll_interval: float
     adoption_grace: float
     await_timeout: float | None = None
+    transfers: int = DEFAULT_TRANSFERS
 
 
 @dataclass
@@ -77,6 +75,7 @@ class BatchRun:
         store: Where files lie.
         settings: How to wait.
         room: How many tokens the deployments' batches may hold.
+        write: Writes the file of a claimed shard; returns None if this run did not claim it.
         cut: Cuts a shard whose batch is too big for the quota in two; empty if it cannot.
         deployments_of: Returns the deployments that serve a logical model.
         cancelled: Set when the user interrupts; every wait ends at once.
@@ -90,6 +89,7 @@ class BatchRun:
     store: StateDirectory
     settings: RunSettings
     room: TokenRoom
+    write: Callable[[Shard], Shard | None]
     cut: Callable[[Shard], list[Shard]]
     deployments_of: Callable[[str], Sequence[str]]
     cancelled: threading.Event
@@ -99,28 +99,36 @@ class BatchRun:
     _started: float = field(default_factory=time.monotonic)
     _closed_until: dict[str | None, float] = field(default_factory=dict)
 
-    def submit(self, shards: Iterable[Shard]) -> list[Shard]:
+    def __post_init__(self) -> None:
+        self._transfers = Transfers(self.settings.transfers)
+        self._steps = Steps(
+            service=self.service,
+            ledger=self.ledger,
+            store=self.store,
+            adoption_grace=self.settings.adoption_grace,
+            room=self.room,
+            write=self.write,
+            cancelled=self.cancelled,
+            progress=self.progress,
+            warn=self.warn,
+            transfers=self._transfers,
+        )
+
+    def submit(self, shards: Iterable[Shard]) -> None:
         """Bring shards to the service and return without waiting for answers.
 
         A shard that the quota has no room for stays unsent; the next run sends it. One whose
         creation got no reply is left for the next run to find.
         """
-        submitted: list[Shard] = []
-        queue = deque(shards)
-        while queue:
-            shard, due = queue.popleft(), Due()
-            while shard.step in _UNSENT_STEPS and self._may_send(shard, due):
-                self._pause_until(due.at)
-                if due.at > time.monotonic():
-                    continue
-                shard, *halves = self._step(shard, due)
-                queue.extendleft(reversed(halves))
-            submitted.append(shard)
-        return submitted
+        waiting = self._waiting(shards)
+        while waiting:
+            for current, due in self._pass(waiting):
+                if current.step not in UNSENT_STEPS or not self._may_send(current, due):
+                    del waiting[current.shard]
+            self._pause(waiting)
 
     def _may_send(self, shard: Shard, due: Due) -> bool:
         """Whether `submit` goes on with a shard, or leaves it to the next run."""
-        self._check_cancelled()
         has_room = shard.step != Step.UPLOADED or self._has_room(shard, due)
         if (due.refusals or not has_room) and not self._elsewhere(shard):
             self.warn(f"{shard.requests:,} requests wait for room in the quota and the next run")
@@ -136,24 +144,14 @@ class BatchRun:
         Shards of another live run are watched; should that run die, they are taken over. Ends
         early, with the rest still open, when `await_timeout` has passed.
         """
-        waiting = {shard.shard: (shard, Due()) for shard in shards}
+        waiting = self._waiting(shards)
         while waiting:
-            self._check_cancelled()
-            for name, (shard, due) in list(waiting.items()):
-                if due.at > time.monotonic():
-                    continue
-                current, *halves = self._step(shard, due)
-                waiting |= {half.shard: (half, Due()) for half in halves}
+            for current, _ in self._pass(waiting):
                 if current.step == Step.DOWNLOADED and current.owner == self.settings.owner:
                     yield current
-                    del waiting[name]
+                    del waiting[current.shard]
                 elif current.is_closed:
-                    del waiting[name]
-                elif current.shard != name:
-                    del waiting[name]
-                    waiting[current.shard] = (current, Due())
-                else:
-                    waiting[name] = (current, due)
+                    del waiting[current.shard]
             if waiting and self._is_timed_out():
                 self.timed_out = True
                 self.warn(
@@ -162,27 +160,86 @@ class BatchRun:
                     "their rows are pending, and the next run collects them"
                 )
                 return
-            if waiting:
-                self._pause_until(min(due.at for _, due in waiting.values()))
+            self._pause(waiting)
 
     def collect(self, shards: Iterable[Shard]) -> Iterator[Shard]:
         """Look at each shard once, and yield those whose files could be downloaded."""
+        ended = []
         for shard in shards:
             if not self._own(shard):
                 self._let_owner_store(shard)
                 continue
-            current = self.ledger.shard(shard.shard)
-            try:
-                while current.step in AT_SERVICE_STEPS and current.step != Step.DOWNLOADED:
-                    moved = self._find(current) if current.step == Step.CREATING else None
-                    moved = moved or self._advance(current)
-                    if moved.step == current.step:
-                        break
-                    current = moved
-            except (TransientError, BatchFailedError) as error:
-                self.warn(str(error))
+            current = self._looked_at(shard)
             if current.step == Step.DOWNLOADED:
                 yield current
+            elif current.step == Step.ENDED:
+                ended.append(current)
+        yield from self._fetched(ended)
+
+    def _looked_at(self, shard: Shard) -> Shard:
+        """Bring a shard on to where its files are to be downloaded, without waiting."""
+        current = self.ledger.shard(shard.shard)
+        try:
+            while current.step in AT_SERVICE_STEPS and current.step not in _HOME_STEPS:
+                found = self._steps.find(current) if current.step == Step.CREATING else None
+                moved = found or self._steps.advance(current)
+                if moved.step == current.step:
+                    break
+                current = moved
+        except (TransientError, BatchFailedError) as error:
+            self.warn(str(error))
+            return self.ledger.shard(shard.shard)
+        return current
+
+    def _fetched(self, ended: list[Shard]) -> Iterator[Shard]:
+        """Download the files of batches that have ended, several at once."""
+        while ended:
+            seen = self._transfers.ended
+            for shard in list(ended):
+                try:
+                    moved = self._steps.advance(shard)
+                except TransientError as error:
+                    self.warn(str(error))
+                    ended.remove(shard)
+                    continue
+                if moved.step == Step.DOWNLOADED:
+                    ended.remove(shard)
+                    yield moved
+            if ended:
+                self._transfers.wait(_TRANSFER_SECONDS, ended=seen)
+
+    def _waiting(self, shards: Iterable[Shard]) -> dict[str, tuple[Shard, Due]]:
+        waiting = {shard.shard: (shard, Due()) for shard in shards}
+        for shard, _ in waiting.values():
+            if shard.step == Step.CLAIMED:
+                self.progress(shard)
+        return waiting
+
+    def _pass(self, waiting: dict[str, tuple[Shard, Due]]) -> Iterator[tuple[Shard, Due]]:
+        """Take a step with each shard that is due, and yield it as it stands then.
+
+        What can be sent comes first, and files are written last and one at a time, so that the
+        service is never kept waiting.
+        """
+        self._steps.check_cancelled()
+        turns = sorted(waiting.items(), key=lambda item: _turn(item[1][0].step))
+        for name, (shard, due) in turns:
+            if not self._is_due(due):
+                continue
+            current, *halves = self._step(shard, due)
+            if current.shard != name:
+                del waiting[name]
+                due = Due()
+            waiting[current.shard] = (current, due)
+            waiting |= {half.shard: (half, Due()) for half in halves}
+            yield current, due
+            if shard.step == Step.CLAIMED:
+                return
+
+    def _is_due(self, due: Due) -> bool:
+        if due.transfers_seen is not None:
+            return self._transfers.ended > due.transfers_seen
+        return due.at <= time.monotonic()
 
     def _let_owner_store(self, shard: Shard) -> None:
         """Wait a moment for another live run to store a batch that has ended.
@@ -196,22 +253,27 @@ class BatchRun:
                 return
         deadline = time.monotonic() + _OWNER_SECONDS
         while not self.ledger.shard(shard.shard).is_closed and time.monotonic() < deadline:
-            self._check_cancelled()
+            self._steps.check_cancelled()
             self.cancelled.wait(FIRST_DELAY)
 
     def _step(self, shard: Shard, due: Due) -> list[Shard]:
         """Take one step with a shard, or put it off; return what stands in its place."""
+        due.transfers_seen = None
+        seen = self._transfers.ended
+        if self._transfers.is_running(shard.shard):
+            due.transfers_seen = seen
+            return [shard]
         if not self._own(shard):
             due.later(_WATCH_SECONDS)
             return [self.ledger.shard(shard.shard)]
         shard = self.ledger.shard(shard.shard)
-        if shard.cancel_requested_at and shard.step in _UNSENT_STEPS:
-            self._release(shard, "cancelled before it was sent")
+        if shard.cancel_requested_at and shard.step in UNSENT_STEPS:
+            self._steps.release(shard, "cancelled before it was sent")
             return [self.ledger.shard(shard.shard)]
         if shard.step == Step.UPLOADED and (instead := self._instead(shard, due)):
             return instead
         try:
-            moved = self._advance(shard)
+            moved = self._steps.advance(shard)
         except QuotaError as error:
             self._refused(shard, due, error)
             return [self.ledger.shard(shard.shard)]
@@ -221,7 +283,10 @@ class BatchRun:
             due.later(_OUTAGE_DELAY, least=error.retry_after or 1.0)
             return [self.ledger.shard(shard.shard)]
         due.works()
-        if moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
+        waits_its_turn = moved.step == shard.step and moved.step in _TRANSFER_STEPS
+        if waits_its_turn or self._transfers.is_running(moved.shard):
+            due.transfers_seen = seen
+        elif moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
             due.refusals += 1
             due.later(_OUTAGE_DELAY, least=self.settings.poll_interval)
             self._closed_until[shard.deployment] = due.at
@@ -242,7 +307,7 @@ class BatchRun:
         self._closed_until[shard.deployment] = due.at
         alone = shard.requests == 1 and self.room.is_too_big(shard) and not self._elsewhere(shard)
         if alone and not self.room.held_by_others(shard):
-            self._release(shard, "one request is larger than the quota")
+            self._steps.release(shard, "one request is larger than the quota")
             raise BatchFailedError(
                 f"one request of {shard.bytes:,} bytes is larger than the tokens that the "
                 f"deployment '{shard.deployment}' may hold at once "
@@ -328,218 +393,29 @@ class BatchRun:
             return False
         return self.ledger.take_over(shard.shard, former=owner, owner=self.settings.owner)
 
-    def _advance(self, shard: Shard) -> Shard:
-        """Take the next step with a shard; return it unchanged where there is nothing to do yet."""
-        self._check_cancelled()
-        if shard.synchronous:
-            return self._abandoned(shard)
-        match shard.step:
-            case Step.CLAIMED:
-                # Taken over from a run that died before it wrote the file: nothing was sent.
-                return self._record(shard, Step.RELEASED, error="never written")
-            case Step.EXPORTED | Step.UPLOADING:
-                return self._upload(shard)
-            case Step.UPLOADED:
-                return self._create_when_processed(shard)
-            case Step.CREATING:
-                return self._find(shard) or self._create_after_grace(shard)
-            case Step.SUBMITTED:
-                return self._poll(shard)
-            case Step.ENDED:
-                return self._download(shard)
-        return shard
-
-    def _abandoned(self, shard: Shard) -> Shard:
-        """Take in what a killed run was answered synchronously; the other requests are new."""
-        if shard.step in _UNSENT_STEPS:
-            self._release(shard, "never asked")
-            return self.ledger.shard(shard.shard)
-        if shard.step == Step.ANSWERING:
-            return self._record(shard, Step.DOWNLOADED)
-        return shard
-
-    def _check_cancelled(self) -> None:
-        if self.cancelled.is_set():
-            raise CancelledError(
-                "interrupted; what was submitted goes on at the service, and the next dbt run "
-                "collects it"
-            )
-
-    def _upload(self, shard: Shard) -> Shard:
-        self._record(shard, Step.UPLOADING)
-        name = file_name(shard.namespace, shard.task_key, shard.shard)
-        remote = self.service.upload(self.store.requests(shard.shard), filename=name)
-        return self._record(shard, Step.UPLOADED, input_file_id=remote.id)
-
-    def _create_when_processed(self, shard: Shard) -> Shard:
-        file_id = shard.input_file_id or ""
-        try:
-            remote = self.service.file(file_id)
-        except NotFoundError as error:
-            return self._upload_again(shard, error)
-        if remote.status == FileStatus.PENDING:
-            return shard
-        if remote.status == FileStatus.ERROR:
-            self._release(shard, f"file {file_id} was refused")
-            raise BatchFailedError(
-                f"the service refused the input file {file_id}: "
-                f"{remote.status_details or 'no reason given'}; nothing was paid"
-            )
-        return self._create(shard)
-
-    def _create(self, shard: Shard) -> Shard:
-        self._record(shard, Step.CREATING)
-        metadata = batch_metadata(shard.namespace, shard.task_key, shard.shard)
-        try:
-            batch = self.service.create(shard.input_file_id or "", metadata)
-        except UnknownOutcomeError as error:
-            self.warn(f"{error}; looking for the batch before creating another")
-            return self.ledger.shard(shard.shard)
-        except NotFoundError as error:
-            return self._upload_again(self._record(shard, Step.UPLOADED, error=str(error)), error)
-        except ServiceError as error:
-            # A clear refusal: the file is still good for another try.
-            self._record(shard, Step.UPLOADED, error=str(error))
-            raise
-        return self._submitted(shard, batch)
-
-    def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
-        """Send a file anew that the service has lost or that has expired."""
-        uploaded = self.ledger.when(shard.shard, Step.UPLOADED) or datetime.now(UTC)
-        if abs((datetime.now(UTC) - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
-            raise TransientError(str(error)) from error
-        if not self.store.requests(shard.shard).exists():
-            return self._record(shard, Step.RELEASED, error=str(error))
-        self.warn(f"{error}; uploading it again")
-        return self._record(shard, Step.EXPORTED, input_file_id=None, error=str(error))
-
-    def _find(self, shard: Shard) -> Shard | None:
-        """Look for a batch whose creation got no reply: its file or its shard's name tells it.
-
-        An earlier batch of the shard that found no room is not the one.
-        """
-        for batch in self.service.batches():
-            if batch.is_void and _found_no_room(batch):
-                continue
-            same_file = shard.input_file_id and batch.input_file_id == shard.input_file_id
-            if same_file or batch.metadata.get("shard") == shard.shard:
-                return self._submitted(shard, batch)
-        return None
-
-    def _create_after_grace(self, shard: Shard) -> Shard:
-        intended = self.ledger.when(shard.shard, Step.CREATING) or datetime.now(UTC)
-        age = (datetime.now(UTC) - intended).total_seconds()
-        if 0 <= age < self.settings.adoption_grace:
-            return shard
-        if shard.cancel_requested_at:
-            self._release(shard, "cancelled before it was sent")
-            return self.ledger.shard(shard.shard)
-        return self._create(shard)
-
-    def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
-        self.room.learn_from_batch(shard, batch)
-        return self._record(
-            shard,
-            Step.SUBMITTED,
-            batch_id=batch.id,
-            input_file_id=batch.input_file_id or shard.input_file_id,
-            status=batch.status.value,
-            error=None,
-        )
-
-    def _poll(self, shard: Shard) -> Shard:
-        try:
-            batch = self.service.batch(shard.batch_id or "")
-        except NotFoundError as error:
-            # One call that does not find it is not enough to pay for its rows again.
-            if any(batch.id == shard.batch_id for batch in self.service.batches()):
-                return shard
-            self.warn(f"{error}; the rows of the batch count as missing")
-            return self._record(shard, Step.ENDED, status="missing", error=str(error))
-        self.ledger.note_statuses(shard.shard, {batch.status.value: None, **batch.reached_at})
-        changes: dict[str, Any] = {
-            "status": batch.status.value,
-            "completed": batch.counts.completed,
-            "failed": batch.counts.failed,
-        }
-        if any(getattr(shard, name) != value for name, value in changes.items()):
-            shard = self.ledger.note(shard.shard, **changes)
-            if not batch.status.is_terminal:
-                self.progress(shard)
-        if not batch.status.is_terminal:
-            if shard.cancel_requested_at and batch.status != BatchStatus.CANCELLING:
-                self.service.cancel(batch.id)
-            return shard
-        files: dict[str, Any] = {
-            "output_file_id": batch.output_file_id,
-            "error_file_id": batch.error_file_id,
-        }
-        if batch.is_void:
-            return self._failed(shard, batch)
-        return self._record(shard, Step.ENDED, **changes, **files)
-
-    def _failed(self, shard: Shard, batch: RemoteBatch) -> Shard:
-        """Deal with a batch that failed as a whole: wait where it was quota, else say why."""
-        errors = batch.errors
-        said = "; ".join(
-            f"{error.code}: {error.message}" + (f" (line {error.line})" if error.line else "")
-            for error in errors[:3]
-        )
-        if _found_no_room(batch):
-            self.warn(f"batch {batch.id} found no room in the quota ({said}); sending it again")
-            self.room.learn_from_refusal(shard, said)
-            return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
-        self._release(shard, said)
-        codes = {error.code.lower() for error in errors}
-        raise BatchFailedError(
-            f"the service failed batch {batch.id} of {shard.requests} requests as a whole "
-            f"({said or 'no reason given'}); {mend_of(codes, shard)}. None of its rows was paid"
-        )
-
-    def _release(self, shard: Shard, reason: str) -> None:
-        self._record(shard, Step.RELEASED, error=reason)
-        self.store.requests(shard.shard).unlink(missing_ok=True)
-
-    def _download(self, shard: Shard) -> Shard:
-        for kind, file_id in (("output", shard.output_file_id), ("error", shard.error_file_id)):
-            target = self.store.response(shard.shard, kind)
-            if not file_id:
-                continue
-            try:
-                self.service.download(file_id, target)
-            except NotFoundError as error:
-                if self._is_there(file_id):
-                    raise TransientError(str(error)) from error
-                self.warn(f"{error}; what it held counts as missing")
-        return self._record(shard, Step.DOWNLOADED)
-
-    def _is_there(self, file_id: str) -> bool:
-        """Whether the service knows a file that one call did not find."""
-        try:
-            self.service.file(file_id)
-        except NotFoundError:
-            return False
-        return True
-
-    def _record(self, shard: Shard, step: Step, **changes: Any) -> Shard:
-        moved = self.ledger.record(shard.shard, step, **changes)
-        self.progress(moved)
-        return moved
-
     def _is_timed_out(self) -> bool:
         limit = self.settings.await_timeout
         return limit is not None and time.monotonic() - self._started >= limit
 
-    def _pause_until(self, moment: float) -> None:
-        wait = moment - time.monotonic()
+    def _pause(self, waiting: dict[str, tuple[Shard, Due]]) -> None:
+        """Wait until a shard is due, a transfer ends, or the user interrupts."""
+        if not waiting:
+            return
+        dues = [due for _, due in waiting.values()]
+        now = time.monotonic()
+        moment = min((due.at for due in dues if due.transfers_seen is None), default=math.inf)
         if self.settings.await_timeout is not None:
-            left = self._started + self.settings.await_timeout - time.monotonic()
-            wait = min(wait, max(left, 0.0))
+            moment = min(moment, self._started + self.settings.await_timeout)
         self.progress.beat()
-        if wait > 0:
-            self.cancelled.wait(min(wait, _BEAT_SECONDS))
+        wait = min(max(moment - now, 0.0), _BEAT_SECONDS)
+        seen = [due.transfers_seen for due in dues if due.transfers_seen is not None]
+        if seen:
+            self._transfers.wait(min(wait, _TRANSFER_SECONDS), ended=min(seen))
+        elif wait > 0:
+            self.cancelled.wait(wait)
 
 
-def _found_no_room(batch: RemoteBatch) -> bool:
-    """Whether a failed batch failed for the quota alone, and may be sent again as it is."""
-    return any(error.code.lower() in _QUOTA_CODES for error in batch.errors)
+def _turn(step: Step) -> int:
+    if step == Step.CLAIMED:
+        return 2
+    return 0 if step in UNSENT_STEPS else 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
-from dbt_enrich.pipeline.budget import Budget, ModelBudget
+from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation
 from dbt_enrich.pipeline.export import Destination, NewRequests, Selection
 from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.plan import PlanInputs
@@ -102,7 +102,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Session:
-    """One run of one model, from staging to publishing."""
+    """One run of one model, from staging to publishing.
+
+    `claimed` has the SELECTs of the requests of claimed shards whose files are still to be written.
+    """
 
     run_id: str
     request: EnrichmentRequest
@@ -116,11 +119,18 @@ class Session:
     tally: Tally
     budget: Budget
     model_budget: ModelBudget = field(default_factory=ModelBudget)
+    claimed: dict[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
         """The dbt model's name."""
         return self.request.relation.model
+
+    @property
+    def reservation(self) -> Reservation:
+        """In whose name requests are taken from the caps."""
+        request = self.request
+        return Reservation(self.model, request.enrichment, request.task.model, request.options)
 
     @property
     def packing(self) -> Packing | None:

@@ -7,14 +7,18 @@ later goes to another that has; its file names the deployment, and is written an
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import TokenRoom
-from dbt_enrich.store import StateDirectory, settle
+from dbt_enrich.store import StateDirectory, make_private, settle, writing
 
 _BLOCK_BYTES = 1 << 20
+# A quotation mark inside a row's text is escaped, so that only the body's own model is met. Whose
+# name it is does not matter: a crash may have come between a file that moved and the ledger.
+_MODEL = re.compile(rb'"body":\{"model":"(?:[^"\\]|\\.)*"')
 
 
 class Spread:
@@ -75,15 +79,12 @@ def move(shard: Shard, deployment: str, *, ledger: Ledger, store: StateDirectory
     path = store.requests(shard.shard)
     if not path.exists():
         return None
-    # A quotation mark inside a row's text is escaped, so that only the body's own model is met.
-    former, new = (
-        b'"body":{"model":' + json.dumps(name, ensure_ascii=False).encode()
-        for name in (shard.deployment, deployment)
-    )
+    new = b'"body":{"model":' + json.dumps(deployment, ensure_ascii=False).encode()
     temporary = path.with_name(f".{path.name}.writing")
-    with path.open("rb") as reader, temporary.open("wb") as writer:
+    make_private(temporary)
+    with writing(temporary), path.open("rb") as reader, temporary.open("wb") as writer:
         while lines := reader.readlines(_BLOCK_BYTES):
-            writer.write(b"".join(lines).replace(former, new))
+            writer.write(_MODEL.sub(lambda _: new, b"".join(lines)))
     settle(temporary, path)
     return ledger.record(
         shard.shard,

@@ -63,6 +63,8 @@ class SynchronousRun:
 
     def _answer(self, shard: Shard) -> Shard:
         run = self.batch_run
+        if run.write(shard) is None:
+            return run.ledger.record(shard.shard, Step.RELEASED, error="never written")
         run.progress(run.ledger.record(shard.shard, Step.ANSWERING))
         replies = DurableLines(run.store.response(shard.shard, "output"))
         talk = Conversation(run.store.requests(shard.shard), replies, run.service, self._pace)

@@ -51,7 +51,8 @@ def answers_by_task(
 def worth_of(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> Forgotten:
     """Return what the answers of tasks cost."""
     keys = [task.task_key for task in tasks]
-    shards = [shard for shard in ledger.all_shards() if shard.task_key in keys]
+    held = {name for key in keys for name in ledger.live_answers(key)}
+    shards = [shard for shard in ledger.all_shards() if shard.shard in held]
     counts = answers_by_task(config, ledger, keys)
     return Forgotten(answers=sum(counts.values()), worth=spending(shards, config))
 

@@ -34,12 +34,12 @@ CREATE TABLE batches (
                 error text,
                 created_at text not null,
                 updated_at text not null
-            , cancel_requested_at text, estimated_prompt_tokens integer, estimated_completion_tokens integer, synchronous integer not null default 0) strict
+            , cancel_requested_at text, estimated_prompt_tokens integer, estimated_completion_tokens integer, rows integer, synchronous integer not null default 0) strict
             ;
-INSERT INTO "batches" VALUES('s1','stored','run-1','shop','azure:res.openai.azure.com','model.shop.notes','t1','gpt-4o-mini','gpt-4o-mini-batch',3,900,'file-1','batch_1','file-2','file-3','completed',3,0,90,0,30,NULL,'2026-11-23T20:00:00.000000+00:00','2026-11-23T20:00:00.000000+00:00',NULL,NULL,NULL,0);
-INSERT INTO "batches" VALUES('s2','submitted','run-2','shop','azure:res.openai.azure.com','model.shop.notes','t1','gpt-4o-mini','gpt-4o-mini-batch',2,600,'file-4','batch_2',NULL,NULL,'in_progress',1,0,NULL,NULL,NULL,NULL,'2026-11-23T20:00:00.000000+00:00','2026-11-23T20:00:00.000000+00:00',NULL,NULL,NULL,0);
-INSERT INTO "batches" VALUES('s3','creating','run-2','shop','azure:res.openai.azure.com','model.shop.notes','t1','gpt-4o-mini','gpt-4o-mini-batch',1,300,'file-5',NULL,NULL,NULL,NULL,0,0,NULL,NULL,NULL,NULL,'2026-11-23T20:00:00.000000+00:00','2026-11-23T20:00:00.000000+00:00',NULL,NULL,NULL,0);
-INSERT INTO "batches" VALUES('s4','released',NULL,'shop','azure:res.openai.azure.com','model.shop.notes','t1','gpt-4o-mini','gpt-4o-mini-batch',1,0,NULL,NULL,NULL,NULL,NULL,0,0,NULL,NULL,NULL,'never submitted','2026-11-23T20:00:00.000000+00:00','2026-11-23T20:00:00.000000+00:00',NULL,NULL,NULL,0);
+INSERT INTO "batches" VALUES('s1','stored','run-1','shop','azure:res.openai.azure.com','model.shop.notes','t1','gpt-4o-mini','gpt-4o-mini-batch',3,900,'file-1','batch_1','file-2','file-3','completed',3,0,90,0,30,NULL,'2026-11-23T20:00:00.000000+00:00','2026-11-23T20:00:00.000000+00:00',NULL,NULL,NULL,NULL,0);
+INSERT INTO "batches" VALUES('s2','submitted','run-2','shop','azure:res.openai.azure.com','model.shop.notes','t1','gpt-4o-mini','gpt-4o-mini-batch',2,600,'file-4','batch_2',NULL,NULL,'in_progress',1,0,NULL,NULL,NULL,NULL,'2026-11-23T20:00:00.000000+00:00','2026-11-23T20:00:00.000000+00:00',NULL,NULL,NULL,NULL,0);
+INSERT INTO "batches" VALUES('s3','creating','run-2','shop','azure:res.openai.azure.com','model.shop.notes','t1','gpt-4o-mini','gpt-4o-mini-batch',1,300,'file-5',NULL,NULL,NULL,NULL,0,0,NULL,NULL,NULL,NULL,'2026-11-23T20:00:00.000000+00:00','2026-11-23T20:00:00.000000+00:00',NULL,NULL,NULL,NULL,0);
+INSERT INTO "batches" VALUES('s4','released',NULL,'shop','azure:res.openai.azure.com','model.shop.notes','t1','gpt-4o-mini','gpt-4o-mini-batch',1,0,NULL,NULL,NULL,NULL,NULL,0,0,NULL,NULL,NULL,'never submitted','2026-11-23T20:00:00.000000+00:00','2026-11-23T20:00:00.000000+00:00',NULL,NULL,NULL,NULL,0);
 CREATE TABLE events (
                 id integer primary key autoincrement,
                 at text not null,
@@ -76,8 +76,9 @@ CREATE TABLE migrations (number integer primary key, name text not null, applied
 INSERT INTO "migrations" VALUES(1,'m001_create_tables','2026-11-23 20:00:00');
 INSERT INTO "migrations" VALUES(2,'m002_add_token_limits','2026-11-23 20:00:00');
 INSERT INTO "migrations" VALUES(3,'m003_add_cost','2026-11-23 20:00:00');
-INSERT INTO "migrations" VALUES(4,'m004_add_what_reports_show','2026-11-23 20:00:00');
-INSERT INTO "migrations" VALUES(5,'m005_add_synchronous_shards','2026-11-23 20:00:00');
+INSERT INTO "migrations" VALUES(4,'m004_add_what_reports_show','2026-11-24 02:00:00');
+INSERT INTO "migrations" VALUES(5,'m005_add_rows','2026-11-25 20:56:18');
+INSERT INTO "migrations" VALUES(6,'m006_add_synchronous_shards','2026-11-26 03:00:00');
 CREATE TABLE publications (
                 enrichment text primary key,
                 name text not null,

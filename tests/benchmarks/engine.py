@@ -1,0 +1,291 @@
+"""The engine as the benchmarks drive it: the one place that calls the pipeline.
+
+Two ways: its stages one by one, without a service, and `Engine.enrich` as the materialization calls
+it. Both publish into the warehouse in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from benchmarks.answers import answer
+from benchmarks.measuring import Clock, size_mb
+from benchmarks.movies import (
+    CATEGORIES,
+    MODEL,
+    PARAMETERS,
+    SUMMARY,
+    SYSTEM,
+    categories_sql,
+    summary_sql,
+)
+from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.ledger import Ledger
+from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
+from dbt_enrich.pipeline.enrichment import Engine
+from dbt_enrich.pipeline.export import Destination, Selection, export
+from dbt_enrich.pipeline.load import load
+from dbt_enrich.pipeline.publish import ExistingTable, publish
+from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
+from dbt_enrich.pipeline.spread import Spread
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, stage
+from dbt_enrich.request_lines import request_body
+from dbt_enrich.schema import OutputColumn
+from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.sql import literal
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.task import KEY_DIGITS, EnrichmentOptions, EnrichmentTask, Mode
+from dbt_enrich.workspace import Workspace
+
+# What the warehouse may hold in memory, in the same process.
+WAREHOUSE_MEMORY = "100MB"
+# Nothing is ever sent there: what needs a service is measured against the emulator.
+_NOWHERE = "http://127.0.0.1:9"
+
+
+def task() -> EnrichmentTask:
+    """Return the movies task."""
+    return EnrichmentTask(
+        model=MODEL,
+        system=SYSTEM,
+        user="{overview}",
+        outputs=(
+            OutputColumn(
+                name="categories",
+                data_type="varchar[]",
+                description=CATEGORIES,
+                max_items=4,
+                lower=True,
+            ),
+            OutputColumn(name="summary", data_type="varchar", description=SUMMARY),
+        ),
+        parameters=PARAMETERS,
+    )
+
+
+def response_format() -> dict[str, Any]:
+    """Return the form of answer that a request of the task asks for."""
+    body = request_body(task(), deployment=MODEL, user_message="")
+    return dict(body["response_format"])
+
+
+@contextmanager
+def open_warehouse(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the warehouse as a user with little memory has it."""
+    with duckdb.connect(str(path)) as warehouse:
+        warehouse.execute(f"set memory_limit = '{WAREHOUSE_MEMORY}'")
+        yield warehouse
+
+
+def run(directory: Path, clock: Clock) -> None:
+    """Stage, key, claim and write the rows; read, validate, store, type and publish the answers.
+
+    The steps `export` and `load` are the whole of both ways; the others are parts of them.
+    """
+    state = directory / "state"
+    with open_warehouse(directory / "movies.duckdb") as warehouse:
+        stages = _Stages(state, warehouse)
+        with clock.step("export"):
+            with clock.step("stage"):
+                rows = stages.stage()
+            with clock.step("write"):
+                shards = stages.export(rows)
+        clock.figures["request_mb"] = (
+            sum(stages.store.requests(shard.shard).stat().st_size for shard in shards) / 1_000_000
+        )
+        answer(
+            (stages.store.requests(shard.shard), stages.store.response(shard.shard, "output"))
+            for shard in shards
+        )
+        clock.figures["response_mb"] = size_mb(state / "responses")
+        with clock.step("load"):
+            with clock.step("read"):
+                for shard in shards:
+                    stages.load(shard)
+            with clock.step("publish"):
+                published = stages.publish(rows)
+            with clock.step("table"):
+                publish_table(warehouse, published.enriched_sql, published.errors_sql)
+            stages.finish()
+    left = [state / name for name in ("requests", "responses", "runs")]
+    clock.figures["files_left_mb"] = sum(map(size_mb, left))
+    clock.figures["state_left_mb"] = size_mb(state)
+
+
+class _Stages:
+    """The stages over the movies, with a state directory of their own."""
+
+    def __init__(self, state: Path, warehouse: duckdb.DuckDBPyConnection) -> None:
+        defaults = _config(state)
+        self.task = task()
+        self.task_key = self.task.task_key(MODEL)
+        self.store = StateDirectory(state)
+        self.ledger = Ledger(self.store.ledger)
+        self.run = self.store.begin_run("run-bench")
+        self.workspace = Workspace(
+            self.run.path, memory_limit=defaults.memory_limit, threads=defaults.threads
+        )
+        self.relation = _relation(warehouse)
+        self.selection = Selection(self.task, self.task_key, max_attempts=3)
+        self.destination = Destination(
+            enrichment="model.bench.movies",
+            spread=Spread((MODEL,), "bench", TokenRoom(self.ledger, lambda _: None), self.ledger),
+            service="bench",
+            limits=ServiceLimits(max_requests=100_000, max_bytes=196_000_000),
+            line_url="/chat/completions",
+            namespace="bench",
+            owner="run-bench",
+        )
+
+    def stage(self) -> StagedRows:
+        return stage(self.relation, self.task, self.task_key, self.workspace)
+
+    def export(self, rows: StagedRows) -> list[Any]:
+        return list(
+            export(
+                rows, self.relation, self.selection, self.destination,
+                workspace=self.workspace, ledger=self.ledger, store=self.store,
+            )
+        )  # fmt: skip
+
+    def load(self, shard: Any) -> None:
+        load(
+            shard, list(self.task.outputs),
+            workspace=self.workspace, ledger=self.ledger, store=self.store, keep_files=False,
+        )  # fmt: skip
+
+    def publish(self, rows: StagedRows) -> Any:
+        return publish(
+            rows, self.relation, self.task, self.selection.answer_keys,
+            existing=None, workspace=self.workspace, ledger=self.ledger, store=self.store,
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        self.workspace.close()
+        self.ledger.close()
+        self.run.remove()
+
+
+def publish_table(warehouse: duckdb.DuckDBPyConnection, enriched_sql: str, errors_sql: str) -> None:
+    """Replace the enriched table and its errors in one transaction, as the materialization does."""
+    warehouse.execute("begin")
+    warehouse.execute(f"create table movies_new as {enriched_sql}")
+    warehouse.execute(f"create or replace table movies_enriched__errors as {errors_sql}")
+    warehouse.execute("drop table if exists movies_enriched")
+    warehouse.execute("alter table movies_new rename to movies_enriched")
+    warehouse.execute("commit")
+
+
+def enrich(state: Path, warehouse: duckdb.DuckDBPyConnection, mode: str) -> None:
+    """Run the whole engine over the movies, with the answers that its store holds.
+
+    Args:
+        state: The state directory.
+        warehouse: Holds `movies`, and `movies_enriched` where it was built before.
+        mode: `plan`, or `run`, which publishes.
+    """
+    engine = Engine(_config(state), project="bench", log=_nothing, warn=_nothing)
+    outcome: Outcome = engine.enrich(
+        EnrichmentRequest(
+            relation=_relation(warehouse.cursor()),
+            task=task(),
+            options=EnrichmentOptions(mode=Mode(mode)),
+            enrichment="model.bench.movies",
+            existing=_existing(warehouse),
+            target='"movies_enriched"',
+        )
+    )
+    if outcome.replaces:
+        publish_table(warehouse, outcome.enriched_sql, outcome.errors_sql)
+    engine.finish(outcome.run_id)
+
+
+def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
+    """Fill an answer store: answers to the movies 0 to `rows` and to others that are gone.
+
+    They are written by SQL as `load` would have written them, each file with its share of both.
+    """
+    store = StateDirectory(state)
+    asked = task()
+    task_key = asked.task_key(MODEL)
+    movies = state.parent / "movies.duckdb"
+    key = f"sha256({literal(task_key)} || overview)"
+    made = {
+        "request_key": f"cast(left({key}, {KEY_DIGITS}) as uuid)",
+        "attempt": "1",
+        "kind": "'done'",
+        "content": f"to_json({{categories: {categories_sql('overview')}, "
+        f"summary: {summary_sql('overview')}}})",
+        "finish_reason": "'stop'",
+        "status_code": "200",
+        "model": literal(MODEL),
+        "prompt_tokens": "140",
+        "cached_tokens": "0",
+        "completion_tokens": "60",
+        "batch_id": "'batch_' || name",
+        "shard": "name",
+        "received_at": "now()",
+    }
+    columns = ", ".join(
+        f"cast({made.get(name, 'null')} as {kind}) as {name}"
+        for name, kind in ANSWER_COLUMNS.items()
+    )
+    with duckdb.connect() as database, Ledger(store.ledger) as ledger:
+        database.execute(f"attach {literal(movies)} as warehouse (read_only)")
+        for number in range(files):
+            name = f"{task_key[:8]}-{number:016x}"
+            # A movie that is gone is one that is there, under another number.
+            database.execute(
+                f"""
+                copy (
+                    with chosen as (
+                        select
+                            if(n < {rows}, overview, n || ' gone ' || overview) as overview,
+                            {literal(name)} as name
+                        from range({number}, {answers}, {files}) as numbers(n)
+                        join warehouse.movies on movie_id = n % {rows}
+                    )
+                    select {columns} from chosen
+                ) to {literal(store.answers(name))}
+                (format parquet, compression zstd, row_group_size 20480)
+                """
+            )
+            count = len(range(number, answers, files))
+            ledger.add_answers(name, task_key=task_key, answers=count)
+
+
+def _config(state: Path) -> PluginConfig:
+    values = {
+        "provider": "azure",
+        "endpoint": _NOWHERE,
+        "api_key": "unused",
+        "state_dir": str(state),
+    }
+    return parse_config(values, duckdb_settings={})
+
+
+def _relation(connection: duckdb.DuckDBPyConnection) -> StagedRelation:
+    return StagedRelation(
+        connection=connection, name='"movies"', unique_key=("movie_id",), model="movies"
+    )
+
+
+def _existing(warehouse: duckdb.DuckDBPyConnection) -> ExistingTable | None:
+    tables = {row[0] for row in warehouse.execute("show tables").fetchall()}
+    if "movies_enriched" not in tables:
+        return None
+    described = warehouse.execute("describe movies_enriched").fetchall()
+    return ExistingTable(
+        name='"movies_enriched"',
+        columns={row[0]: row[1] for row in described},
+        errors='"movies_enriched__errors"',
+    )
+
+
+def _nothing(_: str) -> None:
+    """Take a line of the log."""

@@ -1,0 +1,254 @@
+"""The report: docs/benchmarks.md, written wholly from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.peers.environments import PEERS
+from benchmarks.results import Result, Results
+from benchmarks.targets import BOTH, ENGINE, NOTEBOOK, disk_times, targets
+
+_INTRODUCTION = """\
+# Benchmarks
+
+`make bench` writes this page; nothing in it is written by hand. Contenders follow one another in
+rounds on the same rows, each in a fresh process. A figure is the median of its rounds, a ratio the
+median of the ratios within each round, memory and disk the largest of all rounds. Megabytes are
+millions of bytes. Times depend on the machine; the ratios should hold on others.
+"""
+_METHOD = """\
+## What is compared
+
+- **Rows**: synthetic films, an id, a title and an overview of 20 to 40 words, in a DuckDB file. The
+  request has a system text, the overview and a strict schema, about 1.4 kB. The answer follows from
+  the overview, so each contender's table is compared with what it must be, row by row: a contender
+  whose table differs fails the run.
+- **Same work**: everybody begins with the table in the warehouse and ends with the typed rows in
+  another. Export is all that happens until the request files are written; load is all that happens
+  from the service's files to that table. No time at a service is in them.
+- **dbt-enrich** checks the unique key, renders, keys, claims in the ledger and writes; reads,
+  validates, stores, types and publishes, files removed as by default. The warehouse's
+  `memory_limit` is 100 MB; it lies in the same process, so its memory is in the peak.
+- **Notebook**: `iterrows` and `json.dumps` into files of 100,000 lines; `json.loads` of every line
+  into a list, a loop over it, a DataFrame joined to the rows, `create table as select`. It makes no
+  keys, validates nothing, and survives no interruption.
+- **Floor**: as many bytes written and read as dbt-enrich wrote and read, and nothing else. The
+  page cache is warm for everybody.
+- **Peers**: as their documentation uses them, against the emulator over HTTP. Their rows are read
+  before the clock starts, and it stands still while a call is out or they sleep, so neither the
+  service nor the upload counts; for dbt-enrich the same steps run without a service. Stubbed in
+  their favour:
+{stubs}
+- **Disk** is that of the state directory, looked at five times a second while the process runs,
+  scratch and spilled files included.
+"""
+
+
+# What stands where nothing was measured.
+_NOTHING = "-"
+
+
+def report(results: Results) -> str:
+    """Return the whole page."""
+    sections = [
+        _INTRODUCTION,
+        _machines(results),
+        _targets(results),
+        _sides(results.of("sides")),
+        _growth(results.of("sides")),
+        _peers(results.of("peers")),
+        _nothing_new(results.of("nothing-new")),
+        _dbt_runs(results.of("dbt-run")),
+        _emulators(results.of("emulator")),
+        _METHOD.format(
+            stubs="\n".join(f"  - {peer.name} {peer.version}: {peer.stubbed}." for peer in PEERS)
+        ),
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def _machines(results: Results) -> str:
+    parts = ("sides", "peers", "nothing-new", "dbt-run", "emulator")
+    found = [one for part in parts for one in results.of(part)]
+    days = sorted({one.measured_at[:10] for one in found})
+    lines = [f"- {machine}" for machine in dict.fromkeys(one.machine for one in found)]
+    return "\n".join([f"Measured on {' and '.join(days)}:", "", *lines, ""]) if found else ""
+
+
+def _targets(results: Results) -> str:
+    said = {True: "yes", False: "**no**", None: _NOTHING}
+    rows = [(one.wanted, one.measured, said[one.reached]) for one in targets(results)]
+    return _section("Targets", _table(("target", "measured", "reached"), rows))
+
+
+def _sides(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    rows = [
+        (
+            f"{one.rows:,}", name, *_times(one, name), _speed(one, name),
+            _number(one.ratio(NOTEBOOK, name, *BOTH), 1), _number(one.largest(name, "peak_mb")),
+            _number(one.median(name, "imports_mb")), str(len(one.values(name, *BOTH))),
+        )
+        for one in results
+        for name in one.contenders()
+    ]  # fmt: skip
+    head = (
+        "rows", "contender", "export s", "load s", "together s", "rows/s", "times the notebook",
+        "peak MB", "after imports MB", "rounds",
+    )  # fmt: skip
+    chart = "![Seconds for export and load by number of rows](benchmarks.svg)\n"
+    return _section("Export and load", chart + "\n" + _table(head, rows))
+
+
+def _growth(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    steps = ("stage", "write", "read", "publish", "table")
+    rows = [
+        (
+            f"{one.rows:,}",
+            *(_number(_micros(one, step), 2) for step in steps),
+            _number(_micros(one, *BOTH), 2),
+            _number(one.largest(ENGINE, "peak_mb")),
+            _number(one.median(ENGINE, "request_mb")),
+            _number(one.largest(ENGINE, "disk_mb")),
+            _number(disk_times(one), 1),
+            _number(one.largest(ENGINE, "files_left_mb"), 1),
+            _number(one.largest(ENGINE, "state_left_mb")),
+        )
+        for one in results
+    ]
+    head = (
+        "rows", *(f"{step} µs/row" for step in steps), "together µs/row", "peak MB", "requests MB",
+        "disk MB", "times the requests", "files left MB", "state left MB",
+    )  # fmt: skip
+    text = (
+        "Stage and write are the export; read (one file after the other), publish and table the "
+        "load. What is left is the ledger and the answers.\n\n"
+    )
+    return _section("As a table grows", text + _table(head, rows))
+
+
+def _peers(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    versions = {peer.name: f"{peer.name} {peer.version}" for peer in PEERS}
+    rows = [
+        (
+            f"{one.rows:,}", versions.get(name, name), *_times(one, name), _speed(one, name),
+            _number(one.ratio(name, ENGINE, *BOTH), 1), _number(one.largest(name, "peak_mb")),
+            str(len(one.values(name, *BOTH))),
+        )
+        for one in results
+        for name in one.contenders()
+    ]  # fmt: skip
+    head = (
+        "rows", "contender", "export s", "load s", "together s", "rows/s", "times dbt-enrich",
+        "peak MB", "rounds",
+    )  # fmt: skip
+    missing = [
+        f"- {versions[name]} could not be measured at {one.rows:,} rows: {reason}\n"
+        for one in results
+        for name, reason in one.missing.items()
+    ]
+    text = "Peers that take more than about a minute for 100,000 rows run at 10,000 only.\n\n"
+    return _section("Other clients", text + _table(head, rows) + "".join(["\n", *missing]))
+
+
+def _nothing_new(results: Sequence[Result]) -> str:
+    rows = [
+        (
+            f"{one.rows:,}", name,
+            _number(one.median(name, "plan"), 2), _number(one.median(name, "rebuild"), 2),
+            _number(_times_smallest(one, name, "plan"), 2),
+            _number(_times_smallest(one, name, "rebuild"), 2),
+            _number(one.largest(name, "peak_mb")), str(len(one.values(name, "plan"))),
+        )
+        for one in results
+        for name in one.contenders()
+    ]  # fmt: skip
+    head = (
+        "rows", "answer store", "plan s", "rebuild s", "plan, times the smallest store's",
+        "rebuild, times the smallest store's", "peak MB", "rounds",
+    )  # fmt: skip
+    text = (
+        "Every row is answered; the answers beyond their number belong to rows that are gone, and "
+        "lie among the others in every file. A rebuild ends with the table published anew.\n\n"
+    )
+    return _section("Nothing new", text + _table(head, rows)) if rows else ""
+
+
+def _dbt_runs(results: Sequence[Result]) -> str:
+    name = "dbt run"
+    rows = [
+        (
+            f"{one.rows:,}", _number(one.median(name, "seconds"), 1),
+            _number(one.median(name, "service"), 1), _number(one.median(name, "overhead"), 1),
+            _number(one.median(name, "plain"), 1), _number(one.median(name, "beyond_plain"), 1),
+            _number(one.largest(name, "peak_mb")), str(len(one.rounds)),
+        )
+        for one in results
+    ]  # fmt: skip
+    head = (
+        "rows", "dbt run s", "service's own s", "overhead s", "a plain table's dbt run s",
+        "overhead beyond it s", "dbt's peak MB", "rounds",
+    )  # fmt: skip
+    text = (
+        "From the start of the process to its end, against the emulator with the scripted "
+        "responder, in five files. The service's own time is that in which it had a batch to work "
+        "on, by its account and its files; upload and download count as overhead.\n\n"
+    )
+    return _section("The whole `dbt run`", text + _table(head, rows)) if rows else ""
+
+
+def _emulators(results: Sequence[Result]) -> str:
+    rows = [
+        (
+            f"{one.rows:,}", _number(one.median("emulator", "batch")),
+            _number(one.median("emulator", "single")), _number(one.largest("emulator", "peak_mb")),
+            str(len(one.rounds)),
+        )
+        for one in results
+    ]  # fmt: skip
+    head = ("requests in the batch", "batch requests/s", "single requests/s", "peak MB", "rounds")
+    text = (
+        "A batch from its creation to its output file, validation included; single requests by "
+        "four callers over HTTP, in a process that shares the machine with them.\n\n"
+    )
+    return _section("The emulator", text + _table(head, rows)) if rows else ""
+
+
+def _times(one: Result, name: str) -> tuple[str, str, str]:
+    return (
+        _number(one.median(name, "export"), 2),
+        _number(one.median(name, "load"), 2),
+        _number(one.median(name, *BOTH), 2),
+    )
+
+
+def _speed(one: Result, name: str) -> str:
+    seconds = one.median(name, *BOTH)
+    return _number(one.rows / seconds if seconds else None)
+
+
+def _micros(one: Result, *steps: str) -> float | None:
+    seconds = one.median(ENGINE, *steps)
+    return None if seconds is None else seconds / one.rows * 1e6
+
+
+def _times_smallest(one: Result, name: str, step: str) -> float | None:
+    return one.ratio(name, one.contenders()[0], step)
+
+
+def _number(value: float | None, decimals: int = 0) -> str:
+    return _NOTHING if value is None else f"{value:,.{decimals}f}"
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

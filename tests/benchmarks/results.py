@@ -1,0 +1,116 @@
+"""What was measured, kept as JSON: one file for each part and number of rows, round by round.
+
+A long run can therefore be cut into parts, and the report be written of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.measuring import Figures
+
+_PACKAGES = ("duckdb", "dbt-core", "dbt-duckdb", "pandas")
+
+
+@dataclass
+class Result:
+    """A part of the benchmarks at one number of rows.
+
+    Attributes:
+        part: Its name.
+        rows: The number of rows.
+        rounds: The figures of each contender, for each round in which they followed one another.
+        missing: Contenders that could not be measured, with the reason.
+        machine: What it ran on.
+        measured_at: When, in UTC.
+    """
+
+    part: str
+    rows: int
+    rounds: list[dict[str, Figures]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    machine: str = ""
+    measured_at: str = ""
+
+    def contenders(self) -> list[str]:
+        """Return the names of those that have figures, in the order of the first round."""
+        return list(dict.fromkeys(name for found in self.rounds for name in found))
+
+    def values(self, contender: str, *names: str) -> list[float]:
+        """Return the sum of some figures of a contender, of each round that has them."""
+        return [
+            sum(figures[name] for name in names)
+            for found in self.rounds
+            if (figures := found.get(contender)) and all(name in figures for name in names)
+        ]
+
+    def median(self, contender: str, *names: str) -> float | None:
+        """Return the median of the sum of some figures, or None where there is none."""
+        values = self.values(contender, *names)
+        return statistics.median(values) if values else None
+
+    def largest(self, contender: str, name: str) -> float | None:
+        """Return the largest of a figure, or None where there is none."""
+        return max(self.values(contender, name), default=None)
+
+    def ratio(self, slow: str, quick: str, *names: str) -> float | None:
+        """Return the median over the rounds of how many times longer `slow` took than `quick`."""
+        ratios = [
+            sum(found[slow][name] for name in names) / sum(found[quick][name] for name in names)
+            for found in self.rounds
+            if slow in found and quick in found
+        ]
+        return statistics.median(ratios) if ratios else None
+
+
+class Results:
+    """The results of all parts in one directory.
+
+    Args:
+        directory: Where they are kept; it is made where it is not there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def keep(self, result: Result) -> None:
+        """Write a result over the former one of its part and rows."""
+        result.machine = machine()
+        result.measured_at = datetime.now(UTC).isoformat(timespec="minutes")
+        path = self._directory / f"{result.part}-{result.rows}.json"
+        path.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+
+    def of(self, part: str) -> list[Result]:
+        """Return the results of a part, by rows."""
+        found = [
+            Result(**json.loads(path.read_text(encoding="utf-8")))
+            for path in self._directory.glob(f"{part}-*.json")
+        ]
+        return sorted((one for one in found if one.part == part), key=lambda one: one.rows)
+
+
+def machine() -> str:
+    """Say what everything runs on: processor, memory, system and versions."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return (
+        f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GB, "
+        f"{platform.system()} {platform.release()}; Python {platform.python_version()}, {versions}"
+    )
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.machine()

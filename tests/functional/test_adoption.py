@@ -1,0 +1,111 @@
+"""Adoption: with the state directory lost, batches are found by what the service still has."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt_enrich.emulator.server import RunningEmulator
+from support.warehouse import Warehouse, config_for
+
+ROWS = 10
+NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
+
+
+def warehouse_for(emulator: RunningEmulator, tmp_path: Path) -> Warehouse:
+    """A warehouse on the emulator, as a fresh container has it."""
+    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
+
+
+def submit(emulator: RunningEmulator, tmp_path: Path, **options: Any) -> dict[str, Any]:
+    """Send one batch, lose the state directory, and return the batch."""
+    warehouse_for(emulator, tmp_path).enrich(NOTES, mode="submit", **options)
+    shutil.rmtree(tmp_path / "state")
+    (batch,) = emulator.jobs.batches()
+    return batch
+
+
+def forget_input(emulator: RunningEmulator, batch: dict[str, Any]) -> None:
+    """Have the service lose a batch's input file once every request of it is answered."""
+    deadline = time.monotonic() + 60
+    while emulator.jobs.counts(batch)["completed"] < (batch.get("requests") or 1):
+        assert time.monotonic() < deadline, "the batch is not answered"
+        time.sleep(0.02)
+        (batch,) = emulator.jobs.batches()
+    emulator.forget_file(batch["input_file_id"])
+
+
+def assert_paid_once(warehouse: Warehouse, emulator: RunningEmulator) -> None:
+    """Every row is done, and nothing was sent again."""
+    assert warehouse.statuses() == {"done": ROWS}
+    assert len(emulator.jobs.batches()) == 1
+    assert set(emulator.account()["paid"].values()) == {1}
+
+
+@pytest.mark.parametrize("rows_per_request", [None, 4])
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_batch_without_metadata_is_found_by_its_file_s_name(
+    emulator: RunningEmulator, tmp_path: Path, is_over: bool, rows_per_request: int | None
+) -> None:
+    """And its input file is read back, whether it has ended or is in flight."""
+    if not is_over:
+        emulator.transitions(in_progress={"kind": "polls", "amount": 2})
+    batch = submit(emulator, tmp_path, rows_per_request=rows_per_request)
+    if is_over:
+        emulator.settle()
+    record = emulator.jobs.storage.get("batch", batch["id"])
+    assert record is not None
+    emulator.jobs.storage.put("batch", {**record, "metadata": None})
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": ROWS}
+    assert len(emulator.jobs.batches()) == 1
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_without_the_input_file_the_answers_say_which_rows_were_asked(
+    emulator: RunningEmulator, tmp_path: Path, is_over: bool
+) -> None:
+    """Nothing is sent before they are there, as any row may be among them."""
+    if not is_over:
+        emulator.transitions(finalizing={"kind": "polls", "amount": 2})
+    batch = submit(emulator, tmp_path)
+    forget_input(emulator, batch)
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    assert_paid_once(warehouse, emulator)
+
+
+def test_submit_sends_nothing_while_nobody_knows_what_is_in_flight(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """It says why, and the next run goes on."""
+    emulator.transitions(finalizing={"kind": "never"})
+    forget_input(emulator, submit(emulator, tmp_path))
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, mode="submit")
+    assert len(emulator.jobs.batches()) == 1
+    assert any("nothing is sent until batch" in said for said in warehouse.log)
+    emulator.transitions()
+    warehouse.restart()
+    warehouse.enrich(NOTES)
+    assert_paid_once(warehouse, emulator)
+
+
+def test_answers_to_packs_of_unknown_rows_are_kept(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """With the input file gone nothing says whose they are: the user is told where they lie."""
+    forget_input(emulator, submit(emulator, tmp_path, rows_per_request=4))
+    warehouse = warehouse_for(emulator, tmp_path)
+    for _ in range(2):
+        warehouse.enrich(NOTES, rows_per_request=4)
+        warehouse.restart()
+    assert warehouse.statuses() == {"done": ROWS}
+    (said,) = [text for text in warehouse.log if "3 answers to packs of rows" in text]
+    (kept,) = (tmp_path / "state" / "responses").glob("*.output.jsonl")
+    assert str(kept) in said
+    assert kept.read_text().count("\n") == 3
