@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
-from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError
+from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError, LedgerError
 from dbt_enrich.ledger import Ledger, Step
 from dbt_enrich.pipeline import run as run_module
-from dbt_enrich.pipeline import steps
+from dbt_enrich.pipeline import spread, steps
 from dbt_enrich.pipeline.room import estimated_tokens, limit_in
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.store import StateDirectory, settle
 from support.warehouse import Warehouse, config_for
 
 NOTES = "select i as id, 'note ' || i as note from range(20) as numbers(i)"

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dbt_enrich.errors import CancelledError
-from dbt_enrich.services.base import BatchService, RemoteBatch, RemoteFile, ServiceLimits
+from dbt_enrich.services.base import (
+    BatchService,
+    RemoteBatch,
+    RemoteFile,
+    ServiceLimits,
+    SynchronousReply,
+)
 
 T = TypeVar("T")
 
@@ -93,6 +99,10 @@ class InterruptibleService:
     def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send one synchronous request."""
         return self._call(lambda: self._service.chat(body))
+
+    def chat_once(self, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
+        """Send one synchronous request; not given up, for its reply is paid for."""
+        return self._service.chat_once(body, request_id=request_id)
 
     def close(self) -> None:
         """Release connections."""
