@@ -206,6 +206,7 @@ def test_a_hung_service_ends_in_await_timeout(
     else:
         warehouse.enrich(NOTES, **options)
         assert warehouse.statuses() == {"pending": 20}
+    emulator.endings()
     for batch in emulator.jobs.batches():
         record = emulator.jobs.storage.get("batch", batch["id"])
         assert record is not None
@@ -298,12 +299,20 @@ def test_a_crash_while_a_file_moves_leaves_no_request_with_the_wrong_deployment(
     with pytest.raises(LedgerError, match="switched off"):
         before.enrich(NOTES)
     monkeypatch.undo()
-    moved = (tmp_path / "state" / "requests").glob("*.jsonl")
-    assert sum('"model":"second"' in path.read_text() for path in moved) == 1
+    store = StateDirectory(before.config.state_dir)
+    torn = [
+        shard
+        for shard in ledger_of(before).open_shards()
+        if shard.deployment == "first"
+        and '"model":"second"' in store.requests(shard.shard).read_text()
+    ]
+    assert len(torn) == 1
+    former = {batch["id"] for batch in emulator.jobs.batches()}
     after = warehouse_for(emulator, tmp_path, deployments={"gpt-4o-mini": ["first", "third"]})
     after.enrich(NOTES)
     assert after.statuses() == {"done": 20}
-    assert set(deployments_of_batches(emulator)) <= {"first", "third"}
+    created = [batch for batch in emulator.jobs.batches() if batch["id"] not in former]
+    assert {batch["deployment"] for batch in created} <= {"first", "third"}
     paid_once(emulator)
 
 

@@ -266,7 +266,7 @@ def test_a_pack_that_fails_is_asked_again_row_by_row(
     emulator.rules([{"match": "note 0", "times": 1, "content": "sorry"}])
     warehouse.enrich(NOTES, rows_per_request=3, **SYNC)
     assert_all_done(warehouse)
-    assert [shard.requests for shard in shards_of(warehouse)] == [6, 3]
+    assert [(shard.requests, shard.rows) for shard in shards_of(warehouse)] == [(2, 6), (3, 3)]
     assert warehouse.rows("select distinct kind from enriched__errors") == [("pack_failed",)]
 
 
