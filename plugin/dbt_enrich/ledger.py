@@ -60,7 +60,8 @@ class Shard:
 
     A request is a line of the file. `rows` is how many rows they ask: more than requests where
     several are packed into one, and None where a former version made the shard.
-    One that is `synchronous` is no batch: its requests are asked one by one.
+    One that is `synchronous` is no batch: its requests are asked one by one. `uploads_sought` says
+    that the service was searched for files of uploads that got no reply.
     """
 
     shard: str
@@ -90,6 +91,7 @@ class Shard:
     estimated_completion_tokens: int | None = None
     rows: int | None = None
     synchronous: bool = False
+    uploads_sought: bool = False
     created_at: str = ""
     updated_at: str = ""
 
@@ -360,6 +362,23 @@ class Ledger:
             f"where step in ({closed}) and input_file_id is not null and service = ?", [service]
         )
 
+    def shards_with_lost_uploads(self, service: str) -> list[Shard]:
+        """Return the closed shards of which the service may have files whose ids nobody knows."""
+        closed = ", ".join(f"'{step}'" for step in CLOSED_STEPS)
+        return self._shards(
+            f"""
+            where step in ({closed}) and service = ? and not uploads_sought and shard in (
+                select shard
+                from (
+                    select shard, step, lead(step) over (partition by shard order by id) as next
+                    from events
+                )
+                where step = '{Step.UPLOADING}' and next is not '{Step.UPLOADED}'
+            )
+            """,
+            [service],
+        )
+
     def knows(self, *, batch_id: str | None = None, shard: str | None = None) -> bool:
         """Whether a batch or a shard is in the ledger."""
         row = self._first(
@@ -540,6 +559,7 @@ class Ledger:
                     **dict(row),
                     "step": Step(row["step"]),
                     "synchronous": bool(row["synchronous"]),
+                    "uploads_sought": bool(row["uploads_sought"]),
                 }
             )
             for row in rows

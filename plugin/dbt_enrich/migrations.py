@@ -133,6 +133,10 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "m006_add_synchronous_shards",
         ("alter table batches add column synchronous integer not null default 0",),
     ),
+    (
+        "m007_add_uploads_sought",
+        ("alter table batches add column uploads_sought integer not null default 0",),
+    ),
 )
 
 

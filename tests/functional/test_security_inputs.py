@@ -126,6 +126,18 @@ def test_what_cannot_be_deleted_now_is_deleted_later(
     assert_forgotten(tmp_path)
 
 
+def test_an_upload_without_a_reply_leaves_none(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Its file is there, its id is not known: it is found by its name."""
+    emulator.faults({"name": "lost_reply", "operation": "POST /files", "call": 1})
+    warehouse = warehouse_for(emulator, tmp_path, max_retries=0)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 5}
+    calls = [(call["method"], call["path"]) for call in emulator.account()["calls"]]
+    assert calls.count(("POST", "/files")) == 4
+    assert inputs_at(emulator) == []
+    assert_forgotten(tmp_path)
+
+
 def project_for(directory: Path, plugin: dict[str, Any]) -> DbtProject:
     """A dbt project whose inputs are not stored."""
     project = DbtProject(directory, {"store_inputs": False, "poll_interval": 0.1, **plugin})
@@ -135,7 +147,14 @@ def project_for(directory: Path, plugin: dict[str, Any]) -> DbtProject:
 
 @pytest.mark.parametrize(
     "moment",
-    ["claimed:after", "exported:before", "uploaded:after", "downloaded:after", "stored:after"],
+    [
+        "claimed:after",
+        "exported:before",
+        "uploaded:before",
+        "uploaded:after",
+        "downloaded:after",
+        "stored:after",
+    ],
 )
 def test_a_killed_run_is_swept_by_the_next(
     moment: str, emulator: RunningEmulator, tmp_path: Path

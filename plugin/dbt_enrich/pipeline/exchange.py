@@ -10,7 +10,8 @@ from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
 from dbt_enrich.pipeline.export import claim, release_abandoned
-from dbt_enrich.pipeline.load import forget_inputs, load, outputs_of
+from dbt_enrich.pipeline.inputs import forget_inputs
+from dbt_enrich.pipeline.load import load, outputs_of
 from dbt_enrich.pipeline.outcomes import count_new
 from dbt_enrich.pipeline.plan import estimate_requests
 from dbt_enrich.pipeline.run import BatchRun
@@ -208,12 +209,7 @@ class Exchange:
         session = self.session
         if session.config.store_inputs:
             return
-        forget_inputs(
-            session.ledger.shards_to_forget(self.service.service_id),
-            self.service,
-            ledger=session.ledger,
-            warn=session.progress.say,
-        )
+        forget_inputs(self.service, ledger=session.ledger, warn=session.progress.say)
 
     def _name_other_services(self) -> None:
         elsewhere = [

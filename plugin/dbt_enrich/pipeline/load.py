@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.errors import EnrichmentError, ServiceError
+from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK, keys_sql, opened_sql
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.services.base import BatchService
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.validation import object_sql, validated_answers_sql
@@ -398,35 +396,6 @@ def sweep_files(run_id: str, *, ledger: Ledger, store: StateDirectory) -> None:
         for path in [*unfinished, *whole]:
             if path not in needed:
                 _remove(path)
-
-
-def forget_inputs(
-    shards: Iterable[Shard],
-    service: BatchService,
-    *,
-    ledger: Ledger,
-    warn: Callable[[str], None],
-) -> None:
-    """Delete the input files of closed shards at the service.
-
-    The ledger forgets the id of a file that is deleted, so that each is deleted once. What cannot
-    be deleted now is left for the next run.
-
-    Args:
-        shards: Closed shards of the service, of this run and of former ones.
-        service: Where the files are.
-        ledger: Where the ids are forgotten.
-        warn: Takes a sentence for the user's log.
-    """
-    for shard in shards:
-        if not shard.input_file_id:
-            continue
-        try:
-            service.delete_file(shard.input_file_id)
-        except ServiceError as error:
-            warn(f"{error}; the next run that turns to the service deletes it")
-            return
-        ledger.note(shard.shard, input_file_id=None)
 
 
 def _needed_files(shard: Shard, store: StateDirectory) -> list[Path]:

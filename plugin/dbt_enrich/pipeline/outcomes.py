@@ -8,6 +8,7 @@ from dbt_enrich.errors import ConfigurationError, FailedRowsError
 from dbt_enrich.pipeline.answers import answers_sql, standing_sql
 from dbt_enrich.pipeline.budget import spending
 from dbt_enrich.pipeline.export import NewRequests, new_requests
+from dbt_enrich.pipeline.inputs import inputs_may_be_left
 from dbt_enrich.pipeline.preview import answer_problem
 from dbt_enrich.pipeline.publish import Published, empty_errors_sql, empty_table_sql
 from dbt_enrich.pipeline.session import Outcome, Session
@@ -30,7 +31,7 @@ def inputs_to_forget(session: Session) -> bool:
     if session.config.store_inputs:
         return False
     service = session.config.service_settings().service_id
-    return bool(session.ledger.shards_to_forget(service))
+    return inputs_may_be_left(service, session.ledger)
 
 
 def answered_rows(session: Session, rows: StagedRows) -> int:
