@@ -9,6 +9,7 @@ import click
 
 from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
 from dbt_enrich.cli.project import Location, project_options
+from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.cli.tables import markdown_table, plain_table
 
 _HEADERS = (
@@ -18,7 +19,7 @@ _HEADERS = (
 
 
 @click.command()
-@click.option("--select", "-s", multiple=True, help="dbt selection (default: every enrichment).")
+@dbt_selection
 @click.option(
     "--format",
     "form",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import click
 
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
+from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.pipeline.attach import is_of
@@ -47,7 +48,7 @@ class BatchStatusRow:
 
 
 @click.command()
-@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@models_selection
 @click.option("--all", "everything", is_flag=True, help="Also batches that are home.")
 @click.option("--watch", is_flag=True, help="Look again every two seconds until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
