@@ -82,9 +82,15 @@ def sentences(plan: dict[str, Any]) -> list[str]:
         fits = "fits into" if rounds <= 1 else f"takes {rounds:,} rounds of"
         found.append(
             f"{name}: about {plan['enqueued_tokens']:,} enqueued tokens, which {fits} the "
-            f"{limit:,} of the deployment {plan['deployment']}"
+            f"{limit:,} of the {_said_of(plan['deployments'])}"
         )
     return found
+
+
+def _said_of(deployments: list[str]) -> str:
+    if len(deployments) == 1:
+        return f"deployment {deployments[0]}"
+    return f"deployments {', '.join(deployments[:-1])} and {deployments[-1]} together"
 
 
 def _row(plan: dict[str, Any]) -> list[object]:
