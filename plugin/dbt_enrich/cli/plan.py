@@ -11,6 +11,7 @@ from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
 from dbt_enrich.cli.project import Location, project_options
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.cli.tables import markdown_table, plain_table
+from dbt_enrich.cost.money import money_text
 
 _HEADERS = (
     "model", "rows", "answered", "new", "changed", "equal", "in flight", "requests", "files", "MB",
@@ -65,8 +66,9 @@ def sentences(plan: dict[str, Any]) -> list[str]:
     found = []
     if plan["task_changes"]:
         changes = " and ".join(plan["task_changes"])
-        cost = "" if estimate["cost"] is None else f", about {currency} {estimate['cost']:,.2f}"
-        found.append(f"{name}: the change of {changes} asks {plan['requests']:,} rows again{cost}")
+        cost = estimate["cost"]
+        about = "" if cost is None else f", about {money_text(cost, currency)}"
+        found.append(f"{name}: the change of {changes} asks {plan['requests']:,} rows again{about}")
     if plan["price_problem"] and plan["requests"]:
         found.append(f"{name}: {plan['price_problem']}")
     if estimate["prompt_margin"]:
@@ -97,9 +99,6 @@ def _row(plan: dict[str, Any]) -> list[object]:
     estimate = plan["estimate"]
     currency = plan["currency"]
 
-    def money(amount: float | None) -> str:
-        return "?" if amount is None else f"{currency} {amount:,.2f}"
-
     return [
         plan["name"],
         plan["staged"],
@@ -113,6 +112,6 @@ def _row(plan: dict[str, Any]) -> list[object]:
         plan["bytes"] / 1e6,
         estimate["prompt_tokens"],
         estimate["completion_tokens"],
-        money(estimate["cost"]),
-        money(estimate["saved"]),
+        money_text(estimate["cost"], currency),
+        money_text(estimate["saved"], currency),
     ]

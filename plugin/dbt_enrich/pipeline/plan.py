@@ -14,6 +14,7 @@ from dbt_enrich.cost.estimate import (
     completion_tokens_of_schema,
     estimate,
 )
+from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
 from dbt_enrich.ledger import Ledger, Task
@@ -114,7 +115,8 @@ def describe(plan: Plan) -> str:
         f"about {tokens} + {estimated.completion_tokens:,} tokens"
     )
     if estimated.cost is not None:
-        said += f", {plan.currency} {estimated.cost:,.2f} (saves {estimated.saved:,.2f})"
+        cost, saved = (money_text(n, plan.currency) for n in (estimated.cost, estimated.saved))
+        said += f", {cost} (saves {saved})"
     if plan.task_changes:
         said += f"; changed: {', '.join(plan.task_changes)}"
     return said
