@@ -73,3 +73,14 @@ def test_a_plan_names_all_deployments_that_share_the_work(
     )
     warehouse.enrich(NOTES, mode="plan")
     assert "enqueued" not in "\n".join(sentences(newest(reports)))
+
+
+def test_a_sample_of_packed_rows_is_of_rows(
+    emulator: RunningEmulator, tmp_path: Path, reports: Path
+) -> None:
+    """Not of the requests that hold several of them."""
+    notes = "select i as id, 'note ' || i as note from range(2500) as numbers(i)"
+    warehouse_for(emulator, tmp_path).enrich(notes, mode="plan", rows_per_request=5)
+    plan = newest(reports)
+    assert plan["requests"] == 500
+    assert any("a sample of 2,000 rows" in said for said in sentences(plan))

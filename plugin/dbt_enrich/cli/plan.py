@@ -73,7 +73,7 @@ def sentences(plan: dict[str, Any]) -> list[str]:
         found.append(f"{name}: {plan['price_problem']}")
     if estimate["prompt_margin"]:
         found.append(
-            f"{name}: input tokens from a sample of {estimate['sampled']:,} requests, "
+            f"{name}: input tokens from a sample of {estimate['sampled']:,} rows, "
             f"± {estimate['prompt_margin']:,} at 95 %"
         )
     if plan["requests"]:
