@@ -54,7 +54,7 @@ def test_plan_shows_cost_and_changes_and_sends_nothing(
     """As a table, as Markdown for a pull request, and as JSON."""
     first = command(project, "plan")
     assert "notes_enriched" in first
-    assert "USD 0.00" in first
+    assert "USD 0.000" in first
     assert answered(emulator) == 0
     project.dbt("run")
     project.enrichment("notes_enriched", NOTES, meta={"system": "Another | prompt."})
@@ -98,7 +98,7 @@ def test_submit_status_wait_and_publish(project: DbtProject, emulator: RunningEm
     emulator.resume()
     assert "1 batches, 6 answers stored" in command(project, "wait")
     project.dbt("run")
-    assert "cost so far: USD 0.0000" in command(project, "status")
+    assert "cost so far: USD 0.000" in command(project, "status")
     assert "notes_enriched" in command(project, "status", "--all")
     assert answered(emulator) == 6
 

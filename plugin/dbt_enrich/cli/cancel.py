@@ -5,19 +5,13 @@ from __future__ import annotations
 import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
+from dbt_enrich.cli.selection import models_selection
 
 _TEN_MINUTES = 600.0
 
 
 @click.command()
-@click.option(
-    "--select",
-    "-s",
-    "models",
-    multiple=True,
-    metavar="MODEL",
-    help="Name of a dbt model whose batches end; may be given several times (default: all).",
-)
+@models_selection
 @click.option(
     "--wait",
     default=_TEN_MINUTES,

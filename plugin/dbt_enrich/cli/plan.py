@@ -9,7 +9,9 @@ import click
 
 from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
 from dbt_enrich.cli.project import Location, project_options
+from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.cli.tables import markdown_table, plain_table
+from dbt_enrich.cost.money import money_text
 
 _HEADERS = (
     "model", "rows", "answered", "new", "changed", "equal", "in flight", "requests", "files", "MB",
@@ -18,7 +20,7 @@ _HEADERS = (
 
 
 @click.command()
-@click.option("--select", "-s", multiple=True, help="dbt selection (default: every enrichment).")
+@dbt_selection
 @click.option(
     "--format",
     "form",
@@ -64,13 +66,14 @@ def sentences(plan: dict[str, Any]) -> list[str]:
     found = []
     if plan["task_changes"]:
         changes = " and ".join(plan["task_changes"])
-        cost = "" if estimate["cost"] is None else f", about {currency} {estimate['cost']:,.2f}"
-        found.append(f"{name}: the change of {changes} asks {plan['requests']:,} rows again{cost}")
+        cost = estimate["cost"]
+        about = "" if cost is None else f", about {money_text(cost, currency)}"
+        found.append(f"{name}: the change of {changes} asks {plan['requests']:,} rows again{about}")
     if plan["price_problem"] and plan["requests"]:
         found.append(f"{name}: {plan['price_problem']}")
     if estimate["prompt_margin"]:
         found.append(
-            f"{name}: input tokens from a sample of {estimate['sampled']:,} requests, "
+            f"{name}: input tokens from a sample of {estimate['sampled']:,} rows, "
             f"± {estimate['prompt_margin']:,} at 95 %"
         )
     if estimate["synchronous"]:
@@ -86,17 +89,20 @@ def sentences(plan: dict[str, Any]) -> list[str]:
         fits = "fits into" if rounds <= 1 else f"takes {rounds:,} rounds of"
         found.append(
             f"{name}: about {plan['enqueued_tokens']:,} enqueued tokens, which {fits} the "
-            f"{limit:,} of the deployment {plan['deployment']}"
+            f"{limit:,} of the {_said_of(plan['deployments'])}"
         )
     return found
+
+
+def _said_of(deployments: list[str]) -> str:
+    if len(deployments) == 1:
+        return f"deployment {deployments[0]}"
+    return f"deployments {', '.join(deployments[:-1])} and {deployments[-1]} together"
 
 
 def _row(plan: dict[str, Any]) -> list[object]:
     estimate = plan["estimate"]
     currency = plan["currency"]
-
-    def money(amount: float | None) -> str:
-        return "?" if amount is None else f"{currency} {amount:,.2f}"
 
     return [
         plan["name"],
@@ -111,6 +117,6 @@ def _row(plan: dict[str, Any]) -> list[object]:
         plan["bytes"] / 1e6,
         estimate["prompt_tokens"],
         estimate["completion_tokens"],
-        money(estimate["cost"]),
-        money(estimate["saved"]),
+        money_text(estimate["cost"], currency),
+        money_text(estimate["saved"], currency),
     ]

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
+from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.report.collect import collect
 from dbt_enrich.report.documents import json_document, markdown_document
 
 
 @click.command()
-@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@models_selection
 @click.option(
     "--format",
     "form",

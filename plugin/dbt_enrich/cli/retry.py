@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
+from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.attach import is_of
 
 
 @click.command()
-@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@models_selection
 @click.option(
     "--kind",
     "kinds",

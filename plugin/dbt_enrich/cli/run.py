@@ -11,6 +11,7 @@ import click
 from dbt_enrich.cli.dbt import DbtOptions, run_dbt
 from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
+from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
 
@@ -18,7 +19,7 @@ _ROOM_SECONDS = 60.0
 
 
 @click.command()
-@click.option("--select", "-s", multiple=True, help="dbt selection (default: every enrichment).")
+@dbt_selection
 @click.option("--timeout", type=float, help="Seconds after which it gives up (default: none).")
 @project_options
 def run(

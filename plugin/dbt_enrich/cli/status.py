@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 import click
 
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
+from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
+from dbt_enrich.cost.money import money_text
 from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.pipeline.attach import is_of
 from dbt_enrich.pipeline.budget import shard_cost, shard_tokens, spending
@@ -47,7 +49,7 @@ class BatchStatusRow:
 
 
 @click.command()
-@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@models_selection
 @click.option("--all", "everything", is_flag=True, help="Also batches that are home.")
 @click.option("--watch", is_flag=True, help="Look again every two seconds until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -98,7 +100,9 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
             "currency": spent.currency,
         }
         return json.dumps(document, indent=2)
-    return "\n\n".join([_batches(rows), _tables(tables), f"cost so far: {spent.said()}"])
+    return "\n\n".join(
+        [_batches(rows, spent.currency), _tables(tables), f"cost so far: {spent.said()}"]
+    )
 
 
 def _row(shard: Shard, project: Project) -> BatchStatusRow:
@@ -116,7 +120,7 @@ def _row(shard: Shard, project: Project) -> BatchStatusRow:
     )
 
 
-def _batches(rows: list[BatchStatusRow]) -> str:
+def _batches(rows: list[BatchStatusRow], currency: str) -> str:
     if not rows:
         return "nothing is in flight"
     headers = ("model", "batch", "status", "age", "requests", "done", "failed", "tokens", "cost")
@@ -124,7 +128,7 @@ def _batches(rows: list[BatchStatusRow]) -> str:
         headers,
         [
             (r.model, r.batch, r.status, _age(r.age), r.requests, r.completed, r.failed, r.tokens,
-             r.cost)
+             money_text(r.cost, currency))
             for r in rows
         ],
     )  # fmt: skip

@@ -8,10 +8,11 @@ import click
 
 from dbt_enrich.cli.exits import PENDING
 from dbt_enrich.cli.project import Location, load_project, project_options
+from dbt_enrich.cli.selection import models_selection
 
 
 @click.command()
-@click.option("--select", "-s", "models", multiple=True, metavar="MODEL", help="Only this model.")
+@models_selection
 @click.option("--timeout", type=float, help="Seconds after which waiting ends (default: none).")
 @project_options
 def wait(

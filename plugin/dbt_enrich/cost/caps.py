@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from dbt_enrich.cost.estimate import Estimate
+from dbt_enrich.cost.money import money_text
 
 
 class Cap(BaseModel):
@@ -84,7 +85,7 @@ def breach(cap: Cap, spent: Spent, estimate: Estimate, *, currency: str, where: 
     passed = [
         (name, said(limit), said(before), said(after))
         for name, limit, before, after, said in (
-            ("max_cost", cap.max_cost, spent.cost, total.cost, lambda n: f"{currency} {n:,.2f}"),
+            ("max_cost", cap.max_cost, spent.cost, total.cost, lambda n: money_text(n, currency)),
             ("max_requests", cap.max_requests, spent.requests, total.requests, _whole),
             ("max_tokens", cap.max_tokens, spent.tokens, total.tokens, _whole),
         )
@@ -93,7 +94,7 @@ def breach(cap: Cap, spent: Spent, estimate: Estimate, *, currency: str, where: 
     if not passed:
         return None
     name, limit, before, after = passed[0]
-    cost = "an unknown price" if estimate.cost is None else f"{currency} {estimate.cost:,.2f}"
+    cost = "an unknown price" if estimate.cost is None else money_text(estimate.cost, currency)
     tokens = estimate.prompt_tokens + estimate.completion_tokens
     already = "" if not spent.requests else f" ({before} of it sent before)"
     return (

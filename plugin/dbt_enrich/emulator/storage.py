@@ -49,7 +49,7 @@ class Storage:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         for path in (directory, directory / "files", directory / "results"):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_private(path)
         self._directory_lock = FileLock(
             directory / "server.lock", mode=0o600, thread_local=False, timeout=_LOCK_SECONDS
         )
@@ -226,3 +226,11 @@ class Results:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory and its missing parents, each for its owner alone."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        # `mkdir(parents=True)` gives its mode to the last one only.
+        path.mkdir(exist_ok=True, mode=0o700)

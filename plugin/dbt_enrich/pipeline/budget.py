@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.caps import Cap, Spent, breach
 from dbt_enrich.cost.estimate import Estimate
+from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import FREE, Price
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import Ledger, Shard, Step
@@ -202,7 +203,8 @@ class Spending:
         """Say the cost and what it saves."""
         if self.cost is None:
             return "an unknown cost"
-        return f"{self.currency} {self.cost:,.4f}, saved {self.saved:,.4f}"
+        cost, saved = (money_text(amount, self.currency) for amount in (self.cost, self.saved))
+        return f"{cost}, saved {saved}"
 
 
 def spending(shards: Iterable[Shard], config: PluginConfig) -> Spending:

@@ -298,7 +298,7 @@ class Engine:
             existing=session.request.existing,
             currency=table.currency,
             price_problem=None if inputs.price else table.unknown(task.model),
-            max_enqueued_tokens=sum(limit or 0 for limit in limits) or None,
+            max_enqueued_tokens=None if None in limits else sum(limit or 0 for limit in limits),
         )
 
     def _recover(self, session: Session, rows: StagedRows) -> None:

@@ -14,6 +14,7 @@ from dbt_enrich.failures import ask_again_sql, rule_kinds
 from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.packs import MARK, Packing, message_sql
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
+from dbt_enrich.pipeline.cuts import Group, groups_of, shard_selects
 from dbt_enrich.pipeline.few import Few, requests_of_round
 from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
@@ -105,6 +106,19 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class Size:
+    """How large what an export would send is.
+
+    Attributes:
+        files: Input files.
+        bytes: Their bytes, about.
+    """
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class NewRequests:
     """What an export would send.
 
@@ -119,17 +133,6 @@ class NewRequests:
     again: int
     equal: int
     in_flight: int
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Requests that share one form of body, and so a file."""
-
-    attempt: int
-    enlarge: int
-    requests: int
-    weight: int
-    largest: int
 
 
 def export(
@@ -204,7 +207,7 @@ def claim(
         query = _new_requests_sql(rows, selection, destination, ledger, store)
         workspace.write_parquet(query, path)
         destination = destination.of_round(path, selection.packing, workspace)
-        groups = _groups(path, workspace)
+        groups = groups_of(path, workspace)
         largest = max((group.largest for group in groups), default=0)
         if largest > destination.limits.max_bytes:
             _refuse_large_row(path, largest, relation, destination.limits, workspace)
@@ -295,6 +298,28 @@ def new_requests(
     return NewRequests(requests=requests, again=again, equal=equal, in_flight=in_flight)
 
 
+def size_to_send(
+    rows: StagedRows,
+    selection: Selection,
+    destination: Destination,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Size:
+    """Cut what an export would send into files as it would, without claiming it."""
+    path = workspace.directory / f"sized-{secrets.token_hex(4)}.parquet"
+    query = _new_requests_sql(rows, selection, destination, ledger, store)
+    workspace.write_parquet(query, path)
+    groups = groups_of(path, workspace)
+    files = sum(
+        len(shard_selects(path, group, _limits_of(group, selection, destination), workspace))
+        for group in groups
+    )
+    path.unlink(missing_ok=True)
+    return Size(files=files, bytes=sum(group.weight for group in groups))
+
+
 def release_abandoned(ledger: Ledger, store: StateDirectory) -> None:
     """Free the claims of dead runs that never asked the service for a batch: nothing was paid."""
     for shard in ledger.open_shards():
@@ -383,14 +408,10 @@ def _new_requests_sql(
 ) -> str:
     """Build the SELECT of the requests to send, with all that their lines need."""
     answers = answers_sql(ledger, store, *selection.answer_keys)
-    line = line_template(
-        selection.task,
-        deployment=max(destination.spread.deployments, key=len),
-        line_url=destination.line_url,
-    )
-    overhead = line.overhead + KEY_DIGITS + len("-99")
+    overhead = _overhead(selection, destination)
     weight = f"staged.message_bytes + coalesce(strlen(repair), 0) + {overhead}"
     if selection.packing:
+        overhead = _overhead(selection, destination, packed=True)
         packed = selection.packing.weight_sql("staged.message_bytes", overhead)
         weight = f"if(chosen.attempt = 1, {packed}, {weight})"
     return f"""
@@ -419,17 +440,28 @@ def _whole(path: Path) -> str:
     return f"select * from read_parquet({literal(path)})"
 
 
-def _groups(path: Path, workspace: Workspace) -> list[_Group]:
-    found = workspace.rows(
-        f"select attempt, enlarge, count(*), sum(weight), max(weight) "
-        f"from read_parquet({literal(path)}) group by attempt, enlarge order by attempt, enlarge"
+def _overhead(selection: Selection, destination: Destination, *, packed: bool = False) -> int:
+    """Return the bytes of a line beside its user message, at most."""
+    line = line_template(
+        selection.task,
+        deployment=max(destination.spread.deployments, key=len),
+        line_url=destination.line_url,
+        packed=packed,
     )
-    return [_Group(*(int(value) for value in row)) for row in found]
+    return line.overhead + KEY_DIGITS + len(MARK if packed else "-99")
+
+
+def _limits_of(group: Group, selection: Selection, destination: Destination) -> ServiceLimits:
+    """Return what a file of a group may hold; a pack of rows is one request."""
+    limits = destination.limits_of(group.largest)
+    if selection.packing is None or group.attempt > 1:
+        return limits
+    return replace(limits, max_requests=limits.max_requests * (selection.packing.rows or 1))
 
 
 def _claim(
     path: Path,
-    group: _Group,
+    group: Group,
     selection: Selection,
     destination: Destination,
     expected: Estimate | None,
@@ -443,21 +475,9 @@ def _claim(
         Each shard's name with the SELECT of its requests.
     """
     packing = selection.packing if group.attempt == 1 else None
-    limits = destination.limits_of(group.largest)
-    if packing:
-        limits = replace(limits, max_requests=limits.max_requests * (packing.rows or 1))
-    source = (
-        f"select * from read_parquet({literal(path)}) "
-        f"where attempt = {group.attempt} and enlarge = {group.enlarge}"
-    )
-    selects = [source]
-    if group.requests > limits.max_requests or group.weight > limits.max_bytes:
-        selects = [
-            f"{source} and row_id between {first} and {last}"
-            for first, last in _cuts(source, group, limits, workspace)
-        ]
+    limits = _limits_of(group, selection, destination)
     claimed = {}
-    for select in selects:
+    for select in shard_selects(path, group, limits, workspace):
         name = f"{selection.task_key[:8]}-{secrets.token_hex(8)}"
         manifest = store.manifest(name)
         columns = "request_key, attempt"
@@ -489,39 +509,6 @@ def _claim(
         ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
         claimed[name] = select
     return claimed
-
-
-def _cuts(
-    source: str, group: _Group, limits: ServiceLimits, workspace: Workspace
-) -> list[tuple[int, int]]:
-    """Cut the requests into shards, each within the limits on requests and bytes.
-
-    A running sum over a weight of at least max_bytes / max_requests holds both limits at once. A
-    request belongs to the shard in which it begins, so a shard may end one request late: the room
-    for the largest one is kept free.
-
-    Returns:
-        The first and the last row of each shard.
-    """
-    unit = -(-limits.max_bytes // limits.max_requests)
-    room = limits.max_bytes - group.largest + 1
-    weight = f"greatest(weight, {unit})"
-    if group.largest <= limits.max_bytes // limits.max_requests:
-        # The number of requests alone is in the way, so that shards are exactly full.
-        weight, room = "1", limits.max_requests
-    found = workspace.rows(
-        f"""
-        with placed as (
-            select
-                row_id,
-                cast(sum({weight}) over (order by row_id rows unbounded preceding) - {weight}
-                    as bigint) // {room} as shard_number
-            from ({source})
-        )
-        select min(row_id), max(row_id) from placed group by shard_number order by 1
-        """
-    )
-    return [(int(first), int(last)) for first, last in found]
 
 
 def cut_in_two(

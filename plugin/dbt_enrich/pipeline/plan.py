@@ -14,20 +14,25 @@ from dbt_enrich.cost.estimate import (
     completion_tokens_of_schema,
     estimate,
 )
+from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
 from dbt_enrich.ledger import Ledger, Task
 from dbt_enrich.packs import WRAPPING_TOKENS, pack_format, pack_messages
 from dbt_enrich.pipeline.answers import answers_sql
-from dbt_enrich.pipeline.export import NewRequests, Selection, requests_to_send_sql
+from dbt_enrich.pipeline.export import (
+    Destination,
+    NewRequests,
+    Selection,
+    requests_to_send_sql,
+    size_to_send,
+)
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.request_lines import line_template
-from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import KEY_DIGITS, EnrichmentTask
+from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.workspace import Workspace
 
 
@@ -39,7 +44,7 @@ class Plan:
         name: The dbt model's name.
         enrichment: Its unique id.
         model: The logical model that is asked.
-        deployment: The deployment that serves it.
+        deployments: The deployments that serve it, as one queue.
         version: The task's short hash.
         staged: Rows of the SELECT.
         skipped: Rows without a text to send.
@@ -55,7 +60,7 @@ class Plan:
         estimate: Tokens and cost of the requests.
         currency: What the cost is in.
         price_problem: Why there is no cost, or None.
-        max_enqueued_tokens: The deployment's quota, as far as it is known.
+        max_enqueued_tokens: The quota of all its deployments together, or None if one is unknown.
         enqueued_tokens: What the requests would hold of it.
         rounds: How many times the quota is filled, or None if it is unknown.
         task_changes: What changed since the newest task that has answers.
@@ -64,7 +69,7 @@ class Plan:
     name: str
     enrichment: str
     model: str
-    deployment: str
+    deployments: tuple[str, ...]
     version: str
     staged: int
     skipped: int
@@ -111,7 +116,8 @@ def describe(plan: Plan) -> str:
         f"about {tokens} + {estimated.completion_tokens:,} tokens"
     )
     if estimated.cost is not None:
-        said += f", {plan.currency} {estimated.cost:,.2f} (saves {estimated.saved:,.2f})"
+        cost, saved = (money_text(n, plan.currency) for n in (estimated.cost, estimated.saved))
+        said += f", {cost} (saves {saved})"
     if plan.task_changes:
         said += f"; changed: {', '.join(plan.task_changes)}"
     return said
@@ -124,11 +130,7 @@ class PlanInputs:
     rows: StagedRows
     relation: StagedRelation
     selection: Selection
-    enrichment: str
-    deployment: str
-    limits: ServiceLimits
-    line_url: str
-    sync_below: int | None
+    destination: Destination
     price: Price | None
     workspace: Workspace
     ledger: Ledger
@@ -138,7 +140,8 @@ class PlanInputs:
 def estimate_requests(inputs: PlanInputs) -> Estimate:
     """Count the tokens of the requests to send, of a sample where there are many."""
     estimated = _estimate_requests(inputs)
-    if inputs.sync_below and 0 < estimated.requests < inputs.sync_below:
+    few = inputs.destination.few
+    if few and estimated.requests and few.takes(estimated.requests):
         return estimated.asked_synchronously(inputs.price)
     return estimated
 
@@ -193,24 +196,26 @@ def make_plan(
         existing: The enriched table that is there, or None.
         currency: What costs are in.
         price_problem: Why there is no price, or None.
-        max_enqueued_tokens: The deployment's quota, or None if it is unknown.
+        max_enqueued_tokens: The quota of all deployments together, or None if it is unknown.
     """
     selection = inputs.selection
     estimated = estimate_requests(inputs)
-    size = _bytes_to_send(inputs)
+    size = size_to_send(
+        inputs.rows,
+        inputs.selection,
+        inputs.destination,
+        workspace=inputs.workspace,
+        ledger=inputs.ledger,
+        store=inputs.store,
+    )
     changed = _changed_rows(inputs, existing)
     sent_rows = _rows_to_send(inputs)
-    enqueued = 0 if estimated.synchronous else size // BYTES_PER_TOKEN
-    files = max(
-        -(-estimated.requests // inputs.limits.max_requests), -(-size // inputs.limits.max_bytes)
-    )
-    if estimated.synchronous:
-        files = 0
+    enqueued = 0 if estimated.synchronous else size.bytes // BYTES_PER_TOKEN
     return Plan(
         name=inputs.relation.model,
-        enrichment=inputs.enrichment,
+        enrichment=inputs.destination.enrichment,
         model=selection.task.model,
-        deployment=inputs.deployment,
+        deployments=inputs.destination.spread.deployments,
         version=selection.task_key[:8],
         staged=inputs.rows.rows,
         skipped=inputs.rows.skipped,
@@ -221,15 +226,15 @@ def make_plan(
         in_flight=fresh.in_flight,
         again=fresh.again,
         requests=estimated.requests,
-        files=files,
-        bytes=size,
+        files=0 if estimated.synchronous else size.files,
+        bytes=size.bytes,
         estimate=estimated,
         currency=currency,
         price_problem=price_problem,
         max_enqueued_tokens=max_enqueued_tokens,
         enqueued_tokens=enqueued,
         rounds=-(-enqueued // max_enqueued_tokens) if max_enqueued_tokens else None,
-        task_changes=changes_since(inputs.ledger, inputs.enrichment, selection),
+        task_changes=changes_since(inputs.ledger, inputs.destination.enrichment, selection),
     )
 
 
@@ -257,7 +262,9 @@ def former_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
 
 def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float, str]:
     keys = [inputs.selection.task_key]
-    keys += [t.task_key for t in former_tasks(inputs.ledger, inputs.enrichment, keys[0])]
+    keys += [
+        t.task_key for t in former_tasks(inputs.ledger, inputs.destination.enrichment, keys[0])
+    ]
     for key in keys:
         answers = answers_sql(inputs.ledger, inputs.store, key)
         (mean,) = inputs.workspace.row(
@@ -266,25 +273,6 @@ def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float,
         if mean is not None:
             return float(mean), "earlier answers"
     return completion_tokens_of_schema(task.outputs), "schema"
-
-
-def _bytes_to_send(inputs: PlanInputs) -> int:
-    packing = inputs.selection.packing
-    line = line_template(
-        inputs.selection.task,
-        deployment=inputs.deployment,
-        line_url=inputs.line_url,
-        packed=packing is not None,
-    )
-    overhead = line.overhead + KEY_DIGITS + len("-1")
-    weight = f"message_bytes + {overhead}"
-    if packing:
-        weight = packing.weight_sql("message_bytes", overhead)
-    (size,) = inputs.workspace.row(
-        f"select coalesce(sum({weight}), 0) from {inputs.rows.all_sql} "
-        f"where row_id in (select row_id from {_planned(inputs)})"
-    )
-    return int(size)
 
 
 def _rows_to_send(inputs: PlanInputs) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.errors import CancelledError, EnrichmentError
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
@@ -125,7 +126,7 @@ def preview_sentence(
     completion = sum(row.completion_tokens for row in counted) / len(counted) * rows
     return (
         f"{said}. At this rate {rows:,} rows take {prompt:,.0f} + {completion:,.0f} tokens, "
-        f"{currency} {price.batch_cost(prompt, completion):,.2f} in a batch"
+        f"{money_text(price.batch_cost(prompt, completion), currency)} in a batch"
     )
 
 

@@ -17,7 +17,7 @@ from dbt_enrich.pipeline.publish import ExistingTable, Published
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.base import BatchService, ServiceLimits
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
 from dbt_enrich.workspace import Workspace
@@ -157,17 +157,14 @@ class Session:
     def plan_inputs(self, rows: StagedRows) -> PlanInputs:
         """Where a plan for some staged rows is read from."""
         settings = self.config.service_settings()
-        model = self.request.task.model
         return PlanInputs(
             rows=rows,
             relation=self.request.relation,
             selection=self.selection,
-            enrichment=self.request.enrichment,
-            deployment=self.config.deployment(model),
-            limits=settings.limits,
-            line_url=settings.request_url,
-            sync_below=self.request.options.sync_below,
-            price=self.config.price(model),
+            destination=self._destination(
+                settings.service_id, settings.limits, settings.request_url
+            ),
+            price=self.config.price(self.request.task.model),
             workspace=self.workspace,
             ledger=self.ledger,
             store=self.store,
@@ -175,19 +172,22 @@ class Session:
 
     def destination(self, service: BatchService) -> Destination:
         """Where the run's requests go."""
+        return self._destination(service.service_id, service.limits, service.line_url)
+
+    def _destination(self, service: str, limits: ServiceLimits, line_url: str) -> Destination:
         deployments = self.config.deployments_of(self.request.task.model)
         options = self.request.options
         few = None
         if options.sync_below:
             alone = (route_of(self.request.task.model, options, self.config),)
-            spread = Spread(alone, service.service_id, self.room, self.ledger)
+            spread = Spread(alone, service, self.room, self.ledger)
             few = Few(options.sync_below, spread)
         return Destination(
             enrichment=self.request.enrichment,
-            spread=Spread(deployments, service.service_id, self.room, self.ledger),
-            service=service.service_id,
-            limits=service.limits,
-            line_url=service.line_url,
+            spread=Spread(deployments, service, self.room, self.ledger),
+            service=service,
+            limits=limits,
+            line_url=line_url,
             namespace=self.namespace,
             owner=self.run_id,
             few=few,

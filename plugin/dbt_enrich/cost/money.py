@@ -1,0 +1,25 @@
+"""Money as messages and tables write it."""
+
+from __future__ import annotations
+
+import math
+
+_UNKNOWN = "?"
+
+
+def money_text(amount: float | None, currency: str) -> str:
+    """Write an amount in two decimals, or in as many as show two digits of a small one.
+
+    Args:
+        amount: The amount, or None if it is unknown.
+        currency: What it is in.
+    """
+    if amount is None:
+        return _UNKNOWN
+    return f"{currency} {amount:,.{_decimals(amount)}f}"
+
+
+def _decimals(amount: float) -> int:
+    if not amount or not math.isfinite(amount):
+        return 2
+    return max(2, 1 - math.floor(math.log10(abs(amount))))

@@ -1,0 +1,86 @@
+"""Cuts: how many requests go into one file, by the limits of the service and of the quota."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.sql import literal
+from dbt_enrich.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Group:
+    """Requests that share one form of body, and so a file."""
+
+    attempt: int
+    enlarge: int
+    requests: int
+    weight: int
+    largest: int
+
+
+def groups_of(path: Path, workspace: Workspace) -> list[Group]:
+    """Return the groups of requests in a Parquet file, first attempts first."""
+    found = workspace.rows(
+        f"select attempt, enlarge, count(*), sum(weight), max(weight) "
+        f"from read_parquet({literal(path)}) group by attempt, enlarge order by attempt, enlarge"
+    )
+    return [Group(*(int(value) for value in row)) for row in found]
+
+
+def shard_selects(
+    path: Path, group: Group, limits: ServiceLimits, workspace: Workspace
+) -> list[str]:
+    """Return the SELECTs of the requests that go into a file each.
+
+    Args:
+        path: Parquet file of all requests.
+        group: Those that are cut.
+        limits: What one file may hold.
+        workspace: Where they are counted.
+    """
+    source = (
+        f"select * from read_parquet({literal(path)}) "
+        f"where attempt = {group.attempt} and enlarge = {group.enlarge}"
+    )
+    if group.requests <= limits.max_requests and group.weight <= limits.max_bytes:
+        return [source]
+    return [
+        f"{source} and row_id between {first} and {last}"
+        for first, last in _cuts(source, group, limits, workspace)
+    ]
+
+
+def _cuts(
+    source: str, group: Group, limits: ServiceLimits, workspace: Workspace
+) -> list[tuple[int, int]]:
+    """Cut the requests into shards, each within the limits on requests and bytes.
+
+    A running sum over a weight of at least max_bytes / max_requests holds both limits at once. A
+    request belongs to the shard in which it begins, so a shard may end one request late: the room
+    for the largest one is kept free.
+
+    Returns:
+        The first and the last row of each shard.
+    """
+    unit = -(-limits.max_bytes // limits.max_requests)
+    room = limits.max_bytes - group.largest + 1
+    weight = f"greatest(weight, {unit})"
+    if group.largest <= limits.max_bytes // limits.max_requests:
+        # The number of requests alone is in the way, so that shards are exactly full.
+        weight, room = "1", limits.max_requests
+    found = workspace.rows(
+        f"""
+        with placed as (
+            select
+                row_id,
+                cast(sum({weight}) over (order by row_id rows unbounded preceding) - {weight}
+                    as bigint) // {room} as shard_number
+            from ({source})
+        )
+        select min(row_id), max(row_id) from placed group by shard_number order by 1
+        """
+    )
+    return [(int(first), int(last)) for first, last in found]
