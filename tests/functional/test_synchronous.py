@@ -276,7 +276,7 @@ def test_it_costs_the_synchronous_price(warehouse: Warehouse, emulator: RunningE
     warehouse.restart(warehouse.config.model_copy(update={"prices": prices}))
     plan = warehouse.enrich(NOTES, mode="plan", **SYNC).summary
     assert "6 requests to send synchronously" in plan
-    assert "(saves 0.00)" in plan
+    assert "(saves USD 0.00)" in plan
     batch = warehouse.enrich(NOTES, mode="plan").summary
     assert cost_in(plan) == pytest.approx(2 * cost_in(batch), abs=0.011)
     with pytest.raises(CapError, match="max_cost"):
