@@ -206,6 +206,7 @@ def test_a_hung_service_ends_in_await_timeout(
     else:
         warehouse.enrich(NOTES, **options)
         assert warehouse.statuses() == {"pending": 20}
+    emulator.endings()
     for batch in emulator.jobs.batches():
         record = emulator.jobs.storage.get("batch", batch["id"])
         assert record is not None
