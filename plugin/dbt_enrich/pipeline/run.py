@@ -282,11 +282,12 @@ class BatchRun:
             due.fails(error)
             due.later(_OUTAGE_DELAY, least=error.retry_after or 1.0)
             return [self.ledger.shard(shard.shard)]
-        due.works()
-        waits_its_turn = moved.step == shard.step and moved.step in _TRANSFER_STEPS
-        if waits_its_turn or self._transfers.is_running(moved.shard):
+        if _waits_for_transfer(shard.step, moved.step):
+            # Whether the service works is known when the transfer has ended.
             due.transfers_seen = seen
-        elif moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
+            return [moved]
+        due.works()
+        if moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
             due.refusals += 1
             due.later(_OUTAGE_DELAY, least=self.settings.poll_interval)
             self._closed_until[shard.deployment] = due.at
@@ -413,6 +414,11 @@ class BatchRun:
             self._transfers.wait(min(wait, _TRANSFER_SECONDS), ended=min(seen))
         elif wait > 0:
             self.cancelled.wait(wait)
+
+
+def _waits_for_transfer(former: Step, step: Step) -> bool:
+    """Whether a step only began a transfer, or found no place for one."""
+    return step == Step.UPLOADING or (step == former and step in _TRANSFER_STEPS)
 
 
 def _turn(step: Step) -> int:
