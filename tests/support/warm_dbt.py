@@ -1,0 +1,38 @@
+"""What the fork server imports: dbt, having parsed a project twice.
+
+dbt makes the code that validates, reads and writes its manifest when it is first needed, in every
+process anew, which takes longer than the run of a small project. A fork has it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import dbt.adapters.duckdb
+import dbt.task.build  # noqa: F401
+import dbt_enrich.pipeline.enrichment
+import dbt_enrich.plugin
+import dbt_enrich.services.openai  # noqa: F401
+import pandas as pd  # noqa: F401
+from dbt.cli.main import cli
+
+from support.dbt_project import DbtProject, azure
+
+
+def warm() -> None:
+    """Parse a project, and parse it again from what the first time left."""
+    here = Path.cwd()
+    with TemporaryDirectory() as directory, Path(os.devnull).open("w") as nowhere:
+        project = DbtProject(Path(directory), azure("http://127.0.0.1:1", "none"))
+        project.enrichment("warm", "select 1 as id, 'note' as note")
+        places = ["--project-dir", str(project.directory), "--profiles-dir", str(project.directory)]
+        for _ in range(2):
+            with redirect_stdout(nowhere), suppress(SystemExit):
+                cli(["parse", *places], prog_name="dbt")
+    os.chdir(here)
+
+
+warm()
