@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
 from dbt_enrich.emulator.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
+from support.forked_dbt import run_forked
 
 NOTES = "select i as id, 'note ' || i as note from range(6) as numbers(i)"
-_COMMAND = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
 
 
 @pytest.fixture
@@ -27,20 +24,17 @@ def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
 
 def command(project: DbtProject, *arguments: str, exits: int = 0) -> str:
     """Run a command of ours and return what it printed; assert its exit code."""
-    done = subprocess.run(
-        [*_COMMAND, *arguments, "--project-dir", str(project.directory)],
-        check=False,
-        cwd=project.directory.parent,
-        env={**os.environ, "DBT_PROFILES_DIR": str(project.directory)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        timeout=180,
+    code, said = run_forked(
+        "dbt-enrich",
+        *arguments,
+        "--project-dir",
+        str(project.directory),
+        directory=project.directory.parent,
+        environment={"DBT_PROFILES_DIR": str(project.directory)},
     )
-    assert done.returncode == exits, done.stdout
-    assert "Traceback" not in done.stdout
-    return done.stdout
+    assert code == exits, said
+    assert "Traceback" not in said
+    return said
 
 
 def answered(emulator: RunningEmulator) -> int:

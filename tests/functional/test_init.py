@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from dbt_enrich import __version__
 from dbt_enrich.cli import main
 from dbt_enrich.config import parse_config
 from support.dbt_project import REPOSITORY
+from support.forked_dbt import run_forked
 
 PROFILE = """# my profiles
 shop:
@@ -66,12 +65,8 @@ def plugin(project: Path, target: str = "dev") -> dict[str, Any]:
 
 def dbt(project: Path, *arguments: str) -> None:
     """Run real dbt."""
-    command = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", *arguments]
-    done = subprocess.run(
-        command, check=False, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+    code, said = run_forked("dbt", *arguments, directory=project)
+    assert code == 0, said
 
 
 def test_the_example_enriches_and_the_sources_are_tested(project: Path) -> None:

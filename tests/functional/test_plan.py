@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dbt_enrich.cli.plan import sentences
+from dbt_enrich.cost.money import money_text
 from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
-from support.warehouse import Warehouse, config_for
+from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(300) as numbers(i)"
 
@@ -84,3 +86,57 @@ def test_a_sample_of_packed_rows_is_of_rows(
     plan = newest(reports)
     assert plan["requests"] == 500
     assert any("a sample of 2,000 rows" in said for said in sentences(plan))
+
+
+def test_rows_that_failed_in_a_pack_are_planned_alone(
+    emulator: RunningEmulator, tmp_path: Path, reports: Path
+) -> None:
+    """As they are asked again: two rows of one pack are two requests."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    notes = "select i as id, 'note ' || i as note from range(5) as numbers(i)"
+    spoiled = [{"match": f"note {number}", "fault": "wrong_shape"} for number in (1, 2)]
+    emulator.rules(spoiled)
+    warehouse.enrich(notes, rows_per_request=5, max_attempts=2)
+    assert warehouse.statuses() == {"done": 3, "failed": 2}
+    warehouse.restart()
+    warehouse.enrich(notes, mode="plan", rows_per_request=5, max_attempts=3)
+    plan = newest(reports)
+    assert (plan["requests"], plan["again"]) == (2, 2)
+
+
+def test_a_changed_task_asks_only_rows_again_that_were_there(
+    emulator: RunningEmulator, tmp_path: Path, reports: Path
+) -> None:
+    """New rows and their cost are not laid on the change."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich("select i as id, 'note ' || i as note from range(30) as numbers(i)")
+    warehouse.restart()
+    changed = summary_task(system="Summarise the note well.")
+    warehouse.enrich(NOTES, changed, mode="plan")
+    plan = newest(reports)
+    assert (plan["changed"], plan["new"], plan["requests"]) == (30, 270, 300)
+    cost = money_text(plan["estimate"]["cost"] / 10, "USD")
+    (said,) = (line for line in sentences(plan) if "again" in line)
+    assert said.endswith(f"the change of system text asks 30 rows again, about {cost}")
+
+
+def test_a_preview_foretells_what_is_sent(
+    emulator: RunningEmulator, tmp_path: Path, reports: Path
+) -> None:
+    """Equal rows once, and packs as packs."""
+    notes = "select i as id, 'note ' || (i % 10) as note from range(40) as numbers(i)"
+    warehouse = warehouse_for(emulator, tmp_path)
+    options: dict[str, Any] = {"mode": "preview", "preview_model": "standard"}
+    warehouse.enrich(notes, **options)
+    single = newest(reports, "preview")["sentence"]
+    assert "40 rows (10 of them differ) take " in single
+    warehouse.enrich(notes, rows_per_request=10, **options)
+    packed = newest(reports, "preview")["sentence"]
+    assert "40 rows (10 of them differ) take, packed, " in packed
+
+    def prompt(sentence: str) -> int:
+        found = re.search(r"([\d,]+) \+ [\d,]+ tokens", sentence)
+        assert found
+        return int(found[1].replace(",", ""))
+
+    assert prompt(packed) < prompt(single)

@@ -16,7 +16,7 @@ from dbt_enrich.pipeline import run as run_module
 from dbt_enrich.pipeline import spread, steps
 from dbt_enrich.pipeline.room import estimated_tokens, limit_in
 from dbt_enrich.store import StateDirectory, settle
-from support.warehouse import Warehouse, config_for
+from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(20) as numbers(i)"
 
@@ -156,6 +156,63 @@ def test_submit_leaves_what_finds_no_room_to_the_next_run(
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": 20}
     paid_once(emulator)
+
+
+def waiting_submit(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
+    """A warehouse with one batch at the service, and three files there that wait for room."""
+    tokens = shard_tokens(emulator, tmp_path)
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": int(tokens * 1.5)})
+    emulator.pause()
+    warehouse = warehouse_for(emulator, tmp_path, **changes)
+    warehouse.enrich(NOTES, mode="submit")
+    warehouse.restart()
+    return warehouse
+
+
+def uploads(emulator: RunningEmulator) -> int:
+    """How many files the service was sent."""
+    calls = emulator.account()["calls"]
+    return sum(call["method"] == "POST" and call["path"] == "/files" for call in calls)
+
+
+def test_files_that_wait_for_room_are_not_uploaded_anew(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Each run goes on with what an earlier one wrote and uploaded."""
+    warehouse = waiting_submit(emulator, tmp_path)
+    before = uploads(emulator)
+    for _ in range(2):
+        warehouse.enrich(NOTES, mode="submit")
+        warehouse.restart()
+    emulator.resume()
+    emulator.settle()
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+    assert before <= uploads(emulator) <= 1 + 4
+
+
+@pytest.mark.parametrize("change", ["rows", "limit"])
+def test_what_waits_for_room_is_written_anew_where_it_would_not_be_the_same(
+    emulator: RunningEmulator, tmp_path: Path, change: str
+) -> None:
+    """Rows that are gone are not paid for, and a new token limit goes into every request."""
+    warehouse = waiting_submit(emulator, tmp_path)
+    rows = NOTES.replace("range(20)", "range(19)") if change == "rows" else NOTES
+    task = summary_task(parameters={"max_tokens": 77} if change == "limit" else {})
+    warehouse.enrich(rows, task, mode="submit")
+    store = StateDirectory(warehouse.config.state_dir)
+    waiting = [shard for shard in ledger_of(warehouse).open_shards() if shard.step == Step.UPLOADED]
+    texts = [store.requests(shard.shard).read_text() for shard in waiting]
+    assert sum(shard.requests for shard in waiting) == (14 if change == "rows" else 15)
+    assert all(('"max_tokens":77' in text) == (change == "limit") for text in texts)
+    assert not any('"note 19"' in text for text in texts) or change == "limit"
+    warehouse.restart()
+    emulator.resume()
+    emulator.settle()
+    warehouse.enrich(rows, task)
+    assert set(warehouse.statuses()) == {"done"}
+    paid_once(emulator, prefix=19)
 
 
 def test_two_models_share_the_room(emulator: RunningEmulator, tmp_path: Path) -> None:

@@ -12,14 +12,19 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
+import dbt_enrich.cli.dbt as commands
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.enrichment import Engine
 
@@ -37,7 +42,7 @@ def fork_server() -> ForkServerContext:
     context.set_forkserver_preload(["support.warm_dbt"])
     before = os.environ.get("PYTHONPATH")
     # The server imports with the path of its own start, not with this process's.
-    os.environ["PYTHONPATH"] = str(_TESTS)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(_TESTS), *([before] if before else [])])
     try:
         ensure_running()
     finally:
@@ -47,12 +52,14 @@ def fork_server() -> ForkServerContext:
     return context
 
 
-class ForkedDbt:
-    """A dbt that is running.
+class Forked:
+    """A command that is running.
 
     Args:
-        directory: The project's.
-        arguments: dbt's.
+        program: `dbt` or `dbt-enrich`.
+        arguments: Its arguments.
+        log: Where its output goes.
+        directory: Its working directory.
         kill_at: `<step>:before` or `<step>:after`, the moment of the ledger at which it kills
             itself; never by default.
         largest_file: Bytes of the largest file that the engine may write, as on a full disk.
@@ -61,20 +68,23 @@ class ForkedDbt:
 
     def __init__(
         self,
+        program: str,
+        arguments: Sequence[str],
+        *,
+        log: Path,
         directory: Path,
-        *arguments: str,
         kill_at: str | None = None,
         largest_file: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._log = directory / f"dbt-{os.urandom(4).hex()}.log"
-        places = ["--project-dir", str(directory), "--profiles-dir", str(directory)]
+        self._log = log
         self.process: ForkServerProcess = fork_server().Process(
             target=_run,
             args=(
-                ["--no-use-colors", *arguments, *places],
+                program,
+                list(arguments),
                 str(directory),
-                str(self._log),
+                str(log),
                 kill_at,
                 largest_file,
                 {**os.environ, **_FASTER, **(environment or {})},
@@ -99,12 +109,38 @@ class ForkedDbt:
         if code is None:
             self.process.kill()
             self.process.join()
-        assert code is not None, f"dbt did not end within {seconds:g} seconds: {self.output}"
+        assert code is not None, f"it did not end within {seconds:g} seconds: {self.output}"
         return code
 
     def was_killed(self) -> bool:
         """Wait for its end, and say whether SIGKILL was it."""
         return self.wait() == -signal.SIGKILL
+
+
+class ForkedDbt(Forked):
+    """A dbt that is running on a project, whose directory is its own; else like `Forked`."""
+
+    def __init__(self, directory: Path, *arguments: str, **named: Any) -> None:
+        places = ["--project-dir", str(directory), "--profiles-dir", str(directory)]
+        super().__init__(
+            "dbt",
+            ["--no-use-colors", *arguments, *places],
+            log=directory / f"dbt-{os.urandom(4).hex()}.log",
+            directory=directory,
+            **named,
+        )
+
+
+def run_forked(
+    program: str,
+    *arguments: str,
+    directory: Path,
+    **named: Any,
+) -> tuple[int, str]:
+    """Run a command to its end, as `Forked` does; return its exit code and what it printed."""
+    with TemporaryDirectory() as logs:
+        running = Forked(program, arguments, log=Path(logs) / "log", directory=directory, **named)
+        return running.wait(), running.output
 
 
 def kill_at(moment: str) -> None:
@@ -174,6 +210,7 @@ def _stored(*_: Any, **__: Any) -> Step:
 
 
 def _run(
+    program: str,
     arguments: list[str],
     directory: str,
     log: str,
@@ -182,25 +219,74 @@ def _run(
     environment: dict[str, str],
     umask: int,
 ) -> None:
-    """Be dbt: what a fork of the server runs, whose environment is that of its own start."""
-    from dbt.cli.main import cli
-
-    os.environ.clear()
-    os.environ.update(environment)
+    """Be a command: what a fork of the server runs, whose environment is that of its own start."""
     os.umask(umask)
     os.chdir(directory)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if moment:
         kill_at(moment)
     if largest_file:
         limit_files(largest_file)
+    _be(program, arguments, environment, descriptor)
+
+
+def _be(program: str, arguments: Sequence[str], environment: Mapping[str, str], to: int) -> None:
+    """Be `dbt` or `dbt-enrich`, with the output going to a descriptor."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.dup2(to, 1)
+    os.dup2(to, 2)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     try:
-        cli(arguments, prog_name="dbt")
+        if program == "dbt":
+            from dbt.cli.main import cli
+
+            cli(list(arguments), prog_name=program)
+            return
+        from dbt_enrich.cli import main
+
+        # Its dbt is a process of its own as ever, and as warm as this one.
+        stand_in = SimpleNamespace(run=_run_dbt, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
+        setattr(commands, "subprocess", stand_in)  # noqa: B010
+        sys.argv = [program, *arguments]
+        main()
     finally:
         # Which a fork ends without: dbt-duckdb closes its files there.
         atexit._run_exitfuncs()
         gc.collect()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _run_dbt(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    stdout: int | None = None,
+    **_: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Do what `subprocess.run` does with dbt's command, in a fork of this process."""
+    assert list(command[:2]) == [sys.executable, "-c"]
+    sys.stdout.flush()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        code: int | str | None = 1
+        # What the parent removes at its end, such as a temporary directory, is not the child's.
+        for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+            finalizer.atexit = False
+        try:
+            _be("dbt", command[3:], env, writing if stdout else os.dup(1))
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os._exit(code if isinstance(code, int) else 0)
+    os.close(writing)
+    with open(reading, encoding="utf-8", errors="replace") as pipe:  # noqa: PTH123
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return subprocess.CompletedProcess(
+        list(command), os.waitstatus_to_exitcode(status), stdout=said if stdout else None
+    )

@@ -62,13 +62,11 @@ def plan(
 
 def sentences(plan: dict[str, Any]) -> list[str]:
     """Say of a plan what the table cannot."""
-    name, estimate, currency = plan["name"], plan["estimate"], plan["currency"]
+    name, estimate = plan["name"], plan["estimate"]
     found = []
     if plan["task_changes"]:
         changes = " and ".join(plan["task_changes"])
-        cost = estimate["cost"]
-        about = "" if cost is None else f", about {money_text(cost, currency)}"
-        found.append(f"{name}: the change of {changes} asks {plan['requests']:,} rows again{about}")
+        found.append(f"{name}: the change of {changes} {_again(plan)}")
     if plan["price_problem"] and plan["requests"]:
         found.append(f"{name}: {plan['price_problem']}")
     if estimate["prompt_margin"]:
@@ -92,6 +90,16 @@ def sentences(plan: dict[str, Any]) -> list[str]:
             f"{limit:,} of the {_said_of(plan['deployments'])}"
         )
     return found
+
+
+def _again(plan: dict[str, Any]) -> str:
+    """Say how many rows a changed task asks again, and for how much."""
+    # Where there is no table yet, all rows are new to it.
+    rows = plan["changed"] or plan["new"]
+    cost, sent = plan["estimate"]["cost"], plan["changed"] + plan["new"]
+    if cost is None or not sent:
+        return f"asks {rows:,} rows again"
+    return f"asks {rows:,} rows again, about {money_text(cost * rows / sent, plan['currency'])}"
 
 
 def _said_of(deployments: list[str]) -> str:

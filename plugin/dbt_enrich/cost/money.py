@@ -16,7 +16,8 @@ def money_text(amount: float | None, currency: str) -> str:
     """
     if amount is None:
         return _UNKNOWN
-    return f"{currency} {amount:,.{_decimals(amount)}f}"
+    whole, _, decimals = f"{amount:,.{_decimals(amount)}f}".partition(".")
+    return f"{currency} {whole}.{decimals.rstrip('0'):0<2}"
 
 
 def _decimals(amount: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -110,10 +110,23 @@ class Budget:
             self._spent = self._spent.plus(reserved, share)
             model_budget.spent = model_budget.spent.plus(reserved, share)
 
-    def check_ledger(self, request: Reservation, wanted: Estimate, ledger: Ledger) -> None:
+    def check_ledger(
+        self,
+        request: Reservation,
+        wanted: Estimate,
+        ledger: Ledger,
+        *,
+        but_not: Collection[str] = (),
+    ) -> None:
         """Hold what is about to be sent against what the ledger knows of other runs.
 
         Called while nobody else can claim, so that two runs cannot pass a cap together.
+
+        Args:
+            request: Who is about to send.
+            wanted: What.
+            ledger: What the other runs have claimed.
+            but_not: Names of shards that were never sent, and whose requests are wanted again.
 
         Raises:
             CapError: A cap would be passed.
@@ -123,16 +136,18 @@ class Budget:
         caps = self._config.caps
         if caps.day.is_set:
             midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-            self._refuse(request, caps.day, self._sent(ledger, midnight), wanted, _OF_DAY)
+            self._refuse(request, caps.day, self._sent(ledger, midnight, but_not), wanted, _OF_DAY)
         if self._began is None:
             return
         # One command that runs dbt several times is one run.
         own = model_cap(request.options)
         if own.is_set:
-            sent = self._sent(ledger, self._began, request.enrichment)
+            sent = self._sent(ledger, self._began, but_not, request.enrichment)
             self._refuse(request, own, sent, wanted, _OF_MODEL)
         if caps.run.is_set:
-            self._refuse(request, caps.run, self._sent(ledger, self._began), wanted, _OF_RUN)
+            self._refuse(
+                request, caps.run, self._sent(ledger, self._began, but_not), wanted, _OF_RUN
+            )
 
     def _demand_price(self, request: Reservation, wanted: Estimate) -> None:
         caps = self._config.caps
@@ -151,11 +166,18 @@ class Budget:
         if problem:
             raise CapError(f"model '{request.model}': {problem}")
 
-    def _sent(self, ledger: Ledger, since: datetime, enrichment: str | None = None) -> Spent:
+    def _sent(
+        self,
+        ledger: Ledger,
+        since: datetime,
+        but_not: Collection[str],
+        enrichment: str | None = None,
+    ) -> Spent:
         shards = [
             shard
             for shard in ledger.all_shards(since=since, enrichment=enrichment)
             if shard.step != Step.RELEASED
+            and shard.shard not in but_not
             and (since != self._began or shard.namespace == self._namespace)
         ]
         return Spent(

@@ -22,9 +22,10 @@ from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
-from dbt_enrich.pipeline.export import cut_in_two, write_file
+from dbt_enrich.pipeline.export import write_file
 from dbt_enrich.pipeline.few import check_route, route_of
 from dbt_enrich.pipeline.former import keep_former_answers
+from dbt_enrich.pipeline.halves import cut_in_two
 from dbt_enrich.pipeline.load import sweep_files
 from dbt_enrich.pipeline.merge import stage_unfinished, untouched_rows
 from dbt_enrich.pipeline.outcomes import (
@@ -37,7 +38,7 @@ from dbt_enrich.pipeline.outcomes import (
     unpublished,
 )
 from dbt_enrich.pipeline.plan import Plan, changes_since, describe, former_tasks, make_plan
-from dbt_enrich.pipeline.preview import preview, preview_sentence
+from dbt_enrich.pipeline.preview import WholeTable, preview, preview_sentence
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import (
     publish,
@@ -439,9 +440,13 @@ class Engine:
             )
         for row in previewed:
             self._log(str(row))
+        (asked,) = session.workspace.row(
+            f"select count(distinct request_key) from {rows.keys_sql} as keys"
+        )
         sentence = preview_sentence(
             previewed,
-            rows.rows - rows.skipped,
+            WholeTable(rows.rows - rows.skipped, asked, session.selection.packing),
+            request.task,
             deployment,
             self.config.price(request.task.model),
             currency=self.config.price_table().currency,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
-from dbt_enrich.pipeline.export import claim, release_abandoned
+from dbt_enrich.pipeline.export import claim
 from dbt_enrich.pipeline.inputs import forget_inputs
 from dbt_enrich.pipeline.load import load, outputs_of
 from dbt_enrich.pipeline.outcomes import count_new
@@ -122,9 +122,6 @@ class Exchange:
     def _claim(self) -> list[Shard]:
         """Claim what is new; the batch run writes the files and sends them, one by one."""
         session = self.session
-        with session.ledger.critical_section():
-            # So that the estimate counts what this claim takes up.
-            release_abandoned(session.ledger, session.store)
         reserved = session.budget.reserve(
             session.reservation,
             session.model_budget,
@@ -143,8 +140,8 @@ class Exchange:
                 expected=reserved,
                 check=partial(self._check_ledger, reserved) if reserved else None,
             )
-            session.claimed.update(claimed)
-            shards = session.ledger.shards(claimed)
+            session.claimed.update(claimed.new)
+            shards = session.ledger.shards(claimed.shards)
             sent = sum(shard.requests for shard in shards)
         finally:
             if reserved:
@@ -152,8 +149,10 @@ class Exchange:
         session.tally.sent += sum(shard.row_count for shard in shards)
         return shards
 
-    def _check_ledger(self, wanted: Estimate) -> None:
-        self.session.budget.check_ledger(self.session.reservation, wanted, self.session.ledger)
+    def _check_ledger(self, wanted: Estimate, abandoned: Sequence[Shard]) -> None:
+        session = self.session
+        names = {shard.shard for shard in abandoned}
+        session.budget.check_ledger(session.reservation, wanted, session.ledger, but_not=names)
 
     def _claim_or_leave(self) -> list[Shard]:
         """Claim; past a cap, rows that failed before are left where no other is to be sent.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,25 +11,31 @@ from pathlib import Path
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import InputError
 from dbt_enrich.failures import ask_again_sql, rule_kinds
-from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
+from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK, Packing, message_sql
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
+from dbt_enrich.pipeline.claims import (
+    abandoned_shards,
+    in_flight_sql,
+    let_go,
+    manifests_sql,
+    standing_claims,
+)
 from dbt_enrich.pipeline.cuts import Group, groups_of, shard_selects
 from dbt_enrich.pipeline.few import Few, requests_of_round
-from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
+from dbt_enrich.pipeline.load import count_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.request_lines import line_sql, line_template, repair_sql
+from dbt_enrich.request_lines import LineTemplate, line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory, make_private, settle, writing
+from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import KEY_DIGITS, TOKEN_LIMITS, EnrichmentTask
-from dbt_enrich.workspace import Workspace, read_parquet
+from dbt_enrich.workspace import Workspace
 
 # The messages of so many packs are put together in memory at once.
 _PACKED_BYTES = 4_194_304
-_NO_KEYS = "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false"
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,24 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What a run has claimed.
+
+    Attributes:
+        new: New shards' names, each with the SELECT of its requests for `write_file`.
+        kept: Names of shards of dead runs whose files are good as they are.
+    """
+
+    new: dict[str, str]
+    kept: tuple[str, ...] = ()
+
+    @property
+    def shards(self) -> list[str]:
+        """All their names."""
+        return [*self.kept, *self.new]
+
+
+@dataclass(frozen=True)
 class Size:
     """How large what an export would send is.
 
@@ -160,7 +184,7 @@ def export(
             ledger=ledger,
             store=store,
         )
-        for name, source in claimed.items()
+        for name, source in claimed.new.items()
     ]
 
 
@@ -174,9 +198,9 @@ def claim(
     ledger: Ledger,
     store: StateDirectory,
     expected: Estimate | None = None,
-    check: Callable[[], None] | None = None,
-) -> dict[str, str]:
-    """Claim what is new among the rows.
+    check: Callable[[list[Shard]], None] | None = None,
+) -> Claim:
+    """Claim what is new among the rows, and take over what dead runs claimed of it and never sent.
 
     It is one critical section of the ledger: two runs that stage the same rows at the same time
     claim each of them once.
@@ -190,23 +214,26 @@ def claim(
         ledger: Where they are claimed.
         store: Where their files are written.
         expected: What they are expected to take, noted with the claim, or None.
-        check: Called inside the critical section before anything is claimed; what it raises
-            leaves the rows unclaimed.
+        check: Called inside the critical section before anything is claimed, with the claims of
+            dead runs that were never sent; what it raises leaves the rows unclaimed.
 
     Returns:
-        The claimed shards' names, each with the SELECT of its requests for `write_file`.
+        What was claimed.
 
     Raises:
         InputError: A single row's line is larger than a file may be.
     """
     path = workspace.directory / f"requests-{secrets.token_hex(4)}.parquet"
     with ledger.critical_section():
-        release_abandoned(ledger, store)
+        abandoned = abandoned_shards(ledger, store)
         if check:
-            check()
+            check(abandoned)
         query = _new_requests_sql(rows, selection, destination, ledger, store)
         workspace.write_parquet(query, path)
         destination = destination.of_round(path, selection.packing, workspace)
+        kept = _take_over(abandoned, path, selection, destination, workspace, ledger, store)
+        if kept:
+            path = _without(path, kept, workspace, store)
         groups = groups_of(path, workspace)
         largest = max((group.largest for group in groups), default=0)
         if largest > destination.limits.max_bytes:
@@ -216,7 +243,64 @@ def claim(
             claimed |= _claim(
                 path, group, selection, destination, expected, workspace, ledger, store
             )
-    return claimed
+    return Claim(new=claimed, kept=tuple(kept))
+
+
+def _take_over(
+    abandoned: Sequence[Shard],
+    wanted: Path,
+    selection: Selection,
+    destination: Destination,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> list[str]:
+    """Take over the dead runs' shards whose files would be written again as they are.
+
+    All others are let go.
+    """
+    ours = [
+        shard
+        for shard in abandoned
+        if (shard.task_key, shard.enrichment, shard.service, shard.namespace, shard.synchronous)
+        == (
+            selection.task_key,
+            destination.enrichment,
+            destination.service,
+            destination.namespace,
+            destination.is_synchronous,
+        )
+        and shard.deployment in destination.spread.deployments
+        and not shard.synchronous
+    ]
+
+    def template_of(shard: Shard, enlarge: int, packed: bool) -> LineTemplate:
+        return line_template(
+            selection.task,
+            deployment=shard.deployment or "",
+            line_url=destination.line_url,
+            enlarge=enlarge,
+            packed=packed,
+        )
+
+    standing = standing_claims(ours, wanted, template_of, workspace=workspace, store=store)
+    names = {shard.shard for shard in standing}
+    for shard in standing:
+        ledger.take_over(shard.shard, former=shard.owner, owner=destination.owner)
+    let_go([shard for shard in abandoned if shard.shard not in names], ledger, store)
+    return sorted(names)
+
+
+def _without(
+    path: Path, shards: Sequence[str], workspace: Workspace, store: StateDirectory
+) -> Path:
+    """Write the requests of a Parquet file that none of some shards asks; return the new file."""
+    rest = path.with_name(f"{path.stem}-rest.parquet")
+    kept = manifests_sql(shards, store)
+    workspace.write_parquet(
+        f"{_whole(path)} where request_key not in (select request_key from {kept} as kept)", rest
+    )
+    return rest
 
 
 def write_file(
@@ -318,32 +402,6 @@ def size_to_send(
     )
     path.unlink(missing_ok=True)
     return Size(files=files, bytes=sum(group.weight for group in groups))
-
-
-def release_abandoned(ledger: Ledger, store: StateDirectory) -> None:
-    """Free the claims of dead runs that never asked the service for a batch: nothing was paid."""
-    for shard in ledger.open_shards():
-        if _is_abandoned(shard, store):
-            ledger.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
-            store.requests(shard.shard).unlink(missing_ok=True)
-            store.manifest(shard.shard).unlink(missing_ok=True)
-
-
-def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
-    return shard.step in UNSENT_STEPS and (shard.owner is None or not store.is_alive(shard.owner))
-
-
-def in_flight_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
-    """Build a table expression over the requests of a task that are claimed and not yet stored.
-
-    The claims of dead runs that never sent them are left out: the next export takes them up.
-    """
-    manifests = [
-        store.manifest(shard.shard)
-        for shard in ledger.open_shards(task_key=task_key)
-        if not _is_abandoned(shard, store)
-    ]
-    return read_parquet([path for path in manifests if path.exists()], empty=_NO_KEYS)
 
 
 def requests_to_send_sql(
@@ -511,90 +569,8 @@ def _claim(
     return claimed
 
 
-def cut_in_two(
-    shard: Shard, *, workspace: Workspace, ledger: Ledger, store: StateDirectory
-) -> list[Shard]:
-    """Replace a shard that was refused by two of half its size; nothing of it may be in flight.
-
-    Returns:
-        The halves, claimed by the same owner and ready to upload; empty if there is one request,
-        or if the shard's file is gone.
-    """
-    path = store.requests(shard.shard)
-    middle = _line_end_after(path)
-    if middle is None:
-        return []
-    halves = []
-    for start, end in ((0, middle), (middle, path.stat().st_size)):
-        name = f"{shard.task_key[:8]}-{secrets.token_hex(8)}"
-        _copy_range(path, store.requests(name), start, end)
-        manifest_from_requests(
-            store.requests(name), store.manifest(name), workspace, task_key=shard.task_key
-        )
-        requests, asked_rows = count_requests(store.manifest(name), workspace)
-        share = (end - start) / path.stat().st_size
-        halves.append(
-            replace(
-                shard,
-                shard=name,
-                step=Step.EXPORTED,
-                requests=requests,
-                rows=asked_rows,
-                estimated_prompt_tokens=_share(shard.estimated_prompt_tokens, share),
-                estimated_completion_tokens=_share(shard.estimated_completion_tokens, share),
-                bytes=end - start,
-                input_file_id=None,
-                error=None,
-            )
-        )
-    with ledger.critical_section():
-        ledger.record(
-            shard.shard, Step.RELEASED, detail={"cut into": [half.shard for half in halves]}
-        )
-        for half in halves:
-            ledger.add(half, detail={"cut from": shard.shard})
-    path.unlink(missing_ok=True)
-    store.manifest(shard.shard).unlink(missing_ok=True)
-    return [ledger.shard(half.shard) for half in halves]
-
-
 def _share(tokens: int | None, share: float) -> int | None:
     return None if tokens is None else round(tokens * share)
-
-
-def _line_end_after(path: Path) -> int | None:
-    """Return the end of the line in the middle of a file, or None if nothing comes after it."""
-    if not path.exists():
-        return None
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(size // 2)
-        file.readline()
-        middle = file.tell()
-        if middle < size:
-            return middle
-        # The longest line is the last one: end the first half before it.
-        file.seek(0)
-        end = len(file.readline())
-        while 0 < end < size:
-            before = end
-            end += len(file.readline())
-            if end >= size:
-                return before
-    return None
-
-
-def _copy_range(source: Path, target: Path, start: int, end: int) -> None:
-    temporary = target.with_name(f".{target.name}.writing")
-    make_private(temporary)
-    with writing(temporary), source.open("rb") as reader, temporary.open("wb") as writer:
-        reader.seek(start)
-        left = end - start
-        while left > 0:
-            block = reader.read(min(left, 1 << 20))
-            writer.write(block)
-            left -= len(block)
-    settle(temporary, target)
 
 
 def _refuse_large_row(

@@ -18,7 +18,7 @@ from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
 from dbt_enrich.ledger import Ledger, Task
-from dbt_enrich.packs import WRAPPING_TOKENS, pack_format, pack_messages
+from dbt_enrich.packs import WRAPPING_TOKENS, Packing, pack_format, pack_messages
 from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.export import (
     Destination,
@@ -151,9 +151,11 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     chosen = requests_to_send_sql(inputs.rows, inputs.selection, inputs.ledger, inputs.store)
     # What is to be sent is the same however often it is looked at: the sample has a seed.
     path = inputs.workspace.directory / "planned.parquet"
-    inputs.workspace.write_parquet(f"select row_id from ({chosen})", path)
+    inputs.workspace.write_parquet(f"select row_id, attempt from ({chosen})", path)
     wanted = f"read_parquet({literal(path)})"
-    (requests,) = inputs.workspace.row(f"select count(*) from {wanted}")
+    asked, again = inputs.workspace.row(
+        f"select count(*), count(*) filter (attempt > 1) from {wanted}"
+    )
     texts = inputs.workspace.rows(
         f"select user_message from {inputs.rows.all_sql} where row_id in "
         f"(select row_id from {wanted} using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
@@ -161,20 +163,34 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     counted = count_tokens((text for (text,) in texts), task.model)
     completion = _completion_tokens(inputs, task)
     packing = inputs.selection.packing
+    alone, packed = row_overheads(task, packing, sum(counted) / max(1, len(counted)))
     if packing is None:
-        overhead = prompt_overhead(task.constant_messages(), task.response_format(), task.model)
-        return estimate(int(requests), counted, overhead, completion, inputs.price)
-    rows = packing.rows_of(sum(counted) / max(1, len(counted)))
-    overhead = prompt_overhead(pack_messages(task), pack_format(task), task.model)
+        return estimate(asked, counted, alone, completion, inputs.price)
+    # Rows that failed before are asked alone.
+    share = (asked - again) / max(1, asked)
+    overhead = share * packed + (1 - share) * alone
     tokens, source = completion
-    estimated = estimate(
-        int(requests),
-        counted,
-        overhead / rows + WRAPPING_TOKENS,
-        (tokens + (WRAPPING_TOKENS if source == "schema" else 0), source),
-        inputs.price,
-    )
-    return replace(estimated, requests=math.ceil(requests / rows))
+    wrapping = share * WRAPPING_TOKENS if source == "schema" else 0.0
+    estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), inputs.price)
+    rows = packing.rows_of(sum(counted) / max(1, len(counted)))
+    return replace(estimated, requests=math.ceil((asked - again) / rows) + again)
+
+
+def row_overheads(
+    task: EnrichmentTask, packing: Packing | None, mean_tokens: float
+) -> tuple[float, float]:
+    """Return the prompt's tokens beside a row's own text: asked alone, and as it is packed.
+
+    Args:
+        task: What is asked.
+        packing: How rows are packed, or None where they are not.
+        mean_tokens: Tokens of a row's text.
+    """
+    alone = prompt_overhead(task.constant_messages(), task.response_format(), task.model)
+    if packing is None:
+        return alone, alone
+    shared = prompt_overhead(pack_messages(task), pack_format(task), task.model)
+    return alone, shared / packing.rows_of(mean_tokens) + WRAPPING_TOKENS
 
 
 def make_plan(

@@ -9,7 +9,10 @@ from typing import Any
 
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
+from dbt_enrich.cost.tokens import count_tokens
 from dbt_enrich.errors import CancelledError, EnrichmentError
+from dbt_enrich.packs import Packing
+from dbt_enrich.pipeline.plan import row_overheads
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import request_body
 from dbt_enrich.services.base import BatchService
@@ -105,9 +108,25 @@ def _count(usage: Mapping[str, Any], name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
+@dataclass(frozen=True)
+class WholeTable:
+    """What a run would ask for the whole table.
+
+    Attributes:
+        rows: Rows with a text to send.
+        asked: How many of them differ: equal rows are asked once.
+        packing: How they are packed, or None.
+    """
+
+    rows: int
+    asked: int
+    packing: Packing | None = None
+
+
 def preview_sentence(
     previewed: Sequence[PreviewedRow],
-    rows: int,
+    whole: WholeTable,
+    task: EnrichmentTask,
     deployment: str,
     price: Price | None,
     *,
@@ -122,12 +141,28 @@ def preview_sentence(
     counted = [row for row in previewed if row.prompt_tokens]
     if not counted or price is None:
         return said
-    prompt = sum(row.prompt_tokens for row in counted) / len(counted) * rows
-    completion = sum(row.completion_tokens for row in counted) / len(counted) * rows
+    prompt = sum(row.prompt_tokens for row in counted) / len(counted) * whole.asked
+    prompt *= _packed_share(counted, whole.packing, task)
+    completion = sum(row.completion_tokens for row in counted) / len(counted) * whole.asked
+    differ = f" ({whole.asked:,} of them differ)" if whole.asked < whole.rows else ""
+    packed = ", packed," if whole.packing else ""
     return (
-        f"{said}. At this rate {rows:,} rows take {prompt:,.0f} + {completion:,.0f} tokens, "
+        f"{said}. At this rate {whole.rows:,} rows{differ} take{packed} {prompt:,.0f} + "
+        f"{completion:,.0f} tokens, "
         f"{money_text(price.batch_cost(prompt, completion), currency)} in a batch"
     )
+
+
+def _packed_share(
+    previewed: Sequence[PreviewedRow], packing: Packing | None, task: EnrichmentTask
+) -> float:
+    """Return how much of the prompt tokens that rows took alone they take as they are packed."""
+    if packing is None:
+        return 1.0
+    texts = count_tokens((row.user_message for row in previewed), task.model)
+    mean = sum(texts) / len(texts)
+    alone, packed = row_overheads(task, packing, mean)
+    return (mean + packed) / (mean + alone)
 
 
 def answer_problem(text: str, task: EnrichmentTask, workspace: Workspace) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.answers import FORMER_PREFIX, answers_sql, standing_sql
-from dbt_enrich.pipeline.export import in_flight_sql
+from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier, literal, literals

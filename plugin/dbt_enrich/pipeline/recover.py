@@ -13,7 +13,7 @@ from datetime import datetime
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS, FORMER_PREFIX, answers_sql
-from dbt_enrich.pipeline.export import in_flight_sql
+from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
