@@ -286,7 +286,7 @@ def _run_dbt(
     os.close(writing)
     with open(reading, encoding="utf-8", errors="replace") as pipe:  # noqa: PTH123
         said = pipe.read()
-    _, status = os.waitpid(child, 0)
+    status = os.waitpid(child, 0)[1]
     return subprocess.CompletedProcess(
         list(command), os.waitstatus_to_exitcode(status), stdout=said if stdout else None
     )
