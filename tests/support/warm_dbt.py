@@ -31,7 +31,8 @@ def warm() -> None:
         places = ["--project-dir", str(project.directory), "--profiles-dir", str(project.directory)]
         for _ in range(2):
             with redirect_stdout(nowhere), suppress(SystemExit):
-                cli(["parse", *places], prog_name="dbt")
+                # The static parser has threads of its own, which no fork would have.
+                cli(["--no-static-parser", "parse", *places], prog_name="dbt")
     os.chdir(here)
 
 

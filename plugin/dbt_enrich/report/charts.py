@@ -21,7 +21,7 @@ from dbt_enrich.report.contents import (
     Histogram,
     Pair,
 )
-from dbt_enrich.report.texts import number, visible
+from dbt_enrich.report.texts import number, shown
 
 if TYPE_CHECKING:
     import altair as alt
@@ -64,12 +64,17 @@ def histogram_chart(histogram: Histogram) -> str:
     alt = _altair()
     title = {"seconds": None, "number": "value"}.get(histogram.unit, histogram.unit)
     scale = 1000.0 if histogram.unit == "seconds" else 1.0
-    rows = [{"low": b.low * scale, "high": b.high * scale, "rows": b.rows} for b in histogram.bins]
+    # The bar of a whole number stands on it.
+    shift = -0.5 if histogram.unit != "seconds" and is_whole(histogram) else 0.0
+    rows = [
+        {"low": (b.low + shift) * scale, "high": (b.high + shift) * scale, "rows": b.rows}
+        for b in histogram.bins
+    ]
     x: dict[str, Any] = {"type": "quantitative", "scale": {"zero": False, "nice": False}}
     form: Any = "~s" if histogram.maximum >= 10_000 else alt.Undefined
     if histogram.unit == "seconds":
         x, form = {"type": "temporal", "scale": {"type": "utc"}}, alt.Undefined
-    ends = [row["low"] for row in rows]
+    ends = [b.low * scale for b in histogram.bins]
     ticks = ends if len(ends) <= _FEW_BINS else alt.Undefined
     axis = alt.Axis(tickCount=5, values=ticks, format=form, grid=False)
     chart = (
@@ -101,14 +106,12 @@ def pairs_chart(pairs: Sequence[Pair]) -> str:
     most = max(pair.rows for pair in pairs)
     cells = base.mark_rect(fill=_ACCENT).encode(
         fillOpacity=alt.FillOpacity(
-            "rows:Q", legend=None, scale=alt.Scale(domain=[0, most], range=[0.08, 1.0])
+            "rows:Q", legend=None, scale=alt.Scale(domain=[0, most], range=[0.08, 0.5])
         )
     )
     texts = base.mark_text(fontSize=9).encode(
         text=alt.Text("rows:Q", format="~s"),
-        color=alt.condition(
-            alt.datum.rows > most * 0.6, alt.value("var(--paper)"), alt.value(_INK)
-        ),
+        color=alt.value(_INK),
     )
     return _drawn((cells + texts).properties(width=alt.Step(26), height=alt.Step(22)))
 
@@ -207,7 +210,7 @@ def _altair() -> Any:
 
 
 def _label(text: str) -> str:
-    line = " ".join(visible(text).split())
+    line = " ".join(shown(text).split())
     return line if len(line) <= _LABEL_CHARACTERS else line[: _LABEL_CHARACTERS - 1] + "…"
 
 
@@ -280,4 +283,14 @@ def bin_rows(histogram: Histogram) -> list[tuple[str, int]]:
         except (OverflowError, ValueError, OSError):
             return number(value)
 
+    if is_whole(histogram):
+        return [(end(b.low), b.rows) for b in histogram.bins if b.rows]
     return [(f"{end(b.low)} to {end(b.high)}", b.rows) for b in histogram.bins if b.rows]
+
+
+def is_whole(histogram: Histogram) -> bool:
+    """Whether each bar stands for one whole number."""
+    ends = (histogram.minimum, histogram.maximum)
+    return all(b.high - b.low == 1.0 and b.low == int(b.low) for b in histogram.bins) and all(
+        end == int(end) for end in ends
+    )

@@ -35,6 +35,8 @@ from dbt_enrich.template import parse_template
 
 _VERSION_DIGITS = 8
 _MOST_INPUTS = 8
+# A look at the warehouse leaves the machine to the runs.
+_SETTINGS = {"memory_limit": "1GB"}
 
 
 def collect(
@@ -72,7 +74,7 @@ def collect(
         wanted = [p for p in publications if is_of(p.enrichment, models)]
         if not wanted:
             return _report(project, now, (), config)
-        with opened(databases, {}) as connection:
+        with opened(databases, _SETTINGS) as connection:
             return _collected(config, project, connection, ledger, wanted, now)
 
 

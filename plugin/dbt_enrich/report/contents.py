@@ -100,6 +100,7 @@ class FailureReport:
         next_run: How many of them the next run asks again.
         rule: What is done about the kind, as a sentence.
         samples: Some of their messages, the most frequent first.
+        raw_answer: What the model answered one of them, shortened, or None.
     """
 
     kind: str
@@ -107,6 +108,7 @@ class FailureReport:
     next_run: int
     rule: str
     samples: tuple[Count, ...]
+    raw_answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,8 @@ class BatchReport:
         model: The dbt model's name.
         status: How the service sees it, or how far it has come.
         requests: Its requests.
-        completed: Those that were answered.
+        rows: The rows that they ask, several in one where they are packed.
+        completed: Requests that were answered.
         failed: Those that failed.
         phases: Its life until now.
     """
@@ -270,6 +273,7 @@ class BatchReport:
     model: str
     status: str
     requests: int
+    rows: int
     completed: int
     failed: int
     phases: tuple[Phase, ...]
@@ -283,6 +287,7 @@ class DayReport:
         day: The day, as in ISO 8601.
         batches: Batches that were made.
         requests: Their requests.
+        rows: The rows that they ask.
         answered: Requests whose answers came back.
         retries: Failed attempts that came back.
         money: What it cost.
@@ -291,6 +296,7 @@ class DayReport:
     day: str
     batches: int
     requests: int
+    rows: int
     answered: int
     retries: int
     money: Money

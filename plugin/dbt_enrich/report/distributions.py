@@ -16,6 +16,8 @@ from dbt_enrich.types import DataType, EnumType, ListType, ScalarType, StructTyp
 TOP_VALUES = 15
 _PAIRED_VALUES = 10
 _BINS = 20
+# So many whole numbers have a bar each.
+_MOST_WHOLE_NUMBERS = 40
 # Of a text with more different values than this, the values say nothing: each is its own.
 _MOST_NAMES = 200
 _VALUE_CHARACTERS = 120
@@ -39,10 +41,23 @@ def column_reports(
         table: Table expression of the answered rows.
         output: The column.
     """
-    column = identifier(output.name)
-    for name, value, kind in _leaves(output.name, f"answered.{column}", output.type):
-        source = f"(select {value} as value from {table} as answered)"
-        yield _report(connection, source, name, kind, output.description)
+    source = f"(select {identifier(output.name)} as value from {table} as answered)"
+    yield from _reports(connection, source, output.name, output.type, output.description)
+
+
+def _reports(
+    connection: duckdb.DuckDBPyConnection,
+    values: str,
+    name: str,
+    kind: DataType,
+    description: str | None,
+) -> Iterator[ColumnReport]:
+    for path, value, leaf in _leaves(name, "answered.value", kind):
+        source = f"(select {value} as value from {values} as answered)"
+        yield _report(connection, source, path, leaf, description)
+        if isinstance(leaf, ListType) and isinstance(leaf.item, StructType):
+            items = f"(select unnest(value) as value from {source})"
+            yield from _reports(connection, items, f"{path}[]", leaf.item, None)
 
 
 def _leaves(name: str, value: str, kind: DataType) -> Iterator[tuple[str, str, DataType]]:
@@ -122,6 +137,8 @@ def _histogram(connection: duckdb.DuckDBPyConnection, numbers: str, unit: str) -
         return None
     low, middle, high = float(low), float(middle), float(high)
     width = bin_width(low, high, whole=bool(whole))
+    if whole and high - low < _MOST_WHOLE_NUMBERS:
+        width = 1.0
     start = math.floor(low / width) * width
     bins = max(int((high - start) // width) + 1, 1)
     counts = dict(

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 from dbt_enrich.report.attention import age
-from dbt_enrich.report.contents import STATUSES, ColumnReport, Histogram, ModelReport, Report
+from dbt_enrich.report.contents import (
+    STATUSES,
+    Asked,
+    ColumnReport,
+    Histogram,
+    ModelReport,
+    Report,
+)
 from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version_rows
-from dbt_enrich.report.texts import moment, money_text, number, visible
+from dbt_enrich.report.texts import amount, moment, number, shown, visible
 
 _SAMPLED_ROWS = 10
 _CELL_CHARACTERS = 160
@@ -24,11 +34,22 @@ def json_document(report: Report) -> str:
             return value.isoformat()
         raise TypeError(f"{type(value).__name__} is no part of a report")
 
-    return json.dumps(asdict(report), indent=2, default=other)
+    return json.dumps(_finite(asdict(report)), indent=2, default=other, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Return a document with null for the numbers that JSON does not know."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def markdown_document(report: Report) -> str:
-    """Write a report as Markdown. Untrusted texts stand in tables, where nothing formats them."""
+    """Write a report as Markdown. Untrusted texts stand where nothing formats them."""
     return "\n\n".join(part for part in _parts(report) if part) + "\n"
 
 
@@ -45,8 +66,8 @@ def _parts(report: Report) -> Iterator[str]:
             (
                 number(sum(report.statuses.values())),
                 *(number(report.statuses.get(status, 0)) for status in STATUSES),
-                money_text(report.money.cost, report.money.currency),
-                money_text(report.money.saved, report.money.currency),
+                amount(report.money.cost, report.money.currency),
+                amount(report.money.saved, report.money.currency),
                 number(tokens),
                 age(pending) if pending else "none",
             )
@@ -57,14 +78,14 @@ def _parts(report: Report) -> Iterator[str]:
     if report.days:
         yield "## By day"
         yield _table(
-            ("day", "batches", "requests", "answered", "failed attempts", "prompt tokens",
+            ("day", "batches", "requests", "rows", "answered", "failed attempts", "prompt tokens",
              "cached", "answer tokens", "cost", "saved"),
             day_rows(report.days),
         )  # fmt: skip
         yield f"## Batches ({len(report.batches):,} of {report.batches_of:,})"
         yield _table(
-            ("batch", "model", "status", "requests", "completed", "failed", "began", "phases",
-             "requests an hour"),
+            ("batch", "model", "status", "requests", "rows", "completed", "failed", "began",
+             "phases", "requests an hour"),
             batch_rows(report.batches),
         )  # fmt: skip
     yield f"Made {moment(report.made)} by dbt-enrich."
@@ -80,44 +101,49 @@ def _model(model: ModelReport) -> Iterator[str]:
             (
                 model.relation or "",
                 *(number(model.statuses.get(status, 0)) for status in STATUSES),
-                money_text(model.money.cost, model.money.currency),
-                money_text(model.money.saved, model.money.currency),
+                amount(model.money.cost, model.money.currency),
+                amount(model.money.saved, model.money.currency),
                 moment(model.published) if model.published else "",
             )
         ],
     )
     if model.asked:
-        asked = model.asked
-        rows = [("model", asked.model), ("version", asked.version), ("system", asked.system or ""),
-                ("user", asked.user)]  # fmt: skip
-        rows += [
-            (column.name, f"{column.data_type}: {column.description or ''}")
-            for column in asked.columns
-        ]
-        yield _table(("asked", ""), rows)
-    if len(model.versions) > 1:
+        yield from _asked(model.asked)
+    if model.versions:
+        yield "### Versions"
         yield _table(
             ("version", "first seen", "rows", "answers kept", "changed"),
             version_rows(model.versions),
         )
+    for version in model.versions:
+        if version.diff:
+            yield f"Difference that version {_escaped(version.version)} made:"
+            yield _fenced(version.diff, "diff")
     if model.columns:
+        yield "### Answers"
         yield _table(
             ("column", "filled", "empty", "different", "distribution"),
             [_column(column) for column in model.columns],
         )
     if model.failures:
+        yield "### Failures"
         yield _table(
-            ("kind", "rows", "asked again by the next run", "rule", "messages"),
+            ("kind", "rows", "asked again by the next run", "rule", "messages",
+             "one of the answers"),
             failure_rows(model.failures),
-        )
+        )  # fmt: skip
     if model.sample:
+        yield (
+            f"### Rows ({min(len(model.sample), _SAMPLED_ROWS):,} of {model.sampled_of:,}, those "
+            "with problems first)"
+        )
         yield _table(
             ("status", "asked about", "answer", "problem"),
             [
                 (
                     row.status,
-                    "; ".join(f.value or "" for f in row.inputs),
-                    "; ".join(f"{f.name}: {f.value}" for f in row.answer),
+                    "; ".join(f"{f.name}: {shown(f.value)}" for f in row.inputs),
+                    "; ".join(f"{f.name}: {shown(f.value)}" for f in row.answer),
                     row.problem or "",
                 )
                 for row in model.sample[:_SAMPLED_ROWS]
@@ -125,8 +151,33 @@ def _model(model: ModelReport) -> Iterator[str]:
         )
 
 
+def _asked(asked: Asked) -> Iterator[str]:
+    yield "### What was asked"
+    yield f"Model {_escaped(asked.model)}, version {_escaped(asked.version)} of the task."
+    if asked.system:
+        yield "System text:"
+        yield _fenced(asked.system)
+    yield "Message of each row:"
+    yield _fenced(asked.user)
+    yield _table(
+        ("output column", "type", "description"),
+        [(column.name, column.data_type, column.description or "") for column in asked.columns],
+    )
+    for user, answer in asked.examples:
+        yield "Example:"
+        yield _fenced(f"{user}\n{answer}")
+
+
+def _fenced(text: str, language: str = "text") -> str:
+    """Write a text as a block in which nothing formats it, whatever fences it holds itself."""
+    safe = visible(text)
+    ticks = max((len(run) for run in re.findall("`+", safe)), default=0)
+    fence = "`" * max(3, ticks + 1)
+    return f"{fence}{language}\n{safe}\n{fence}"
+
+
 def _column(column: ColumnReport) -> tuple[object, ...]:
-    said = [f"{count.value} {number(count.rows)}" for count in column.values[:8]]
+    said = [f"{shown(count.value)} {number(count.rows)}" for count in column.values[:8]]
     parts = [", ".join(said)] if said else []
     parts += [_spread(spread) for spread in (column.histogram, column.sizes) if spread]
     if column.pairs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
@@ -25,20 +26,33 @@ from dbt_enrich.report.contents import (
     Histogram,
     Report,
 )
+from dbt_enrich.report.size import LARGEST_FILE, LIMITS, Limits, left_out, within
 from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version_rows
-from dbt_enrich.report.texts import moment, money_text, number, visible
+from dbt_enrich.report.texts import amount, moment, number, shown, visible
 
 Head = tuple[str, bool]
+Table = tuple[str, Sequence[Head], Sequence[Sequence[object]]]
 Chart = tuple[str, Markup, Sequence[Head], Sequence[Sequence[object]]]
 _CALM = ("Nothing needs attention.",)
 
 
 def html_page(report: Report) -> str:
-    """Write a report as HTML.
+    """Write a report as HTML, in a file of less than `LARGEST_FILE` bytes.
 
     Raises:
         ConfigurationError: The library that draws charts is not installed.
     """
+    for limits in LIMITS:
+        page = _page(report, limits)
+        if len(page.encode()) < LARGEST_FILE:
+            break
+    return page
+
+
+def _page(report: Report, limits: Limits) -> str:
+    """Write what of a report is within limits as HTML."""
+    kept = within(report, limits)
+    drawn = _Drawn(limits.charts)
     assets = files("dbt_enrich.report") / "assets"
     css = (assets / "report.css").read_text(encoding="utf-8")
     js = (assets / "report.js").read_text(encoding="utf-8")
@@ -49,15 +63,16 @@ def html_page(report: Report) -> str:
         "age": age,
         "batches": batch_rows,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
-        "charts": _column_charts,
+        "charts": drawn.charts,
         "columns": _asked_rows,
-        "cost": lambda money: money_text(money.cost, money.currency),
+        "cost": lambda money: amount(money.cost, money.currency),
         "days": _day_charts,
         "failures": failure_rows,
         "moment": moment,
         "number": number,
-        "saved": lambda money: money_text(money.saved, money.currency),
+        "saved": lambda money: amount(money.saved, money.currency),
         "shares": _shares,
+        "shown": shown,
         "shorten": lambda text: text if len(text) <= 160 else text[:160] + "…",
         "timeline": lambda batches: Markup(charts.timeline_chart(batches)),  # noqa: S704
         "versions": version_rows,
@@ -65,7 +80,8 @@ def html_page(report: Report) -> str:
     }
     template = environment.from_string((assets / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        report=report,
+        report=kept,
+        notes=[*left_out(report, kept), *drawn.notes()] if limits != LIMITS[0] else [],
         statuses=STATUSES,
         calm=report.sentences == _CALM,
         policy=_policy(css, js),
@@ -102,20 +118,59 @@ def _asked_rows(columns: Sequence[AskedColumn]) -> list[tuple[object, ...]]:
     return [(column.name, column.data_type, column.description or "") for column in columns]
 
 
-def _column_charts(column: ColumnReport) -> Iterator[Chart]:
+class _Drawn:
+    """Draws the charts of the first output columns, and tables alone of the others.
+
+    Args:
+        most: Of how many columns there are charts.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._columns = 0
+
+    def charts(self, column: ColumnReport) -> Sequence[Chart]:
+        """Return a column's charts, each with its table."""
+        self._columns += 1
+        if self._columns <= self._most:
+            return _column_charts(column)
+        return [(title, Markup(), heads, rows) for title, heads, rows in _column_tables(column)]
+
+    def notes(self) -> Iterator[str]:
+        """Say what was not drawn."""
+        if self._columns > self._most:
+            missing = self._columns - self._most
+            yield f"{missing:,} output columns are shown as tables, without charts"
+
+
+def _column_tables(column: ColumnReport) -> Iterator[Table]:
+    """Yield title, heads and rows of each of a column's distributions."""
     if column.values:
-        rows: list[tuple[object, ...]] = [(c.value, number(c.rows)) for c in column.values]
-        svg = charts.values_chart(column.values)
-        yield "Most frequent values", Markup(svg), (("value", False), ("rows", True)), rows  # noqa: S704
+        values = [(shown(c.value), number(c.rows)) for c in column.values]
+        yield "Most frequent values", (("value", False), ("rows", True)), values
     for title, histogram in _histograms(column):
-        rows = [(bin_, number(count)) for bin_, count in charts.bin_rows(histogram)]
-        svg = charts.histogram_chart(histogram)
-        yield title, Markup(svg), ((histogram.unit, False), ("rows", True)), rows  # noqa: S704
+        bins = [(bin_, number(count)) for bin_, count in charts.bin_rows(histogram)]
+        yield title, ((histogram.unit, False), ("rows", True)), bins
     if column.pairs:
-        rows = [(pair.one, pair.other, number(pair.rows)) for pair in column.pairs]
-        svg = charts.pairs_chart(column.pairs)
+        pairs = [(shown(p.one), shown(p.other), number(p.rows)) for p in column.pairs]
         heads = (("one", False), ("other", False), ("rows", True))
-        yield "Found together", Markup(svg), heads, rows  # noqa: S704
+        yield "Found together", heads, pairs
+
+
+@lru_cache(maxsize=256)
+def _column_charts(column: ColumnReport) -> tuple[Chart, ...]:
+    return tuple(_drawn_charts(column))
+
+
+def _drawn_charts(column: ColumnReport) -> Iterator[Chart]:
+    for title, heads, rows in _column_tables(column):
+        if title == "Most frequent values":
+            svg = charts.values_chart(column.values)
+        elif title == "Found together":
+            svg = charts.pairs_chart(column.pairs)
+        else:
+            svg = charts.histogram_chart(dict(_histograms(column))[title])
+        yield title, Markup(svg), heads, rows  # noqa: S704
 
 
 def _histograms(column: ColumnReport) -> Iterator[tuple[str, Histogram]]:
@@ -130,6 +185,7 @@ def _day_charts(days: Sequence[DayReport]) -> Iterator[Chart]:
         ("day", False),
         ("batches", True),
         ("requests", True),
+        ("rows", True),
         ("answered", True),
         ("failed attempts", True),
         ("prompt tokens", True),

@@ -85,6 +85,7 @@ def failures(
             next_run=int(left) if _is_asked_again(str(kind), publication.ask_again) else 0,
             rule=rule_of(str(kind), publication.ask_again, most),
             samples=_messages(connection, table, str(kind)),
+            raw_answer=_raw_answer(connection, table, str(kind)),
         )
         for kind, rows, left in counted
     )
@@ -129,6 +130,27 @@ def _messages(
         [kind],
     ).fetchall()
     return tuple(Count(str(message), int(count)) for message, count in rows)
+
+
+def _raw_answer(
+    connection: duckdb.DuckDBPyConnection, table: EnrichedTable, kind: str
+) -> str | None:
+    """Return what the model answered one of the rows that failed in one way, if it answered."""
+    if table.errors is None:
+        return None
+    row = connection.execute(
+        f"""
+        select left(raw_answer, {_CHARACTERS + 1})
+        from {table.errors}
+        where kind = ? and raw_answer is not null and enrichment_key in (
+            select enrichment_key from {table.name} where enrichment_status = 'failed'
+        )
+        order by enrichment_key, attempt
+        limit 1
+        """,
+        [kind],
+    ).fetchone()
+    return None if row is None else _shortened(row[0])
 
 
 def sample(

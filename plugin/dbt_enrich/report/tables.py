@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dbt_enrich.report.attention import age
 from dbt_enrich.report.contents import BatchReport, DayReport, FailureReport, VersionReport
-from dbt_enrich.report.texts import moment, money_text, number
+from dbt_enrich.report.texts import amount, moment, number
 
 Rows = list[tuple[object, ...]]
 
@@ -19,6 +19,7 @@ def batch_rows(batches: Sequence[BatchReport]) -> Rows:
             batch.model,
             batch.status,
             number(batch.requests),
+            number(batch.rows),
             number(batch.completed),
             number(batch.failed),
             moment(batch.phases[0].began) if batch.phases else "",
@@ -37,26 +38,27 @@ def _throughput(batch: BatchReport) -> str:
 
 
 def day_rows(days: Sequence[DayReport]) -> Rows:
-    """Return day, batches, requests, answers, failed attempts, tokens, cost and what was saved."""
+    """Return day, counts, failed attempts, tokens, cost and what was saved."""
     return [
         (
             day.day,
             number(day.batches),
             number(day.requests),
+            number(day.rows),
             number(day.answered),
             number(day.retries),
             number(day.money.prompt_tokens),
             number(day.money.cached_tokens),
             number(day.money.completion_tokens),
-            money_text(day.money.cost, day.money.currency),
-            money_text(day.money.saved, day.money.currency),
+            amount(day.money.cost, day.money.currency),
+            amount(day.money.saved, day.money.currency),
         )
         for day in days
     ]
 
 
 def failure_rows(failures: Sequence[FailureReport]) -> Rows:
-    """Return kind, rows, how many are asked again, the rule, and messages."""
+    """Return kind, rows, how many are asked again, the rule, messages, and one answer."""
     return [
         (
             failure.kind,
@@ -64,6 +66,7 @@ def failure_rows(failures: Sequence[FailureReport]) -> Rows:
             number(failure.next_run),
             failure.rule,
             "; ".join(f"{sample.value} ({number(sample.rows)})" for sample in failure.samples),
+            "" if failure.raw_answer is None else failure.raw_answer,
         )
         for failure in failures
     ]

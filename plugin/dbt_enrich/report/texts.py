@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from dbt_enrich.cost.money import money_text
+
 # Controls, and what turns the direction of text or hides in it (Unicode's Bidi_Control, and the
 # invisible ones that tell no two texts apart): https://www.unicode.org/reports/tr9/
 _STEERING = re.compile(
@@ -15,7 +17,15 @@ _STEERING = re.compile(
 
 def visible(text: object) -> str:
     """Return a text with its steering characters spelled out, such as `[U+202E]`."""
-    return _STEERING.sub(lambda match: f"[U+{ord(match.group()):04X}]", str(text))
+    lines = str(text).replace("\r\n", "\n")
+    return _STEERING.sub(lambda match: f"[U+{ord(match.group()):04X}]", lines)
+
+
+def shown(value: str | None) -> str:
+    """Return a value as a label, also where there is nothing to see."""
+    if value is None:
+        return "(null)"
+    return visible(value) if value.strip() else "(empty)"
 
 
 def number(value: float) -> str:
@@ -25,12 +35,9 @@ def number(value: float) -> str:
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.1f}"
 
 
-def money_text(value: float | None, currency: str) -> str:
-    """Write an amount; small ones with the digits that tell them from nothing."""
-    if value is None:
-        return "unknown"
-    digits = 2 if abs(value) >= 1 or value == 0 else 4
-    return f"{currency} {value:,.{digits}f}"
+def amount(value: float | None, currency: str) -> str:
+    """Write an amount of money, or that it is unknown."""
+    return "unknown" if value is None else money_text(value, currency)
 
 
 def moment(at: datetime) -> str:

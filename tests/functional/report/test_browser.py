@@ -166,6 +166,36 @@ def test_rows_are_sorted_by_keyboard(page: Page) -> None:
     assert shown_rows(page) == sorted(shown_rows(page), reverse=True)
 
 
+def test_rows_are_sorted_on_a_phone_and_put_back(page: Page) -> None:
+    """Where the head has no room, by choosing; problems first is one of the choices."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    block = page.locator("[data-rows]").nth(1)
+    order = block.get_by_label("Sort the rows of tickets_enriched")
+    assert order.is_visible()
+    before = shown_rows(page)
+    order.select_option("status, ascending")
+    assert shown_rows(page) == sorted(before) != before
+    order.select_option("problems first")
+    assert shown_rows(page) == before
+    assert block.locator("th[aria-sort]").count() == 0
+    table = block.get_by_role("table")
+    assert table.get_by_role("row").count() > 50
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_search_minds_neither_case_nor_accents(page: Page) -> None:
+    """As people type who look for a name."""
+    page.evaluate(
+        "document.querySelectorAll('[data-rows]')[1].querySelector('tbody td dd')"
+        ".textContent = 'Am\u00e9lie'"
+    )
+    html = page.content()
+    page.set_content(html)
+    block = page.locator("[data-rows]").nth(1)
+    block.get_by_label("Search the rows of tickets_enriched").fill("AMELIE")
+    assert len(shown_rows(page)) == 1
+
+
 def test_the_theme_is_changed_by_hand(page: Page) -> None:
     """Whatever the system's own theme is."""
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from dbt_enrich.cli import main
 from dbt_enrich.ledger import Ledger, Publication
 from dbt_enrich.report import charts
+from dbt_enrich.report.texts import visible
 from functional.report.conftest import ROWS, Reported
 from support.dbt_project import DbtProject
 
@@ -66,10 +67,46 @@ def test_json_is_the_whole_report(reported: Reported) -> None:
     assert document["models"][1]["columns"][0]["name"] == "topic"
 
 
+def without_fences(text: str) -> str:
+    """Markdown without its fenced blocks, in which nothing is formatted (CommonMark, 4.5)."""
+    kept: list[str] = []
+    fence = ""
+    for line in text.splitlines():
+        ticks = re.match("`{3,}", line)
+        if fence:
+            fence = "" if line.strip() == fence else fence
+        elif ticks:
+            fence = ticks[0]
+        else:
+            kept.append(line)
+    assert not fence
+    return "\n".join(kept) + "\n"
+
+
+def test_markdown_has_the_same_content(reported: Reported) -> None:
+    """Prompts whole, examples, versions with their differences, failures with an answer."""
+    text = report(reported.project, "--format", "markdown", "--output", "-").output
+    tickets = next(m for m in reported.report.models if m.name == "tickets_enriched")
+    assert tickets.asked
+    assert len(tickets.asked.user) > 0
+    assert f"\n{visible(tickets.asked.user)}\n" in text
+    for user, answer in tickets.asked.examples:
+        assert visible(f"{user}\n{answer}") in text
+    for version in tickets.versions:
+        assert visible(version.diff) in text
+        assert version.version in text
+    assert "one of the answers" in text
+    assert any(failure.raw_answer for failure in tickets.failures)
+    assert "## By day" in text
+    assert "## Batches" in text
+
+
 def test_markdown_formats_nothing_that_it_was_told(reported: Reported) -> None:
     """No markup, no link, no table cell too many, no steering character."""
-    text = report(reported.project, "--format", "markdown", "--output", "-").output
+    whole = report(reported.project, "--format", "markdown", "--output", "-").output
+    text = without_fences(whole)
     assert f"6 of {ROWS} rows failed" in text
+    assert "\u202e" not in whole
     assert "<script" not in text
     assert "<img" not in text
     assert not re.search(r"(?<!\\)\]\(", text)
@@ -98,6 +135,17 @@ def test_a_model_that_was_never_run(reported: Reported) -> None:
     assert "the model 'nobody' was never run" in done.output
     assert "dbt run --select nobody" in done.output
     assert "notes_enriched, tickets_enriched, twin_enriched" in done.output
+
+
+def test_a_model_that_was_asked_and_never_published(tmp_path: Path) -> None:
+    """Nothing to show is said, and is no error."""
+    project = empty_project(tmp_path)
+    project.state_dir.mkdir(exist_ok=True)
+    with Ledger(project.state_dir / "ledger.sqlite") as ledger:
+        ledger.add_task("t1", enrichment="model.notes.asked", document={"user": "{a}"}, outputs=[])
+    done = report(project, "--select", "asked", "--output", "out.html")
+    assert done.exit_code == 0, done.output
+    assert "Nothing was enriched yet" in done.output
 
 
 def published(project: DbtProject) -> None:

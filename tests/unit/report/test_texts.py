@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 from dbt_enrich.report.distributions import bin_width
-from dbt_enrich.report.texts import money_text, number, visible
+from dbt_enrich.report.texts import amount, number, shown, visible
 
 
 def test_no_character_that_steers_is_left() -> None:
@@ -40,10 +40,10 @@ def test_numbers(value: float, said: str) -> None:
 
 def test_money() -> None:
     """Small amounts are told from nothing; unknown ones are not nothing."""
-    assert money_text(None, "USD") == "unknown"
-    assert money_text(0, "USD") == "USD 0.00"
-    assert money_text(0.00123, "USD") == "USD 0.0012"
-    assert money_text(1234.5, "EUR") == "EUR 1,234.50"
+    assert amount(None, "USD") == "unknown"
+    assert amount(0, "USD") == "USD 0.00"
+    assert amount(0.00123, "USD") == "USD 0.0012"
+    assert amount(1234.5, "EUR") == "EUR 1,234.50"
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,9 @@ def test_bins_are_few_and_cover_all(low: float, high: float, whole: bool) -> Non
     assert width > 0
     assert not whole or width >= 1
     assert (high / width - low / width) <= 45
+
+
+def test_what_nobody_can_see_has_a_name() -> None:
+    """And a line break of Windows is one."""
+    assert (shown(None), shown(" \n"), shown("x")) == ("(null)", "(empty)", "x")
+    assert visible("one\r\ntwo\rthree") == "one\ntwo[U+000D]three"

@@ -14,12 +14,15 @@
     const body = block.querySelector("tbody");
     const rows = [...body.rows];
     const search = block.querySelector("input");
-    const status = block.querySelector("select");
+    const status = block.querySelector("select[data-status-filter]");
+    const order = block.querySelector("select[data-order]");
     const count = block.querySelector("output");
-    const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+    // "amelie" finds "Amélie".
+    const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+    const texts = new Map(rows.map((row) => [row, plain(row.textContent)]));
     block.querySelector(".filters").hidden = false;
     const filter = () => {
-      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const words = plain(search.value).split(/\s+/).filter(Boolean);
       let shown = 0;
       for (const row of rows) {
         const fits = (!status.value || row.dataset.status === status.value)
@@ -33,13 +36,19 @@
     status.addEventListener("change", filter);
     filter();
     const heads = [...block.querySelectorAll("th")];
+    const collator = new Intl.Collator(undefined, { numeric: true });
+    const sort = () => {
+      heads.forEach((head) => head.removeAttribute("aria-sort"));
+      if (!order.value) { body.append(...rows); return; }
+      const [place, way] = order.value.split(" ");
+      heads[place].setAttribute("aria-sort", way === "up" ? "ascending" : "descending");
+      const key = (row) => row.cells[place].textContent.trim();
+      body.append(...[...rows].sort((a, b) => collator.compare(key(a), key(b)) * (way === "up" ? 1 : -1)));
+    };
+    order.addEventListener("change", sort);
     heads.forEach((head, place) => head.querySelector("button").addEventListener("click", () => {
-      const up = head.getAttribute("aria-sort") !== "ascending";
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const key = (row) => row.cells[place].dataset.sort ?? row.cells[place].textContent.trim();
-      const order = new Intl.Collator(undefined, { numeric: true });
-      body.append(...[...rows].sort((a, b) => order.compare(key(a), key(b)) * (up ? 1 : -1)));
+      order.value = `${place} ${head.getAttribute("aria-sort") === "ascending" ? "down" : "up"}`;
+      sort();
     }));
   }
 
