@@ -72,6 +72,8 @@ def histogram_chart(histogram: Histogram) -> str:
     ]
     x: dict[str, Any] = {"type": "quantitative", "scale": {"zero": False, "nice": False}}
     form: Any = "~s" if histogram.maximum >= 10_000 else alt.Undefined
+    if form is alt.Undefined and is_whole(histogram):
+        form = "d"
     if histogram.unit == "seconds":
         x, form = {"type": "temporal", "scale": {"type": "utc"}}, alt.Undefined
     ends = [b.low * scale for b in histogram.bins]
