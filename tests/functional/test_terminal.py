@@ -38,6 +38,9 @@ class Screen:
             stdin=slave,
             stdout=slave,
             stderr=slave,
+            # So that Ctrl-C reaches it.
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         os.set_blocking(master, False)
@@ -53,6 +56,10 @@ class Screen:
         except (BlockingIOError, OSError):
             pass
         return [line.rstrip() for line in self._screen.display if line.strip()]
+
+    def type(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._master, keys)
 
     def until(self, condition: Callable[[list[str]], bool]) -> list[str]:
         """Look until the screen shows something."""
@@ -83,6 +90,28 @@ def test_a_live_line_stands_below_dbt_s_output(emulator: RunningEmulator, tmp_pa
     body = [line for line in lines if "dbt-enrich adapter" not in line]
     assert all(line[2] == line[5] == ":" for line in body), "\n".join(lines)
     assert any("9 done; 0 reused, 9 sent" in line for line in lines)
+
+
+def test_status_is_watched_from_another_terminal(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """It follows what dbt does, asks nothing of the service, and ends with Ctrl-C."""
+    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
+    project.enrichment("notes_enriched", NOTES)
+    emulator.pause()
+    project.dbt("run", "--vars", "enrichment_mode: submit")
+    command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()", "status", "--watch"]
+    screen = Screen([*command, "--profiles-dir", "."], project.directory)
+    screen.until(lambda shown: any("notes_enriched" in line and "batch_" in line for line in shown))
+    before = len(emulator.account()["calls"])
+    screen.until(lambda shown: any("cost so far" in line for line in shown))
+    assert len(emulator.account()["calls"]) == before
+    emulator.resume()
+    emulator.settle()
+    project.dbt("run")
+    screen.until(lambda shown: not any("batch_" in line for line in shown))
+    screen.until(lambda shown: any("cost so far: USD 0.000" in line for line in shown))
+    screen.type(b"\x03")
+    assert screen.process.wait(timeout=60) == 0
+    assert not any("Traceback" in line for line in screen.lines())
 
 
 def shard(name: str, step: Step, **changes: object) -> Shard:

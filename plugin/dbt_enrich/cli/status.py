@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +17,7 @@ from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.pipeline.attach import is_of
-from dbt_enrich.pipeline.budget import shard_cost, shard_tokens, spending
+from dbt_enrich.pipeline.budget import Spending, shard_cost, shard_tokens, spending
 
 _WATCH_SECONDS = 2.0
 _STATUSES = ("done", "pending", "stale", "failed", "skipped")
@@ -67,20 +69,27 @@ def status(
     the service.
     """
     project = load_project(location)
-    while True:
-        text = _shown(project, set(models), everything=everything, as_json=as_json)
-        if not watch:
-            click.echo(text)
-            return
-        click.clear()
-        click.echo(f"{datetime.now():%H:%M:%S}\n{text}")  # noqa: DTZ005 - the user's own clock
-        time.sleep(_WATCH_SECONDS)
+
+    def shown() -> str:
+        return _shown(project, set(models), everything=everything, as_json=as_json)
+
+    if not watch:
+        click.echo(shown())
+        return
+    with suppress(KeyboardInterrupt):
+        while True:
+            text = shown()
+            click.clear()
+            click.echo(f"{datetime.now():%H:%M:%S}\n{text}")  # noqa: DTZ005 - the user's own clock
+            time.sleep(_WATCH_SECONDS)
 
 
 def _shown(project: Project, models: set[str], *, everything: bool, as_json: bool) -> str:
     path = project.config.state_dir.expanduser() / "ledger.sqlite"
+    if not path.exists() and not as_json:
+        return f"nothing was sent yet: there is no ledger at {path}"
     if not path.exists():
-        return "[]" if as_json else f"nothing was sent yet: there is no ledger at {path}"
+        return _document([], [], spending([], project.config))
     with Ledger(path) as ledger:
         shards = [
             shard
@@ -92,17 +101,24 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
     rows = [_row(shard, project) for shard in shards]
     spent = spending(sent, project.config)
     if as_json:
-        document = {
-            "batches": [asdict(row) for row in rows],
-            "tables": [asdict(table) for table in tables],
-            "cost": spent.cost,
-            "saved": spent.saved,
-            "currency": spent.currency,
-        }
-        return json.dumps(document, indent=2)
+        return _document(rows, tables, spent)
     return "\n\n".join(
         [_batches(rows, spent.currency), _tables(tables), f"cost so far: {spent.said()}"]
     )
+
+
+def _document(
+    rows: Sequence[BatchStatusRow], tables: Sequence[Publication], spent: Spending
+) -> str:
+    """Write it for machines."""
+    document = {
+        "batches": [asdict(row) for row in rows],
+        "tables": [asdict(table) for table in tables],
+        "cost": spent.cost,
+        "saved": spent.saved,
+        "currency": spent.currency,
+    }
+    return json.dumps(document, indent=2)
 
 
 def _row(shard: Shard, project: Project) -> BatchStatusRow:
