@@ -9,8 +9,6 @@ import os
 import re
 import runpy
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import duckdb
 import pytest
 import yaml
 from dbt_enrich.task import task_from_yaml
+from support.forked_dbt import run_forked
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "seeds" / "movies.csv"
@@ -143,35 +142,29 @@ class MoviesProject:
         Raises:
             AssertionError: dbt failed.
         """
-        result = self.attempt(*arguments, warehouse=warehouse, **variables)
-        assert result.returncode == 0, result.stdout
-        return result.stdout
+        code, said = self.attempt(*arguments, warehouse=warehouse, **variables)
+        assert code == 0, said
+        return said
 
-    def attempt(
-        self, *arguments: str, warehouse: Path, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Run dbt, whether it succeeds or not."""
-        command = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors"]
+    def attempt(self, *arguments: str, warehouse: Path, **variables: str) -> tuple[int, str]:
+        """Run dbt, whether it succeeds or not; return its exit code and its log."""
         if variables:
             arguments = (*arguments, "--vars", json.dumps(variables))
-        return subprocess.run(
-            [*command, "--warn-error", *arguments],
-            cwd=self.directory,
-            env={
-                **{
-                    name: value
-                    for name, value in os.environ.items()
-                    if not _SETTING_OF_THE_PROJECT(name)
-                },
+        inherited = {
+            name: value for name, value in os.environ.items() if not _SETTING_OF_THE_PROJECT(name)
+        }
+        return run_forked(
+            "dbt",
+            *("--no-use-colors", "--warn-error", *arguments),
+            directory=self.directory,
+            environment={
+                **inherited,
                 "MOVIES_WAREHOUSE": str(warehouse),
                 "DBT_ENRICH_STATE_DIR": f"{warehouse}.enrichment",
                 "DBT_LOG_PATH": f"{warehouse}.logs",
                 "DBT_TARGET_PATH": f"{warehouse}.target",
             },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+            inherits=False,
         )
 
 
@@ -473,7 +466,7 @@ def test_both_ways_in_ask_the_same() -> None:
 def test_a_file_of_another_layout_is_refused(project: MoviesProject, tmp_path: Path) -> None:
     """The message names the columns that the file has and the ones that are needed."""
     file = write_csv(tmp_path / "books.csv", ["isbn", "author"], [{"isbn": "1", "author": "A"}])
-    result = project.attempt(
+    code, said = project.attempt(
         "build",
         "--select",
         "movies",
@@ -481,11 +474,9 @@ def test_a_file_of_another_layout_is_refused(project: MoviesProject, tmp_path: P
         warehouse=tmp_path / "movies.duckdb",
         movies_csv=str(file),
     )
-    assert result.returncode != 0
-    assert "movies_csv: the file has the columns isbn, author; it needs movie_id, title" in (
-        result.stdout
-    )
-    assert "Series_Title" in result.stdout
+    assert code != 0
+    assert "movies_csv: the file has the columns isbn, author; it needs movie_id, title" in (said)
+    assert "Series_Title" in said
 
 
 def test_azure_asks_for_its_environment_and_local_does_not(
@@ -493,6 +484,6 @@ def test_azure_asks_for_its_environment_and_local_does_not(
 ) -> None:
     """Credentials are wanted by the target that uses them, by name."""
     project.dbt("parse", warehouse=tmp_path / "local.duckdb")
-    result = project.attempt("parse", "--target", "azure", warehouse=tmp_path / "azure.duckdb")
-    assert result.returncode != 0
-    assert "Env var required but not provided: 'AZURE_OPENAI_ENDPOINT'" in result.stdout
+    code, said = project.attempt("parse", "--target", "azure", warehouse=tmp_path / "azure.duckdb")
+    assert code != 0
+    assert "Env var required but not provided: 'AZURE_OPENAI_ENDPOINT'" in said

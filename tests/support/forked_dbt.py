@@ -64,6 +64,7 @@ class Forked:
             itself; never by default.
         largest_file: Bytes of the largest file that the engine may write, as on a full disk.
         environment: Added to this process's.
+        inherits: Whether it has this process's environment at all.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Forked:
         kill_at: str | None = None,
         largest_file: int | None = None,
         environment: Mapping[str, str] | None = None,
+        inherits: bool = True,
     ) -> None:
         self._log = log
         self.process: ForkServerProcess = fork_server().Process(
@@ -87,7 +89,7 @@ class Forked:
                 str(log),
                 kill_at,
                 largest_file,
-                {**os.environ, **_FASTER, **(environment or {})},
+                {**(os.environ if inherits else {}), **_FASTER, **(environment or {})},
                 _umask(),
             ),
         )

@@ -106,7 +106,7 @@ def test_a_cap_says_what_it_would_have_cost_and_how_to_allow_it() -> None:
     said = breach(cap, Spent(), wanted, currency="USD", where="caps.run")
     assert said is not None
     assert "1,000 requests of about 150,000 tokens, USD 0.022" in said
-    assert "past the USD 0.010 of caps.run" in said
+    assert "past the USD 0.01 of caps.run" in said
     assert "nothing was sent" in said
     assert breach(Cap(max_cost=1), Spent(), wanted, currency="USD", where="x") is None
     before = Spent(cost=0.995, requests=5, tokens=10)
