@@ -65,14 +65,14 @@ def histogram_chart(histogram: Histogram) -> str:
     title = {"seconds": None, "number": "value"}.get(histogram.unit, histogram.unit)
     scale = 1000.0 if histogram.unit == "seconds" else 1.0
     # The bar of a whole number stands on it.
-    shift = -0.5 if histogram.unit != "seconds" and is_whole(histogram) else 0.0
+    shift = -0.5 if histogram.whole and histogram.unit != "seconds" else 0.0
     rows = [
         {"low": (b.low + shift) * scale, "high": (b.high + shift) * scale, "rows": b.rows}
         for b in histogram.bins
     ]
     x: dict[str, Any] = {"type": "quantitative", "scale": {"zero": False, "nice": False}}
     form: Any = "~s" if histogram.maximum >= 10_000 else alt.Undefined
-    if form is alt.Undefined and is_whole(histogram):
+    if form is alt.Undefined and histogram.whole:
         form = "d"
     if histogram.unit == "seconds":
         x, form = {"type": "temporal", "scale": {"type": "utc"}}, alt.Undefined
@@ -285,14 +285,6 @@ def bin_rows(histogram: Histogram) -> list[tuple[str, int]]:
         except (OverflowError, ValueError, OSError):
             return number(value)
 
-    if is_whole(histogram):
+    if histogram.whole:
         return [(end(b.low), b.rows) for b in histogram.bins if b.rows]
     return [(f"{end(b.low)} to {end(b.high)}", b.rows) for b in histogram.bins if b.rows]
-
-
-def is_whole(histogram: Histogram) -> bool:
-    """Whether each bar stands for one whole number."""
-    ends = (histogram.minimum, histogram.maximum)
-    return all(b.high - b.low == 1.0 and b.low == int(b.low) for b in histogram.bins) and all(
-        end == int(end) for end in ends
-    )

@@ -41,6 +41,7 @@ class Histogram:
         minimum: The smallest value.
         median: The middle one.
         maximum: The largest.
+        whole: Whether each bin is of one whole number.
     """
 
     unit: str
@@ -48,6 +49,7 @@ class Histogram:
     minimum: float
     median: float
     maximum: float
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -137,8 +137,6 @@ def _histogram(connection: duckdb.DuckDBPyConnection, numbers: str, unit: str) -
         return None
     low, middle, high = float(low), float(middle), float(high)
     width = bin_width(low, high, whole=bool(whole))
-    if whole and high - low < _MOST_WHOLE_NUMBERS:
-        width = 1.0
     start = math.floor(low / width) * width
     bins = max(int((high - start) // width) + 1, 1)
     counts = dict(
@@ -156,6 +154,7 @@ def _histogram(connection: duckdb.DuckDBPyConnection, numbers: str, unit: str) -
         minimum=low,
         median=middle,
         maximum=high,
+        whole=bool(whole) and width == 1.0,
     )
 
 
@@ -164,6 +163,8 @@ def bin_width(low: float, high: float, *, whole: bool) -> float:
     span = high - low
     if not span or not math.isfinite(span):
         return 1.0 if math.isfinite(span) and abs(low) < 1e15 else max(abs(low), abs(high))
+    if whole and span < _MOST_WHOLE_NUMBERS:
+        return 1.0
     rough = span / _BINS
     power = 10.0 ** math.floor(math.log10(rough))
     width = next((step * power for step in (1, 2, 5) if step * power >= rough), 10 * power)

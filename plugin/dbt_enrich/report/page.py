@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
@@ -31,7 +31,7 @@ from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version
 from dbt_enrich.report.texts import amount, moment, number, shown, visible
 
 Head = tuple[str, bool]
-Table = tuple[str, Sequence[Head], Sequence[Sequence[object]]]
+Distribution = tuple[str, Callable[[], str], Sequence[Head], Sequence[Sequence[object]]]
 Chart = tuple[str, Markup, Sequence[Head], Sequence[Sequence[object]]]
 _CALM = ("Nothing needs attention.",)
 
@@ -52,7 +52,6 @@ def html_page(report: Report) -> str:
 def _page(report: Report, limits: Limits) -> str:
     """Write what of a report is within limits as HTML."""
     kept = within(report, limits)
-    drawn = _Drawn(limits.charts)
     assets = files("dbt_enrich.report") / "assets"
     css = (assets / "report.css").read_text(encoding="utf-8")
     js = (assets / "report.js").read_text(encoding="utf-8")
@@ -63,7 +62,7 @@ def _page(report: Report, limits: Limits) -> str:
         "age": age,
         "batches": batch_rows,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
-        "charts": drawn.charts,
+        "charts": _charts_of_first(limits.charts),
         "columns": _asked_rows,
         "cost": lambda money: amount(money.cost, money.currency),
         "days": _day_charts,
@@ -81,7 +80,7 @@ def _page(report: Report, limits: Limits) -> str:
     template = environment.from_string((assets / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         report=kept,
-        notes=[*left_out(report, kept), *drawn.notes()] if limits != LIMITS[0] else [],
+        notes=[*left_out(report, kept, limits)],
         statuses=STATUSES,
         calm=report.sentences == _CALM,
         policy=_policy(css, js),
@@ -118,59 +117,40 @@ def _asked_rows(columns: Sequence[AskedColumn]) -> list[tuple[object, ...]]:
     return [(column.name, column.data_type, column.description or "") for column in columns]
 
 
-class _Drawn:
-    """Draws the charts of the first output columns, and tables alone of the others.
+def _charts_of_first(most: int) -> Callable[[ColumnReport], Sequence[Chart]]:
+    """Return what makes the charts of so many output columns, and the tables alone of the rest."""
+    left = iter(range(most))
 
-    Args:
-        most: Of how many columns there are charts.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._columns = 0
-
-    def charts(self, column: ColumnReport) -> Sequence[Chart]:
-        """Return a column's charts, each with its table."""
-        self._columns += 1
-        if self._columns <= self._most:
+    def charts_of(column: ColumnReport) -> Sequence[Chart]:
+        if next(left, None) is not None:
             return _column_charts(column)
-        return [(title, Markup(), heads, rows) for title, heads, rows in _column_tables(column)]
+        return [(title, Markup(), heads, rows) for title, _, heads, rows in _distributions(column)]
 
-    def notes(self) -> Iterator[str]:
-        """Say what was not drawn."""
-        if self._columns > self._most:
-            missing = self._columns - self._most
-            yield f"{missing:,} output columns are shown as tables, without charts"
-
-
-def _column_tables(column: ColumnReport) -> Iterator[Table]:
-    """Yield title, heads and rows of each of a column's distributions."""
-    if column.values:
-        values = [(shown(c.value), number(c.rows)) for c in column.values]
-        yield "Most frequent values", (("value", False), ("rows", True)), values
-    for title, histogram in _histograms(column):
-        bins = [(bin_, number(count)) for bin_, count in charts.bin_rows(histogram)]
-        yield title, ((histogram.unit, False), ("rows", True)), bins
-    if column.pairs:
-        pairs = [(shown(p.one), shown(p.other), number(p.rows)) for p in column.pairs]
-        heads = (("one", False), ("other", False), ("rows", True))
-        yield "Found together", heads, pairs
+    return charts_of
 
 
 @lru_cache(maxsize=256)
 def _column_charts(column: ColumnReport) -> tuple[Chart, ...]:
-    return tuple(_drawn_charts(column))
+    return tuple(
+        (title, Markup(draw()), heads, rows)  # noqa: S704
+        for title, draw, heads, rows in _distributions(column)
+    )
 
 
-def _drawn_charts(column: ColumnReport) -> Iterator[Chart]:
-    for title, heads, rows in _column_tables(column):
-        if title == "Most frequent values":
-            svg = charts.values_chart(column.values)
-        elif title == "Found together":
-            svg = charts.pairs_chart(column.pairs)
-        else:
-            svg = charts.histogram_chart(dict(_histograms(column))[title])
-        yield title, Markup(svg), heads, rows  # noqa: S704
+def _distributions(column: ColumnReport) -> Iterator[Distribution]:
+    """Yield title, what draws it, and heads and rows of its table, of each distribution."""
+    if column.values:
+        values = [(shown(c.value), number(c.rows)) for c in column.values]
+        heads: tuple[Head, ...] = (("value", False), ("rows", True))
+        yield "Most frequent values", partial(charts.values_chart, column.values), heads, values
+    for title, histogram in _histograms(column):
+        bins = [(bin_, number(count)) for bin_, count in charts.bin_rows(histogram)]
+        heads = ((histogram.unit, False), ("rows", True))
+        yield title, partial(charts.histogram_chart, histogram), heads, bins
+    if column.pairs:
+        pairs = [(shown(p.one), shown(p.other), number(p.rows)) for p in column.pairs]
+        heads = (("one", False), ("other", False), ("rows", True))
+        yield "Found together", partial(charts.pairs_chart, column.pairs), heads, pairs
 
 
 def _histograms(column: ColumnReport) -> Iterator[tuple[str, Histogram]]:

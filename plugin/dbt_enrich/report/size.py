@@ -51,31 +51,29 @@ def within(report: Report, limits: Limits) -> Report:
     return replace(report, models=tuple(_model_within(model, limits) for model in models))
 
 
-def left_out(report: Report, kept: Report) -> Iterator[str]:
+def left_out(report: Report, kept: Report, limits: Limits) -> Iterator[str]:
     """Say what a file leaves out of a report, so that nobody takes a part for the whole."""
     if len(kept.models) < len(report.models):
         yield f"{len(report.models) - len(kept.models):,} models are counted, but not shown"
-    if any(a != b for a, b in zip(_texts(report), _texts(kept), strict=False)):
-        yield "long texts are shortened"
     by_name = {model.enrichment: model for model in report.models}
+    if any(by_name[model.enrichment].asked != model.asked for model in kept.models):
+        yield "long texts are shortened"
     for model in kept.models:
         whole = by_name[model.enrichment]
-        for name in ("columns", "versions", "sample"):
+        for name, said in _PARTS.items():
             missing = len(getattr(whole, name)) - len(getattr(model, name))
             if missing:
-                yield f"{model.name}: {missing:,} {_NAMES[name]} are not shown"
+                yield f"{model.name}: {missing:,} {said} are not shown"
+    bare = sum(len(model.columns) for model in kept.models) - limits.charts
+    if bare > 0:
+        yield f"{bare:,} output columns are shown as tables, without charts"
 
 
-_NAMES = {"columns": "output columns", "versions": "former versions", "sample": "sampled rows"}
+_PARTS = {"columns": "output columns", "versions": "former versions", "sample": "sampled rows"}
 
 
 def _problems(model: ModelReport) -> int:
     return sum(rows for status, rows in model.statuses.items() if status != "done")
-
-
-def _texts(report: Report) -> Iterator[Asked | None]:
-    for model in report.models:
-        yield model.asked
 
 
 def _model_within(model: ModelReport, limits: Limits) -> ModelReport:

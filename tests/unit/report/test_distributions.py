@@ -46,3 +46,11 @@ def test_many_whole_numbers_share_bars() -> None:
     assert found.histogram
     assert len(found.histogram.bins) <= 21
     assert " to " in bin_rows(found.histogram)[0][0]
+
+
+def test_fractions_between_whole_ends_are_no_whole_numbers() -> None:
+    """A bar then stands for all that lies between two whole numbers, and says so."""
+    found = reports("from (values (0.0), (3.5), (20.0)) as t(value)", "double")["found"]
+    assert found.histogram
+    assert not found.histogram.whole
+    assert bin_rows(found.histogram) == [("0 to 1", 1), ("3 to 4", 1), ("20 to 21", 1)]

@@ -81,6 +81,7 @@ def test_a_large_report_is_cut_and_says_so() -> None:
     assert "models are counted, but not shown" in page
     assert "model_59" in page
     assert "long texts are shortened" in page
+    assert "output columns are shown as tables, without charts" in page
 
 
 def test_json_has_no_number_that_json_does_not_know() -> None:

@@ -41,9 +41,10 @@
       heads.forEach((head) => head.removeAttribute("aria-sort"));
       if (!order.value) { body.append(...rows); return; }
       const [place, way] = order.value.split(" ");
-      heads[place].setAttribute("aria-sort", way === "up" ? "ascending" : "descending");
+      const up = way === "up";
+      heads[place].setAttribute("aria-sort", up ? "ascending" : "descending");
       const key = (row) => row.cells[place].textContent.trim();
-      body.append(...[...rows].sort((a, b) => collator.compare(key(a), key(b)) * (way === "up" ? 1 : -1)));
+      body.append(...[...rows].sort((a, b) => collator.compare(key(a), key(b)) * (up ? 1 : -1)));
     };
     order.addEventListener("change", sort);
     heads.forEach((head, place) => head.querySelector("button").addEventListener("click", () => {
