@@ -6,7 +6,6 @@ which can be killed, limited and interrupted.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import multiprocessing
 import os
@@ -14,7 +13,6 @@ import resource
 import signal
 import subprocess
 import sys
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -254,8 +252,10 @@ def _be(program: str, arguments: Sequence[str], environment: Mapping[str, str], 
         sys.argv = [program, *arguments]
         main()
     finally:
-        # Which a fork ends without: dbt-duckdb closes its files there.
-        atexit._run_exitfuncs()
+        # What dbt-duckdb does when a process exits, which a fork does not.
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+        DuckDBConnectionManager.close_all_connections()
         gc.collect()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -276,9 +276,6 @@ def _run_dbt(
     if not child:
         os.close(reading)
         code: int | str | None = 1
-        # What the parent removes at its end, such as a temporary directory, is not the child's.
-        for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
-            finalizer.atexit = False
         try:
             _be("dbt", command[3:], env, writing if stdout else os.dup(1))
         except SystemExit as end:

@@ -86,10 +86,9 @@ def status(
 
 def _shown(project: Project, models: set[str], *, everything: bool, as_json: bool) -> str:
     path = project.config.state_dir.expanduser() / "ledger.sqlite"
-    if not path.exists() and not as_json:
-        return f"nothing was sent yet: there is no ledger at {path}"
     if not path.exists():
-        return _document([], [], spending([], project.config))
+        empty = _document([], [], spending([], project.config))
+        return empty if as_json else f"nothing was sent yet: there is no ledger at {path}"
     with Ledger(path) as ledger:
         shards = [
             shard

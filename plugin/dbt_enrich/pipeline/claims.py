@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
-from dbt_enrich.request_lines import LineTemplate
+from dbt_enrich.pipeline.load import NO_REQUESTS
+from dbt_enrich.request_lines import LineTemplate, line_template
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
+from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.workspace import Workspace, read_parquet
 
-_NO_KEYS = "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false"
 _CUSTOM_ID = re.compile(r'\{"custom_id":"[0-9a-z-]{1,64}"')
 
 
@@ -41,13 +42,14 @@ def in_flight_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
 def manifests_sql(shards: Sequence[str], store: StateDirectory) -> str:
     """Build a table expression over the requests of some shards, by their names."""
     manifests = [store.manifest(name) for name in shards]
-    return read_parquet([path for path in manifests if path.exists()], empty=_NO_KEYS)
+    return read_parquet([path for path in manifests if path.exists()], empty=NO_REQUESTS)
 
 
 def standing_claims(
     abandoned: Sequence[Shard],
     wanted: Path,
-    template_of: Callable[[Shard, int, bool], LineTemplate],
+    task: EnrichmentTask,
+    line_url: str,
     *,
     workspace: Workspace,
     store: StateDirectory,
@@ -60,8 +62,8 @@ def standing_claims(
     Args:
         abandoned: Claims of dead runs.
         wanted: Parquet file of the requests that are to be sent now.
-        template_of: Returns the constant texts of a shard's lines, by their factor on token limits
-            and by whether they are packs.
+        task: What is asked.
+        line_url: The `url` of every line.
         workspace: Where requests are compared.
         store: Where files lie.
     """
@@ -71,7 +73,7 @@ def standing_claims(
         if shard.step in (Step.EXPORTED, Step.UPLOADED)
         and store.requests(shard.shard).exists()
         and store.manifest(shard.shard).exists()
-        and _stands(shard, wanted, template_of, workspace, store)
+        and _stands(shard, wanted, task, line_url, workspace, store)
     ]
 
 
@@ -82,7 +84,8 @@ def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
 def _stands(
     shard: Shard,
     wanted: Path,
-    template_of: Callable[[Shard, int, bool], LineTemplate],
+    task: EnrichmentTask,
+    line_url: str,
     workspace: Workspace,
     store: StateDirectory,
 ) -> bool:
@@ -103,7 +106,14 @@ def _stands(
     )
     if missing or forms != 1 or (is_packed and not first_attempts):
         return False
-    return _is_worded(store.requests(shard.shard), template_of(shard, int(enlarge), is_packed))
+    template = line_template(
+        task,
+        deployment=shard.deployment or "",
+        line_url=line_url,
+        enlarge=enlarge,
+        packed=is_packed,
+    )
+    return _is_worded(store.requests(shard.shard), template)
 
 
 def _is_worded(path: Path, template: LineTemplate) -> bool:

@@ -27,7 +27,7 @@ from dbt_enrich.pipeline.load import count_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.request_lines import LineTemplate, line_sql, line_template, repair_sql
+from dbt_enrich.request_lines import line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
@@ -259,31 +259,20 @@ def _take_over(
 
     All others are let go.
     """
+    # What goes through the synchronous endpoint has no use for a batch's file.
     ours = [
         shard
         for shard in abandoned
-        if (shard.task_key, shard.enrichment, shard.service, shard.namespace, shard.synchronous)
-        == (
-            selection.task_key,
-            destination.enrichment,
-            destination.service,
-            destination.namespace,
-            destination.is_synchronous,
-        )
+        if not (destination.is_synchronous or shard.synchronous)
+        and shard.task_key == selection.task_key
+        and shard.enrichment == destination.enrichment
+        and shard.service == destination.service
+        and shard.namespace == destination.namespace
         and shard.deployment in destination.spread.deployments
-        and not shard.synchronous
     ]
-
-    def template_of(shard: Shard, enlarge: int, packed: bool) -> LineTemplate:
-        return line_template(
-            selection.task,
-            deployment=shard.deployment or "",
-            line_url=destination.line_url,
-            enlarge=enlarge,
-            packed=packed,
-        )
-
-    standing = standing_claims(ours, wanted, template_of, workspace=workspace, store=store)
+    standing = standing_claims(
+        ours, wanted, selection.task, destination.line_url, workspace=workspace, store=store
+    )
     names = {shard.shard for shard in standing}
     for shard in standing:
         ledger.take_over(shard.shard, former=shard.owner, owner=destination.owner)

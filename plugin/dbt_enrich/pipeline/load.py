@@ -16,6 +16,10 @@ from dbt_enrich.store import StateDirectory
 from dbt_enrich.validation import object_sql, validated_answers_sql
 from dbt_enrich.workspace import Workspace
 
+# A manifest that names no request.
+NO_REQUESTS = (
+    "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false"
+)
 # Few lines are longer, and the reader keeps several buffers of twice this size.
 _LINE_BYTES = 1_048_576
 _FIELDS = {
@@ -148,7 +152,7 @@ def _write_manifest(
             workspace.write_parquet(packed, manifest, durable=True)
         return
     workspace.write_parquet(
-        "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false",
+        NO_REQUESTS,
         manifest,
     )
 

@@ -163,7 +163,8 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     counted = count_tokens((text for (text,) in texts), task.model)
     completion = _completion_tokens(inputs, task)
     packing = inputs.selection.packing
-    alone, packed = row_overheads(task, packing, sum(counted) / max(1, len(counted)))
+    mean = sum(counted) / max(1, len(counted))
+    alone, packed = row_overheads(task, packing, mean)
     if packing is None:
         return estimate(asked, counted, alone, completion, inputs.price)
     # Rows that failed before are asked alone.
@@ -172,8 +173,8 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     tokens, source = completion
     wrapping = share * WRAPPING_TOKENS if source == "schema" else 0.0
     estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), inputs.price)
-    rows = packing.rows_of(sum(counted) / max(1, len(counted)))
-    return replace(estimated, requests=math.ceil((asked - again) / rows) + again)
+    packs = math.ceil((asked - again) / packing.rows_of(mean))
+    return replace(estimated, requests=packs + again)
 
 
 def row_overheads(
