@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger
+from dbt_enrich.packs import keys_sql
 from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.store import StateDirectory
@@ -92,6 +95,10 @@ def rows_answer(*rows: tuple[int, Any]) -> dict[str, Any]:
 
 
 GOOD = {"summary": "summary: from the pack"}
+# An answer that is broken after its first entries, or breaks off.
+ENTRY_1 = '{"rows": [{"id":1,"answer":' + json.dumps(GOOD) + "}"
+ENTRY_2 = '{ "id" : 2, "answer": ' + json.dumps(GOOD) + "}"
+PARTLY = ["pack_failed", "schema_mismatch"]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +112,11 @@ GOOD = {"summary": "summary: from the pack"}
         ({"answer": {"rows": "none"}}, ["missing"] * 3),
         ({"answer": {"summary": "one for all"}}, ["missing"] * 3),
         ({"content": "sorry"}, ["pack_failed"] * 3),
+        ({"content": ENTRY_1 + ", " + ENTRY_2 + ',{"id":3,"answer":{"sum'}, ["pack_failed"]),
+        ({"content": ENTRY_1 + ',{"id":2,"answer":{,}}, {"id":3,"an'}, ["pack_failed"] * 2),
+        ({"content": ENTRY_1 + ',{"id":2,"answer":"text"},{"id'}, PARTLY),
         ({"fault": "refusal"}, ["pack_failed"] * 3),
-        ({"fault": "truncated"}, ["pack_failed"] * 3),
+        ({"fault": "truncated"}, ["pack_failed"] * 2),
         ({"fault": "content_filter_prompt"}, ["pack_failed"] * 3),
         ({"fault": "content_filter_answer"}, ["pack_failed"] * 3),
         ({"status": 500}, ["pack_failed"] * 3),
@@ -159,6 +169,33 @@ def test_packs_are_adopted_from_the_service_alone(
     ]
 
 
+def test_packs_of_earlier_versions_are_read_back(tmp_path: Path) -> None:
+    """Their rows stood in an array, each with its id."""
+    texts = {"1": 'a "quoted"\n🎬', "2": "", "3": "["}
+    messages = {
+        "pack-object": texts,
+        "pack-array": [{"id": int(row), "text": text} for row, text in texts.items()],
+        "pack-neither": "text",
+        "other": texts,
+    }
+    lines = [
+        json.dumps({"custom_id": name, "body": {"messages": [{"content": json.dumps(message)}]}})
+        for name, message in messages.items()
+    ]
+    with duckdb.connect() as database:
+        database.execute("create table input as select unnest(?) as line", [lines])
+        found = database.execute(
+            f"select custom_id, position, cast(request_key as varchar) from "
+            f"({keys_sql('input', 'task')}) order by all"
+        ).fetchall()
+    keys = {row: hashlib.sha256(f"task{text}".encode()).hexdigest() for row, text in texts.items()}
+    assert found == [
+        (name, int(row), str(uuid.UUID(keys[row][:32])))
+        for name in ("pack-array", "pack-object")
+        for row in texts
+    ]
+
+
 def test_packs_that_are_too_big_for_the_quota_are_cut(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
@@ -194,10 +231,10 @@ def test_examples_and_limits_are_those_of_a_pack(emulator: RunningEmulator, tmp_
     (path,) = (tmp_path / "state" / "requests").glob("*.jsonl")
     line = json.loads(path.read_text())
     system, asked, answered, rows = line["body"]["messages"]
-    assert system["content"].startswith("Summarise.\n\nThe user message is a JSON array")
-    assert json.loads(asked["content"]) == [{"id": 1, "text": "a"}]
+    assert system["content"].startswith("Summarise.\n\nThe user message is a JSON object")
+    assert json.loads(asked["content"]) == {"1": "a"}
     assert json.loads(answered["content"]) == {"rows": [{"id": 1, "answer": {"summary": "A"}}]}
-    assert json.loads(rows["content"])[1] == {"id": 2, "text": "note 1"}
+    assert list(json.loads(rows["content"]).items())[1] == ("2", "note 1")
     assert line["body"]["max_tokens"] == 50 * ROWS
     assert line["custom_id"].startswith("pack-")
 

@@ -63,7 +63,9 @@ class Echo:
 
     def _packed(self, message: str) -> str:
         rows = json.loads(message)
-        answers = [{"id": r["id"], "answer": json.loads(self._alone(r["text"]))} for r in rows]
+        answers = [
+            {"id": int(row), "answer": json.loads(self._alone(text))} for row, text in rows.items()
+        ]
         return json.dumps({"rows": answers[::-1]}, ensure_ascii=False)
 
     def close(self) -> None:

@@ -18,7 +18,13 @@ from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
 from dbt_enrich.ledger import Ledger, Task
-from dbt_enrich.packs import WRAPPING_TOKENS, Packing, pack_format, pack_messages
+from dbt_enrich.packs import (
+    ANSWER_WRAPPING_TOKENS,
+    MESSAGE_WRAPPING_TOKENS,
+    Packing,
+    pack_format,
+    pack_messages,
+)
 from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.export import (
     Destination,
@@ -171,7 +177,7 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     share = (asked - again) / max(1, asked)
     overhead = share * packed + (1 - share) * alone
     tokens, source = completion
-    wrapping = share * WRAPPING_TOKENS if source == "schema" else 0.0
+    wrapping = share * ANSWER_WRAPPING_TOKENS if source == "schema" else 0.0
     estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), inputs.price)
     packs = math.ceil((asked - again) / packing.rows_of(mean))
     return replace(estimated, requests=packs + again)
@@ -191,7 +197,7 @@ def row_overheads(
     if packing is None:
         return alone, alone
     shared = prompt_overhead(pack_messages(task), pack_format(task), task.model)
-    return alone, shared / packing.rows_of(mean_tokens) + WRAPPING_TOKENS
+    return alone, shared / packing.rows_of(mean_tokens) + MESSAGE_WRAPPING_TOKENS
 
 
 def make_plan(

@@ -272,10 +272,12 @@ def _packed(schema: Mapping[str, Any], message: str) -> dict[str, Any] | None:
         rows = json.loads(message)
     except ValueError:
         return None
-    if answer is None or not isinstance(rows, list):
+    if answer is None or not isinstance(rows, dict):
         return None
     return {
-        "rows": [{"id": row["id"], "answer": _value(answer, "answer", row["text"])} for row in rows]
+        "rows": [
+            {"id": int(row), "answer": _value(answer, "answer", text)} for row, text in rows.items()
+        ]
     }
 
 
