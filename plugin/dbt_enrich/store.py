@@ -64,6 +64,11 @@ class StateDirectory:
         """The shard's downloaded `output` or `error` file."""
         return self.root / "responses" / f"{shard}.{kind}.jsonl"
 
+    def response_bytes(self, shard: str) -> int:
+        """Return the bytes of a shard's downloaded files that are there."""
+        paths = [self.response(shard, kind) for kind in ("output", "error")]
+        return sum(path.stat().st_size for path in paths if path.exists())
+
     def answers(self, name: str) -> Path:
         """A file of the answer store."""
         return self.root / "answers" / f"{name}.parquet"

@@ -24,16 +24,17 @@ from benchmarks.movies import (
     summary_sql,
 )
 from dbt_enrich.config import PluginConfig, parse_config
-from dbt_enrich.ledger import Ledger
+from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.enrichment import Engine
-from dbt_enrich.pipeline.export import Destination, Selection, export
+from dbt_enrich.pipeline.export import Claim, Destination, Selection, claim, write_file
 from dbt_enrich.pipeline.load import load
 from dbt_enrich.pipeline.publish import ExistingTable, publish
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, stage
+from dbt_enrich.pipeline.timings import Stage, Timings
 from dbt_enrich.request_lines import request_body
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.services.base import ServiceLimits
@@ -85,16 +86,20 @@ def open_warehouse(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def run(directory: Path, clock: Clock) -> None:
     """Stage, key, claim and write the rows; read, validate, store, type and publish the answers.
 
-    The steps `export` and `load` are the whole of both ways; the others are parts of them.
+    The steps `export` and `load` are the whole of both ways; their parts are the engine's own
+    timings, those that `--timings` prints.
     """
     state = directory / "state"
+    timings = Timings(watches_memory=True)
     with open_warehouse(directory / "movies.duckdb") as warehouse:
         stages = _Stages(state, warehouse)
         with clock.step("export"):
-            with clock.step("stage"):
+            with timings.span(Stage.STAGE):
                 rows = stages.stage()
-            with clock.step("write"):
-                shards = stages.export(rows)
+            with timings.span(Stage.CLAIM):
+                claimed = stages.claim(rows)
+            with timings.span(Stage.WRITE):
+                shards = stages.write(rows, claimed)
         clock.figures["request_mb"] = (
             sum(stages.store.requests(shard.shard).stat().st_size for shard in shards) / 1_000_000
         )
@@ -104,14 +109,19 @@ def run(directory: Path, clock: Clock) -> None:
         )
         clock.figures["response_mb"] = size_mb(state / "responses")
         with clock.step("load"):
-            with clock.step("read"):
+            with timings.span(Stage.LOAD):
                 for shard in shards:
                     stages.load(shard)
-            with clock.step("publish"):
+            with timings.span(Stage.PUBLISH):
                 published = stages.publish(rows)
-            with clock.step("table"):
+                stages.close()
+            with timings.span(Stage.TABLE):
                 publish_table(warehouse, published.enriched_sql, published.errors_sql)
-            stages.finish()
+            stages.run.remove()
+    timings.close()
+    for name, times in timings.stages().items():
+        clock.figures[f"{name}_s"] = times.seconds
+        clock.figures[f"{name}_peak_mb"] = times.peak_bytes / 1_000_000
     left = [state / name for name in ("requests", "responses", "runs")]
     clock.figures["files_left_mb"] = sum(map(size_mb, left))
     clock.figures["state_left_mb"] = size_mb(state)
@@ -145,15 +155,22 @@ class _Stages:
     def stage(self) -> StagedRows:
         return stage(self.relation, self.task, self.task_key, self.workspace)
 
-    def export(self, rows: StagedRows) -> list[Any]:
-        return list(
-            export(
-                rows, self.relation, self.selection, self.destination,
-                workspace=self.workspace, ledger=self.ledger, store=self.store,
-            )
+    def claim(self, rows: StagedRows) -> Claim:
+        return claim(
+            rows, self.relation, self.selection, self.destination,
+            workspace=self.workspace, ledger=self.ledger, store=self.store,
         )  # fmt: skip
 
-    def load(self, shard: Any) -> None:
+    def write(self, rows: StagedRows, claimed: Claim) -> list[Shard]:
+        return [
+            write_file(
+                self.ledger.shard(name), source, rows, self.selection, self.destination.line_url,
+                workspace=self.workspace, ledger=self.ledger, store=self.store,
+            )
+            for name, source in claimed.new.items()
+        ]  # fmt: skip
+
+    def load(self, shard: Shard) -> None:
         load(
             shard, list(self.task.outputs),
             workspace=self.workspace, ledger=self.ledger, store=self.store, keep_files=False,
@@ -165,10 +182,10 @@ class _Stages:
             existing=None, workspace=self.workspace, ledger=self.ledger, store=self.store,
         )  # fmt: skip
 
-    def finish(self) -> None:
+    def close(self) -> None:
+        """Close what a run closes before the materialization publishes."""
         self.workspace.close()
         self.ledger.close()
-        self.run.remove()
 
 
 def publish_table(warehouse: duckdb.DuckDBPyConnection, enriched_sql: str, errors_sql: str) -> None:

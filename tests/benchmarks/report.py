@@ -104,11 +104,11 @@ def _sides(results: Sequence[Result]) -> str:
 def _growth(results: Sequence[Result]) -> str:
     if not results:
         return ""
-    steps = ("stage", "write", "read", "publish", "table")
+    steps = ("stage", "claim", "write", "load", "publish", "table")
     rows = [
         (
             f"{one.rows:,}",
-            *(_number(_micros(one, step), 2) for step in steps),
+            *(_number(_micros(one, f"{step}_s"), 2) for step in steps),
             _number(_micros(one, *BOTH), 2),
             _number(one.largest(ENGINE, "peak_mb")),
             _number(one.median(ENGINE, "request_mb")),
@@ -124,8 +124,9 @@ def _growth(results: Sequence[Result]) -> str:
         "disk MB", "times the requests", "files left MB", "state left MB",
     )  # fmt: skip
     text = (
-        "Stage and write are the export; read (one file after the other), publish and table the "
-        "load. What is left is the ledger and the answers.\n\n"
+        "The stages as `--timings` names them: stage, claim and write are the export; load (one "
+        "file after the other), publish and table the load. What is left is the ledger and the "
+        "answers.\n\n"
     )
     return _section("As a table grows", text + _table(head, rows))
 

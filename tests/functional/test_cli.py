@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
 from dbt_enrich.emulator.server import RunningEmulator
+from dbt_enrich.pipeline.timings import Stage
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
 
@@ -113,6 +115,15 @@ def test_run_goes_on_until_nothing_is_left_to_ask(
         "select enrichment_status, count(*) from notes_enriched group by 1 order by 1"
     ) == [("done", 5), ("failed", 1)]
     assert answered(emulator) == 7
+
+
+def test_run_says_where_the_time_went(project: DbtProject) -> None:
+    """Of dbt's part and of the wait: each stage with rows and seconds, and only where asked."""
+    told = command(project, "run", "--timings")
+    for stage in set(Stage) - {Stage.WAIT}:
+        assert re.search(rf"\b{stage} +6 +\d+\.\d +\d+\.\d\d ", told), stage
+    project.enrichment("notes_enriched", NOTES, meta={"system": "Another prompt."})
+    assert "peak MB" not in command(project, "run")
 
 
 def test_run_gives_up_in_time_and_goes_on_later(

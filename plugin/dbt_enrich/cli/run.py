@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from dbt_enrich.cli.project import Location, Project, load_project, project_opti
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
+from dbt_enrich.pipeline.timings import TIMINGS_VARIABLE
 
 _ROOM_SECONDS = 60.0
 
@@ -21,10 +23,14 @@ _ROOM_SECONDS = 60.0
 @click.command()
 @dbt_selection
 @click.option("--timeout", type=float, help="Seconds after which it gives up (default: none).")
+@click.option(
+    "--timings", is_flag=True, help="Print each stage's rows, bytes, seconds and peak memory."
+)
 @project_options
 def run(
     select: tuple[str, ...],
     timeout: float | None,
+    timings: bool,
     location: Location,
 ) -> None:
     """Enrich, and leave the warehouse free while the service works.
@@ -37,6 +43,8 @@ def run(
     from dbt_enrich.pipeline.wait import wait_for_batches
 
     # The project's directory is worked in from here on.
+    if timings:
+        os.environ[TIMINGS_VARIABLE] = "1"
     options = DbtOptions(location.absolute(), select)
     project = load_project(location)
     began = time.monotonic()

@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Ledger, Shard, Step
@@ -15,6 +15,7 @@ from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.recover import adopt_batches
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
+from dbt_enrich.pipeline.timings import Stage, Timings, logged_timings
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
@@ -33,6 +34,7 @@ class Attachment:
         ledger: The ledger.
         store: The state directory.
         service: The service.
+        timings: Counts the seconds of transfers, waits and loading.
     """
 
     config: PluginConfig
@@ -42,6 +44,7 @@ class Attachment:
     ledger: Ledger
     store: StateDirectory
     service: BatchService
+    timings: Timings = field(default_factory=Timings)
 
     def open_shards(self, models: Collection[str]) -> list[Shard]:
         """Return the project's shards in flight at the service, of some models or of all."""
@@ -82,6 +85,7 @@ class Attachment:
             cancelled=cancelled,
             progress=Progress("batches", log),
             warn=log,
+            timings=self.timings,
         )
 
     def keep(self, shards: Iterable[Shard]) -> int:
@@ -94,14 +98,16 @@ class Attachment:
             outputs = outputs_of(self.ledger, shard.task_key)
             if outputs is None:
                 continue
-            loaded = load(
-                shard,
-                outputs,
-                workspace=self.workspace,
-                ledger=self.ledger,
-                store=self.store,
-                keep_files=self.config.keep_files,
-            )
+            size = self.store.response_bytes(shard.shard)
+            with self.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
+                loaded = load(
+                    shard,
+                    outputs,
+                    workspace=self.workspace,
+                    ledger=self.ledger,
+                    store=self.store,
+                    keep_files=self.config.keep_files,
+                )
             done += loaded.done
         return done
 
@@ -117,6 +123,8 @@ def attached(
 ) -> Iterator[Attachment]:
     """Open ledger and service, and adopt the batches that the ledger does not know.
 
+    Where the user wants it, the log ends with where the time went.
+
     Raises:
         EnrichmentError: The service or the state directory cannot be used.
     """
@@ -125,13 +133,14 @@ def attached(
         run_id = f"run-{secrets.token_hex(8)}"
         run = store.begin_run(run_id)
         stack.callback(run.remove)
+        timings = stack.enter_context(logged_timings(log))
         workspace = Workspace(run.path, memory_limit=config.memory_limit, threads=config.threads)
         stack.callback(workspace.close)
         ledger = stack.enter_context(Ledger(store.ledger))
         service = create_service(config.service_settings())
         stack.callback(service.close)
         adopt_batches(service, namespace, workspace=workspace, ledger=ledger, store=store, warn=log)
-        yield Attachment(config, namespace, run_id, workspace, ledger, store, service)
+        yield Attachment(config, namespace, run_id, workspace, ledger, store, service, timings)
 
 
 def is_of(enrichment: str | None, models: Collection[str]) -> bool:

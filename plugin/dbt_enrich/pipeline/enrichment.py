@@ -58,10 +58,11 @@ from dbt_enrich.pipeline.session import (
 from dbt_enrich.pipeline.stage import StagedRows, stage
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.pipeline.terminal import live_terminal
+from dbt_enrich.pipeline.timings import Stage, logged_timings
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.services.interruptible import InterruptibleService
-from dbt_enrich.store import RunLock, StateDirectory
+from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import Mode
 from dbt_enrich.workspace import Workspace
 
@@ -107,7 +108,7 @@ class Engine:
         self._has_warned = False
         self._budget = Budget(config, self.namespace)
         self._checked: set[str] = set()
-        self._runs: dict[str, RunLock] = {}
+        self._published: dict[str, ExitStack] = {}
 
     def enrich(self, request: EnrichmentRequest) -> Outcome:
         """Enrich a relation as far as its mode says.
@@ -128,6 +129,9 @@ class Engine:
             run_id = f"run-{secrets.token_hex(8)}"
             run = store.begin_run(run_id)
             until_published.callback(run.remove)
+            timings = until_published.enter_context(
+                logged_timings(lambda line: self._log(f"{request.relation.model}: {line}"))
+            )
             workspace = Workspace(
                 run.path, memory_limit=self.config.memory_limit, threads=self.config.threads
             )
@@ -143,6 +147,7 @@ class Engine:
                 store=store,
                 progress=Progress(request.relation.model, self._log, terminal=live_terminal()),
                 tally=Tally(),
+                timings=timings,
                 budget=self._budget,
             )
             if not self.config.keep_files:
@@ -150,9 +155,11 @@ class Engine:
             until_done.callback(session.progress.close)
             outcome = self._enrich(session)
             # The SELECTs that publish read the scratch files once more.
-            until_published.pop_all()
+            published = until_published.pop_all()
+            rows = sum(outcome.counts.values())
+            published.enter_context(timings.span(Stage.TABLE, rows=rows))
             with self._lock:
-                self._runs[run_id] = run
+                self._published[run_id] = published
             return outcome
 
     def _warn_of_network(self, store: StateDirectory) -> None:
@@ -191,17 +198,16 @@ class Engine:
             )
             until_done.callback(workspace.close)
             made = relations(self.config, workspace=workspace, ledger=ledger, store=store)
-            until_published.pop_all()
             with self._lock:
-                self._runs[run_id] = run
+                self._published[run_id] = until_published.pop_all()
             return run_id, made
 
     def finish(self, run_id: str) -> None:
         """Remove the scratch files of a run whose result is published."""
         with self._lock:
-            run = self._runs.pop(run_id, None)
-        if run:
-            run.remove()
+            published = self._published.pop(run_id, None)
+        if published:
+            published.close()
 
     def _enrich(self, session: Session) -> Outcome:
         request = session.request
@@ -213,7 +219,9 @@ class Engine:
         merged_into = request.merged_into
         if merged_into and options.mode != Mode.PREVIEW:
             stage_unfinished(request.relation, task.outputs, merged_into)
-        rows = stage(request.relation, task, session.task_key, session.workspace)
+        with session.timings.span(Stage.STAGE) as span:
+            rows = stage(request.relation, task, session.task_key, session.workspace)
+            span.rows, span.bytes = rows.rows, rows.path.stat().st_size
         if options.mode == Mode.PREVIEW:
             return self._preview(session, rows)
         self._recover(session, rows)
@@ -224,16 +232,18 @@ class Engine:
             report({"plan": plan.document()})
             return unpublished(session, f"{session.model}: {describe(plan)}")
         self._exchange(session, rows)
-        published = publish(
-            rows,
-            request.relation,
-            task,
-            session.selection.answer_keys,
-            existing=request.existing if options.on_pending == "keep" else None,
-            workspace=session.workspace,
-            ledger=session.ledger,
-            store=session.store,
-        )
+        with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
+            published = publish(
+                rows,
+                request.relation,
+                task,
+                session.selection.answer_keys,
+                existing=request.existing if options.on_pending == "keep" else None,
+                workspace=session.workspace,
+                ledger=session.ledger,
+                store=session.store,
+            )
+            span.bytes = published.bytes
         refuse_failures(session, published)
         counts = Counter(published.counts)
         if merged_into:
@@ -415,6 +425,7 @@ class Engine:
             cancelled=self.cancelled,
             progress=session.progress,
             warn=lambda text: self._warn(f"{session.model}: {text}"),
+            timings=session.timings,
         )
 
     def _check_deployment(self, service: BatchService, model: str) -> None:
@@ -486,13 +497,16 @@ def _write_claimed(shard: Shard, session: Session, rows: StagedRows, line_url: s
     source = session.claimed.pop(shard.shard, None)
     if source is None:
         return None
-    return write_file(
-        shard,
-        source,
-        rows,
-        session.selection,
-        line_url,
-        workspace=session.workspace,
-        ledger=session.ledger,
-        store=session.store,
-    )
+    with session.timings.span(Stage.WRITE, rows=shard.row_count) as span:
+        written = write_file(
+            shard,
+            source,
+            rows,
+            session.selection,
+            line_url,
+            workspace=session.workspace,
+            ledger=session.ledger,
+            store=session.store,
+        )
+        span.bytes = written.bytes
+    return written

@@ -18,6 +18,7 @@ from dbt_enrich.pipeline.run import BatchRun
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.pipeline.synchronous import SynchronousRun
+from dbt_enrich.pipeline.timings import Stage
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.task import Mode
 
@@ -129,19 +130,21 @@ class Exchange:
         )
         sent = 0
         try:
-            claimed = claim(
-                self.rows,
-                session.request.relation,
-                session.selection,
-                session.destination(self.service),
-                workspace=session.workspace,
-                ledger=session.ledger,
-                store=session.store,
-                expected=reserved,
-                check=partial(self._check_ledger, reserved) if reserved else None,
-            )
+            with session.timings.span(Stage.CLAIM) as span:
+                claimed = claim(
+                    self.rows,
+                    session.request.relation,
+                    session.selection,
+                    session.destination(self.service),
+                    workspace=session.workspace,
+                    ledger=session.ledger,
+                    store=session.store,
+                    expected=reserved,
+                    check=partial(self._check_ledger, reserved) if reserved else None,
+                )
+                shards = session.ledger.shards(claimed.shards)
+                span.rows = sum(shard.row_count for shard in shards)
             session.claimed.update(claimed.new)
-            shards = session.ledger.shards(claimed.shards)
             sent = sum(shard.requests for shard in shards)
         finally:
             if reserved:
@@ -185,14 +188,16 @@ class Exchange:
                 f"its answers are kept in {session.store.root}"
             )
             return
-        loaded = load(
-            shard,
-            outputs,
-            workspace=session.workspace,
-            ledger=session.ledger,
-            store=session.store,
-            keep_files=session.config.keep_files,
-        )
+        size = session.store.response_bytes(shard.shard)
+        with session.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
+            loaded = load(
+                shard,
+                outputs,
+                workspace=session.workspace,
+                ledger=session.ledger,
+                store=session.store,
+                keep_files=session.config.keep_files,
+            )
         session.tally.add_tokens(loaded.shard)
         if loaded.unassigned:
             session.progress.say(

@@ -159,35 +159,6 @@ class NewRequests:
     in_flight: int
 
 
-def export(
-    rows: StagedRows,
-    relation: StagedRelation,
-    selection: Selection,
-    destination: Destination,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> list[Shard]:
-    """Claim what is new among the rows and write all its files, as `claim` and `write_file` do."""
-    claimed = claim(
-        rows, relation, selection, destination, workspace=workspace, ledger=ledger, store=store
-    )
-    return [
-        write_file(
-            ledger.shard(name),
-            source,
-            rows,
-            selection,
-            destination.line_url,
-            workspace=workspace,
-            ledger=ledger,
-            store=store,
-        )
-        for name, source in claimed.new.items()
-    ]
-
-
 def claim(
     rows: StagedRows,
     relation: StagedRelation,

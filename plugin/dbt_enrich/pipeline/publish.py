@@ -49,12 +49,14 @@ class Published:
         errors_sql: SELECT of the errors table.
         counts: Rows by status.
         errors: Failed rows by kind.
+        bytes: The files that the SELECTs read.
     """
 
     enriched_sql: str
     errors_sql: str
     counts: Mapping[str, int]
     errors: Mapping[str, int]
+    bytes: int
 
 
 def publish(
@@ -102,6 +104,7 @@ def publish(
                 "where status = 'failed' group by 1 order by 2 desc, 1"
             )
         ),
+        bytes=sum(path.stat().st_size for path in (*in_order, errors)),
     )
 
 

@@ -25,6 +25,7 @@ from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.spread import elsewhere, move
 from dbt_enrich.pipeline.steps import Steps
+from dbt_enrich.pipeline.timings import Stage, Timings
 from dbt_enrich.pipeline.transfers import DEFAULT_TRANSFERS, Transfers
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
@@ -81,6 +82,7 @@ class BatchRun:
         cancelled: Set when the user interrupts; every wait ends at once.
         progress: Told each shard whose state changed, and that time passes.
         warn: Called with a sentence for the user's log.
+        timings: Counts the seconds of transfers and waits.
         timed_out: Whether waiting ended before the batches did.
     """
 
@@ -95,6 +97,7 @@ class BatchRun:
     cancelled: threading.Event
     progress: Progress
     warn: Callable[[str], None]
+    timings: Timings = field(default_factory=Timings)
     timed_out: bool = False
     _started: float = field(default_factory=time.monotonic)
     _closed_until: dict[str | None, float] = field(default_factory=dict)
@@ -112,6 +115,7 @@ class BatchRun:
             progress=self.progress,
             warn=self.warn,
             transfers=self._transfers,
+            timings=self.timings,
         )
 
     def submit(self, shards: Iterable[Shard]) -> None:
@@ -413,7 +417,8 @@ class BatchRun:
         if seen:
             self._transfers.wait(min(wait, _TRANSFER_SECONDS), ended=min(seen))
         elif wait > 0:
-            self.cancelled.wait(wait)
+            with self.timings.span(Stage.WAIT):
+                self.cancelled.wait(wait)
 
 
 def _waits_for_transfer(former: Step, step: Step) -> bool:

@@ -17,6 +17,7 @@ from dbt_enrich.pipeline.publish import ExistingTable, Published
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.timings import Timings
 from dbt_enrich.services.base import BatchService, ServiceLimits
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
@@ -117,6 +118,7 @@ class Session:
     store: StateDirectory
     progress: Progress
     tally: Tally
+    timings: Timings
     budget: Budget
     model_budget: ModelBudget = field(default_factory=ModelBudget)
     claimed: dict[str, str] = field(default_factory=dict)

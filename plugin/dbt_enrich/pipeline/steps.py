@@ -24,9 +24,16 @@ from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.batch_failure import mend_of
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.pipeline.timings import Stage, Timings
 from dbt_enrich.pipeline.transfers import Transfers
 from dbt_enrich.remote_names import batch_metadata, file_name
-from dbt_enrich.services.base import BatchService, BatchStatus, FileStatus, RemoteBatch
+from dbt_enrich.services.base import (
+    BatchService,
+    BatchStatus,
+    FileStatus,
+    RemoteBatch,
+    RemoteFile,
+)
 from dbt_enrich.store import StateDirectory
 
 _QUOTA_CODES = ("token_limit_exceeded", "quotaexceeded", "quota_exceeded")
@@ -49,6 +56,7 @@ class Steps:
         progress: Told each shard whose state changed.
         warn: Called with a sentence for the user's log.
         transfers: The uploads and downloads under way.
+        timings: Counts their seconds.
     """
 
     service: BatchService
@@ -61,6 +69,7 @@ class Steps:
     progress: Progress
     warn: Callable[[str], None]
     transfers: Transfers = field(default_factory=Transfers)
+    timings: Timings = field(default_factory=Timings)
 
     def advance(self, shard: Shard) -> Shard:
         """Take the next step with a shard; return it unchanged where there is nothing to do yet.
@@ -122,10 +131,15 @@ class Steps:
         if self.transfers.is_running(name) or self.transfers.is_full:
             return shard
         uploading = self._record(shard, Step.UPLOADING)
-        path = self.store.requests(name)
-        remote_name = file_name(shard.namespace, shard.task_key, name)
-        self.transfers.start(name, lambda: self.service.upload(path, filename=remote_name))
+        self.transfers.start(name, lambda: self._send(shard))
         return uploading
+
+    def _send(self, shard: Shard) -> RemoteFile:
+        """Upload a shard's file."""
+        path = self.store.requests(shard.shard)
+        remote_name = file_name(shard.namespace, shard.task_key, shard.shard)
+        with self.timings.span(Stage.UPLOAD, rows=shard.row_count, size=shard.bytes):
+            return self.service.upload(path, filename=remote_name)
 
     def _create_when_processed(self, shard: Shard) -> Shard:
         file_id = shard.input_file_id or ""
@@ -264,8 +278,14 @@ class Steps:
                 self.warn(f"{lost}; what it held counts as missing")
             return self._record(shard, Step.DOWNLOADED)
         if not self.transfers.is_running(name) and not self.transfers.is_full:
-            self.transfers.start(name, lambda: self._fetch(shard))
+            self.transfers.start(name, lambda: self._fetch_timed(shard))
         return shard
+
+    def _fetch_timed(self, shard: Shard) -> list[NotFoundError]:
+        with self.timings.span(Stage.DOWNLOAD, rows=shard.row_count) as span:
+            lost = self._fetch(shard)
+            span.bytes = self.store.response_bytes(shard.shard)
+        return lost
 
     def _fetch(self, shard: Shard) -> list[NotFoundError]:
         """Download a shard's files; return what the service says of those that it has lost."""

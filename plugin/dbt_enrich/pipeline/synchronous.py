@@ -17,6 +17,7 @@ from dbt_enrich.errors import CancelledError, ConfigurationError, ServiceError
 from dbt_enrich.ledger import Shard, Step
 from dbt_enrich.pipeline.conversation import Conversation, Pace
 from dbt_enrich.pipeline.run import BatchRun
+from dbt_enrich.pipeline.timings import Stage
 from dbt_enrich.store import DurableLines
 
 # Requests on their way at once.
@@ -70,7 +71,8 @@ class SynchronousRun:
         talk = Conversation(run.store.requests(shard.shard), replies, run.service, self._pace)
         talk.begin(min(_THREADS, shard.requests))
         try:
-            self._watch(shard, talk)
+            with run.timings.span(Stage.WAIT):
+                self._watch(shard, talk)
         finally:
             talk.stop()
             if talk.idle.is_set():

@@ -1,0 +1,93 @@
+"""Timings: seconds in which a stage was at work, with what it dealt with."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from dbt_enrich.pipeline import timings as timings_module
+from dbt_enrich.pipeline.timings import Stage, Timings, logged_timings
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the timings, moved by hand."""
+    moved = Clock()
+    monkeypatch.setattr(time, "perf_counter", moved)
+    return moved
+
+
+def test_spans_of_a_stage_that_overlap_are_counted_once(clock: Clock) -> None:
+    """Two uploads at once take as long as the union of both; a pause between does not count."""
+    timings = Timings()
+    first, second = timings.span(Stage.UPLOAD, rows=10, size=5), timings.span(Stage.UPLOAD, rows=7)
+    first.__enter__()
+    clock.now += 1
+    second.__enter__()
+    clock.now += 2
+    first.__exit__(None, None, None)
+    clock.now += 4
+    second.__exit__(None, None, None)
+    clock.now += 8
+    with timings.span(Stage.UPLOAD) as third:
+        clock.now += 16
+        third.bytes = 100
+    (times,) = timings.stages().values()
+    assert times.seconds == pytest.approx(1 + 2 + 4 + 16)
+    assert (times.rows, times.bytes) == (17, 105)
+
+
+def test_a_span_that_fails_is_counted_and_the_table_is_in_the_order_of_the_stages(
+    clock: Clock,
+) -> None:
+    """Whoever looks for lost time needs the seconds of what failed most of all."""
+    timings = Timings()
+    with timings.span(Stage.WAIT):
+        clock.now += 5
+    with pytest.raises(RuntimeError), timings.span(Stage.STAGE, rows=1_000, size=2_000_000):
+        clock.now += 2
+        raise RuntimeError
+    head, stage, wait, together = timings.lines()
+    assert head.split() == ["stage", "rows", "MB", "seconds", "rows/s", "peak", "MB"]
+    assert stage.split() == ["stage", "1,000", "2.0", "2.00", "500"]
+    assert wait.split() == ["wait", "0", "0.0", "5.00"]
+    assert together.split()[:2] == ["together", "7.00"]
+
+
+def test_the_memory_is_that_of_the_stage_not_of_all_before_it() -> None:
+    """What a stage gave back is not held against the next one."""
+    looked = threading.Event()
+    timings = Timings(watches_memory=True)
+    with timings.span(Stage.STAGE):
+        held = bytearray(200_000_000)
+        looked.wait(0.3)
+        del held
+    with timings.span(Stage.LOAD):
+        looked.wait(0.3)
+    timings.close()
+    peaks = {stage: times.peak_bytes for stage, times in timings.stages().items()}
+    assert peaks[Stage.STAGE] - peaks[Stage.LOAD] > 150_000_000
+
+
+@pytest.mark.parametrize(("value", "lines"), [("1", 3), ("0", 0), ("", 0)])
+def test_the_log_has_them_only_where_they_are_wanted(
+    monkeypatch: pytest.MonkeyPatch, value: str, lines: int
+) -> None:
+    """By the variable, which `dbt run` has no option for."""
+    monkeypatch.setenv(timings_module.TIMINGS_VARIABLE, value)
+    said: list[str] = []
+    with logged_timings(said.append) as timings, timings.span(Stage.CLAIM):
+        pass
+    assert len(said) == lines
