@@ -1,8 +1,10 @@
 """The benchmarks' command: measures, keeps the results, and writes the report of all of them.
 
     python -m benchmarks [--only sides,peers] [--sizes 10000,100000] [--rows 10000] [--runs 1]
+        [--films imdb_top_1000.csv]
 
-`make bench` runs it; what is measured, and how, says docs/benchmarks.md, which it writes.
+`make bench` runs it; what is measured, and how, says docs/benchmarks.md and
+docs/tokens.md, which it writes.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from pathlib import Path
 
 from benchmarks.chart import write_chart
 from benchmarks.measuring import REPOSITORY
-from benchmarks.parts import PARTS, SIZES, Plan
+from benchmarks.parts import FILMS, PARTS, SIZES, Plan
 from benchmarks.report import report
 from benchmarks.results import Results
+from benchmarks.token_report import token_report
 
 
 def main() -> None:
@@ -26,6 +29,7 @@ def main() -> None:
     parser.add_argument("--sizes", help="rows of export and load, with commas between")
     parser.add_argument("--rows", type=int, help="rows of the other parts")
     parser.add_argument("--runs", type=int, help="rounds of everything")
+    parser.add_argument("--films", type=Path, default=FILMS, help="CSV file of the real films")
     parser.add_argument("--root", type=Path, default=REPOSITORY / ".bench")
     parser.add_argument("--docs", type=Path, default=REPOSITORY / "docs")
     given = parser.parse_args()
@@ -35,15 +39,16 @@ def main() -> None:
         parser.error(f"no part is named {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     sizes = tuple(map(int, given.sizes.split(","))) if given.sizes else SIZES
     results = Results(given.root / "results")
-    plan = Plan(given.root, sizes, given.rows, given.runs)
+    plan = Plan(given.root, sizes, given.rows, given.runs, given.films.resolve())
     plan.scratch.mkdir(parents=True, exist_ok=True)
     for name in names:
         if name != "report":
             measure(name, plan, results)
     write_chart(results, given.docs / "benchmarks.svg")
-    path = given.docs / "benchmarks.md"
-    path.write_text(report(results), encoding="utf-8")
-    sys.stderr.write(f"{path}\n")
+    for name, page in (("benchmarks", report(results)), ("tokens", token_report(results))):
+        path = given.docs / f"{name}.md"
+        path.write_text(page, encoding="utf-8")
+        sys.stderr.write(f"{path}\n")
 
 
 def measure(name: str, plan: Plan, results: Results) -> None:

@@ -25,11 +25,12 @@ from benchmarks.movies import (
 )
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.ledger import Ledger, Shard
+from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.export import Claim, Destination, Selection, claim, write_file
 from dbt_enrich.pipeline.load import load
-from dbt_enrich.pipeline.publish import ExistingTable, publish
+from dbt_enrich.pipeline.publish import ExistingTable, Published, publish
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.spread import Spread
@@ -92,7 +93,7 @@ def run(directory: Path, clock: Clock) -> None:
     state = directory / "state"
     timings = Timings(watches_memory=True)
     with open_warehouse(directory / "movies.duckdb") as warehouse:
-        stages = _Stages(state, warehouse)
+        stages = Stages(state, warehouse)
         with clock.step("export"):
             with timings.span(Stage.STAGE):
                 rows = stages.stage()
@@ -127,10 +128,15 @@ def run(directory: Path, clock: Clock) -> None:
     clock.figures["state_left_mb"] = size_mb(state)
 
 
-class _Stages:
+class Stages:
     """The stages over the movies, with a state directory of their own."""
 
-    def __init__(self, state: Path, warehouse: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self,
+        state: Path,
+        warehouse: duckdb.DuckDBPyConnection,
+        packing: Packing | None = None,
+    ) -> None:
         defaults = _config(state)
         self.task = task()
         self.task_key = self.task.task_key(MODEL)
@@ -141,7 +147,7 @@ class _Stages:
             self.run.path, memory_limit=defaults.memory_limit, threads=defaults.threads
         )
         self.relation = _relation(warehouse)
-        self.selection = Selection(self.task, self.task_key, max_attempts=3)
+        self.selection = Selection(self.task, self.task_key, max_attempts=3, packing=packing)
         self.destination = Destination(
             enrichment="model.bench.movies",
             spread=Spread((MODEL,), "bench", TokenRoom(self.ledger, lambda _: None), self.ledger),
@@ -153,15 +159,18 @@ class _Stages:
         )
 
     def stage(self) -> StagedRows:
+        """Check, render and key the movies."""
         return stage(self.relation, self.task, self.task_key, self.workspace)
 
     def claim(self, rows: StagedRows) -> Claim:
+        """Claim what is new among them."""
         return claim(
             rows, self.relation, self.selection, self.destination,
             workspace=self.workspace, ledger=self.ledger, store=self.store,
         )  # fmt: skip
 
     def write(self, rows: StagedRows, claimed: Claim) -> list[Shard]:
+        """Write the input files of what was claimed."""
         return [
             write_file(
                 self.ledger.shard(name), source, rows, self.selection, self.destination.line_url,
@@ -171,12 +180,14 @@ class _Stages:
         ]  # fmt: skip
 
     def load(self, shard: Shard) -> None:
+        """Take a shard's answers in."""
         load(
             shard, list(self.task.outputs),
             workspace=self.workspace, ledger=self.ledger, store=self.store, keep_files=False,
         )  # fmt: skip
 
-    def publish(self, rows: StagedRows) -> Any:
+    def publish(self, rows: StagedRows) -> Published:
+        """Write what the table is made of."""
         return publish(
             rows, self.relation, self.task, self.selection.answer_keys,
             existing=None, workspace=self.workspace, ledger=self.ledger, store=self.store,

@@ -30,7 +30,7 @@ def run(directory: Path, clock: Clock) -> None:
         form = response_format()
         with clock.step("export"):
             frame = warehouse.execute("select * from movies").df()
-            _export(frame, form, requests)
+            export(frame, form, requests)
         files = [(path, responses / path.name) for path in sorted(requests.iterdir())]
         answer(files)
         clock.figures["request_mb"] = size_mb(requests)
@@ -41,7 +41,8 @@ def run(directory: Path, clock: Clock) -> None:
             warehouse.execute("create table movies_enriched as select * from enriched")
 
 
-def _export(frame: pd.DataFrame, form: dict[str, Any], requests: Path) -> None:
+def export(frame: pd.DataFrame, form: dict[str, Any], requests: Path) -> None:
+    """Write a DataFrame's rows as input files: one request a row, each with the whole prompt."""
     tasks = []
     for _, row in frame.iterrows():
         tasks.append(

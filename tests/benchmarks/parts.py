@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import dbt_run, emulator
+from benchmarks import dbt_run, emulator, quality, tokens
 from benchmarks.contest import Contest, contest
 from benchmarks.engine import make_answers
-from benchmarks.measuring import Figures, in_fresh_process
+from benchmarks.films import make_films
+from benchmarks.measuring import REPOSITORY, Figures, in_fresh_process
 from benchmarks.peers.environments import PEERS, Peer, environment
 from benchmarks.results import Result
 from benchmarks.service import running_service
@@ -22,6 +23,9 @@ _RUNS, _RUNS_OF_LARGEST = 5, 3
 # Answers to one row that is there, and files that hold them, for one file of the smallest store.
 _STORES = (1, 3, 10)
 _STORE_FILES = 100
+# Films that the packaged model is asked about, of a thousand.
+_FILMS_ASKED = 60
+FILMS = REPOSITORY.parent / "shared" / "data" / "imdb_top_1000.csv"
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,14 @@ class Plan:
         sizes: Rows of export and load.
         rows: Rows of the other parts, in place of their own.
         runs: Rounds, in place of the usual five and three.
+        films: The CSV file of real films.
     """
 
     root: Path
     sizes: tuple[int, ...] = SIZES
     rows: int | None = None
     runs: int | None = None
+    films: Path = FILMS
 
     @property
     def scratch(self) -> Path:
@@ -141,12 +147,34 @@ def emulators(plan: Plan) -> Iterator[Result]:
         yield result
 
 
+def token_counts(plan: Plan) -> Iterator[Result]:
+    """Tokens and cost of real films; counted, so that once is enough."""
+    with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
+        warehouse = Path(directory) / "films.duckdb"
+        rows = make_films(plan.films, warehouse)
+        yield Result("tokens", rows, [tokens.measure(warehouse, Path(directory))])
+
+
+def qualities(plan: Plan) -> Iterator[Result]:
+    """What a real model answers to rows alone and in packs; once, at temperature 0."""
+    with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
+        warehouse = Path(directory) / "films.duckdb"
+        rows = make_films(plan.films, warehouse, plan.rows or _FILMS_ASKED)
+        result = Result("quality", rows, [{quality.NOTHING_READ: quality.baseline(warehouse)}])
+        for packed in quality.PACKS:
+            state = Path(directory) / f"state-{packed}"
+            result.rounds[0][quality.name(packed)] = quality.measure(warehouse, state, packed)
+            yield result
+
+
 PARTS: dict[str, Part] = {
     "sides": sides,
     "peers": peers,
     "nothing-new": nothing_new,
     "dbt-run": dbt_runs,
     "emulator": emulators,
+    "tokens": token_counts,
+    "quality": qualities,
 }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from benchmarks.markdown import NOTHING, number, section, table
 from benchmarks.peers.environments import PEERS
 from benchmarks.results import Result, Results
 from benchmarks.targets import BOTH, ENGINE, NOTEBOOK, disk_times, targets
@@ -44,10 +45,6 @@ _METHOD = """\
 """
 
 
-# What stands where nothing was measured.
-_NOTHING = "-"
-
-
 def report(results: Results) -> str:
     """Return the whole page."""
     sections = [
@@ -76,9 +73,9 @@ def _machines(results: Results) -> str:
 
 
 def _targets(results: Results) -> str:
-    said = {True: "yes", False: "**no**", None: _NOTHING}
+    said = {True: "yes", False: "**no**", None: NOTHING}
     rows = [(one.wanted, one.measured, said[one.reached]) for one in targets(results)]
-    return _section("Targets", _table(("target", "measured", "reached"), rows))
+    return section("Targets", table(("target", "measured", "reached"), rows))
 
 
 def _sides(results: Sequence[Result]) -> str:
@@ -87,8 +84,8 @@ def _sides(results: Sequence[Result]) -> str:
     rows = [
         (
             f"{one.rows:,}", name, *_times(one, name), _speed(one, name),
-            _number(one.ratio(NOTEBOOK, name, *BOTH), 1), _number(one.largest(name, "peak_mb")),
-            _number(one.median(name, "imports_mb")), str(len(one.values(name, *BOTH))),
+            number(one.ratio(NOTEBOOK, name, *BOTH), 1), number(one.largest(name, "peak_mb")),
+            number(one.median(name, "imports_mb")), str(len(one.values(name, *BOTH))),
         )
         for one in results
         for name in one.contenders()
@@ -98,7 +95,7 @@ def _sides(results: Sequence[Result]) -> str:
         "peak MB", "after imports MB", "rounds",
     )  # fmt: skip
     chart = "![Seconds for export and load by number of rows](benchmarks.svg)\n"
-    return _section("Export and load", chart + "\n" + _table(head, rows))
+    return section("Export and load", chart + "\n" + table(head, rows))
 
 
 def _growth(results: Sequence[Result]) -> str:
@@ -108,14 +105,14 @@ def _growth(results: Sequence[Result]) -> str:
     rows = [
         (
             f"{one.rows:,}",
-            *(_number(_micros(one, f"{step}_s"), 2) for step in steps),
-            _number(_micros(one, *BOTH), 2),
-            _number(one.largest(ENGINE, "peak_mb")),
-            _number(one.median(ENGINE, "request_mb")),
-            _number(one.largest(ENGINE, "disk_mb")),
-            _number(disk_times(one), 1),
-            _number(one.largest(ENGINE, "files_left_mb"), 1),
-            _number(one.largest(ENGINE, "state_left_mb")),
+            *(number(_micros(one, f"{step}_s"), 2) for step in steps),
+            number(_micros(one, *BOTH), 2),
+            number(one.largest(ENGINE, "peak_mb")),
+            number(one.median(ENGINE, "request_mb")),
+            number(one.largest(ENGINE, "disk_mb")),
+            number(disk_times(one), 1),
+            number(one.largest(ENGINE, "files_left_mb"), 1),
+            number(one.largest(ENGINE, "state_left_mb")),
         )
         for one in results
     ]
@@ -128,7 +125,7 @@ def _growth(results: Sequence[Result]) -> str:
         "file after the other), publish and table the load. What is left is the ledger and the "
         "answers.\n\n"
     )
-    return _section("As a table grows", text + _table(head, rows))
+    return section("As a table grows", text + table(head, rows))
 
 
 def _peers(results: Sequence[Result]) -> str:
@@ -138,7 +135,7 @@ def _peers(results: Sequence[Result]) -> str:
     rows = [
         (
             f"{one.rows:,}", versions.get(name, name), *_times(one, name), _speed(one, name),
-            _number(one.ratio(name, ENGINE, *BOTH), 1), _number(one.largest(name, "peak_mb")),
+            number(one.ratio(name, ENGINE, *BOTH), 1), number(one.largest(name, "peak_mb")),
             str(len(one.values(name, *BOTH))),
         )
         for one in results
@@ -154,17 +151,17 @@ def _peers(results: Sequence[Result]) -> str:
         for name, reason in one.missing.items()
     ]
     text = "Peers that take more than about a minute for 100,000 rows run at 10,000 only.\n\n"
-    return _section("Other clients", text + _table(head, rows) + "".join(["\n", *missing]))
+    return section("Other clients", text + table(head, rows) + "".join(["\n", *missing]))
 
 
 def _nothing_new(results: Sequence[Result]) -> str:
     rows = [
         (
             f"{one.rows:,}", name,
-            _number(one.median(name, "plan"), 2), _number(one.median(name, "rebuild"), 2),
-            _number(_times_smallest(one, name, "plan"), 2),
-            _number(_times_smallest(one, name, "rebuild"), 2),
-            _number(one.largest(name, "peak_mb")), str(len(one.values(name, "plan"))),
+            number(one.median(name, "plan"), 2), number(one.median(name, "rebuild"), 2),
+            number(_times_smallest(one, name, "plan"), 2),
+            number(_times_smallest(one, name, "rebuild"), 2),
+            number(one.largest(name, "peak_mb")), str(len(one.values(name, "plan"))),
         )
         for one in results
         for name in one.contenders()
@@ -177,17 +174,17 @@ def _nothing_new(results: Sequence[Result]) -> str:
         "Every row is answered; the answers beyond their number belong to rows that are gone, and "
         "lie among the others in every file. A rebuild ends with the table published anew.\n\n"
     )
-    return _section("Nothing new", text + _table(head, rows)) if rows else ""
+    return section("Nothing new", text + table(head, rows)) if rows else ""
 
 
 def _dbt_runs(results: Sequence[Result]) -> str:
     name = "dbt run"
     rows = [
         (
-            f"{one.rows:,}", _number(one.median(name, "seconds"), 1),
-            _number(one.median(name, "service"), 1), _number(one.median(name, "overhead"), 1),
-            _number(one.median(name, "plain"), 1), _number(one.median(name, "beyond_plain"), 1),
-            _number(one.largest(name, "peak_mb")), str(len(one.rounds)),
+            f"{one.rows:,}", number(one.median(name, "seconds"), 1),
+            number(one.median(name, "service"), 1), number(one.median(name, "overhead"), 1),
+            number(one.median(name, "plain"), 1), number(one.median(name, "beyond_plain"), 1),
+            number(one.largest(name, "peak_mb")), str(len(one.rounds)),
         )
         for one in results
     ]  # fmt: skip
@@ -200,14 +197,14 @@ def _dbt_runs(results: Sequence[Result]) -> str:
         "responder, in five files. The service's own time is that in which it had a batch to work "
         "on, by its account and its files; upload and download count as overhead.\n\n"
     )
-    return _section("The whole `dbt run`", text + _table(head, rows)) if rows else ""
+    return section("The whole `dbt run`", text + table(head, rows)) if rows else ""
 
 
 def _emulators(results: Sequence[Result]) -> str:
     rows = [
         (
-            f"{one.rows:,}", _number(one.median("emulator", "batch")),
-            _number(one.median("emulator", "single")), _number(one.largest("emulator", "peak_mb")),
+            f"{one.rows:,}", number(one.median("emulator", "batch")),
+            number(one.median("emulator", "single")), number(one.largest("emulator", "peak_mb")),
             str(len(one.rounds)),
         )
         for one in results
@@ -217,20 +214,20 @@ def _emulators(results: Sequence[Result]) -> str:
         "A batch from its creation to its output file, validation included; single requests by "
         "four callers over HTTP, in a process that shares the machine with them.\n\n"
     )
-    return _section("The emulator", text + _table(head, rows)) if rows else ""
+    return section("The emulator", text + table(head, rows)) if rows else ""
 
 
 def _times(one: Result, name: str) -> tuple[str, str, str]:
     return (
-        _number(one.median(name, "export"), 2),
-        _number(one.median(name, "load"), 2),
-        _number(one.median(name, *BOTH), 2),
+        number(one.median(name, "export"), 2),
+        number(one.median(name, "load"), 2),
+        number(one.median(name, *BOTH), 2),
     )
 
 
 def _speed(one: Result, name: str) -> str:
     seconds = one.median(name, *BOTH)
-    return _number(one.rows / seconds if seconds else None)
+    return number(one.rows / seconds if seconds else None)
 
 
 def _micros(one: Result, *steps: str) -> float | None:
@@ -240,16 +237,3 @@ def _micros(one: Result, *steps: str) -> float | None:
 
 def _times_smallest(one: Result, name: str, step: str) -> float | None:
     return one.ratio(name, one.contenders()[0], step)
-
-
-def _number(value: float | None, decimals: int = 0) -> str:
-    return _NOTHING if value is None else f"{value:,.{decimals}f}"
-
-
-def _section(title: str, text: str) -> str:
-    return f"## {title}\n\n{text}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

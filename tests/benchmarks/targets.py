@@ -11,6 +11,7 @@ ENGINE, NOTEBOOK = "dbt-enrich", "notebook"
 BOTH = ("export", "load")
 _NOTEBOOK_TIMES, _PEER_TIMES = 20.0, 100.0
 _FLAT, _PEAK_MB, _DISK_TIMES = 1.2, 300.0, 3.0
+_TOKEN_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,26 @@ def targets(results: Results) -> list[Target]:
             lambda overlaps: "yes" if overlaps else "no",
             bool,
         ),
+        _at_each_size(
+            f"Packed, at most {_TOKEN_SHARE:.0%} of the notebook's input tokens for real rows",
+            results.of("tokens"),
+            smallest_token_share,
+            lambda share: f"{share:.0%}",
+            lambda share: share <= _TOKEN_SHARE,
+        ),
     ]
+
+
+def token_share(found: Result, name: str) -> float | None:
+    """Return a contender's input tokens as a share of the notebook's."""
+    theirs, own = found.median(NOTEBOOK, "input"), found.median(name, "input")
+    return own / theirs if own is not None and theirs else None
+
+
+def smallest_token_share(found: Result) -> float | None:
+    """Return the input tokens of the largest packs as a share of the notebook's."""
+    shares = [token_share(found, name) for name in found.contenders() if name != NOTEBOOK]
+    return min((share for share in shares if share is not None), default=None)
 
 
 def best_peer_ratio(found: Result) -> float | None:

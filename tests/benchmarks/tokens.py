@@ -1,0 +1,113 @@
+"""Tokens: what the requests for the same real films hold, the notebook's way and ours.
+
+Everything is counted, in the input files as they would be sent, by the tokenizer of the model's
+family. The answer is the same for everybody: the film's own genres, and its overview as summary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from benchmarks import notebook
+from benchmarks.engine import Stages, open_warehouse, response_format
+from benchmarks.measuring import Figures
+from benchmarks.movies import MODEL
+from dbt_enrich.cost.prices import Price, price_table
+from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
+from dbt_enrich.packs import Packing
+
+ONE_ROW = "dbt-enrich, one row a request"
+PACKS = (5, 10, 20, 50)
+
+
+def packs_of(rows: int) -> str:
+    """Return the name of the contender that packs so many rows."""
+    return f"dbt-enrich, {rows} rows a request"
+
+
+def measure(warehouse: Path, directory: Path) -> dict[str, Figures]:
+    """Count the tokens of each way to ask the films of a warehouse.
+
+    Returns:
+        Of each contender `requests`, `input` and `output` tokens, and their `batch` and
+        `synchronous` cost in the currency of the package's prices.
+    """
+    with duckdb.connect(str(warehouse), read_only=True) as database:
+        frame = database.execute("select * from movies").df()
+        answers = _answers(database)
+    found = {}
+    requests = directory / "notebook"
+    requests.mkdir()
+    notebook.export(frame, response_format(), requests)
+    found["notebook"] = _figures(requests.iterdir(), answers)
+    for rows in (1, *PACKS):
+        state = directory / f"state-{rows}"
+        packing = Packing(rows=rows) if rows > 1 else None
+        with open_warehouse(warehouse) as opened:
+            stages = Stages(state, opened, packing)
+            staged = stages.stage()
+            shards = stages.write(staged, stages.claim(staged))
+            stages.close()
+        files = [stages.store.requests(shard.shard) for shard in shards]
+        found[packs_of(rows) if rows > 1 else ONE_ROW] = _figures(files, answers)
+    return found
+
+
+def _answers(database: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
+    """Return the answer to each overview."""
+    found = database.execute(
+        "select overview, list_transform(split(genres, ','), lambda g: lower(trim(g))) from movies"
+    ).fetchall()
+    return {
+        overview: {"categories": categories, "summary": overview} for overview, categories in found
+    }
+
+
+def _figures(files: Iterable[Path], answers: Mapping[str, dict[str, Any]]) -> Figures:
+    """Count what input files hold and what their answers would."""
+    bodies = [body for path in files for body in _bodies(path)]
+    constant = bodies[0]
+    overhead = prompt_overhead(constant["messages"][:-1], constant["response_format"], MODEL)
+    messages = [str(body["messages"][-1]["content"]) for body in bodies]
+    given = sum(count_tokens(messages, MODEL)) + overhead * len(bodies)
+    texts = [_answer(message, answers) for message in messages]
+    answered = sum(count_tokens(texts, MODEL))
+    price = _price()
+    return {
+        "requests": len(bodies),
+        "input": given,
+        "output": answered,
+        "batch": price.batch_cost(given, answered),
+        "synchronous": price.synchronous_cost(given, answered),
+    }
+
+
+def _bodies(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)["body"]
+
+
+def _answer(message: str, answers: Mapping[str, dict[str, Any]]) -> str:
+    """Return the answer to a user message, of one row or of a pack of rows."""
+    if message in answers:
+        return _compact(answers[message])
+    rows = [
+        {"id": int(number), "answer": answers[text]} for number, text in json.loads(message).items()
+    ]
+    return _compact({"rows": rows})
+
+
+def _compact(document: object) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def _price() -> Price:
+    price = price_table().find(MODEL)
+    if price is None:
+        raise RuntimeError(f"the package has no price of {MODEL}")
+    return price
