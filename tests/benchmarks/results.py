@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -61,14 +62,28 @@ class Result:
         """Return the largest of a figure, or None where there is none."""
         return max(self.values(contender, name), default=None)
 
-    def ratio(self, slow: str, quick: str, *names: str) -> float | None:
-        """Return the median over the rounds of how many times longer `slow` took than `quick`."""
+    def ratio(
+        self, slow: str, quick: str, *names: str, against: Sequence[str] = ()
+    ) -> float | None:
+        """Return the median over the rounds of how many times longer `slow` took than `quick`.
+
+        Args:
+            slow: A contender.
+            quick: Another one.
+            names: The figures that are summed of both.
+            against: Those of `quick`, where they are others.
+        """
         ratios = [
-            sum(found[slow][name] for name in names) / sum(found[quick][name] for name in names)
+            _sum(found, slow, names) / _sum(found, quick, against or names)
             for found in self.rounds
-            if slow in found and quick in found
+            if found.get(slow, {}).keys() >= set(names)
+            and found.get(quick, {}).keys() >= set(against or names)
         ]
         return statistics.median(ratios) if ratios else None
+
+
+def _sum(found: dict[str, Figures], contender: str, names: Sequence[str]) -> float:
+    return sum(found[contender][name] for name in names)
 
 
 class Results:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.results import Result, Results
 
-ENGINE, NOTEBOOK = "dbt-enrich", "notebook"
+ENGINE, NOTEBOOK, FLOOR = "dbt-enrich", "notebook", "floor"
 BOTH = ("export", "load")
 _NOTEBOOK_TIMES, _PEER_TIMES = 20.0, 100.0
 _FLAT, _PEAK_MB, _DISK_TIMES = 1.2, 300.0, 3.0

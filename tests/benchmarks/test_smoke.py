@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 from benchmarks.measuring import REPOSITORY
 from benchmarks.report import report
 from benchmarks.results import Result, Results
-from benchmarks.targets import best_peer_ratio, targets
+from benchmarks.targets import best_peer_ratio, targets, token_share
 
 ROWS = 10_000
+SEED = REPOSITORY / "seeds" / "movies.csv"
 
 
 def test_every_contender_makes_the_same_table_and_is_in_the_report(tmp_path: Path) -> None:
@@ -28,9 +30,36 @@ def test_every_contender_makes_the_same_table_and_is_in_the_report(tmp_path: Pat
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     for contender in ("notebook", "dbt-enrich", "floor"):
         assert f"| {ROWS:,} | {contender} |" in page
+    assert f"- {ROWS:,} rows: writing the enriched table alone" in page
     assert (tmp_path / "benchmarks.svg").read_text(encoding="utf-8").startswith("<svg")
     (result,) = Results(tmp_path / "results").of("sides")
     assert result.largest("dbt-enrich", "files_left_mb") == pytest.approx(0, abs=0.01)
+
+
+def test_packs_take_fewer_tokens_of_the_films_in_a_file(tmp_path: Path) -> None:
+    """Counted in the files as they would be sent; each pack size less than the one before."""
+    films = tmp_path / "films.csv"
+    duckdb.execute(
+        "copy (select title as Series_Title, overview as Overview, "
+        f"replace(genres, '|', ', ') as Genre from read_csv('{SEED}') "
+        f"where overview is not null) to '{films}' (header)"
+    )
+    command = [
+        sys.executable, "-m", "benchmarks", "--only", "tokens", "--films", str(films),
+        "--root", str(tmp_path), "--docs", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=REPOSITORY / "tests", capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = Results(tmp_path / "results").of("tokens")
+    shares = [token_share(found, name) or 0.0 for name in found.contenders()]
+    # The seed has two films with the same overview, which are asked once.
+    assert shares == sorted(set(shares), reverse=True)
+    assert shares[0] == 1.0
+    assert shares[1] > 0.98, "one row a request is the notebook's request"
+    page = (tmp_path / "tokens.md").read_text(encoding="utf-8")
+    assert f"| {found.rows:,} films | requests |" in page
 
 
 def _sides(rows: int, ours: float, theirs: float) -> Result:
