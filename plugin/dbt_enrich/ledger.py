@@ -501,7 +501,7 @@ class Ledger:
     def forget_answers(self, task_key: str) -> list[str]:
         """Take a task's answers out of the answer store; return the names of their files."""
         with self._write():
-            names = self.live_answers(task_key)
+            names = list(self.live_answers(task_key))
             self._sqlite.execute("delete from answers where task_key = ?", (task_key,))
             self._sqlite.execute(
                 "insert or replace into forgotten values (?, ?)", (task_key, self._now())
@@ -528,12 +528,13 @@ class Ledger:
         ((newest,),) = self._read("select max(id) from events")
         return int(newest or 0)
 
-    def live_answers(self, task_key: str) -> list[str]:
-        """Return the names of the live answer files that hold answers of a task."""
+    def live_answers(self, task_key: str) -> dict[str, int]:
+        """Return the names of the live answer files of a task, with how many answers each holds."""
         rows = self._read(
-            "select name from answers where task_key = ? order by created_at, name", (task_key,)
+            "select name, answers from answers where task_key = ? order by created_at, name",
+            (task_key,),
         )
-        return [row["name"] for row in rows]
+        return {row["name"]: row["answers"] for row in rows}
 
     def events(self, shard: str | None = None) -> list[dict[str, Any]]:
         """Return the events, of one shard or of all, in the order in which they happened."""

@@ -119,30 +119,30 @@ class Workspace:
         options = f"format parquet, compression {compression}, row_group_size {ROW_GROUP}"
         self._write(query, path, options, durable=durable)
 
-    def write_sorted(self, source: Path, key: str) -> list[Path]:
-        """Write a Parquet file's rows, in the order of a key, to files beside it.
+    def write_sorted(self, sources: Sequence[Path], key: str) -> list[Path]:
+        """Write the rows of Parquet files, in the order of a key, to files beside the first.
 
         Each holds so many keys as can be sorted in a small part of the memory: DuckDB's own sort
         does not find room for wide rows there. Rows that lie near their place are read once.
 
         Args:
-            source: The file.
+            sources: The files, with the same columns.
             key: A column of distinct integers from 0 on, with few gaps.
 
         Returns:
             The files in order; one without a row if there is none.
         """
         count, size = self.row(
-            f"select (select coalesce(max({key}), -1) + 1 from read_parquet({literal(source)})), "
-            f"sum(total_uncompressed_size) from parquet_metadata({literal(source)})"
+            f"select (select coalesce(max({key}), -1) + 1 from read_parquet({literals(sources)})), "
+            f"sum(total_uncompressed_size) from parquet_metadata({literals(sources)})"
         )
         chunks = max(1, -(-int(size or 0) // _SORTED_BYTES))
         step = max(1, -(-int(count) // chunks))
         paths = []
         for start in range(0, max(int(count), 1), step):
-            path = source.with_name(f"{source.stem}-{start}.parquet")
+            path = sources[0].with_name(f"{sources[0].stem}-{start}.parquet")
             self.write_parquet(
-                f"select * from read_parquet({literal(source)}) "
+                f"select * from read_parquet({literals(sources)}) "
                 f"where {key} >= {start} and {key} < {start + step} order by {key}",
                 path,
             )

@@ -209,15 +209,22 @@ def publish_table(warehouse: duckdb.DuckDBPyConnection, enriched_sql: str, error
     warehouse.execute("commit")
 
 
-def enrich(state: Path, warehouse: duckdb.DuckDBPyConnection, mode: str) -> None:
+def enrich(
+    state: Path,
+    warehouse: duckdb.DuckDBPyConnection,
+    mode: str,
+    memory_limit: str | None = None,
+) -> None:
     """Run the whole engine over the movies, with the answers that its store holds.
 
     Args:
         state: The state directory.
         warehouse: Holds `movies`, and `movies_enriched` where it was built before.
         mode: `plan`, or `run`, which publishes.
+        memory_limit: That of the private DuckDB, or None for its default.
     """
-    engine = Engine(_config(state), project="bench", log=_nothing, warn=_nothing)
+    config = _config(state, **({"memory_limit": memory_limit} if memory_limit else {}))
+    engine = Engine(config, project="bench", log=_nothing, warn=_nothing)
     outcome: Outcome = engine.enrich(
         EnrichmentRequest(
             relation=_relation(warehouse.cursor()),
@@ -287,12 +294,13 @@ def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
             ledger.add_answers(name, task_key=task_key, answers=count)
 
 
-def _config(state: Path) -> PluginConfig:
+def _config(state: Path, **more: str) -> PluginConfig:
     values = {
         "provider": "azure",
         "endpoint": _NOWHERE,
         "api_key": "unused",
         "state_dir": str(state),
+        **more,
     }
     return parse_config(values, duckdb_settings={})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from benchmarks import engine, movies
 from benchmarks.measuring import REPOSITORY
 from benchmarks.report import report
 from benchmarks.results import Result, Results
@@ -34,6 +35,17 @@ def test_every_contender_makes_the_same_table_and_is_in_the_report(tmp_path: Pat
     assert (tmp_path / "benchmarks.svg").read_text(encoding="utf-8").startswith("<svg")
     (result,) = Results(tmp_path / "results").of("sides")
     assert result.largest("dbt-enrich", "files_left_mb") == pytest.approx(0, abs=0.01)
+
+
+def test_a_run_in_which_nothing_is_new_takes_little_memory(tmp_path: Path) -> None:
+    """The keys of 500,000 answered rows are grouped and joined in less than the usual memory."""
+    rows, warehouse_file, store = 500_000, tmp_path / "movies.duckdb", tmp_path / "store"
+    movies.make_warehouse(warehouse_file, rows)
+    engine.make_answers(store, rows, rows, files=50)
+    with engine.open_warehouse(warehouse_file) as warehouse:
+        for mode in ("plan", "run"):
+            engine.enrich(store, warehouse, mode, memory_limit="100MB")
+    assert movies.outcome(warehouse_file) == movies.expected(warehouse_file)
 
 
 def test_packs_take_fewer_tokens_of_the_films_in_a_file(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_storing_closes_the_shard_and_makes_its_files_live(ledger: Ledger) -> No
     ledger.add(shard())
     ledger.store("s", files={"s": 1, "s-missing": 1}, tokens={"prompt_tokens": 7})
     assert ledger.open_shards(task_key="t") == []
-    assert ledger.live_answers("t") == ["s", "s-missing"]
+    assert list(ledger.live_answers("t")) == ["s", "s-missing"]
     assert ledger.shard("s").prompt_tokens == 7
 
 

@@ -46,7 +46,7 @@ def test_an_earlier_ledger_is_read_and_gone_on_with(name: str, tmp_path: Path) -
     """Its answers are live, its batches in flight are driven on, its intents are known."""
     with Ledger(restored(name, tmp_path)) as ledger:
         assert [shard.shard for shard in ledger.open_shards(task_key="t1")] == ["s2", "s3"]
-        assert ledger.live_answers("t1") == ["s1", "s1-missing"]
+        assert list(ledger.live_answers("t1")) == ["s1", "s1-missing"]
         assert ledger.task_outputs("t1") == [{"name": "summary", "data_type": "varchar"}]
         stored = ledger.shard("s1")
         assert (stored.requests, stored.prompt_tokens, stored.batch_id) == (3, 90, "batch_1")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger
+from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.workspace import read_parquet
 
@@ -25,11 +30,20 @@ ANSWER_COLUMNS = {
 }
 # The name of a file that holds answers to a former version goes on with that version.
 FORMER_PREFIX = "former-"
+# `file_index` is the reader's own column: which of the given files a row is in.
 _EMPTY = (
     "select "
-    + ", ".join(f"cast(null as {kind}) as {name}" for name, kind in ANSWER_COLUMNS.items())
+    + ", ".join(
+        f"cast(null as {kind}) as {name}"
+        for name, kind in {**ANSWER_COLUMNS, "file_index": "ubigint"}.items()
+    )
     + " where false"
 )
+# A standing as one number, most significant first; an aggregate of numbers can be spilled to the
+# disk, which one that holds texts cannot.
+_ATTEMPTS, _FILES, _KINDS, _STATUSES = 32_768, 16_777_216, 32, 1_024
+_KIND_NAMES = ("done", *FailureKind)
+_KIND_LIST = f"[{', '.join(literal(str(name)) for name in _KIND_NAMES)}]"
 
 
 def former_answers_key(task_key: str) -> str:
@@ -38,32 +52,84 @@ def former_answers_key(task_key: str) -> str:
 
 
 def answers_sql(ledger: Ledger, store: StateDirectory, *task_keys: str) -> str:
-    """Build a table expression over the live answers of tasks."""
-    paths = [store.answers(name) for key in task_keys for name in ledger.live_answers(key)]
-    return read_parquet(paths, empty=_EMPTY)
+    """Build a table expression over the live answers of tasks, `file_index` among the columns."""
+    return answer_files_sql([path for path, _ in answer_files(ledger, store, *task_keys)])
 
 
-def standing_sql(answers: str, keys: str) -> str:
-    """Build a SELECT of the standing of each keyed request that was answered, one row each.
+def answer_files(ledger: Ledger, store: StateDirectory, *task_keys: str) -> list[tuple[Path, int]]:
+    """Return the files with the live answers of tasks, and how many each holds.
 
-    A `done` answer stands whatever came before or after; else the newest attempt does. `shard`
-    says which file holds the answer that stands: join on it and on request_key for its text.
+    `file_index` counts them in this order.
+    """
+    return [
+        (store.answers(name), answers)
+        for key in task_keys
+        for name, answers in ledger.live_answers(key).items()
+    ]
+
+
+def answer_files_sql(files: Sequence[Path]) -> str:
+    """Build a table expression over files with answers, `file_index` among the columns."""
+    return read_parquet(list(files), empty=_EMPTY)
+
+
+def done_sql(answers: str, keys: str) -> str:
+    """Build a SELECT of the request_key of each answer of the keyed requests that is `done`.
+
+    The keys are held in memory; the answers, of which there may be many more, stream past them.
 
     Args:
         answers: Table expression of the answers.
         keys: Table expression with the column request_key.
     """
-    rank = "attempt + if(kind = 'done', 1000000, 0)"
     return f"""
+        select answers.request_key
+        from {answers} as answers
+        semi join {keys} as keys using (request_key)
+        where answers.kind = 'done'
+    """
+
+
+def standing_sql(answers: str, keys: str) -> str:
+    """Build a SELECT of the standing of each keyed request that was answered, one row each.
+
+    A `done` answer stands whatever came before or after; else the newest attempt does, and of two
+    the one in the file that is named first. `file_index` says which file holds the answer that
+    stands: join on it and on request_key for its text.
+
+    Args:
+        answers: Table expression of the answers.
+        keys: Table expression with the column request_key.
+    """
+    standing = (
+        f"cast(answers.kind = 'done' as bigint) * {_ATTEMPTS} "
+        f"+ least(answers.attempt, {_ATTEMPTS - 1})"
+    )
+    for size, digit in (
+        (_FILES, f"{_FILES - 1} - cast(answers.file_index as bigint)"),
+        (_KINDS, f"coalesce(list_position({_KIND_LIST}, answers.kind), 0)"),
+        (_STATUSES, f"greatest(0, least(coalesce(answers.status_code, 0), {_STATUSES - 1}))"),
+    ):
+        standing = f"({standing}) * {size} + {digit}"
+    return f"""
+        with standings as (
+            select
+                answers.request_key,
+                max(answers.attempt) as attempts,
+                count(*) filter (answers.kind = 'truncated') as truncations,
+                max(answers.received_at) as received_at,
+                max({standing}) as standing
+            from {answers} as answers
+            semi join {keys} as keys using (request_key)
+            group by answers.request_key
+        )
         select
             request_key,
-            max(attempt) as attempts,
-            count(*) filter (kind = 'truncated') as truncations,
-            arg_max(kind, {rank}) as kind,
-            arg_max_null(status_code, {rank}) as status_code,
-            arg_max(received_at, {rank}) as received_at,
-            arg_max(shard, {rank}) as shard
-        from {answers} as answers
-        where request_key in (select request_key from {keys} as keys)
-        group by request_key
+            attempts,
+            truncations,
+            {_KIND_LIST}[standing // {_STATUSES} % {_KINDS}] as kind,
+            nullif(standing % {_STATUSES}, 0) as status_code,
+            received_at,
+            {_FILES - 1} - standing // {_STATUSES * _KINDS} % {_FILES} as file_index
+        from standings
     """

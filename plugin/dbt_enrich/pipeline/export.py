@@ -13,7 +13,12 @@ from dbt_enrich.errors import InputError
 from dbt_enrich.failures import ask_again_sql, rule_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK, Packing, message_sql
-from dbt_enrich.pipeline.answers import answers_sql, former_answers_key, standing_sql
+from dbt_enrich.pipeline.answers import (
+    answers_sql,
+    done_sql,
+    former_answers_key,
+    standing_sql,
+)
 from dbt_enrich.pipeline.claims import (
     abandoned_shards,
     in_flight_sql,
@@ -199,8 +204,10 @@ def claim(
         abandoned = abandoned_shards(ledger, store)
         if check:
             check(abandoned)
-        query = _new_requests_sql(rows, selection, destination, ledger, store)
-        workspace.write_parquet(query, path)
+        chosen = path.with_name(f"chosen-{path.name}")
+        workspace.write_parquet(requests_to_send_sql(rows, selection, ledger, store), chosen)
+        _write_requests(path, chosen, rows, selection, destination, workspace, ledger, store)
+        chosen.unlink()
         destination = destination.of_round(path, selection.packing, workspace)
         kept = _take_over(abandoned, path, selection, destination, workspace, ledger, store)
         if kept:
@@ -343,6 +350,7 @@ def new_requests(
 
 
 def size_to_send(
+    chosen: Path,
     rows: StagedRows,
     selection: Selection,
     destination: Destination,
@@ -351,10 +359,19 @@ def size_to_send(
     ledger: Ledger,
     store: StateDirectory,
 ) -> Size:
-    """Cut what an export would send into files as it would, without claiming it."""
+    """Cut what an export would send into files as it would, without claiming it.
+
+    Args:
+        chosen: Parquet file of what `requests_to_send_sql` selects.
+        rows: The staged rows.
+        selection: What decided which requests are new.
+        destination: Where they would go.
+        workspace: Where their lines are measured.
+        ledger: Which answers are live.
+        store: Where the files lie.
+    """
     path = workspace.directory / f"sized-{secrets.token_hex(4)}.parquet"
-    query = _new_requests_sql(rows, selection, destination, ledger, store)
-    workspace.write_parquet(query, path)
+    _write_requests(path, chosen, rows, selection, destination, workspace, ledger, store)
     groups = groups_of(path, workspace)
     files = sum(
         len(shard_selects(path, group, _limits_of(group, selection, destination), workspace))
@@ -374,14 +391,21 @@ def requests_to_send_sql(
     again = ask_again_sql("standing.kind", "standing.status_code", also=selection.ask_again)
     if not has_limit:
         again = f"({again} and standing.kind <> 'truncated')"
+    in_flight = in_flight_sql(ledger, store, selection.task_key)
     enlarge = "cast(pow(2, least(coalesce(truncations, 0), 10)) as bigint)" if has_limit else "1"
     return f"""
-        with candidates as (
-            select request_key, min(row_id) as row_id
+        with unanswered as (
+            select keys.row_id, keys.request_key
             from {keys} as keys
+            anti join ({done_sql(answers, keys)}) as done using (request_key)
+            anti join {in_flight} as in_flight using (request_key)
+        ),
+        candidates as (
+            select request_key, min(row_id) as row_id
+            from unanswered
             group by request_key
         ),
-        standings as ({standing_sql(answers, keys)})
+        standings as ({standing_sql(answers, "unanswered")})
         select
             candidates.request_key,
             candidates.row_id,
@@ -389,21 +413,12 @@ def requests_to_send_sql(
             {enlarge} as enlarge,
             -- A repair is tried once; later attempts ask as the first one did.
             if(standing.attempts = 1 and standing.kind in ({rule_kinds(repair=True)}),
-                standing.shard, null) as repair_shard
+                standing.file_index, null) as repair_file
         from candidates
         left join standings as standing using (request_key)
-        where (
-            standing.request_key is null
-            or (
-                standing.kind <> 'done'
-                and standing.attempts < {selection.max_attempts}
-                and {again}
-            )
+        where standing.request_key is null
+            or (standing.attempts < {selection.max_attempts} and {again})
             or {_retried_sql(selection)}
-        )
-        and request_key not in (
-            select request_key from {in_flight_sql(ledger, store, selection.task_key)} as in_flight
-        )
     """
 
 
@@ -417,14 +432,17 @@ def _retried_sql(selection: Selection) -> str:
     return f"({' or '.join(wanted)})" if wanted else "false"
 
 
-def _new_requests_sql(
+def _write_requests(
+    path: Path,
+    chosen: Path,
     rows: StagedRows,
     selection: Selection,
     destination: Destination,
+    workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
-) -> str:
-    """Build the SELECT of the requests to send, with all that their lines need."""
+) -> None:
+    """Write the chosen requests to a Parquet file, with all that their lines need."""
     answers = answers_sql(ledger, store, *selection.answer_keys)
     overhead = _overhead(selection, destination)
     weight = f"staged.message_bytes + coalesce(strlen(repair), 0) + {overhead}"
@@ -432,10 +450,9 @@ def _new_requests_sql(
         overhead = _overhead(selection, destination, packed=True)
         packed = selection.packing.weight_sql("staged.message_bytes", overhead)
         weight = f"if(chosen.attempt = 1, {packed}, {weight})"
-    return f"""
-        with chosen as ({requests_to_send_sql(rows, selection, ledger, store)}),
-        failed as (
-            select request_key, shard, content, message
+    query = f"""
+        with failed as (
+            select request_key, file_index, content, message
             from {answers} as answers
             where kind in ({rule_kinds(repair=True)}) and content is not null
         )
@@ -448,10 +465,11 @@ def _new_requests_sql(
             staged.message_bytes,
             {weight} as weight
         from (select row_id, message_bytes from {rows.all_sql}) as staged
-        join chosen using (row_id)
+        join ({_whole(chosen)}) as chosen using (row_id)
         left join failed
-            on failed.request_key = chosen.request_key and failed.shard = chosen.repair_shard
+            on failed.request_key = chosen.request_key and failed.file_index = chosen.repair_file
     """
+    workspace.write_parquet(query, path)
 
 
 def _whole(path: Path) -> str:

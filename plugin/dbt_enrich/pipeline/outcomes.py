@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
-from dbt_enrich.pipeline.answers import answers_sql, standing_sql
+from dbt_enrich.pipeline.answers import answers_sql, done_sql
 from dbt_enrich.pipeline.budget import spending
 from dbt_enrich.pipeline.export import NewRequests, new_requests
 from dbt_enrich.pipeline.inputs import inputs_may_be_left
@@ -39,8 +39,8 @@ def answered_rows(session: Session, rows: StagedRows) -> int:
     keys = rows.keys_sql
     answers = answers_sql(session.ledger, session.store, *session.selection.answer_keys)
     (count,) = session.workspace.row(
-        f"select count(*) from {keys} as keys where request_key in "
-        f"(select request_key from ({standing_sql(answers, keys)}) where kind = 'done')"
+        f"select count(*) from {keys} as keys "
+        f"semi join ({done_sql(answers, keys)}) as done using (request_key)"
     )
     return int(count)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from dbt_enrich.cost.changes import task_changes
@@ -156,9 +157,8 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     task = inputs.selection.task
     chosen = requests_to_send_sql(inputs.rows, inputs.selection, inputs.ledger, inputs.store)
     # What is to be sent is the same however often it is looked at: the sample has a seed.
-    path = inputs.workspace.directory / "planned.parquet"
-    inputs.workspace.write_parquet(f"select row_id, attempt from ({chosen})", path)
-    wanted = f"read_parquet({literal(path)})"
+    inputs.workspace.write_parquet(chosen, _planned_file(inputs))
+    wanted = _planned(inputs)
     asked, again = inputs.workspace.row(
         f"select count(*), count(*) filter (attempt > 1) from {wanted}"
     )
@@ -224,6 +224,7 @@ def make_plan(
     selection = inputs.selection
     estimated = estimate_requests(inputs)
     size = size_to_send(
+        _planned_file(inputs),
         inputs.rows,
         inputs.selection,
         inputs.destination,
@@ -328,5 +329,9 @@ def _changed_rows(inputs: PlanInputs, existing: ExistingTable | None) -> int:
     return int(found[0]) if found else 0
 
 
+def _planned_file(inputs: PlanInputs) -> Path:
+    return inputs.workspace.directory / "planned.parquet"
+
+
 def _planned(inputs: PlanInputs) -> str:
-    return f"read_parquet({literal(inputs.workspace.directory / 'planned.parquet')})"
+    return f"read_parquet({literal(_planned_file(inputs))})"

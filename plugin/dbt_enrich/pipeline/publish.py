@@ -6,22 +6,31 @@ in the user's database, on dbt's own connection and in its transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.ledger import Ledger
-from dbt_enrich.pipeline.answers import FORMER_PREFIX, answers_sql, standing_sql
+from dbt_enrich.pipeline.answers import (
+    FORMER_PREFIX,
+    answer_files,
+    answer_files_sql,
+    answers_sql,
+    standing_sql,
+)
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
-from dbt_enrich.validation import typed_answers_sql
+from dbt_enrich.validation import answer_struct_type, typed_answers_sql
 from dbt_enrich.workspace import Workspace
 
 VERSION_DIGITS = 8
+# Answers whose rows are looked up at once: their keys fit into a small part of the memory, so that
+# the answers' texts stream past them and are never spilled.
+_LOOKED_UP = 200_000
 _KEY_TEXT = "replace(cast({} as varchar), '-', '')"
 
 
@@ -82,14 +91,16 @@ def publish(
         ledger: Which answers are live, and which requests are in flight.
         store: Where the files lie.
     """
-    results = workspace.directory / "results.parquet"
     errors = workspace.directory / "errors.parquet"
     task_key = answer_keys[0]
     answers = answers_sql(ledger, store, *answer_keys)
     in_flight = in_flight_sql(ledger, store, task_key)
-    workspace.write_parquet(_results_sql(rows, task.outputs, answers, in_flight), results)
+    places = _write_places(rows, answers, in_flight, workspace)
+    results = _write_results(
+        places, answer_files(ledger, store, *answer_keys), task.outputs, workspace
+    )
     workspace.write_parquet(_errors_sql(rows, answers), errors)
-    file = f"read_parquet({literal(results)})"
+    file = f"read_parquet({literals(results)})"
     in_order = workspace.write_sorted(results, "row_id")
     counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
     former = existing if counts.get("pending") else None
@@ -145,36 +156,113 @@ STATUS_TYPES = {
 }
 
 
-def _results_sql(
-    rows: StagedRows, outputs: Sequence[OutputColumn], answers: str, in_flight: str
-) -> str:
-    """Build the SELECT of one row for each staged row: its status, and its answer if it has one.
+def _write_places(rows: StagedRows, answers: str, in_flight: str, workspace: Workspace) -> Path:
+    """Write where the answer of each staged row lies: the file, or none.
 
-    The answers stream past a table of keys, which is small beside them.
+    Each step joins or groups keys alone, and is the only one that holds memory.
+    """
+    standings = workspace.directory / "standings.parquet"
+    workspace.write_parquet(
+        f"""
+        select standings.request_key, standings.file_index, flying.request_key is not null as flies
+        from ({standing_sql(answers, rows.keys_sql)}) as standings
+        left join (select distinct request_key from {in_flight} as flying) as flying
+            using (request_key)
+        """,
+        standings,
+    )
+    places = workspace.directory / "places.parquet"
+    workspace.write_parquet(
+        f"""
+        select staged.row_id, staged.request_key, standings.file_index, standings.flies
+        from (select row_id, request_key from {rows.all_sql}) as staged
+        left join read_parquet({literal(standings)}) as standings using (request_key)
+        """,
+        places,
+    )
+    standings.unlink()
+    return places
+
+
+def _write_results(
+    places: Path,
+    files: Sequence[tuple[Path, int]],
+    outputs: Sequence[OutputColumn],
+    workspace: Workspace,
+) -> list[Path]:
+    """Write one row for each staged row: its status, and its answer if it has one.
+
+    Args:
+        places: Where the answer of each row lies.
+        files: The files with answers, and how many each holds.
+        outputs: The output columns.
+        workspace: Where answers are typed.
+
+    Returns:
+        The files, together with one row for each staged row, in no order.
+    """
+    path = workspace.directory / "results.parquet"
+    written = [path]
+    workspace.write_parquet(_unanswered_sql(places, outputs), path)
+    for first, group in _groups(files):
+        path = workspace.directory / f"results-of-{first}.parquet"
+        answers = answer_files_sql(group)
+        workspace.write_parquet(_answered_sql(places, answers, first, len(group), outputs), path)
+        written.append(path)
+    places.unlink()
+    return written
+
+
+def _groups(files: Sequence[tuple[Path, int]]) -> Iterator[tuple[int, list[Path]]]:
+    """Yield files, in order, that are read together, each time with the number of the first."""
+    group: list[Path] = []
+    first = held = 0
+    for number, (path, answers) in enumerate(files):
+        if group and held + answers > _LOOKED_UP:
+            yield first, group
+            group, first, held = [], number, 0
+        group.append(path)
+        held += answers
+    if group:
+        yield first, group
+
+
+def _answered_sql(
+    places: Path, answers: str, first: int, files: int, outputs: Sequence[OutputColumn]
+) -> str:
+    """Build the SELECT of the results of the rows whose answers lie in some files.
+
+    Args:
+        places: Where the answer of each row lies.
+        answers: Table expression of those files.
+        first: The number of the first of them.
+        files: How many there are.
+        outputs: The output columns.
     """
     standing = f"""(
         select
+            places.row_id, places.flies,
             answers.request_key, answers.kind, answers.message, answers.model, answers.batch_id,
             answers.received_at, answers.shard,
             if(answers.kind = 'done', answers.content, null) as clean_content
         from {answers} as answers
-        join ({standing_sql(answers, rows.keys_sql)}) as standings using (request_key, shard)
+        join (
+            select row_id, request_key, flies, file_index - {first} as file_index
+            from read_parquet({literal(places)})
+            where file_index between {first} and {first + files - 1}
+        ) as places using (request_key, file_index)
     )"""
-    key = _KEY_TEXT.format("request_key")
     return f"""
         with typed as ({typed_answers_sql(standing, list(outputs))}),
         answered as (
             select
-                staged.row_id,
-                typed.*,
+                *,
                 case
-                    when typed.answer is not null then 'done'
-                    when request_key in (select request_key from {in_flight} as flying)
-                        then 'pending'
+                    when answer is not null then 'done'
+                    when flies then 'pending'
                     else 'failed'
                 end as status
             from typed
-            join {rows.keys_sql} as staged using (request_key)
         )
         select
             row_id,
@@ -188,20 +276,29 @@ def _results_sql(
             if(status = 'pending', null, model) as model,
             if(status = 'pending', null, batch_id) as batch_id,
             if(status = 'done', received_at, null) as enriched_at,
-            {key} as request_key,
+            {_KEY_TEXT.format("request_key")} as request_key,
             if(starts_with(shard, {literal(FORMER_PREFIX)}),
                 substr(shard, {len(FORMER_PREFIX) + 1}, {VERSION_DIGITS}), null) as former_version,
             answer
         from answered
-        union all by name
+    """
+
+
+def _unanswered_sql(places: Path, outputs: Sequence[OutputColumn]) -> str:
+    """Build the SELECT of the results of the rows that have no answer."""
+    return f"""
         select
             row_id,
             if(request_key is null, 'skipped', 'pending') as status,
             if(request_key is null, 'missing_input', null) as error,
-            {key} as request_key
-        from (select row_id, request_key from {rows.all_sql}) as staged
-        where request_key is null
-            or request_key not in (select request_key from {answers} as answers)
+            cast(null as varchar) as model,
+            cast(null as varchar) as batch_id,
+            cast(null as timestamp with time zone) as enriched_at,
+            {_KEY_TEXT.format("request_key")} as request_key,
+            cast(null as varchar) as former_version,
+            cast(null as {answer_struct_type(list(outputs))}) as answer
+        from read_parquet({literal(places)})
+        where file_index is null
     """
 
 
