@@ -22,6 +22,8 @@ from dbt_enrich.packs import Packing
 
 ONE_ROW = "dbt-enrich, one row a request"
 PACKS = (5, 10, 20, 50)
+# What an output line holds beside the answer's text, as the emulator writes it.
+_FRAME_BYTES = 700
 
 
 def packs_of(rows: int) -> str:
@@ -33,7 +35,8 @@ def measure(warehouse: Path, directory: Path) -> dict[str, Figures]:
     """Count the tokens of each way to ask the films of a warehouse.
 
     Returns:
-        Of each contender `requests`, `input` and `output` tokens, and their `batch` and
+        Of each contender `requests`, their bytes and those of the replies, `input` and `output`
+        tokens, and their `batch` and
         `synchronous` cost in the currency of the package's prices.
     """
     with duckdb.connect(str(warehouse), read_only=True) as database:
@@ -69,7 +72,8 @@ def _answers(database: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
 
 def _figures(files: Iterable[Path], answers: Mapping[str, dict[str, Any]]) -> Figures:
     """Count what input files hold and what their answers would."""
-    bodies = [body for path in files for body in _bodies(path)]
+    paths = list(files)
+    bodies = [body for path in paths for body in _bodies(path)]
     constant = bodies[0]
     overhead = prompt_overhead(constant["messages"][:-1], constant["response_format"], MODEL)
     messages = [str(body["messages"][-1]["content"]) for body in bodies]
@@ -79,6 +83,8 @@ def _figures(files: Iterable[Path], answers: Mapping[str, dict[str, Any]]) -> Fi
     price = _price()
     return {
         "requests": len(bodies),
+        "request_bytes": sum(path.stat().st_size for path in paths),
+        "response_bytes": sum(len(text.encode()) + _FRAME_BYTES for text in texts),
         "input": given,
         "output": answered,
         "batch": price.batch_cost(given, answered),
