@@ -79,6 +79,19 @@ def test_a_state_directory_that_is_a_file(project: DbtProject, emulator: Running
     assert emulator.account()["calls"] == []
 
 
+def test_a_state_directory_in_which_nobody_may_write(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """Not even root makes a directory in sysfs; nothing is sent, and a good one goes on."""
+    project.configure(azure(emulator.url, emulator.api_key) | {"state_dir": "/sys/dbt-enrich"})
+    output = project.dbt("run", succeeds=False)
+    failed_once(output, "the state directory", "cannot be written", "set state_dir")
+    assert emulator.account()["calls"] == []
+    project.configure(azure(emulator.url, emulator.api_key))
+    project.dbt("run")
+    assert_paid_once(project, emulator)
+
+
 def test_a_damaged_ledger(project: DbtProject, emulator: RunningEmulator) -> None:
     """It is not touched; moved away, the batches and the table make it good."""
     project.dbt("run")

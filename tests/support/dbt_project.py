@@ -13,7 +13,7 @@ import yaml
 
 from support.forked_dbt import ForkedDbt
 
-_DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
+_DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -70,7 +70,9 @@ class DbtProject:
             "threads": self._threads,
             "plugins": [{"module": "dbt_enrich.plugin", "alias": "enrich", "config": config}],
         }
-        self.write("profiles.yml", {"notes": {"target": "dev", "outputs": {"dev": target}}})
+        prod = {**target, "path": str(self.warehouse.with_name("prod.duckdb"))}
+        outputs = {"dev": target, "prod": prod}
+        self.write("profiles.yml", {"notes": {"target": "dev", "outputs": outputs}})
 
     def write(self, path: str, content: str | dict[str, Any]) -> None:
         """Write a file of the project; a dict becomes YAML."""
@@ -117,7 +119,7 @@ class DbtProject:
         """Start dbt, or a command that takes its arguments, anew and return the process."""
         project = ["--project-dir", str(self.directory), "--profiles-dir", str(self.directory)]
         return subprocess.Popen(
-            [*(command or _DBT), "--no-use-colors", *arguments, *project],
+            [*(command or _DBT), *arguments, *project],
             cwd=self.directory,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
