@@ -15,7 +15,6 @@ from dbt_enrich.pipeline.answers import (
     FORMER_PREFIX,
     answer_files,
     answer_files_sql,
-    answers_sql,
     standing_sql,
 )
 from dbt_enrich.pipeline.claims import in_flight_sql
@@ -93,12 +92,12 @@ def publish(
     """
     errors = workspace.directory / "errors.parquet"
     task_key = answer_keys[0]
-    answers = answers_sql(ledger, store, *answer_keys)
+    # Listed once: what another run stores meanwhile would change the files' numbers.
+    files = answer_files(ledger, store, *answer_keys)
+    answers = answer_files_sql([path for path, _ in files])
     in_flight = in_flight_sql(ledger, store, task_key)
     places = _write_places(rows, answers, in_flight, workspace)
-    results = _write_results(
-        places, answer_files(ledger, store, *answer_keys), task.outputs, workspace
-    )
+    results = _write_results(places, files, task.outputs, workspace)
     workspace.write_parquet(_errors_sql(rows, answers), errors)
     file = f"read_parquet({literals(results)})"
     in_order = workspace.write_sorted(results, "row_id")
