@@ -18,7 +18,9 @@ from dataclasses import dataclass, field, replace
 from benchmarks.markdown import table
 from benchmarks.results import Results
 from benchmarks.targets import ENGINE
-from dbt_enrich.pipeline.room import estimated_tokens
+from dbt_enrich.pipeline.cuts import Group, limits_in_room
+from dbt_enrich.pipeline.room import BYTES_PER_TOKEN, estimated_tokens
+from dbt_enrich.services.base import ServiceLimits
 
 # Requests and bytes of one file: what the services take (Azure; OpenAI takes 50,000 requests).
 FILE_REQUESTS, FILE_BYTES = 100_000, 196_000_000
@@ -164,13 +166,24 @@ def simulate(work: Work, engine: EnginePace, service: ServicePace) -> Forecast:
     Files are written, uploaded, downloaded and loaded one after the other, each of these while the
     others go on; a batch is created as soon as a deployment has room for it.
     """
-    # The engine makes its files so small that each finds room on any deployment.
-    room = min((quota for quota in service.quotas if quota is not None), default=None)
-    files = max(-(-work.requests // FILE_REQUESTS), -(-work.request_bytes // FILE_BYTES), 1)
-    if room is not None:
-        files = max(files, -(-estimated_tokens(work.request_bytes) // room))
+    # The engine cuts its files by the smallest quota.
+    quota = min((quota for quota in service.quotas if quota is not None), default=None)
+    limits = limits_in_room(
+        ServiceLimits(max_requests=FILE_REQUESTS, max_bytes=FILE_BYTES),
+        Group(
+            attempt=1,
+            enlarge=1,
+            requests=work.requests,
+            weight=work.request_bytes,
+            largest=-(-work.request_bytes // work.requests),
+        ),
+        None if quota is None else quota * BYTES_PER_TOKEN,
+    )
+    files = max(
+        -(-work.requests // limits.max_requests), -(-work.request_bytes // limits.max_bytes)
+    )
     share = work.times(1 / files)
-    held = min(estimated_tokens(share.request_bytes), room or FILE_BYTES)
+    held = estimated_tokens(work.request_bytes // files)
     deployments = [_Deployment(quota) for quota in service.quotas]
     written = work.rows * engine.stage
     uploaded = waited = longest = first_created = 0.0

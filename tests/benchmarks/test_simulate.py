@@ -69,6 +69,14 @@ def test_a_quota_that_is_filled_twice_takes_two_turnarounds() -> None:
     assert found.waited_for_room > 3500
 
 
+def test_files_are_cut_so_that_they_fill_the_quota() -> None:
+    """Of the usual ones only one would fit at a time, and the run would take ten turnarounds."""
+    found = forecast(48_000_000)
+    assert found.at_once == 2
+    assert found.files == 11
+    assert 6 * 3600 < found.last_ended < 6.1 * 3600
+
+
 def test_deployments_share_the_work() -> None:
     """Two of half the size do as much at once as one."""
     assert forecast(125_000_000, 125_000_000).at_once == 10

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
 from dbt_enrich.workspace import Workspace
+
+# A quota that whole files fill to this share is filled well enough.
+_FILLED = 0.9
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,29 @@ def groups_of(path: Path, workspace: Workspace) -> list[Group]:
         f"from read_parquet({literal(path)}) group by attempt, enlarge order by attempt, enlarge"
     )
     return [Group(*(int(value) for value in row)) for row in found]
+
+
+def limits_in_room(limits: ServiceLimits, group: Group, room: int | None) -> ServiceLimits:
+    """Return what a file may hold so that its batch finds room, and whole files fill the room.
+
+    Files of 60 % of a quota would go one after the other; of files of 50 % two go at once.
+
+    Args:
+        limits: What the service takes.
+        group: The requests that are cut.
+        room: The bytes that are at the service at once, or None if nobody knows.
+    """
+    if room is None:
+        return limits
+    # A request that is larger is sent alone.
+    room = max(room, group.largest)
+    usual = min(limits.max_bytes, limits.max_requests * group.weight // max(1, group.requests))
+    if usual >= room:
+        return replace(limits, max_bytes=min(limits.max_bytes, room))
+    if group.weight <= room or room // usual * usual >= _FILLED * room:
+        return limits
+    fitted = room // -(-room // usual)
+    return replace(limits, max_bytes=min(limits.max_bytes, max(fitted, group.largest)))
 
 
 def shard_selects(

@@ -26,7 +26,7 @@ from dbt_enrich.pipeline.claims import (
     manifests_sql,
     standing_claims,
 )
-from dbt_enrich.pipeline.cuts import Group, groups_of, shard_selects
+from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_selects
 from dbt_enrich.pipeline.few import Few, requests_of_round
 from dbt_enrich.pipeline.load import count_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
@@ -104,16 +104,11 @@ class Destination:
             return self
         return replace(self, spread=self.few.spread, is_synchronous=True)
 
-    def limits_of(self, largest: int) -> ServiceLimits:
-        """Return what a file may hold so that its batch finds room in the quota by itself.
-
-        Args:
-            largest: Bytes of the largest request, which is sent alone if it must be.
-        """
-        if self.spread.max_tokens is None:
-            return self.limits
-        room = max(self.spread.max_tokens * BYTES_PER_TOKEN, largest)
-        return replace(self.limits, max_bytes=min(self.limits.max_bytes, room))
+    @property
+    def room(self) -> int | None:
+        """The bytes whose batches the smallest known quota holds at once, or None."""
+        tokens = self.spread.max_tokens
+        return None if tokens is None else tokens * BYTES_PER_TOKEN
 
 
 @dataclass(frozen=True)
@@ -489,10 +484,11 @@ def _overhead(selection: Selection, destination: Destination, *, packed: bool = 
 
 def _limits_of(group: Group, selection: Selection, destination: Destination) -> ServiceLimits:
     """Return what a file of a group may hold; a pack of rows is one request."""
-    limits = destination.limits_of(group.largest)
-    if selection.packing is None or group.attempt > 1:
-        return limits
-    return replace(limits, max_requests=limits.max_requests * (selection.packing.rows or 1))
+    limits = destination.limits
+    if selection.packing is not None and group.attempt == 1:
+        rows = selection.packing.rows or 1
+        limits = replace(limits, max_requests=limits.max_requests * rows)
+    return limits_in_room(limits, group, destination.room)
 
 
 def _claim(
