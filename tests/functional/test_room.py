@@ -100,6 +100,24 @@ def test_a_known_limit_is_kept_without_a_refusal(emulator: RunningEmulator, tmp_
     assert refusals(emulator) == 0
 
 
+def test_files_are_cut_so_that_two_find_room_at_once(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Where the usual ones would go one after the other."""
+    limit = int(shard_tokens(emulator, tmp_path) * 1.6)
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": limit})
+    warehouse = warehouse_for(emulator, tmp_path, max_enqueued_tokens=limit)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+    assert refusals(emulator) == 0
+    # The probe's batch, of five, was adopted.
+    shards = [shard for shard in ledger_of(warehouse).all_shards() if shard.requests != 5]
+    assert sum(shard.requests for shard in shards) == 20
+    largest = max(estimated_tokens(shard.bytes) for shard in shards)
+    assert 2 * largest <= limit < 3 * largest
+
+
 def test_a_batch_that_is_too_big_alone_is_cut(emulator: RunningEmulator, tmp_path: Path) -> None:
     """Until it fits, and no request is lost or doubled by it."""
     tokens = shard_tokens(emulator, tmp_path)
@@ -202,9 +220,11 @@ def test_what_waits_for_room_is_written_anew_where_it_would_not_be_the_same(
     task = summary_task(parameters={"max_tokens": 77} if change == "limit" else {})
     warehouse.enrich(rows, task, mode="submit")
     store = StateDirectory(warehouse.config.state_dir)
-    waiting = [shard for shard in ledger_of(warehouse).open_shards() if shard.step == Step.UPLOADED]
+    shards = ledger_of(warehouse).open_shards()
+    waiting = [shard for shard in shards if shard.step == Step.UPLOADED]
     texts = [store.requests(shard.shard).read_text() for shard in waiting]
-    assert sum(shard.requests for shard in waiting) == (14 if change == "rows" else 15)
+    assert sum(shard.requests for shard in shards) == (19 if change == "rows" else 20)
+    assert sum(shard.requests for shard in waiting) > 10
     assert all(('"max_tokens":77' in text) == (change == "limit") for text in texts)
     assert not any('"note 19"' in text for text in texts) or change == "limit"
     warehouse.restart()
