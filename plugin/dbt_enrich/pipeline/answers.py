@@ -90,6 +90,20 @@ def done_sql(answers: str, keys: str) -> str:
     """
 
 
+def answered_sql(answers: str, keys: str) -> str:
+    """Build a SELECT of the request_key of each answer of the keyed requests, failures included.
+
+    Args:
+        answers: Table expression of the answers.
+        keys: Table expression with the column request_key.
+    """
+    return f"""
+        select answers.request_key
+        from {answers} as answers
+        semi join {keys} as keys using (request_key)
+    """
+
+
 def standing_sql(answers: str, keys: str) -> str:
     """Build a SELECT of the standing of each keyed request that was answered, one row each.
 

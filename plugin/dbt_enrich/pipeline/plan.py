@@ -162,12 +162,15 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     asked, again = inputs.workspace.row(
         f"select count(*), count(*) filter (attempt > 1) from {wanted}"
     )
+    completion = _completion_tokens(inputs, task)
+    if not asked:
+        # The tokenizer takes its time and its memory.
+        return estimate(0, [], 0.0, completion, inputs.price)
     texts = inputs.workspace.rows(
         f"select user_message from {inputs.rows.all_sql} where row_id in "
         f"(select row_id from {wanted} using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
     )
     counted = count_tokens((text for (text,) in texts), task.model)
-    completion = _completion_tokens(inputs, task)
     packing = inputs.selection.packing
     mean = sum(counted) / max(1, len(counted))
     alone, packed = row_overheads(task, packing, mean)

@@ -12,7 +12,12 @@ from datetime import datetime
 
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.pipeline.answers import ANSWER_COLUMNS, FORMER_PREFIX, answers_sql
+from dbt_enrich.pipeline.answers import (
+    ANSWER_COLUMNS,
+    FORMER_PREFIX,
+    answered_sql,
+    answers_sql,
+)
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.publish import ExistingTable
@@ -48,16 +53,13 @@ def recover_answers(
     """
     task_key = answer_keys[0]
     wanted = workspace.directory / "wanted.parquet"
+    answers = answers_sql(ledger, store, *answer_keys)
     workspace.write_parquet(
         f"""
-        select distinct request_key
+        select distinct keys.request_key
         from {rows.keys_sql} as keys
-        where request_key not in (
-            select request_key from {answers_sql(ledger, store, *answer_keys)} as answers
-        )
-        and request_key not in (
-            select request_key from {in_flight_sql(ledger, store, task_key)} as flying
-        )
+        anti join ({answered_sql(answers, rows.keys_sql)}) as answered using (request_key)
+        anti join {in_flight_sql(ledger, store, task_key)} as flying using (request_key)
         """,
         wanted,
     )
