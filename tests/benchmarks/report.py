@@ -96,7 +96,7 @@ def _sides(results: Sequence[Result]) -> str:
         "peak MB", "after imports MB", "rounds",
     )  # fmt: skip
     chart = "![Seconds for export and load by number of rows](benchmarks.svg)\n"
-    parts = (chart, table(head, rows), *map(_bound, results))
+    parts = (chart, table(head, rows), "".join(map(_bound, results)))
     return section("Export and load", "\n".join(part for part in parts if part))
 
 
