@@ -90,6 +90,8 @@ def _run_batch(service: Service, requests: Path) -> int:
         while batch["status"] in ("validating", "in_progress", "finalizing"):
             time.sleep(_LOOK_SECONDS)
             batch = _document(client.get(f"/v1/batches/{batch['id']}"))
+    if batch["status"] != "completed":
+        raise RuntimeError(f"the batch is {batch['status']}: {batch['errors']}")
     return int(batch["request_counts"]["completed"])
 
 
