@@ -42,7 +42,7 @@ def main() -> None:
         name="movies",
         key_cols=["movie_id"],
         input_df=pl.from_arrow(place.rows()),
-        prompt_builder=structured_template(system=SYSTEM, messages="{{ overview }}"),
+        prompt_builder=structured_template(system=SYSTEM, messages="{{ row.overview }}"),
         output_model=Answer,
         provider=OpenAIConfig(
             MODEL, api_key=place.api_key, base_url=place.base_url, timeout=600.0, **PARAMETERS
