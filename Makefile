@@ -57,9 +57,10 @@ fuzz: install
 soak: install
 	cd tests && $(BIN)/python -m chaos.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
-# Everything in docs/benchmarks.md, in under an hour; in parts with ONLY=sides,peers,nothing-new,
-# dbt-run,emulator,tokens,quality,report, SIZES=10000,100000, ROWS=10000 and RUNS=1; FILMS names the
-# CSV file of real films (tests/benchmarks/films.py says where it is from). Results stay in .bench.
+# Everything in docs/benchmarks.md, tokens.md and million-rows.md, in two hours; in parts with
+# ONLY=sides,peers,nothing-new,dbt-run,emulator,tokens,quality,report, SIZES=10000,100000, ROWS=10000
+# and RUNS=1; FILMS names the CSV file of real films (tests/benchmarks/films.py says where it is
+# from). Results stay in .bench.
 bench: install
 	cd tests && $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SIZES),--sizes $(SIZES)) $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) \
