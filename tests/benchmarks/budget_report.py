@@ -7,16 +7,15 @@ from benchmarks.movies import MODEL
 from benchmarks.results import Result, Results
 from benchmarks.simulate import (
     EnginePace,
-    Forecast,
     ServicePace,
     Work,
     duration,
-    measured_pace,
     simulate,
 )
-from benchmarks.targets import ENGINE, NOTEBOOK
+from benchmarks.targets import BOTH, ENGINE, NOTEBOOK, STEPS
 from benchmarks.tokens import ONE_ROW, packs_of
 from dbt_enrich.cost.prices import price_table
+from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 
 _PACKED = packs_of(20)
 _SIZES = (1_000_000, 10_000_000, 100_000_000)
@@ -66,11 +65,11 @@ less of the quota; `publish: merge`, where the SELECT can tell what is new.
 
 def budget_report(results: Results) -> str:
     """Return the whole page, or an empty text where too little was measured."""
-    paced, counted = measured_pace(results), results.of("tokens")
-    if paced is None or not counted:
+    sides = [one for one in results.of("sides") if one.median(ENGINE, "table_s") is not None]
+    counted = results.of("tokens")
+    if not sides or not counted:
         return ""
-    pace, rows = paced
-    measured = next(one for one in results.of("sides") if one.rows == rows)
+    measured = sides[-1]
     works = {name: work_of(counted[-1], name) for name in (ONE_ROW, _PACKED)}
     own = works[ONE_ROW].times(_SIZES[0] / works[ONE_ROW].rows)
     return "\n".join(
@@ -78,13 +77,27 @@ def budget_report(results: Results) -> str:
             _INTRODUCTION,
             section("What the engine takes", _engine(measured)),
             section("What the quotas allow", _quotas(works)),
-            section("What to expect", _forecasts(works, pace)),
+            section("What to expect", _forecasts(works, pace_of(measured))),
             _OWN.format(
                 megabytes=round(own.request_bytes / 1e6),
                 inputs=own.input_tokens,
                 outputs=own.output_tokens,
             ),
         ]
+    )
+
+
+def pace_of(measured: Result) -> EnginePace:
+    """Return the engine's pace as it was measured."""
+
+    def seconds(*names: str) -> float:
+        return (measured.median(ENGINE, *names) or 0.0) / measured.rows
+
+    return EnginePace(
+        stage=seconds("stage_s", "claim_s"),
+        write=seconds("write_s"),
+        load=seconds("load_s"),
+        publish=seconds("publish_s", "table_s"),
     )
 
 
@@ -105,7 +118,6 @@ def work_of(counted: Result, name: str) -> Work:
 
 
 def _engine(one: Result) -> str:
-    steps = ("stage", "claim", "write", "load", "publish", "table")
     rows = [
         (
             step,
@@ -113,34 +125,33 @@ def _engine(one: Result) -> str:
             number((one.median(ENGINE, f"{step}_s") or 0) / one.rows * 1e6, 1),
             number(one.largest(ENGINE, f"{step}_peak_mb")),
         )
-        for step in steps
+        for step in STEPS
     ]
-    both = one.median(ENGINE, "export", "load")
+    both = one.median(ENGINE, *BOTH)
     rows.append(
         (
             "together", number(both, 1), number((both or 0) / one.rows * 1e6, 1),
             number(one.largest(ENGINE, "peak_mb")),
         )
     )  # fmt: skip
-    notebook = one.median(NOTEBOOK, "export", "load")
+    notebook = one.median(NOTEBOOK, *BOTH)
     said = f"\nThe notebook takes {duration(notebook)} for the same.\n" if notebook else ""
     head = ("stage", "s", "µs/row", "peak MB")
     return f"{_ENGINE.format(rows=one.rows)}\n{table(head, rows)}{said}"
 
 
 def _quotas(works: dict[str, Work]) -> str:
-    one_row = works[ONE_ROW]
     rows = []
     for name, work in works.items():
         for size in _SIZES:
-            held = work.request_bytes / 4 * size / work.rows
+            held = _held(work) * size
             fills = (f"{max(1, -(-held // quota)):,.0f}" for quota in _QUOTAS)
             rows.append((name, f"{size:,}", number(held / 1e6), *fills))
     head = (
         "films, as [counted](tokens.md)", "rows", "million tokens held",
         *(f"fills of {quota // 1_000_000:,} million" for quota in _QUOTAS),
     )  # fmt: skip
-    text = _QUOTA.format(held=one_row.request_bytes / 4 / one_row.rows)
+    text = _QUOTA.format(held=_held(works[ONE_ROW]))
     return f"{text}\n{table(head, rows)}"
 
 
@@ -160,7 +171,7 @@ def _forecasts(works: dict[str, Work], pace: EnginePace) -> str:
                 rows.append(
                     (
                         name, f"{size:,}", f"{quota // 1_000_000:,} million",
-                        f"{found[0].files:,}", *(_said(one) for one in found),
+                        f"{found[0].files:,}", *(duration(one.finished) for one in found),
                         duration(found[0].engine), number(cost),
                     )
                 )  # fmt: skip
@@ -172,5 +183,6 @@ def _forecasts(works: dict[str, Work], pace: EnginePace) -> str:
     return f"{_FORECAST}\n{table(head, rows)}"
 
 
-def _said(forecast: Forecast) -> str:
-    return duration(forecast.finished)
+def _held(work: Work) -> float:
+    """Return the tokens that one row holds of a quota."""
+    return work.request_bytes / BYTES_PER_TOKEN / work.rows

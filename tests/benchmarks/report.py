@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.markdown import NOTHING, number, section, table
 from benchmarks.peers.environments import PEERS
 from benchmarks.results import Result, Results
-from benchmarks.targets import BOTH, ENGINE, FLOOR, NOTEBOOK, disk_times, targets
+from benchmarks.targets import BOTH, ENGINE, FLOOR, NOTEBOOK, STEPS, disk_times, targets
 
 _INTRODUCTION = """\
 # Benchmarks
@@ -117,11 +117,10 @@ def _bound(one: Result) -> str:
 def _growth(results: Sequence[Result]) -> str:
     if not results:
         return ""
-    steps = ("stage", "claim", "write", "load", "publish", "table")
     rows = [
         (
             f"{one.rows:,}",
-            *(number(_micros(one, f"{step}_s"), 2) for step in steps),
+            *(number(_micros(one, f"{step}_s"), 2) for step in STEPS),
             number(_micros(one, *BOTH), 2),
             number(one.largest(ENGINE, "peak_mb")),
             number(one.median(ENGINE, "request_mb")),
@@ -133,7 +132,7 @@ def _growth(results: Sequence[Result]) -> str:
         for one in results
     ]
     head = (
-        "rows", *(f"{step} µs/row" for step in steps), "together µs/row", "peak MB", "requests MB",
+        "rows", *(f"{step} µs/row" for step in STEPS), "together µs/row", "peak MB", "requests MB",
         "disk MB", "times the requests", "files left MB", "state left MB",
     )  # fmt: skip
     text = (

@@ -16,8 +16,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from benchmarks.markdown import table
-from benchmarks.results import Results
-from benchmarks.targets import ENGINE
 from dbt_enrich.pipeline.cuts import Group, limits_in_room
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN, estimated_tokens
 from dbt_enrich.services.base import ServiceLimits
@@ -242,28 +240,6 @@ def _room(
         if len(running) >= service.files:
             coming.append(running[0] + service.poll)
         now = max(now, min(coming))
-
-
-def measured_pace(results: Results) -> tuple[EnginePace, int] | None:
-    """Return the engine's pace as it was measured at the largest number of rows, and that number.
-
-    None where nothing was measured.
-    """
-    found = [one for one in results.of("sides") if one.median(ENGINE, "table_s") is not None]
-    if not found:
-        return None
-    largest = found[-1]
-
-    def seconds(*names: str) -> float:
-        return (largest.median(ENGINE, *names) or 0.0) / largest.rows
-
-    pace = EnginePace(
-        stage=seconds("stage_s", "claim_s"),
-        write=seconds("write_s"),
-        load=seconds("load_s"),
-        publish=seconds("publish_s", "table_s"),
-    )
-    return pace, largest.rows
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,8 @@ from benchmarks.results import Result, Results
 
 ENGINE, NOTEBOOK, FLOOR = "dbt-enrich", "notebook", "floor"
 BOTH = ("export", "load")
+# The engine's stages, as its timings name them.
+STEPS = ("stage", "claim", "write", "load", "publish", "table")
 _NOTEBOOK_TIMES, _PEER_TIMES = 20.0, 100.0
 _FLAT, _PEAK_MB, _DISK_TIMES = 1.2, 300.0, 3.0
 _TOKEN_SHARE = 0.3

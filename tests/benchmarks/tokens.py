@@ -35,9 +35,8 @@ def measure(warehouse: Path, directory: Path) -> dict[str, Figures]:
     """Count the tokens of each way to ask the films of a warehouse.
 
     Returns:
-        Of each contender `requests`, their bytes and those of the replies, `input` and `output`
-        tokens, and their `batch` and
-        `synchronous` cost in the currency of the package's prices.
+        Of each contender `requests`, `request_bytes` and `response_bytes`, `input` and `output`
+        tokens, and their `batch` and `synchronous` cost in the currency of the package's prices.
     """
     with duckdb.connect(str(warehouse), read_only=True) as database:
         frame = database.execute("select * from movies").df()

@@ -65,6 +65,20 @@ def refusals(emulator: RunningEmulator) -> int:
     )
 
 
+def enriched_within(
+    files: float, emulator: RunningEmulator, tmp_path: Path
+) -> tuple[Warehouse, int]:
+    """Enrich 20 rows where a limit of so many files of five is known: nothing is refused."""
+    limit = int(shard_tokens(emulator, tmp_path) * files)
+    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": limit})
+    warehouse = warehouse_for(emulator, tmp_path, max_enqueued_tokens=limit)
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 20}
+    paid_once(emulator)
+    assert refusals(emulator) == 0
+    return warehouse, limit
+
+
 @pytest.mark.parametrize("quota_fails", ["create", "later"])
 def test_batches_queue_behind_a_limit_that_nobody_told(
     emulator: RunningEmulator, tmp_path: Path, quota_fails: str
@@ -90,27 +104,14 @@ def test_batches_queue_behind_a_limit_that_nobody_told(
 
 def test_a_known_limit_is_kept_without_a_refusal(emulator: RunningEmulator, tmp_path: Path) -> None:
     """A batch is created only when there is room for it."""
-    tokens = shard_tokens(emulator, tmp_path)
-    limit = int(tokens * 2.5)
-    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": limit})
-    warehouse = warehouse_for(emulator, tmp_path, max_enqueued_tokens=limit)
-    warehouse.enrich(NOTES)
-    assert warehouse.statuses() == {"done": 20}
-    paid_once(emulator)
-    assert refusals(emulator) == 0
+    enriched_within(2.5, emulator, tmp_path)
 
 
 def test_files_are_cut_so_that_two_find_room_at_once(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Where the usual ones would go one after the other."""
-    limit = int(shard_tokens(emulator, tmp_path) * 1.6)
-    emulator.deployments({"name": "gpt-4o-mini", "max_enqueued_tokens": limit})
-    warehouse = warehouse_for(emulator, tmp_path, max_enqueued_tokens=limit)
-    warehouse.enrich(NOTES)
-    assert warehouse.statuses() == {"done": 20}
-    paid_once(emulator)
-    assert refusals(emulator) == 0
+    warehouse, limit = enriched_within(1.6, emulator, tmp_path)
     # The probe's batch, of five, was adopted.
     shards = [shard for shard in ledger_of(warehouse).all_shards() if shard.requests != 5]
     assert sum(shard.requests for shard in shards) == 20

@@ -42,8 +42,7 @@ _EMPTY = (
 # A standing as one number, most significant first; an aggregate of numbers can be spilled to the
 # disk, which one that holds texts cannot.
 _ATTEMPTS, _FILES, _KINDS, _STATUSES = 32_768, 16_777_216, 32, 1_024
-_KIND_NAMES = ("done", *FailureKind)
-_KIND_LIST = f"[{', '.join(literal(str(name)) for name in _KIND_NAMES)}]"
+_KIND_LIST = f"[{', '.join(literal(str(name)) for name in ('done', *FailureKind))}]"
 
 
 def former_answers_key(task_key: str) -> str:
@@ -73,8 +72,8 @@ def answer_files_sql(files: Sequence[Path]) -> str:
     return read_parquet(list(files), empty=_EMPTY)
 
 
-def done_sql(answers: str, keys: str) -> str:
-    """Build a SELECT of the request_key of each answer of the keyed requests that is `done`.
+def answered_sql(answers: str, keys: str) -> str:
+    """Build a SELECT of the request_key of each answer of the keyed requests, failures included.
 
     The keys are held in memory; the answers, of which there may be many more, stream past them.
 
@@ -86,22 +85,17 @@ def done_sql(answers: str, keys: str) -> str:
         select answers.request_key
         from {answers} as answers
         semi join {keys} as keys using (request_key)
-        where answers.kind = 'done'
     """
 
 
-def answered_sql(answers: str, keys: str) -> str:
-    """Build a SELECT of the request_key of each answer of the keyed requests, failures included.
+def done_sql(answers: str, keys: str) -> str:
+    """Build a SELECT of the request_key of each answer of the keyed requests that is `done`.
 
     Args:
         answers: Table expression of the answers.
         keys: Table expression with the column request_key.
     """
-    return f"""
-        select answers.request_key
-        from {answers} as answers
-        semi join {keys} as keys using (request_key)
-    """
+    return f"{answered_sql(answers, keys)} where answers.kind = 'done'"
 
 
 def standing_sql(answers: str, keys: str) -> str:
