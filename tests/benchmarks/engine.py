@@ -28,10 +28,11 @@ from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.enrichment import Engine
-from dbt_enrich.pipeline.export import Claim, Destination, Selection, claim, write_file
+from dbt_enrich.pipeline.export import Claim, Destination, claim, write_file
 from dbt_enrich.pipeline.load import load
 from dbt_enrich.pipeline.publish import ExistingTable, Published, publish
 from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, stage

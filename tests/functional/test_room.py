@@ -12,8 +12,8 @@ import pytest
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError, LedgerError
 from dbt_enrich.ledger import Ledger, Step
+from dbt_enrich.pipeline import key_parts, spread, steps
 from dbt_enrich.pipeline import run as run_module
-from dbt_enrich.pipeline import spread, steps
 from dbt_enrich.pipeline.room import estimated_tokens, limit_in
 from dbt_enrich.store import StateDirectory, settle
 from support.warehouse import Warehouse, config_for, summary_task
@@ -194,10 +194,12 @@ def uploads(emulator: RunningEmulator) -> int:
     return sum(call["method"] == "POST" and call["path"] == "/files" for call in calls)
 
 
+@pytest.mark.parametrize("rows_of_part", [3, key_parts.ROWS_OF_PART])
 def test_files_that_wait_for_room_are_not_uploaded_anew(
-    emulator: RunningEmulator, tmp_path: Path
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_of_part: int
 ) -> None:
     """Each run goes on with what an earlier one wrote and uploaded."""
+    monkeypatch.setattr(key_parts, "ROWS_OF_PART", rows_of_part)
     warehouse = waiting_submit(emulator, tmp_path)
     before = uploads(emulator)
     for _ in range(2):

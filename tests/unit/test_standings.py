@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dbt_enrich.failures import FailureKind
 from dbt_enrich.pipeline.answers import answer_files_sql, done_sql, standing_sql
+from dbt_enrich.pipeline.key_parts import key_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+(_WHOLE,) = key_parts(3)
 _KEYS = [UUID(int=number) for number in range(3)]
 
 
@@ -74,10 +76,10 @@ def test_a_done_answer_stands_and_else_the_newest_attempt(files: list[list[Answe
             row[0]: row[1:]
             for row in database.execute(
                 "select request_key, attempts, truncations, kind, status_code, file_index "
-                f"from ({standing_sql(cast, 'keys')})"
+                f"from ({standing_sql(cast, 'keys', part=_WHOLE)})"
             ).fetchall()
         }
-        done = {row[0] for row in database.execute(done_sql(cast, "keys")).fetchall()}
+        done = {row[0] for row in database.execute(done_sql(cast, "keys", part=_WHOLE)).fetchall()}
     expected = {}
     for key in _KEYS[:2]:
         given_answers = [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger
+from dbt_enrich.pipeline.key_parts import KeyPart
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.workspace import read_parquet
@@ -72,33 +73,36 @@ def answer_files_sql(files: Sequence[Path]) -> str:
     return read_parquet(list(files), empty=_EMPTY)
 
 
-def answered_sql(answers: str, keys: str) -> str:
+def answered_sql(answers: str, keys: str, *, part: KeyPart) -> str:
     """Build a SELECT of the request_key of each answer of the keyed requests, failures included.
 
     The keys are held in memory; the answers, of which there may be many more, stream past them.
 
     Args:
         answers: Table expression of the answers.
-        keys: Table expression with the column request_key.
+        keys: Table expression with the column request_key, of a part of the keys.
+        part: That part.
     """
     return f"""
         select answers.request_key
         from {answers} as answers
         semi join {keys} as keys using (request_key)
+        where {part.condition}
     """
 
 
-def done_sql(answers: str, keys: str) -> str:
+def done_sql(answers: str, keys: str, *, part: KeyPart) -> str:
     """Build a SELECT of the request_key of each answer of the keyed requests that is `done`.
 
     Args:
         answers: Table expression of the answers.
-        keys: Table expression with the column request_key.
+        keys: Table expression with the column request_key, of a part of the keys.
+        part: That part.
     """
-    return f"{answered_sql(answers, keys)} where answers.kind = 'done'"
+    return f"{answered_sql(answers, keys, part=part)} and answers.kind = 'done'"
 
 
-def standing_sql(answers: str, keys: str) -> str:
+def standing_sql(answers: str, keys: str, *, part: KeyPart) -> str:
     """Build a SELECT of the standing of each keyed request that was answered, one row each.
 
     A `done` answer stands whatever came before or after; else the newest attempt does, and of two
@@ -107,7 +111,8 @@ def standing_sql(answers: str, keys: str) -> str:
 
     Args:
         answers: Table expression of the answers.
-        keys: Table expression with the column request_key.
+        keys: Table expression with the column request_key, of a part of the keys.
+        part: That part.
     """
     standing = (
         f"cast(answers.kind = 'done' as bigint) * {_ATTEMPTS} "
@@ -129,6 +134,7 @@ def standing_sql(answers: str, keys: str) -> str:
                 max({standing}) as standing
             from {answers} as answers
             semi join {keys} as keys using (request_key)
+            where {part.condition}
             group by answers.request_key
         )
         select

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
+from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.load import NO_REQUESTS
-from dbt_enrich.request_lines import LineTemplate, line_template
+from dbt_enrich.request_lines import line_template
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
@@ -67,13 +69,18 @@ def standing_claims(
         workspace: Where requests are compared.
         store: Where files lie.
     """
-    return [
+    written = [
         shard
         for shard in abandoned
         if shard.step in (Step.EXPORTED, Step.UPLOADED)
         and store.requests(shard.shard).exists()
         and store.manifest(shard.shard).exists()
-        and _stands(shard, wanted, task, line_url, workspace, store)
+    ]
+    forms = _forms([shard.shard for shard in written], wanted, workspace, store)
+    return [
+        shard
+        for shard, form in zip(written, forms, strict=True)
+        if form.is_one and _is_worded(shard, form, task, line_url, store)
     ]
 
 
@@ -81,44 +88,79 @@ def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
     return shard.step in UNSENT_STEPS and (shard.owner is None or not store.is_alive(shard.owner))
 
 
-def _stands(
-    shard: Shard,
-    wanted: Path,
-    task: EnrichmentTask,
-    line_url: str,
-    workspace: Workspace,
-    store: StateDirectory,
-) -> bool:
-    """Whether each request of a shard is to be sent now, and in the same words."""
-    manifest = f"read_parquet({literal(store.manifest(shard.shard))})"
-    is_packed = "custom_id" in workspace.columns(f"from {manifest}")
-    rows_in_line = "max(position)" if is_packed else "1"
-    missing, enlarge, forms, first_attempts = workspace.row(
-        f"""
-        select
-            count(*) filter (wanted.request_key is null),
-            any_value(enlarge) * {rows_in_line},
-            count(distinct enlarge),
-            bool_and(claimed.attempt = 1)
-        from {manifest} as claimed
-        left join read_parquet({literal(wanted)}) as wanted using (request_key, attempt)
-        """
+@dataclass(frozen=True)
+class _Form:
+    """What the requests of a claimed shard have in common, as they are to be sent now.
+
+    Attributes:
+        unwanted: How many are not to be sent now, or in another attempt.
+        enlarge: The least and the most by which their token limit is enlarged.
+        attempts: The most attempts of one of them.
+        positions: The most rows of one of its packs, or None where rows are alone.
+    """
+
+    unwanted: int
+    enlarge: tuple[int, int]
+    attempts: int
+    positions: int | None
+
+    @property
+    def is_one(self) -> bool:
+        """Whether all of them go into one file; only first attempts are packed."""
+        least, most = self.enlarge
+        return not self.unwanted and least == most and (not self.positions or self.attempts == 1)
+
+
+def _forms(
+    shards: Sequence[str], wanted: Path, workspace: Workspace, store: StateDirectory
+) -> list[_Form]:
+    """Return the forms of some shards, in their order."""
+    if not shards:
+        return []
+    manifests = read_parquet([store.manifest(shard) for shard in shards], empty=NO_REQUESTS)
+    has_packs = "position" in workspace.columns(f"from {manifests}")
+    position = "claimed.position" if has_packs else "cast(null as integer)"
+    (requests,) = workspace.row(f"select count(*) from read_parquet({literal(wanted)})")
+    found = [
+        row
+        for part in key_parts(requests)
+        for row in workspace.rows(
+            f"""
+            select
+                claimed.file_index, count(*) filter (wanted.request_key is null),
+                min(wanted.enlarge), max(wanted.enlarge), max(claimed.attempt), max({position})
+            from (select *, file_index from {manifests} where {part.condition}) as claimed
+            left join {part.of(f"read_parquet({literal(wanted)})")} as wanted
+                using (request_key, attempt)
+            group by claimed.file_index
+            """
+        )
+    ]
+    return [_form([row[1:] for row in found if row[0] == number]) for number in range(len(shards))]
+
+
+def _form(parts: Sequence[tuple[int, int | None, int | None, int, int | None]]) -> _Form:
+    unwanted, least, most, attempts, positions = zip(*parts, strict=True) if parts else ([],) * 5
+    return _Form(
+        unwanted=sum(unwanted),
+        enlarge=(min(filter(None, least), default=0), max(filter(None, most), default=1)),
+        attempts=max(attempts, default=0),
+        positions=max(filter(None, positions), default=None),
     )
-    if missing or forms != 1 or (is_packed and not first_attempts):
-        return False
+
+
+def _is_worded(
+    shard: Shard, form: _Form, task: EnrichmentTask, line_url: str, store: StateDirectory
+) -> bool:
+    """Whether the first line of a shard's file has the constant texts of its requests now."""
     template = line_template(
         task,
         deployment=shard.deployment or "",
         line_url=line_url,
-        enlarge=enlarge,
-        packed=is_packed,
+        enlarge=form.enlarge[0] * (form.positions or 1),
+        packed=form.positions is not None,
     )
-    return _is_worded(store.requests(shard.shard), template)
-
-
-def _is_worded(path: Path, template: LineTemplate) -> bool:
-    """Whether a file's first line has the constant texts of a template."""
-    with path.open("rb") as file:
+    with store.requests(shard.shard).open("rb") as file:
         line = file.readline().decode(errors="replace").rstrip("\n")
     begun = _CUSTOM_ID.match(line)
     return (

@@ -29,24 +29,31 @@ from dbt_enrich.pipeline.halves import cut_in_two
 from dbt_enrich.pipeline.load import sweep_files
 from dbt_enrich.pipeline.merge import stage_unfinished, untouched_rows
 from dbt_enrich.pipeline.outcomes import (
-    answered_rows,
     check_examples,
+    choose_new,
     count_new,
     inputs_to_forget,
     refuse_failures,
+    rows_undone,
     table_comment,
     unpublished,
 )
-from dbt_enrich.pipeline.plan import Plan, changes_since, describe, former_tasks, make_plan
+from dbt_enrich.pipeline.plan import (
+    Plan,
+    PlanInputs,
+    changes_since,
+    describe,
+    former_tasks,
+    make_plan,
+)
 from dbt_enrich.pipeline.preview import WholeTable, preview, preview_sentence
 from dbt_enrich.pipeline.progress import Progress
-from dbt_enrich.pipeline.publish import (
-    publish,
-)
+from dbt_enrich.pipeline.publish import publish
 from dbt_enrich.pipeline.recover import adopt_batches, recover_answers
 from dbt_enrich.pipeline.relations import Relations, fingerprint, relations
 from dbt_enrich.pipeline.reports import report
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
+from dbt_enrich.pipeline.selection import NewRequests, Undone
 from dbt_enrich.pipeline.session import (
     EnrichmentRequest,
     Outcome,
@@ -224,14 +231,18 @@ class Engine:
             span.rows, span.bytes = rows.rows, rows.path.stat().st_size
         if options.mode == Mode.PREVIEW:
             return self._preview(session, rows)
-        self._recover(session, rows)
-        self._mind_changes(session, rows)
-        session.tally.reused = answered_rows(session, rows)
+        undone = self._undone(session, rows)
+        session.tally.reused = rows.rows - rows.skipped - undone.rows
+        chosen = choose_new(session, undone)
+        fresh = count_new(session, rows, chosen)
+        self._mind_changes(session, fresh)
         if options.mode == Mode.PLAN:
-            plan = self._plan(session, rows)
+            plan = self._plan(session, session.plan_inputs(rows, undone, chosen), fresh)
             report({"plan": plan.document()})
             return unpublished(session, f"{session.model}: {describe(plan)}")
-        self._exchange(session, rows)
+        undone.remove()
+        chosen.remove()
+        self._exchange(session, rows, fresh)
         with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
             published = publish(
                 rows,
@@ -270,50 +281,17 @@ class Engine:
             counts=published.counts,
         )
 
-    def _mind_changes(self, session: Session, rows: StagedRows) -> None:
-        """Keep former answers, or refuse to ask again, as `on_task_change` says."""
-        request, options = session.request, session.request.options
-        former = former_tasks(session.ledger, request.enrichment, session.task_key)
-        if options.on_task_change == "new_rows":
-            keep_former_answers(
-                rows,
-                request.relation,
-                session.selection,
-                former,
-                workspace=session.workspace,
-                ledger=session.ledger,
-                store=session.store,
-            )
-        if options.on_task_change != "error" or options.mode not in (Mode.RUN, Mode.SUBMIT):
-            return
-        changes = changes_since(session.ledger, request.enrichment, session.selection)
-        fresh = count_new(session, rows)
-        if changes and fresh.requests:
-            raise TaskChangedError(
-                f"model '{session.model}': the task changed ({', '.join(changes)}), and "
-                f"{fresh.requests:,} requests would be sent; nothing was. Set on_task_change to "
-                "all to ask again, or to new_rows to keep the former answers"
-            )
+    def _undone(self, session: Session, rows: StagedRows) -> Undone:
+        """Find the rows that are not done, once all answers that are somewhere are taken in."""
+        self._note_task(session)
+        undone = rows_undone(session, rows)
+        for take in (self._recover, self._keep_former):
+            if undone.rows and take(session, rows, undone):
+                undone.remove()
+                undone = rows_undone(session, rows)
+        return undone
 
-    def _plan(self, session: Session, rows: StagedRows) -> Plan:
-        config, task = self.config, session.request.task
-        inputs = session.plan_inputs(rows)
-        service_id = config.service_settings().service_id
-        table = config.price_table()
-        deployments = config.deployments_of(task.model)
-        limits = [session.room.limit(service_id, name) for name in deployments]
-        return make_plan(
-            inputs,
-            count_new(session, rows),
-            answered=session.tally.reused,
-            existing=session.request.existing,
-            currency=table.currency,
-            price_problem=None if inputs.price else table.unknown(task.model),
-            max_enqueued_tokens=None if None in limits else sum(limit or 0 for limit in limits),
-        )
-
-    def _recover(self, session: Session, rows: StagedRows) -> None:
-        """Note the task, and take the answers that only the enriched table still holds."""
+    def _note_task(self, session: Session) -> None:
         request, task = session.request, session.request.task
         session.ledger.add_task(
             session.task_key,
@@ -321,24 +299,73 @@ class Engine:
             document=task.document(answered_by(self.config, task.model)),
             outputs=[asdict(output) for output in task.outputs],
         )
-        if request.existing:
-            recover_answers(
-                rows,
-                request.relation,
-                task,
-                session.selection.answer_keys,
-                request.existing,
-                workspace=session.workspace,
-                ledger=session.ledger,
-                store=session.store,
+
+    def _recover(self, session: Session, _: StagedRows, undone: Undone) -> int:
+        """Take the answers that only the enriched table still holds."""
+        request = session.request
+        if request.existing is None:
+            return 0
+        return recover_answers(
+            undone,
+            request.relation,
+            request.task,
+            session.selection.answer_keys,
+            request.existing,
+            workspace=session.workspace,
+            ledger=session.ledger,
+            store=session.store,
+        )
+
+    def _keep_former(self, session: Session, rows: StagedRows, undone: Undone) -> int:
+        """Keep former answers, if `on_task_change` says so."""
+        request = session.request
+        if request.options.on_task_change != "new_rows":
+            return 0
+        return keep_former_answers(
+            rows,
+            undone,
+            request.relation,
+            session.selection,
+            former_tasks(session.ledger, request.enrichment, session.task_key),
+            workspace=session.workspace,
+            ledger=session.ledger,
+            store=session.store,
+        )
+
+    def _mind_changes(self, session: Session, fresh: NewRequests) -> None:
+        """Refuse to ask rows of a changed task again, if `on_task_change` says so."""
+        request, options = session.request, session.request.options
+        if options.on_task_change != "error" or options.mode not in (Mode.RUN, Mode.SUBMIT):
+            return
+        changes = changes_since(session.ledger, request.enrichment, session.selection)
+        if changes and fresh.requests:
+            raise TaskChangedError(
+                f"model '{session.model}': the task changed ({', '.join(changes)}), and "
+                f"{fresh.requests:,} requests would be sent; nothing was. Set on_task_change to "
+                "all to ask again, or to new_rows to keep the former answers"
             )
 
-    def _exchange(self, session: Session, rows: StagedRows) -> None:
+    def _plan(self, session: Session, inputs: PlanInputs, fresh: NewRequests) -> Plan:
+        config, task = self.config, session.request.task
+        service_id = config.service_settings().service_id
+        table = config.price_table()
+        deployments = config.deployments_of(task.model)
+        limits = [session.room.limit(service_id, name) for name in deployments]
+        return make_plan(
+            inputs,
+            fresh,
+            answered=session.tally.reused,
+            existing=session.request.existing,
+            currency=table.currency,
+            price_problem=None if inputs.price else table.unknown(task.model),
+            max_enqueued_tokens=None if None in limits else sum(limit or 0 for limit in limits),
+        )
+
+    def _exchange(self, session: Session, rows: StagedRows, fresh: NewRequests) -> None:
         """Turn to the service, if there is anything to send or to take in."""
         mode = session.request.options.mode
         sends = 0
         if mode != Mode.COLLECT:
-            fresh = count_new(session, rows)
             sends = fresh.requests
             if sends or fresh.in_flight:
                 session.progress.say(plan_sentence(rows, fresh, session.tally.reused))

@@ -12,9 +12,10 @@ from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
 from dbt_enrich.pipeline.export import claim
 from dbt_enrich.pipeline.inputs import forget_inputs
 from dbt_enrich.pipeline.load import load, outputs_of
-from dbt_enrich.pipeline.outcomes import count_new
+from dbt_enrich.pipeline.outcomes import choose_new, rows_undone
 from dbt_enrich.pipeline.plan import estimate_requests
 from dbt_enrich.pipeline.run import BatchRun
+from dbt_enrich.pipeline.selection import Chosen, Undone
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.pipeline.synchronous import SynchronousRun
@@ -126,7 +127,7 @@ class Exchange:
         reserved = session.budget.reserve(
             session.reservation,
             session.model_budget,
-            lambda: estimate_requests(session.plan_inputs(self.rows)),
+            self._estimate,
         )
         sent = 0
         try:
@@ -152,6 +153,18 @@ class Exchange:
         session.tally.sent += sum(shard.row_count for shard in shards)
         return shards
 
+    def _estimate(self) -> Estimate:
+        """Count the tokens of what is about to be claimed."""
+        undone, chosen = self._chosen()
+        estimated = estimate_requests(self.session.plan_inputs(self.rows, undone, chosen))
+        undone.remove()
+        chosen.remove()
+        return estimated
+
+    def _chosen(self) -> tuple[Undone, Chosen]:
+        undone = rows_undone(self.session, self.rows)
+        return undone, choose_new(self.session, undone)
+
     def _check_ledger(self, wanted: Estimate, abandoned: Sequence[Shard]) -> None:
         session = self.session
         names = {shard.shard for shard in abandoned}
@@ -168,8 +181,10 @@ class Exchange:
         try:
             return self._claim()
         except CapError as error:
-            fresh = count_new(self.session, self.rows)
-            if fresh.requests > fresh.again:
+            undone, chosen = self._chosen()
+            undone.remove()
+            chosen.remove()
+            if chosen.requests > chosen.again:
                 raise
             self.session.progress.say(str(error))
             return []

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import InputError
-from dbt_enrich.failures import ask_again_sql, rule_kinds
+from dbt_enrich.failures import rule_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK, Packing, message_sql
-from dbt_enrich.pipeline.answers import (
-    answers_sql,
-    done_sql,
-    former_answers_key,
-    standing_sql,
-)
+from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.claims import (
     abandoned_shards,
-    in_flight_sql,
     let_go,
     manifests_sql,
     standing_claims,
@@ -30,46 +23,18 @@ from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_sel
 from dbt_enrich.pipeline.few import Few, requests_of_round
 from dbt_enrich.pipeline.load import count_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
+from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import KEY_DIGITS, TOKEN_LIMITS, EnrichmentTask
+from dbt_enrich.task import KEY_DIGITS
 from dbt_enrich.workspace import Workspace
 
 # The messages of so many packs are put together in memory at once.
 _PACKED_BYTES = 4_194_304
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What decides which requests are new.
-
-    Attributes:
-        task: What is asked.
-        task_key: The task's identity.
-        max_attempts: How often one row is sent in all.
-        ask_again: Kinds of failure that are asked again although they usually are not.
-        retries: Until when failures of a kind are asked once more, whatever their rule says.
-        packing: How many rows go into one request, or None for one.
-        keeps_former: Whether answers to former tasks stand where the row's text is unchanged.
-    """
-
-    task: EnrichmentTask
-    task_key: str
-    max_attempts: int
-    ask_again: tuple[str, ...] = ()
-    retries: Mapping[str, datetime] = field(default_factory=dict)
-    keeps_former: bool = False
-    packing: Packing | None = None
-
-    @property
-    def answer_keys(self) -> tuple[str, ...]:
-        """The tasks whose answers stand: the task, and what was kept of its former versions."""
-        former = (former_answers_key(self.task_key),) if self.keeps_former else ()
-        return (self.task_key, *former)
 
 
 @dataclass(frozen=True)
@@ -142,23 +107,6 @@ class Size:
     bytes: int
 
 
-@dataclass(frozen=True)
-class NewRequests:
-    """What an export would send.
-
-    Attributes:
-        requests: Requests to send, those asked again included.
-        again: Requests that were sent before and failed.
-        equal: Rows that share a request with another row.
-        in_flight: Requests that are at the service already.
-    """
-
-    requests: int
-    again: int
-    equal: int
-    in_flight: int
-
-
 def claim(
     rows: StagedRows,
     relation: StagedRelation,
@@ -199,10 +147,13 @@ def claim(
         abandoned = abandoned_shards(ledger, store)
         if check:
             check(abandoned)
-        chosen = path.with_name(f"chosen-{path.name}")
-        workspace.write_parquet(requests_to_send_sql(rows, selection, ledger, store), chosen)
+        undone = find_undone(
+            rows, selection.answer_keys, workspace=workspace, ledger=ledger, store=store
+        )
+        chosen = choose(undone, selection, workspace=workspace, ledger=ledger, store=store)
+        undone.remove()
         _write_requests(path, chosen, rows, selection, destination, workspace, ledger, store)
-        chosen.unlink()
+        chosen.remove()
         destination = destination.of_round(path, selection.packing, workspace)
         kept = _take_over(abandoned, path, selection, destination, workspace, ledger, store)
         if kept:
@@ -260,7 +211,7 @@ def _without(
     rest = path.with_name(f"{path.stem}-rest.parquet")
     kept = manifests_sql(shards, store)
     workspace.write_parquet(
-        f"{_whole(path)} where request_key not in (select request_key from {kept} as kept)", rest
+        f"{_whole(path)} as wanted anti join {kept} as kept using (request_key)", rest
     )
     return rest
 
@@ -322,30 +273,8 @@ def write_file(
     return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
-def new_requests(
-    rows: StagedRows,
-    selection: Selection,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> NewRequests:
-    """Count what an export would send, without claiming it."""
-    requests, again = workspace.row(
-        f"select count(*), count(*) filter (attempt > 1) "
-        f"from ({requests_to_send_sql(rows, selection, ledger, store)})"
-    )
-    flying = in_flight_sql(ledger, store, selection.task_key)
-    equal, in_flight = workspace.row(
-        "select count(*) - count(distinct request_key), count(distinct request_key) filter "
-        f"(request_key in (select request_key from {flying})) "
-        f"from {rows.keys_sql} as keys"
-    )
-    return NewRequests(requests=requests, again=again, equal=equal, in_flight=in_flight)
-
-
 def size_to_send(
-    chosen: Path,
+    chosen: Chosen,
     rows: StagedRows,
     selection: Selection,
     destination: Destination,
@@ -357,7 +286,7 @@ def size_to_send(
     """Cut what an export would send into files as it would, without claiming it.
 
     Args:
-        chosen: Parquet file of what `requests_to_send_sql` selects.
+        chosen: What it would send.
         rows: The staged rows.
         selection: What decided which requests are new.
         destination: Where they would go.
@@ -376,60 +305,9 @@ def size_to_send(
     return Size(files=files, bytes=sum(group.weight for group in groups))
 
 
-def requests_to_send_sql(
-    rows: StagedRows, selection: Selection, ledger: Ledger, store: StateDirectory
-) -> str:
-    """Build the SELECT of the requests to send, each key once: never answered, or to ask again."""
-    keys = rows.keys_sql
-    answers = answers_sql(ledger, store, *selection.answer_keys)
-    has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
-    again = ask_again_sql("standing.kind", "standing.status_code", also=selection.ask_again)
-    if not has_limit:
-        again = f"({again} and standing.kind <> 'truncated')"
-    in_flight = in_flight_sql(ledger, store, selection.task_key)
-    enlarge = "cast(pow(2, least(coalesce(truncations, 0), 10)) as bigint)" if has_limit else "1"
-    return f"""
-        with unanswered as (
-            select keys.row_id, keys.request_key
-            from {keys} as keys
-            anti join ({done_sql(answers, keys)}) as done using (request_key)
-            anti join {in_flight} as in_flight using (request_key)
-        ),
-        candidates as (
-            select request_key, min(row_id) as row_id
-            from unanswered
-            group by request_key
-        ),
-        standings as ({standing_sql(answers, "unanswered")})
-        select
-            candidates.request_key,
-            candidates.row_id,
-            coalesce(standing.attempts, 0) + 1 as attempt,
-            {enlarge} as enlarge,
-            -- A repair is tried once; later attempts ask as the first one did.
-            if(standing.attempts = 1 and standing.kind in ({rule_kinds(repair=True)}),
-                standing.file_index, null) as repair_file
-        from candidates
-        left join standings as standing using (request_key)
-        where standing.request_key is null
-            or (standing.attempts < {selection.max_attempts} and {again})
-            or {_retried_sql(selection)}
-    """
-
-
-def _retried_sql(selection: Selection) -> str:
-    """Build the condition under which the user wants a failure asked once more."""
-    wanted = [
-        f"(standing.kind = {literal(kind)} and standing.received_at <= "
-        f"cast({literal(until.isoformat())} as timestamp with time zone))"
-        for kind, until in selection.retries.items()
-    ]
-    return f"({' or '.join(wanted)})" if wanted else "false"
-
-
 def _write_requests(
     path: Path,
-    chosen: Path,
+    chosen: Chosen,
     rows: StagedRows,
     selection: Selection,
     destination: Destination,
@@ -449,6 +327,9 @@ def _write_requests(
         with failed as (
             select request_key, file_index, content, message
             from {answers} as answers
+            semi join (
+                select request_key from {chosen.all_sql} as chosen where repair_file is not null
+            ) as repaired using (request_key)
             where kind in ({rule_kinds(repair=True)}) and content is not null
         )
         select
@@ -460,7 +341,7 @@ def _write_requests(
             staged.message_bytes,
             {weight} as weight
         from (select row_id, message_bytes from {rows.all_sql}) as staged
-        join ({_whole(chosen)}) as chosen using (row_id)
+        join {chosen.all_sql} as chosen using (row_id)
         left join failed
             on failed.request_key = chosen.request_key and failed.file_index = chosen.repair_file
     """

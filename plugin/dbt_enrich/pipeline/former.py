@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 
 from dbt_enrich.ledger import Ledger, Task
 from dbt_enrich.pipeline.answers import (
     ANSWER_COLUMNS,
     FORMER_PREFIX,
     answers_sql,
+    done_sql,
     former_answers_key,
 )
-from dbt_enrich.pipeline.export import Selection
+from dbt_enrich.pipeline.key_parts import KeyPart
+from dbt_enrich.pipeline.selection import Selection, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import canonical_outputs
 from dbt_enrich.sql import literal
@@ -26,6 +29,7 @@ _VERSION_DIGITS = 8
 
 def keep_former_answers(
     rows: StagedRows,
+    undone: Undone,
     relation: StagedRelation,
     selection: Selection,
     former: Sequence[Task],
@@ -41,6 +45,7 @@ def keep_former_answers(
 
     Args:
         rows: The staged rows.
+        undone: Those that have no answer that is `done`.
         relation: The staged relation in the user's database.
         selection: What is asked now.
         former: The tasks asked before, newest first.
@@ -52,25 +57,53 @@ def keep_former_answers(
         How many answers were noted.
     """
     outputs = canonical_outputs(selection.task.outputs)
-    return sum(
-        _keep(rows, relation, selection, task, workspace, ledger, store)
-        for task in former
-        if task.document.get("outputs") == outputs
-    )
+    kept = 0
+    for task in former:
+        if task.document.get("outputs") != outputs:
+            continue
+        messages = _messages_sql(rows, relation, selection, task, workspace)
+        if messages is None:
+            continue
+        for part, path in undone.files.items():
+            wanted = _wanted_sql(messages, path, part, selection, task, ledger, store)
+            kept += _keep(wanted, selection, task, workspace, ledger, store)
+    return kept
+
+
+def _wanted_sql(
+    messages: str,
+    undone: Path,
+    part: KeyPart,
+    selection: Selection,
+    task: Task,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> str:
+    """Build the SELECT of the keys, now and by a former task, of requests that are not done."""
+    keys = f"read_parquet({literal(undone)})"
+    answers = answers_sql(ledger, store, *selection.answer_keys)
+    return f"""
+        select
+            min(messages.request_key) as request_key,
+            cast(left(sha256({literal(task.task_key)} || former_message), {KEY_DIGITS}) as uuid)
+                as former_key
+        from ({messages}) as messages
+        semi join {keys} as undone using (request_key)
+        -- A newer one of the former tasks may have answered.
+        anti join ({done_sql(answers, keys, part=part)}) as done using (request_key)
+        where former_message is not null
+        group by former_key, messages.request_key
+    """
 
 
 def _keep(
-    rows: StagedRows,
-    relation: StagedRelation,
+    wanted: str,
     selection: Selection,
     task: Task,
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
 ) -> int:
-    messages = _messages_sql(rows, relation, selection, task, workspace)
-    if messages is None:
-        return 0
     name = f"{FORMER_PREFIX}{task.task_key[:_VERSION_DIGITS]}-{secrets.token_hex(8)}"
     columns = ", ".join(
         {"request_key": "wanted.request_key", "attempt": "1", "shard": literal(name)}.get(
@@ -82,22 +115,9 @@ def _keep(
     path = store.answers(name)
     workspace.write_parquet(
         f"""
-        with wanted as (
-            select
-                min(request_key) as request_key,
-                cast(left(sha256({literal(task.task_key)} || former_message), {KEY_DIGITS}) as uuid)
-                    as former_key
-            from ({messages}) as messages
-            where former_message is not null and request_key not in (
-                select request_key
-                from {answers_sql(ledger, store, *selection.answer_keys)} as answers
-                where kind = 'done'
-            )
-            group by former_key, messages.request_key
-        )
         select {columns}
         from {answers_sql(ledger, store, task.task_key)} as former
-        join wanted on wanted.former_key = former.request_key
+        join ({wanted}) as wanted on wanted.former_key = former.request_key
         where former.kind = 'done'
         qualify row_number() over (partition by wanted.request_key order by former.attempt desc) = 1
         """,

@@ -5,20 +5,49 @@ from __future__ import annotations
 import json
 
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
-from dbt_enrich.pipeline.answers import answers_sql, done_sql
 from dbt_enrich.pipeline.budget import spending
-from dbt_enrich.pipeline.export import NewRequests, new_requests
 from dbt_enrich.pipeline.inputs import inputs_may_be_left
 from dbt_enrich.pipeline.preview import answer_problem
 from dbt_enrich.pipeline.publish import Published, empty_errors_sql, empty_table_sql
+from dbt_enrich.pipeline.selection import (
+    Chosen,
+    NewRequests,
+    Undone,
+    choose,
+    find_undone,
+    new_requests,
+)
 from dbt_enrich.pipeline.session import Outcome, Session
 from dbt_enrich.pipeline.stage import StagedRows
 
 
-def count_new(session: Session, rows: StagedRows) -> NewRequests:
-    """Count what a run would send, without claiming it."""
+def rows_undone(session: Session, rows: StagedRows) -> Undone:
+    """Find the rows that have no answer that is `done`."""
+    return find_undone(
+        rows,
+        session.selection.answer_keys,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+    )
+
+
+def choose_new(session: Session, undone: Undone) -> Chosen:
+    """Choose what a run would send of the rows that are not done, without claiming it."""
+    return choose(
+        undone,
+        session.selection,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+    )
+
+
+def count_new(session: Session, rows: StagedRows, chosen: Chosen) -> NewRequests:
+    """Count what a run would send, and what it would not."""
     return new_requests(
         rows,
+        chosen,
         session.selection,
         workspace=session.workspace,
         ledger=session.ledger,
@@ -32,17 +61,6 @@ def inputs_to_forget(session: Session) -> bool:
         return False
     service = session.config.service_settings().service_id
     return inputs_may_be_left(service, session.ledger)
-
-
-def answered_rows(session: Session, rows: StagedRows) -> int:
-    """Count the rows that were answered before."""
-    keys = rows.keys_sql
-    answers = answers_sql(session.ledger, session.store, *session.selection.answer_keys)
-    (count,) = session.workspace.row(
-        f"select count(*) from {keys} as keys "
-        f"semi join ({done_sql(answers, keys)}) as done using (request_key)"
-    )
-    return int(count)
 
 
 def check_examples(session: Session) -> None:

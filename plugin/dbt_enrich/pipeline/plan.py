@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from dbt_enrich.cost.changes import task_changes
@@ -27,15 +26,10 @@ from dbt_enrich.packs import (
     pack_messages,
 )
 from dbt_enrich.pipeline.answers import answers_sql
-from dbt_enrich.pipeline.export import (
-    Destination,
-    NewRequests,
-    Selection,
-    requests_to_send_sql,
-    size_to_send,
-)
+from dbt_enrich.pipeline.export import Destination, size_to_send
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
+from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.store import StateDirectory
@@ -132,9 +126,24 @@ def describe(plan: Plan) -> str:
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """Where a plan is read from."""
+    """Where a plan is read from.
+
+    Attributes:
+        rows: The staged rows.
+        undone: Those that have no answer that is `done`.
+        chosen: The requests to send of them.
+        relation: The staged relation in the user's database.
+        selection: What decided which requests are new.
+        destination: Where they would go.
+        price: What tokens cost, or None if nobody knows.
+        workspace: Where things are counted.
+        ledger: Which answers are live.
+        store: Where the files lie.
+    """
 
     rows: StagedRows
+    undone: Undone
+    chosen: Chosen
     relation: StagedRelation
     selection: Selection
     destination: Destination
@@ -155,20 +164,16 @@ def estimate_requests(inputs: PlanInputs) -> Estimate:
 
 def _estimate_requests(inputs: PlanInputs) -> Estimate:
     task = inputs.selection.task
-    chosen = requests_to_send_sql(inputs.rows, inputs.selection, inputs.ledger, inputs.store)
-    # What is to be sent is the same however often it is looked at: the sample has a seed.
-    inputs.workspace.write_parquet(chosen, _planned_file(inputs))
-    wanted = _planned(inputs)
-    asked, again = inputs.workspace.row(
-        f"select count(*), count(*) filter (attempt > 1) from {wanted}"
-    )
+    asked, again = inputs.chosen.requests, inputs.chosen.again
     completion = _completion_tokens(inputs, task)
     if not asked:
         # The tokenizer takes its time and its memory.
         return estimate(0, [], 0.0, completion, inputs.price)
     texts = inputs.workspace.rows(
+        # The sample has a seed: a plan is the same however often it is made.
         f"select user_message from {inputs.rows.all_sql} where row_id in "
-        f"(select row_id from {wanted} using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
+        f"(select row_id from {inputs.chosen.all_sql} as chosen "
+        f"using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
     )
     counted = count_tokens((text for (text,) in texts), task.model)
     packing = inputs.selection.packing
@@ -227,7 +232,7 @@ def make_plan(
     selection = inputs.selection
     estimated = estimate_requests(inputs)
     size = size_to_send(
-        _planned_file(inputs),
+        inputs.chosen,
         inputs.rows,
         inputs.selection,
         inputs.destination,
@@ -236,7 +241,6 @@ def make_plan(
         store=inputs.store,
     )
     changed = _changed_rows(inputs, existing)
-    sent_rows = _rows_to_send(inputs)
     enqueued = 0 if estimated.synchronous else size.bytes // BYTES_PER_TOKEN
     return Plan(
         name=inputs.relation.model,
@@ -247,7 +251,7 @@ def make_plan(
         staged=inputs.rows.rows,
         skipped=inputs.rows.skipped,
         answered=answered,
-        new=sent_rows - changed,
+        new=inputs.chosen.rows - changed,
         changed=changed,
         equal=fresh.equal,
         in_flight=fresh.in_flight,
@@ -302,16 +306,6 @@ def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float,
     return completion_tokens_of_schema(task.outputs), "schema"
 
 
-def _rows_to_send(inputs: PlanInputs) -> int:
-    """Count the rows whose request is to be sent, those that share one included."""
-    keys = inputs.rows.keys_sql
-    (count,) = inputs.workspace.row(
-        f"select count(*) from {keys} as keys where request_key in (select request_key "
-        f"from {keys} as chosen where row_id in (select row_id from {_planned(inputs)}))"
-    )
-    return int(count)
-
-
 def _changed_rows(inputs: PlanInputs, existing: ExistingTable | None) -> int:
     """Count the rows to send whose unique key the enriched table holds already."""
     columns = {name.lower() for name in existing.columns} if existing else set()
@@ -319,22 +313,15 @@ def _changed_rows(inputs: PlanInputs, existing: ExistingTable | None) -> int:
     if existing is None or not all(key.lower() in columns for key in keys):
         return 0
     named = ", ".join(f"cast({identifier(key)} as varchar)" for key in keys)
-    request = (
-        f"select request_key from {inputs.rows.keys_sql} as keys "
-        f"where row_id in (select row_id from {_planned(inputs)})"
-    )
-    found = inputs.relation.connection.execute(
-        f"select count(*) from {inputs.relation.name} as staged "
-        f"where rowid in (select row_id from {inputs.rows.keys_sql} as keys "
-        f"where request_key in ({request})) "
-        f"and ({named}) in (select ({named}) from {existing.name})"
-    ).fetchone()
-    return int(found[0]) if found else 0
-
-
-def _planned_file(inputs: PlanInputs) -> Path:
-    return inputs.workspace.directory / "planned.parquet"
-
-
-def _planned(inputs: PlanInputs) -> str:
-    return f"read_parquet({literal(_planned_file(inputs))})"
+    changed = 0
+    for part, chosen in inputs.chosen.files.items():
+        asking = (
+            f"select row_id from read_parquet({literal(inputs.undone.files[part])}) as undone "
+            f"where request_key in (select request_key from read_parquet({literal(chosen)}))"
+        )
+        found = inputs.relation.connection.execute(
+            f"select count(*) from {inputs.relation.name} as staged "
+            f"where rowid in ({asking}) and ({named}) in (select ({named}) from {existing.name})"
+        ).fetchone()
+        changed += int(found[0]) if found else 0
+    return changed

@@ -18,6 +18,7 @@ from dbt_enrich.pipeline.answers import (
     standing_sql,
 )
 from dbt_enrich.pipeline.claims import in_flight_sql
+from dbt_enrich.pipeline.key_parts import KeyPart, key_parts
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier, literal, literals
@@ -90,15 +91,14 @@ def publish(
         ledger: Which answers are live, and which requests are in flight.
         store: Where the files lie.
     """
-    errors = workspace.directory / "errors.parquet"
     task_key = answer_keys[0]
     # Listed once: what another run stores meanwhile would change the files' numbers.
     files = answer_files(ledger, store, *answer_keys)
     answers = answer_files_sql([path for path, _ in files])
     in_flight = in_flight_sql(ledger, store, task_key)
     places = _write_places(rows, answers, in_flight, workspace)
-    results = _write_results(places, files, task.outputs, workspace)
-    workspace.write_parquet(_errors_sql(rows, answers), errors)
+    results = _write_results(rows, places, files, task.outputs, workspace)
+    errors = _write_errors(rows, answers, workspace)
     file = f"read_parquet({literals(results)})"
     in_order = workspace.write_sorted(results, "row_id")
     counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
@@ -114,7 +114,7 @@ def publish(
                 "where status = 'failed' group by 1 order by 2 desc, 1"
             )
         ),
-        bytes=sum(path.stat().st_size for path in (*in_order, errors)),
+        bytes=sum(path.stat().st_size for path in (*in_order, *errors)),
     )
 
 
@@ -155,36 +155,45 @@ STATUS_TYPES = {
 }
 
 
-def _write_places(rows: StagedRows, answers: str, in_flight: str, workspace: Workspace) -> Path:
-    """Write where the answer of each staged row lies: the file, or none.
+def _write_places(
+    rows: StagedRows, answers: str, in_flight: str, workspace: Workspace
+) -> list[Path]:
+    """Write where the answer of each row that has a message lies: the file, or none.
 
     Each step joins or groups keys alone, and is the only one that holds memory.
     """
     standings = workspace.directory / "standings.parquet"
-    workspace.write_parquet(
-        f"""
-        select standings.request_key, standings.file_index, flying.request_key is not null as flies
-        from ({standing_sql(answers, rows.keys_sql)}) as standings
-        left join (select distinct request_key from {in_flight} as flying) as flying
-            using (request_key)
-        """,
-        standings,
-    )
-    places = workspace.directory / "places.parquet"
-    workspace.write_parquet(
-        f"""
-        select staged.row_id, staged.request_key, standings.file_index, standings.flies
-        from (select row_id, request_key from {rows.all_sql}) as staged
-        left join read_parquet({literal(standings)}) as standings using (request_key)
-        """,
-        places,
-    )
-    standings.unlink()
-    return places
+    written = []
+    for part in key_parts(rows.rows):
+        keys = part.of(rows.keys_sql)
+        workspace.write_parquet(
+            f"""
+            select
+                standings.request_key, standings.file_index,
+                flying.request_key is not null as flies
+            from ({standing_sql(answers, keys, part=part)}) as standings
+            left join (select distinct request_key from {part.of(in_flight)} as claimed) as flying
+                using (request_key)
+            """,
+            standings,
+        )
+        places = workspace.directory / f"places-{part.number}.parquet"
+        workspace.write_parquet(
+            f"""
+            select keys.row_id, keys.request_key, standings.file_index, standings.flies
+            from {keys} as keys
+            left join read_parquet({literal(standings)}) as standings using (request_key)
+            """,
+            places,
+        )
+        written.append(places)
+        standings.unlink()
+    return written
 
 
 def _write_results(
-    places: Path,
+    rows: StagedRows,
+    places: Sequence[Path],
     files: Sequence[tuple[Path, int]],
     outputs: Sequence[OutputColumn],
     workspace: Workspace,
@@ -192,6 +201,7 @@ def _write_results(
     """Write one row for each staged row: its status, and its answer if it has one.
 
     Args:
+        rows: The staged rows.
         places: Where the answer of each row lies.
         files: The files with answers, and how many each holds.
         outputs: The output columns.
@@ -202,13 +212,16 @@ def _write_results(
     """
     path = workspace.directory / "results.parquet"
     written = [path]
-    workspace.write_parquet(_unanswered_sql(places, outputs), path)
+    places_sql = f"read_parquet({literals(places)})"
+    workspace.write_parquet(_unanswered_sql(rows, places_sql, outputs), path)
     for first, group in _groups(files):
         path = workspace.directory / f"results-of-{first}.parquet"
         answers = answer_files_sql(group)
-        workspace.write_parquet(_answered_sql(places, answers, first, len(group), outputs), path)
+        query = _answered_sql(places_sql, answers, first, len(group), outputs)
+        workspace.write_parquet(query, path)
         written.append(path)
-    places.unlink()
+    for path in places:
+        path.unlink()
     return written
 
 
@@ -227,12 +240,12 @@ def _groups(files: Sequence[tuple[Path, int]]) -> Iterator[tuple[int, list[Path]
 
 
 def _answered_sql(
-    places: Path, answers: str, first: int, files: int, outputs: Sequence[OutputColumn]
+    places: str, answers: str, first: int, files: int, outputs: Sequence[OutputColumn]
 ) -> str:
     """Build the SELECT of the results of the rows whose answers lie in some files.
 
     Args:
-        places: Where the answer of each row lies.
+        places: Table expression of where the answer of each row lies.
         answers: Table expression of those files.
         first: The number of the first of them.
         files: How many there are.
@@ -247,7 +260,7 @@ def _answered_sql(
         from {answers} as answers
         join (
             select row_id, request_key, flies, file_index - {first} as file_index
-            from read_parquet({literal(places)})
+            from {places} as places
             where file_index between {first} and {first + files - 1}
         ) as places using (request_key, file_index)
     )"""
@@ -283,9 +296,14 @@ def _answered_sql(
     """
 
 
-def _unanswered_sql(places: Path, outputs: Sequence[OutputColumn]) -> str:
+def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColumn]) -> str:
     """Build the SELECT of the results of the rows that have no answer."""
     return f"""
+        with unanswered as (
+            select row_id, request_key from {places} as places where file_index is null
+            union all
+            select row_id, request_key from {rows.all_sql} as staged where request_key is null
+        )
         select
             row_id,
             if(request_key is null, 'skipped', 'pending') as status,
@@ -296,15 +314,37 @@ def _unanswered_sql(places: Path, outputs: Sequence[OutputColumn]) -> str:
             {_KEY_TEXT.format("request_key")} as request_key,
             cast(null as varchar) as former_version,
             cast(null as {answer_struct_type(list(outputs))}) as answer
-        from read_parquet({literal(places)})
-        where file_index is null
+        from unanswered
     """
 
 
-def _errors_sql(rows: StagedRows, answers: str) -> str:
+def _write_errors(rows: StagedRows, answers: str, workspace: Workspace) -> list[Path]:
+    """Write the failed attempts of the staged rows; return the files."""
+    written = []
+    for part in key_parts(rows.rows):
+        path = workspace.directory / f"errors-{part.number}.parquet"
+        workspace.write_parquet(_errors_sql(part.of(rows.keys_sql), answers, part), path)
+        written.append(path)
+    return written
+
+
+def _errors_sql(keys: str, answers: str, part: KeyPart) -> str:
+    """Build the SELECT of the failed attempts of rows whose keys lie in a part.
+
+    Failures are few, mostly: their keys are held in memory, and then those rows that have some.
+    """
     return f"""
+        with failing as (
+            select keys.row_id, keys.request_key
+            from {keys} as keys
+            semi join (
+                select distinct request_key
+                from {answers} as answers
+                where kind <> 'done' and {part.condition}
+            ) as failures using (request_key)
+        )
         select
-            keys.row_id,
+            failing.row_id,
             {_KEY_TEXT.format("answers.request_key")} as enrichment_key,
             answers.attempt,
             answers.kind,
@@ -314,16 +354,16 @@ def _errors_sql(rows: StagedRows, answers: str) -> str:
             answers.batch_id as enrichment_batch_id,
             answers.received_at
         from {answers} as answers
-        join {rows.keys_sql} as keys using (request_key)
+        join failing using (request_key)
         where answers.kind <> 'done'
     """
 
 
-def _errors_table_sql(relation: StagedRelation, errors: Path) -> str:
+def _errors_table_sql(relation: StagedRelation, errors: Sequence[Path]) -> str:
     keys = ", ".join(f"staged.{identifier(key)}" for key in relation.unique_key)
     return (
         f"select {keys}, errors.* exclude (row_id) "
-        f"from read_parquet({literal(errors)}) as errors "
+        f"from read_parquet({literals(errors)}) as errors "
         f"join {relation.name} as staged on staged.rowid = errors.row_id"
     )
 

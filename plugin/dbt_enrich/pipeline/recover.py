@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.ledger import Ledger, Shard, Step
@@ -21,7 +22,8 @@ from dbt_enrich.pipeline.answers import (
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.publish import ExistingTable
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.selection import Undone
+from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.remote_names import RemoteMark, mark_of
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.services.base import BatchService, RemoteBatch
@@ -36,7 +38,7 @@ _KEY = "try_cast({} as uuid)"
 
 
 def recover_answers(
-    rows: StagedRows,
+    undone: Undone,
     relation: StagedRelation,
     task: EnrichmentTask,
     answer_keys: tuple[str, ...],
@@ -48,24 +50,51 @@ def recover_answers(
 ) -> int:
     """Take answers, and failed attempts, that only the existing table still holds.
 
+    Args:
+        undone: The rows that the answer store holds no answer of that is `done`.
+        relation: The staged relation in the user's database.
+        task: What is asked.
+        answer_keys: The tasks whose answers stand; the first one is the task's own.
+        existing: The enriched table that is there.
+        workspace: Where keys are compared.
+        ledger: Where the answers are noted.
+        store: Where they are written.
+
     Returns:
         How many were taken.
     """
-    task_key = answer_keys[0]
-    wanted = workspace.directory / "wanted.parquet"
     answers = answers_sql(ledger, store, *answer_keys)
-    workspace.write_parquet(
-        f"""
-        select distinct keys.request_key
-        from {rows.keys_sql} as keys
-        anti join ({answered_sql(answers, rows.keys_sql)}) as answered using (request_key)
-        anti join {in_flight_sql(ledger, store, task_key)} as flying using (request_key)
-        """,
-        wanted,
-    )
-    (count,) = workspace.row(f"select count(*) from read_parquet({literal(wanted)})")
-    if not count:
-        return 0
+    in_flight = in_flight_sql(ledger, store, answer_keys[0])
+    wanted = workspace.directory / "wanted.parquet"
+    taken = 0
+    for part, path in undone.files.items():
+        keys = f"read_parquet({literal(path)})"
+        workspace.write_parquet(
+            f"""
+            select distinct keys.request_key
+            from {keys} as keys
+            anti join ({answered_sql(answers, keys, part=part)}) as answered using (request_key)
+            anti join {part.of(in_flight)} as flying using (request_key)
+            """,
+            wanted,
+        )
+        (count,) = workspace.row(f"select count(*) from read_parquet({literal(wanted)})")
+        if count:
+            selects = _selects(wanted, task, answer_keys, existing, ledger)
+            taken += sum(_take(s, relation, key, workspace, ledger, store) for key, s in selects)
+        wanted.unlink()
+    return taken
+
+
+def _selects(
+    wanted: Path,
+    task: EnrichmentTask,
+    answer_keys: tuple[str, ...],
+    existing: ExistingTable,
+    ledger: Ledger,
+) -> list[tuple[str, str]]:
+    """Build the SELECTs of what the existing table holds of some keys, each with its task."""
+    task_key = answer_keys[0]
     keys = f"(select request_key from read_parquet({literal(wanted)}))"
     forgotten = ledger.forgotten_at(task_key)
     version = f"coalesce(enrichment_version, '') = {literal(task_key[:_VERSION_DIGITS])}"
@@ -84,7 +113,7 @@ def recover_answers(
         selects += [(key, f"{former} and not ({version})") for key in answer_keys[1:]]
     if existing.errors:
         selects.append((task_key, _failed_sql(existing.errors, keys, forgotten)))
-    return sum(_take(select, relation, key, workspace, ledger, store) for key, select in selects)
+    return selects
 
 
 def _take(

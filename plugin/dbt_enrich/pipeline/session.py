@@ -9,12 +9,13 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation
-from dbt_enrich.pipeline.export import Destination, NewRequests, Selection
+from dbt_enrich.pipeline.export import Destination
 from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
 from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.pipeline.timings import Timings
@@ -156,11 +157,13 @@ class Session:
             keeps_former=options.on_task_change == "new_rows",
         )
 
-    def plan_inputs(self, rows: StagedRows) -> PlanInputs:
-        """Where a plan for some staged rows is read from."""
+    def plan_inputs(self, rows: StagedRows, undone: Undone, chosen: Chosen) -> PlanInputs:
+        """Where a plan for what was chosen of the staged rows is read from."""
         settings = self.config.service_settings()
         return PlanInputs(
             rows=rows,
+            undone=undone,
+            chosen=chosen,
             relation=self.request.relation,
             selection=self.selection,
             destination=self._destination(
