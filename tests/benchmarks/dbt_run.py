@@ -26,7 +26,8 @@ def measure(rows: int, directory: Path) -> Figures:
     Returns:
         `seconds` of the enrichment, `service` of them the emulator's own, `overhead` the others,
         `plain` of the table, `beyond_plain` the overhead that it has not;
-        `overlaps` is 1 if the first file was at the service before the second was written.
+        `begins` is 1 if the first file was on its way to the service before the second was written,
+        `overlaps` is 1 if it was there.
 
     Raises:
         RuntimeError: dbt failed, or the table is not what the rows must become.
@@ -47,12 +48,14 @@ def measure(rows: int, directory: Path) -> Figures:
         if found != movies.expected(project.warehouse):
             raise RuntimeError(f"dbt run made another table of {rows:,} rows: {found}")
         own = service.own_seconds()
+        begins, overlaps = _before_the_second(project.state_dir)
         return {
             "seconds": seconds,
             "service": own,
             "overhead": seconds - own,
             "beyond_plain": seconds - own - plain,
-            "overlaps": float(_overlaps(project.state_dir)),
+            "begins": float(begins),
+            "overlaps": float(overlaps),
             "plain": plain,
             "peak_mb": peak,
             "emulator_mb": service.peak_mb,
@@ -102,13 +105,18 @@ def _dbt(project: DbtProject, *arguments: str) -> tuple[float, float]:
     return seconds, peak
 
 
-def _overlaps(state: Path) -> bool:
-    """Whether the first file was uploaded before the second had been written."""
+def _before_the_second(state: Path) -> tuple[bool, bool]:
+    """Whether an upload had begun, and whether one had ended, before a second file was written."""
     with Ledger(state / "ledger.sqlite") as ledger:
         events = ledger.events()
-    uploaded = [event["at"] for event in events if event["step"] == Step.UPLOADED]
-    exported = sorted(event["at"] for event in events if event["step"] == Step.EXPORTED)
-    return len(exported) > 1 and min(uploaded) < exported[1]
+
+    def times(step: Step) -> list[str]:
+        return sorted(event["at"] for event in events if event["step"] == step)
+
+    written = times(Step.EXPORTED)
+    if len(written) < 2:
+        return False, False
+    return times(Step.UPLOADING)[0] < written[1], times(Step.UPLOADED)[0] < written[1]
 
 
 def _resident_mb(pid: int) -> float:

@@ -73,6 +73,13 @@ def targets(results: Results) -> list[Target]:
             lambda size: size < 0.1,
         ),
         _at_each_size(
+            "The first file is on its way to the service before the second is written",
+            results.of("dbt-run"),
+            lambda found: min(found.values("dbt run", "begins"), default=None),
+            lambda begins: "yes" if begins else "no",
+            bool,
+        ),
+        _at_each_size(
             "The first file is at the service before the second is written",
             results.of("dbt-run"),
             lambda found: min(found.values("dbt run", "overlaps"), default=None),
