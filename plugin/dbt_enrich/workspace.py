@@ -7,6 +7,7 @@ database, so the user's must not be touched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from dbt_enrich.store import append, make_private, settle
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
 ROW_GROUP = 20_480
-# What is sorted at once.
+# What is sorted at once, and how often rows may be read for that where they lie.
 _SORTED_BYTES = 16_777_216
+_READ_TIMES = 4
 
 
 class Workspace:
@@ -123,7 +125,8 @@ class Workspace:
         """Write the rows of Parquet files, in the order of a key, to files beside the first.
 
         Each holds so many keys as can be sorted in a small part of the memory: DuckDB's own sort
-        does not find room for wide rows there. Rows that lie near their place are read once.
+        does not find room for wide rows there. Rows that lie near their place are read once; those
+        that lie anywhere are first brought near it, so that they are not read for each file anew.
 
         Args:
             sources: The files, with the same columns.
@@ -132,19 +135,34 @@ class Workspace:
         Returns:
             The files in order; one without a row if there is none.
         """
-        count, size = self.row(
-            f"select (select coalesce(max({key}), -1) + 1 from read_parquet({literals(sources)})), "
-            f"sum(total_uncompressed_size) from parquet_metadata({literals(sources)})"
+        groups = _groups_sql(sources, key)
+        last, size = self.row(
+            f"select coalesce(max(last), 0), coalesce(sum(size), 0) from ({groups})"
         )
-        chunks = max(1, -(-int(size or 0) // _SORTED_BYTES))
-        step = max(1, -(-int(count) // chunks))
+        chunks = max(1, -(-int(size) // _SORTED_BYTES))
+        step = max(1, -(-(int(last) + 1) // chunks))
+        (read,) = self.row(
+            f"select coalesce(sum(size * (last // {step} - first // {step} + 1)), 0) "
+            f"from ({groups})"
+        )
+        if read <= _READ_TIMES * size:
+            return self._sorted(sources, key, range(0, int(last) + 1, step), sources[0])
+        wide = step * math.isqrt(chunks)
         paths = []
-        for start in range(0, max(int(count), 1), step):
-            path = sources[0].with_name(f"{sources[0].stem}-{start}.parquet")
+        for start in range(0, int(last) + 1, wide):
+            near = self.directory / f"{sources[0].stem}-near-{start}.parquet"
+            self.write_parquet(_between_sql(sources, key, start, wide), near)
+            starts = range(start, min(start + wide, int(last) + 1), step)
+            paths += self._sorted([near], key, starts, sources[0])
+            near.unlink()
+        return paths
+
+    def _sorted(self, sources: Sequence[Path], key: str, starts: range, beside: Path) -> list[Path]:
+        paths = []
+        for start in starts:
+            path = beside.with_name(f"{beside.stem}-{start}.parquet")
             self.write_parquet(
-                f"select * from read_parquet({literals(sources)}) "
-                f"where {key} >= {start} and {key} < {start + step} order by {key}",
-                path,
+                f"{_between_sql(sources, key, start, starts.step)} order by {key}", path
             )
             paths.append(path)
         return paths
@@ -192,6 +210,27 @@ class Workspace:
                 f"the private DuckDB ran out of memory or disk ({error}); raise memory_limit in "
                 "the plugin's config or make room for its temporary files"
             ) from error
+
+
+def _between_sql(sources: Sequence[Path], key: str, start: int, step: int) -> str:
+    """Build the SELECT of the rows of Parquet files from one key on, below another."""
+    return (
+        f"select * from read_parquet({literals(sources)}) "
+        f"where {key} >= {start} and {key} < {start + step}"
+    )
+
+
+def _groups_sql(sources: Sequence[Path], key: str) -> str:
+    """Build the SELECT of the row groups of Parquet files: bytes, first and last key."""
+    is_key = f"path_in_schema = {literal(key)}"
+    return f"""
+        select
+            sum(total_uncompressed_size) as size,
+            min(try_cast(stats_min_value as bigint)) filter ({is_key}) as first,
+            max(try_cast(stats_max_value as bigint)) filter ({is_key}) as last
+        from parquet_metadata({literals(sources)})
+        group by file_name, row_group_id
+    """
 
 
 def read_parquet(paths: list[Path], *, empty: str) -> str:
