@@ -18,6 +18,12 @@ from dbt_enrich.errors import EnrichmentError, LedgerError
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import append, make_private, settle
 
+# DuckDB's allocator gives what it has freed back to the system when more than this is freed at
+# once. For a moment it is less, and a few groups are made that are more.
+_THRESHOLD = "allocator_bulk_deallocation_flush_threshold"
+_GROUPS = "select count(*) from (select i from range(100000) as numbers(i) group by i)"
+# Bytes that are written between two such moments.
+_WRITTEN = 67_108_864
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
@@ -46,6 +52,8 @@ class Workspace:
                     "threads": threads,
                     "temp_directory": str(directory / "spill"),
                     "preserve_insertion_order": False,
+                    # What is read once is not worth its memory.
+                    "enable_external_file_cache": False,
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                 },
@@ -54,7 +62,9 @@ class Workspace:
             # optimizer's choice know nothing of text files and would build on the large side.
             self._connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
             (self._memory,) = self.row(f"select parse_formatted_bytes({literal(memory_limit)})")
+            (self._threshold,) = self.row(f"select current_setting('{_THRESHOLD}')")
             self._extra = _ROOM
+            self._written = 0
         except duckdb.Error as error:
             raise EnrichmentError(
                 f"the private DuckDB cannot start ({error}); check memory_limit and threads in the "
@@ -70,6 +80,16 @@ class Workspace:
         if size > self._extra:
             self._extra = size
             self._run(f"set memory_limit = '{self._memory + size}B'")
+
+    def give_back(self) -> None:
+        """Give memory that is free back to the system.
+
+        The allocator of DuckDB, which all databases of a process share, keeps it for later: 60 MB
+        or more, in which nothing is.
+        """
+        self._run(f"set {_THRESHOLD} = '256KB'")
+        self._run(_GROUPS)
+        self._run(f"set {_THRESHOLD} = {literal(self._threshold)}")
 
     def execute(self, sql: str, arguments: list[Any] | None = None) -> None:
         """Run a statement."""
@@ -195,7 +215,11 @@ class Workspace:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        self._written += temporary.stat().st_size
         settle(temporary, path, durable=durable)
+        if self._written >= _WRITTEN:
+            self._written = 0
+            self.give_back()
 
     def _run(self, sql: str, arguments: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
         try:

@@ -98,6 +98,7 @@ def stage(
     _check_unique_key(relation)
     path = workspace.directory / "rows.parquet"
     _copy_rows(relation, message, task_key, path)
+    workspace.give_back()
     rows, keyed = workspace.row(
         f"select count(*), count(request_key) from read_parquet({literal(path)})"
     )
