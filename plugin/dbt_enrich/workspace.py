@@ -81,12 +81,19 @@ class Workspace:
             self._extra = size
             self._run(f"set memory_limit = '{self._memory + size}B'")
 
-    def give_back(self) -> None:
-        """Give memory that is free back to the system.
+    def give_back(self, written: int) -> None:
+        """Give memory that is free back to the system, now and then.
 
         The allocator of DuckDB, which all databases of a process share, keeps it for later: 60 MB
         or more, in which nothing is.
+
+        Args:
+            written: Bytes that were written since the last call.
         """
+        self._written += written
+        if self._written < _WRITTEN:
+            return
+        self._written = 0
         self._run(f"set {_THRESHOLD} = '256KB'")
         self._run(_GROUPS)
         self._run(f"set {_THRESHOLD} = {literal(self._threshold)}")
@@ -215,11 +222,9 @@ class Workspace:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        self._written += temporary.stat().st_size
+        written = temporary.stat().st_size
         settle(temporary, path, durable=durable)
-        if self._written >= _WRITTEN:
-            self._written = 0
-            self.give_back()
+        self.give_back(written)
 
     def _run(self, sql: str, arguments: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
         try:

@@ -228,7 +228,7 @@ class Engine:
             stage_unfinished(request.relation, task.outputs, merged_into)
         with session.timings.span(Stage.STAGE) as span:
             rows = stage(request.relation, task, session.task_key, session.workspace)
-            span.rows, span.bytes = rows.rows, rows.path.stat().st_size
+            span.rows, span.bytes = rows.rows, rows.bytes
         if options.mode == Mode.PREVIEW:
             return self._preview(session, rows)
         undone = self._undone(session, rows)

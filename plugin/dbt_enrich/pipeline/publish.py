@@ -288,7 +288,7 @@ def _answered_sql(
             if(status = 'pending', null, model) as model,
             if(status = 'pending', null, batch_id) as batch_id,
             if(status = 'done', received_at, null) as enriched_at,
-            {_KEY_TEXT.format("request_key")} as request_key,
+            request_key,
             if(starts_with(shard, {literal(FORMER_PREFIX)}),
                 substr(shard, {len(FORMER_PREFIX) + 1}, {VERSION_DIGITS}), null) as former_version,
             answer
@@ -311,7 +311,7 @@ def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColum
             cast(null as varchar) as model,
             cast(null as varchar) as batch_id,
             cast(null as timestamp with time zone) as enriched_at,
-            {_KEY_TEXT.format("request_key")} as request_key,
+            request_key,
             cast(null as varchar) as former_version,
             cast(null as {answer_struct_type(list(outputs))}) as answer
         from unanswered
@@ -396,7 +396,7 @@ def enriched_sql(
         "enrichment_model": "results.model",
         "enrichment_batch_id": "results.batch_id",
         "enriched_at": "results.enriched_at",
-        "enrichment_key": "results.request_key",
+        "enrichment_key": _KEY_TEXT.format("results.request_key"),
         "enrichment_version": "if(results.status = 'done', coalesce(results.former_version, "
         f"{literal(task_key[:VERSION_DIGITS])}), null)",
     }

@@ -10,8 +10,7 @@ import duckdb
 
 from dbt_enrich.errors import ConfigurationError, EnrichmentError, InputError
 from dbt_enrich.naming import near_match
-from dbt_enrich.sql import identifier, literal
-from dbt_enrich.store import make_private
+from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task import KEY_DIGITS, STATUS_COLUMNS, EnrichmentTask
 from dbt_enrich.template import message_sql
 from dbt_enrich.workspace import ROW_GROUP, Workspace
@@ -53,20 +52,26 @@ class StagedRows:
     """The staged rows as the engine works on them.
 
     Attributes:
-        path: Parquet of row_id, request_key (a UUID), user_message and message_bytes (of the
-            message as a JSON text), all NULL but row_id where a needed text is missing.
+        files: Parquet of row_id, request_key (a UUID), user_message and message_bytes (of the
+            message as a JSON text), all NULL but row_id where a needed text is missing; the rows
+            of each row group follow on each other.
         rows: All staged rows.
         skipped: Rows without a message.
     """
 
-    path: Path
+    files: tuple[Path, ...]
     rows: int
     skipped: int
 
     @property
     def all_sql(self) -> str:
         """Table expression of all staged rows."""
-        return f"read_parquet({literal(self.path)})"
+        return f"read_parquet({literals(self.files)})"
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files."""
+        return sum(path.stat().st_size for path in self.files)
 
     @property
     def keys_sql(self) -> str:
@@ -96,13 +101,13 @@ def stage(
     _check_columns(relation, columns, task)
     message = message_sql(task.template, columns, task.optional, model=relation.model)
     _check_unique_key(relation)
-    path = workspace.directory / "rows.parquet"
-    _copy_rows(relation, message, task_key, path)
-    workspace.give_back()
+    files = _copy_rows(relation, message, task_key, workspace.directory / "rows")
     rows, keyed = workspace.row(
-        f"select count(*), count(request_key) from read_parquet({literal(path)})"
+        f"select count(*), count(request_key) from read_parquet({literals(files)})"
     )
-    return StagedRows(path=path, rows=rows, skipped=rows - keyed)
+    staged = StagedRows(files=files, rows=rows, skipped=rows - keyed)
+    workspace.give_back(staged.bytes)
+    return staged
 
 
 def parse_unique_key(model: str, value: object) -> tuple[str, ...]:
@@ -172,11 +177,14 @@ def _check_unique_key(relation: StagedRelation) -> None:
         )
 
 
-def _copy_rows(relation: StagedRelation, message: str, task_key: str, path: Path) -> None:
+def _copy_rows(
+    relation: StagedRelation, message: str, task_key: str, directory: Path
+) -> tuple[Path, ...]:
     """Write the rows' messages and keys in one pass over the staged relation.
 
     It runs in the user's database, whose settings change nothing about it: rendering and hashing
-    depend on no session setting.
+    depend on no session setting. A file for each thread takes half the time of one in which all
+    rows are in their order, and less memory.
     """
     query = f"""
         with messages as (
@@ -191,13 +199,14 @@ def _copy_rows(relation: StagedRelation, message: str, task_key: str, path: Path
         from messages
     """
     try:
-        make_private(path)
+        directory.mkdir(mode=0o700)
         relation.connection.execute(
-            f"copy ({query}) to {literal(path)} (format parquet, compression uncompressed, "
-            f"row_group_size {ROW_GROUP}, use_tmp_file false)"
+            f"copy ({query}) to {literal(directory)} (format parquet, compression uncompressed, "
+            f"row_group_size {ROW_GROUP}, per_thread_output true)"
         )
     except (duckdb.IOException, OSError) as error:
         raise EnrichmentError(
-            f"model '{relation.model}': the staged rows cannot be written to {path} ({error}); "
-            "make room on the disk or mend the permissions of the state directory"
+            f"model '{relation.model}': the staged rows cannot be written to {directory} "
+            f"({error}); make room on the disk or mend the permissions of the state directory"
         ) from error
+    return tuple(sorted(directory.iterdir()))
