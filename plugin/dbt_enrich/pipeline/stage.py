@@ -209,4 +209,7 @@ def _copy_rows(
             f"model '{relation.model}': the staged rows cannot be written to {directory} "
             f"({error}); make room on the disk or mend the permissions of the state directory"
         ) from error
-    return tuple(sorted(directory.iterdir()))
+    files = tuple(sorted(directory.iterdir()))
+    for path in files:
+        path.chmod(0o600)
+    return files
