@@ -22,7 +22,7 @@ from dbt_enrich.store import append, make_private, settle
 # once. For a moment it is less, and a few groups are made that are more.
 _THRESHOLD = "allocator_bulk_deallocation_flush_threshold"
 _GROUPS = "select count(*) from (select i from range(100000) as numbers(i) group by i)"
-# Bytes that are written between two such moments.
+# Bytes that are written or read between two such moments.
 _WRITTEN = 67_108_864
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
@@ -88,7 +88,7 @@ class Workspace:
         or more, in which nothing is.
 
         Args:
-            written: Bytes that were written since the last call.
+            written: Bytes that were written or read since the last call.
         """
         self._written += written
         if self._written < _WRITTEN:

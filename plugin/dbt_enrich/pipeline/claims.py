@@ -11,7 +11,7 @@ from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.load import NO_REQUESTS
 from dbt_enrich.request_lines import line_template
-from dbt_enrich.sql import literal
+from dbt_enrich.sql import literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.workspace import Workspace, read_parquet
@@ -49,7 +49,7 @@ def manifests_sql(shards: Sequence[str], store: StateDirectory) -> str:
 
 def standing_claims(
     abandoned: Sequence[Shard],
-    wanted: Path,
+    wanted: Sequence[Path],
     task: EnrichmentTask,
     line_url: str,
     *,
@@ -63,7 +63,7 @@ def standing_claims(
 
     Args:
         abandoned: Claims of dead runs.
-        wanted: Parquet file of the requests that are to be sent now.
+        wanted: Parquet files of the requests that are to be sent now.
         task: What is asked.
         line_url: The `url` of every line.
         workspace: Where requests are compared.
@@ -112,7 +112,7 @@ class _Form:
 
 
 def _forms(
-    shards: Sequence[str], wanted: Path, workspace: Workspace, store: StateDirectory
+    shards: Sequence[str], wanted: Sequence[Path], workspace: Workspace, store: StateDirectory
 ) -> list[_Form]:
     """Return the forms of some shards, in their order."""
     if not shards:
@@ -120,7 +120,8 @@ def _forms(
     manifests = read_parquet([store.manifest(shard) for shard in shards], empty=NO_REQUESTS)
     has_packs = "position" in workspace.columns(f"from {manifests}")
     position = "claimed.position" if has_packs else "cast(null as integer)"
-    (requests,) = workspace.row(f"select count(*) from read_parquet({literal(wanted)})")
+    wanted_sql = f"read_parquet({literals(wanted)})"
+    (requests,) = workspace.row(f"select count(*) from {wanted_sql}")
     found = [
         row
         for part in key_parts(requests)
@@ -130,7 +131,7 @@ def _forms(
                 claimed.file_index, count(*) filter (wanted.request_key is null),
                 min(wanted.enlarge), max(wanted.enlarge), max(claimed.attempt), max({position})
             from (select *, file_index from {manifests} where {part.condition}) as claimed
-            left join {part.of(f"read_parquet({literal(wanted)})")} as wanted
+            left join {part.of(wanted_sql)} as wanted
                 using (request_key, attempt)
             group by claimed.file_index
             """

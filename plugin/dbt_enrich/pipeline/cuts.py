@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbt_enrich.services.base import ServiceLimits
-from dbt_enrich.sql import literal
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.workspace import Workspace
 
 # A quota that whole files fill to this share is filled well enough.
@@ -24,11 +25,11 @@ class Group:
     largest: int
 
 
-def groups_of(path: Path, workspace: Workspace) -> list[Group]:
-    """Return the groups of requests in a Parquet file, first attempts first."""
+def groups_of(paths: Sequence[Path], workspace: Workspace) -> list[Group]:
+    """Return the groups of requests in Parquet files, first attempts first."""
     found = workspace.rows(
         f"select attempt, enlarge, count(*), sum(weight), max(weight) "
-        f"from read_parquet({literal(path)}) group by attempt, enlarge order by attempt, enlarge"
+        f"from read_parquet({literals(paths)}) group by attempt, enlarge order by attempt, enlarge"
     )
     return [Group(*(int(value) for value in row)) for row in found]
 
@@ -57,30 +58,31 @@ def limits_in_room(limits: ServiceLimits, group: Group, room: int | None) -> Ser
 
 
 def shard_selects(
-    path: Path, group: Group, limits: ServiceLimits, workspace: Workspace
+    paths: Sequence[Path], group: Group, limits: ServiceLimits, workspace: Workspace
 ) -> list[str]:
     """Return the SELECTs of the requests that go into a file each.
 
     Args:
-        path: Parquet file of all requests.
+        paths: Parquet files of all requests; the rows of one come before those of the next.
         group: Those that are cut.
         limits: What one file may hold.
         workspace: Where they are counted.
     """
-    source = (
-        f"select * from read_parquet({literal(path)}) "
-        f"where attempt = {group.attempt} and enlarge = {group.enlarge}"
-    )
+    source = f"select * from read_parquet({literals(paths)}) where {_condition(group)}"
     if group.requests <= limits.max_requests and group.weight <= limits.max_bytes:
         return [source]
     return [
         f"{source} and row_id between {first} and {last}"
-        for first, last in _cuts(source, group, limits, workspace)
+        for first, last in _cuts(paths, group, limits, workspace)
     ]
 
 
+def _condition(group: Group) -> str:
+    return f"attempt = {group.attempt} and enlarge = {group.enlarge}"
+
+
 def _cuts(
-    source: str, group: Group, limits: ServiceLimits, workspace: Workspace
+    paths: Sequence[Path], group: Group, limits: ServiceLimits, workspace: Workspace
 ) -> list[tuple[int, int]]:
     """Cut the requests into shards, each within the limits on requests and bytes.
 
@@ -97,16 +99,30 @@ def _cuts(
     if group.largest <= limits.max_bytes // limits.max_requests:
         # The number of requests alone is in the way, so that shards are exactly full.
         weight, room = "1", limits.max_requests
-    found = workspace.rows(
-        f"""
-        with placed as (
-            select
-                row_id,
-                cast(sum({weight}) over (order by row_id rows unbounded preceding) - {weight}
-                    as bigint) // {room} as shard_number
-            from ({source})
+    cuts: dict[int, tuple[int, int]] = {}
+    before = 0
+    for path in paths:
+        found = workspace.rows(
+            f"""
+            with weighed as (
+                select row_id, {weight} as weight
+                from read_parquet({literal(path)})
+                where {_condition(group)}
+            ),
+            placed as (
+                select
+                    *,
+                    (cast(sum(weight) over (order by row_id rows unbounded preceding) as bigint)
+                        - weight + {before}) // {room} as shard_number
+                from weighed
+            )
+            select shard_number, min(row_id), max(row_id), sum(weight)
+            from placed
+            group by shard_number
+            order by shard_number
+            """
         )
-        select min(row_id), max(row_id) from placed group by shard_number order by 1
-        """
-    )
-    return [(int(first), int(last)) for first, last in found]
+        for number, first, last, weighed in found:
+            cuts[number] = (cuts.get(number, (int(first),))[0], int(last))
+            before += int(weighed)
+    return list(cuts.values())

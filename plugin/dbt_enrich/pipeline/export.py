@@ -21,6 +21,7 @@ from dbt_enrich.pipeline.claims import (
 )
 from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_selects
 from dbt_enrich.pipeline.few import Few, requests_of_round
+from dbt_enrich.pipeline.key_parts import row_parts
 from dbt_enrich.pipeline.load import count_requests
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
@@ -28,7 +29,7 @@ from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_sql, line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
-from dbt_enrich.sql import literal
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import KEY_DIGITS
 from dbt_enrich.workspace import Workspace
@@ -63,9 +64,11 @@ class Destination:
     few: Few | None = None
     is_synchronous: bool = False
 
-    def of_round(self, path: Path, packing: Packing | None, workspace: Workspace) -> Destination:
-        """Return where the requests of a round go, which `path` holds."""
-        if self.few is None or not self.few.takes(requests_of_round(path, packing, workspace)):
+    def of_round(
+        self, paths: Sequence[Path], packing: Packing | None, workspace: Workspace
+    ) -> Destination:
+        """Return where the requests of a round go, which `paths` hold."""
+        if self.few is None or not self.few.takes(requests_of_round(paths, packing, workspace)):
             return self
         return replace(self, spread=self.few.spread, is_synchronous=True)
 
@@ -142,7 +145,6 @@ def claim(
     Raises:
         InputError: A single row's line is larger than a file may be.
     """
-    path = workspace.directory / f"requests-{secrets.token_hex(4)}.parquet"
     with ledger.critical_section():
         abandoned = abandoned_shards(ledger, store)
         if check:
@@ -152,27 +154,27 @@ def claim(
         )
         chosen = choose(undone, selection, workspace=workspace, ledger=ledger, store=store)
         undone.remove()
-        _write_requests(path, chosen, rows, selection, destination, workspace, ledger, store)
+        paths = _write_requests(chosen, rows, selection, destination, workspace, ledger, store)
         chosen.remove()
-        destination = destination.of_round(path, selection.packing, workspace)
-        kept = _take_over(abandoned, path, selection, destination, workspace, ledger, store)
+        destination = destination.of_round(paths, selection.packing, workspace)
+        kept = _take_over(abandoned, paths, selection, destination, workspace, ledger, store)
         if kept:
-            path = _without(path, kept, workspace, store)
-        groups = groups_of(path, workspace)
+            paths = _without(paths, kept, workspace, store)
+        groups = groups_of(paths, workspace)
         largest = max((group.largest for group in groups), default=0)
         if largest > destination.limits.max_bytes:
-            _refuse_large_row(path, largest, relation, destination.limits, workspace)
+            _refuse_large_row(paths, largest, relation, destination.limits, workspace)
         claimed: dict[str, str] = {}
         for group in groups:
             claimed |= _claim(
-                path, group, selection, destination, expected, workspace, ledger, store
+                paths, group, selection, destination, expected, workspace, ledger, store
             )
     return Claim(new=claimed, kept=tuple(kept))
 
 
 def _take_over(
     abandoned: Sequence[Shard],
-    wanted: Path,
+    wanted: Sequence[Path],
     selection: Selection,
     destination: Destination,
     workspace: Workspace,
@@ -205,15 +207,27 @@ def _take_over(
 
 
 def _without(
-    path: Path, shards: Sequence[str], workspace: Workspace, store: StateDirectory
-) -> Path:
-    """Write the requests of a Parquet file that none of some shards asks; return the new file."""
-    rest = path.with_name(f"{path.stem}-rest.parquet")
+    paths: Sequence[Path], shards: Sequence[str], workspace: Workspace, store: StateDirectory
+) -> list[Path]:
+    """Write the requests that none of some shards asks; return the new files."""
     kept = manifests_sql(shards, store)
-    workspace.write_parquet(
-        f"{_whole(path)} as wanted anti join {kept} as kept using (request_key)", rest
-    )
-    return rest
+    written = []
+    for path in paths:
+        rest = path.with_name(f"{path.stem}-rest.parquet")
+        workspace.write_parquet(
+            f"""
+            select wanted.*
+            from read_parquet({literal(path)}) as wanted
+            anti join (
+                select kept.request_key
+                from {kept} as kept
+                semi join read_parquet({literal(path)}) as wanted using (request_key)
+            ) as kept using (request_key)
+            """,
+            rest,
+        )
+        written.append(rest)
+    return written
 
 
 def write_file(
@@ -294,19 +308,18 @@ def size_to_send(
         ledger: Which answers are live.
         store: Where the files lie.
     """
-    path = workspace.directory / f"sized-{secrets.token_hex(4)}.parquet"
-    _write_requests(path, chosen, rows, selection, destination, workspace, ledger, store)
-    groups = groups_of(path, workspace)
+    paths = _write_requests(chosen, rows, selection, destination, workspace, ledger, store)
+    groups = groups_of(paths, workspace)
     files = sum(
-        len(shard_selects(path, group, _limits_of(group, selection, destination), workspace))
+        len(shard_selects(paths, group, _limits_of(group, selection, destination), workspace))
         for group in groups
     )
-    path.unlink(missing_ok=True)
+    for path in paths:
+        path.unlink()
     return Size(files=files, bytes=sum(group.weight for group in groups))
 
 
 def _write_requests(
-    path: Path,
     chosen: Chosen,
     rows: StagedRows,
     selection: Selection,
@@ -314,8 +327,12 @@ def _write_requests(
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
-) -> None:
-    """Write the chosen requests to a Parquet file, with all that their lines need."""
+) -> list[Path]:
+    """Write the chosen requests to Parquet files, with all that their lines need.
+
+    Returns:
+        The files; the rows of one come before those of the next.
+    """
     answers = answers_sql(ledger, store, *selection.answer_keys)
     overhead = _overhead(selection, destination)
     weight = f"staged.message_bytes + coalesce(strlen(repair), 0) + {overhead}"
@@ -323,29 +340,37 @@ def _write_requests(
         overhead = _overhead(selection, destination, packed=True)
         packed = selection.packing.weight_sql("staged.message_bytes", overhead)
         weight = f"if(chosen.attempt = 1, {packed}, {weight})"
-    query = f"""
-        with failed as (
-            select request_key, file_index, content, message
-            from {answers} as answers
-            semi join (
-                select request_key from {chosen.all_sql} as chosen where repair_file is not null
-            ) as repaired using (request_key)
-            where kind in ({rule_kinds(repair=True)}) and content is not null
-        )
-        select
-            chosen.request_key,
-            chosen.row_id,
-            chosen.attempt,
-            chosen.enlarge,
-            {repair_sql("failed.content", "failed.message")} as repair,
-            staged.message_bytes,
-            {weight} as weight
-        from (select row_id, message_bytes from {rows.all_sql}) as staged
-        join {chosen.all_sql} as chosen using (row_id)
-        left join failed
-            on failed.request_key = chosen.request_key and failed.file_index = chosen.repair_file
-    """
-    workspace.write_parquet(query, path)
+    name = f"requests-{secrets.token_hex(4)}"
+    paths = []
+    for number, among in enumerate(row_parts(rows.rows)):
+        query = f"""
+            with chosen as (select * from {chosen.all_sql} as chosen where {among}),
+            failed as (
+                select request_key, file_index, content, message
+                from {answers} as answers
+                semi join (
+                    select request_key from chosen where repair_file is not null
+                ) as repaired using (request_key)
+                where kind in ({rule_kinds(repair=True)}) and content is not null
+            )
+            select
+                chosen.request_key,
+                chosen.row_id,
+                chosen.attempt,
+                chosen.enlarge,
+                {repair_sql("failed.content", "failed.message")} as repair,
+                staged.message_bytes,
+                {weight} as weight
+            from (select row_id, message_bytes from {rows.all_sql} where {among}) as staged
+            join chosen using (row_id)
+            left join failed
+                on failed.request_key = chosen.request_key
+                and failed.file_index = chosen.repair_file
+        """
+        path = workspace.directory / f"{name}-{number}.parquet"
+        workspace.write_parquet(query, path)
+        paths.append(path)
+    return paths
 
 
 def _whole(path: Path) -> str:
@@ -373,7 +398,7 @@ def _limits_of(group: Group, selection: Selection, destination: Destination) -> 
 
 
 def _claim(
-    path: Path,
+    paths: Sequence[Path],
     group: Group,
     selection: Selection,
     destination: Destination,
@@ -390,12 +415,12 @@ def _claim(
     packing = selection.packing if group.attempt == 1 else None
     limits = _limits_of(group, selection, destination)
     claimed = {}
-    for select in shard_selects(path, group, limits, workspace):
+    for select in shard_selects(paths, group, limits, workspace):
         name = f"{selection.task_key[:8]}-{secrets.token_hex(8)}"
         manifest = store.manifest(name)
         columns = "request_key, attempt"
         if packing:
-            packed = path.with_name(f"{path.stem}-{name}.parquet")
+            packed = workspace.directory / f"packed-{name}.parquet"
             workspace.write_parquet(packing.numbered_sql(select), packed)
             select, columns = _whole(packed), f"{columns}, custom_id, position"
         workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
@@ -429,10 +454,14 @@ def _share(tokens: int | None, share: float) -> int | None:
 
 
 def _refuse_large_row(
-    path: Path, size: int, relation: StagedRelation, limits: ServiceLimits, workspace: Workspace
+    paths: Sequence[Path],
+    size: int,
+    relation: StagedRelation,
+    limits: ServiceLimits,
+    workspace: Workspace,
 ) -> None:
     (row_id,) = workspace.row(
-        f"select row_id from read_parquet({literal(path)}) where weight = {size} limit 1"
+        f"select row_id from read_parquet({literals(paths)}) where weight = {size} limit 1"
     )
     raise InputError(
         f"model '{relation.model}': the row with {relation.row_label(row_id)} makes a request of "

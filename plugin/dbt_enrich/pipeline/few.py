@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.spread import Spread
-from dbt_enrich.sql import literal
+from dbt_enrich.sql import literals
 from dbt_enrich.task import EnrichmentOptions, Mode
 from dbt_enrich.workspace import Workspace
 
@@ -51,15 +52,15 @@ def route_of(model: str, options: EnrichmentOptions, config: PluginConfig) -> st
     return options.preview_model or config.deployment(model)
 
 
-def requests_of_round(path: Path, packing: Packing | None, workspace: Workspace) -> int:
+def requests_of_round(paths: Sequence[Path], packing: Packing | None, workspace: Workspace) -> int:
     """Count the requests that a round sends; a pack of rows is one.
 
     Args:
-        path: Parquet file of the rows to ask: row_id, request_key, attempt and message_bytes.
+        paths: Parquet files of the rows to ask: row_id, request_key, attempt and message_bytes.
         packing: How many rows go into one request, or None for one.
         workspace: Where they are counted.
     """
-    rows = f"select * from read_parquet({literal(path)})"
+    rows = f"select * from read_parquet({literals(paths)})"
     if packing is None:
         (count,) = workspace.row(f"select count(*) from ({rows})")
         return int(count)

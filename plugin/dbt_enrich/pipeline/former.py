@@ -83,16 +83,15 @@ def _wanted_sql(
     keys = f"read_parquet({literal(undone)})"
     answers = answers_sql(ledger, store, *selection.answer_keys)
     return f"""
-        select
-            min(messages.request_key) as request_key,
-            cast(left(sha256({literal(task.task_key)} || former_message), {KEY_DIGITS}) as uuid)
-                as former_key
+        select distinct
+            undone.request_key,
+            cast(left(sha256({literal(task.task_key)} || messages.former_message), {KEY_DIGITS})
+                as uuid) as former_key
         from ({messages}) as messages
-        semi join {keys} as undone using (request_key)
+        join {keys} as undone using (row_id)
         -- A newer one of the former tasks may have answered.
         anti join ({done_sql(answers, keys, part=part)}) as done using (request_key)
-        where former_message is not null
-        group by former_key, messages.request_key
+        where messages.former_message is not null
     """
 
 
@@ -140,14 +139,11 @@ def _messages_sql(
     task: Task,
     workspace: Workspace,
 ) -> str | None:
-    """Build the SELECT of each row's key now and its message by the former template."""
+    """Build the SELECT of each row's message by the former template, or None if it has none."""
     current = selection.task
     template, optional = task.document.get("user", ""), task.document.get("optional") or []
     if template == current.user and optional == sorted(n.lower() for n in current.optional):
-        return (
-            f"select request_key, user_message as former_message from {rows.all_sql} "
-            "where request_key is not null"
-        )
+        return f"select row_id, user_message as former_message from {rows.all_sql} as staged"
     columns = relation.columns()
     parsed = parse_template(template)
     staged = {name.lower() for name in columns}
@@ -160,7 +156,4 @@ def _messages_sql(
         f"copy (select rowid as row_id, {message} as former_message from {relation.name}) "
         f"to {literal(path)} (format parquet, use_tmp_file false)"
     )
-    return (
-        f"select request_key, former_message from read_parquet({literal(path)}) as former "
-        f"join {rows.keys_sql} as keys using (row_id)"
-    )
+    return f"select * from read_parquet({literal(path)})"

@@ -1,4 +1,4 @@
-"""Parts of the keys: so few that a set of them is held in memory, however many rows there are."""
+"""Parts of rows, by keys or in order: so few that memory holds what is made of them."""
 
 from __future__ import annotations
 
@@ -31,16 +31,23 @@ class KeyPart:
 def key_parts(rows: int) -> Sequence[KeyPart]:
     """Return the parts in which the keys of so many rows are worked on; together, all keys."""
     parts = max(1, -(-rows // ROWS_OF_PART))
-    bounds = [_KEYS * number // parts for number in range(1, parts)]
-    return [
-        KeyPart(number, " and ".join([*_from(low), *_below(high)]) or "true")
-        for number, (low, high) in enumerate(zip([None, *bounds], [*bounds, None], strict=True))
+    bounds = [
+        f"cast('{uuid.UUID(int=_KEYS * number // parts)}' as uuid)" for number in range(1, parts)
     ]
+    conditions = _between("request_key", bounds)
+    return [KeyPart(number, condition) for number, condition in enumerate(conditions)]
 
 
-def _from(bound: int | None) -> list[str]:
-    return [] if bound is None else [f"request_key >= cast('{uuid.UUID(int=bound)}' as uuid)"]
+def row_parts(rows: int) -> Sequence[str]:
+    """Return the conditions on row_id that cut so many rows into parts, in order."""
+    return _between("row_id", [str(bound) for bound in range(ROWS_OF_PART, rows, ROWS_OF_PART)])
 
 
-def _below(bound: int | None) -> list[str]:
-    return [] if bound is None else [f"request_key < cast('{uuid.UUID(int=bound)}' as uuid)"]
+def _between(column: str, bounds: Sequence[str]) -> list[str]:
+    """Return the conditions that a column lies below the first bound, between two, above the last.
+
+    Together they leave no value out.
+    """
+    lower = ["true", *(f"{column} >= {bound}" for bound in bounds)]
+    upper = [*(f"{column} < {bound}" for bound in bounds), "true"]
+    return [f"{low} and {high}" for low, high in zip(lower, upper, strict=True)]

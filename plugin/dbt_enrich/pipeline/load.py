@@ -117,6 +117,7 @@ def load(
     names = ("prompt_tokens", "cached_tokens", "completion_tokens")
     counts = {n: None if v is None else int(v) for n, v in zip(names, tokens, strict=True)}
     closed = ledger.store(shard.shard, files=written, tokens=counts)
+    workspace.give_back(sum(path.stat().st_size for path in files))
     if not keep_files and not unassigned:
         _remove_files(shard, store)
     failed = sum(written.values()) - done
