@@ -21,9 +21,9 @@ from dbt_enrich.store import append, make_private, settle
 # DuckDB's allocator gives what it has freed back to the system when more than this is freed at
 # once. For a moment it is less, and a few groups are made that are more.
 _THRESHOLD = "allocator_bulk_deallocation_flush_threshold"
-_GROUPS = "select count(*) from (select i from range(100000) as numbers(i) group by i)"
+_GROUPS = "select count(*) from (select i from range(2048) as numbers(i) group by i)"
 # Bytes that are written or read between two such moments.
-_WRITTEN = 67_108_864
+_WRITTEN = 33_554_432
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
@@ -94,7 +94,7 @@ class Workspace:
         if self._written < _WRITTEN:
             return
         self._written = 0
-        self._run(f"set {_THRESHOLD} = '256KB'")
+        self._run(f"set {_THRESHOLD} = '16KB'")
         self._run(_GROUPS)
         self._run(f"set {_THRESHOLD} = {literal(self._threshold)}")
 
