@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import duckdb
-from dbt_enrich.pipeline.key_parts import ROWS_OF_PART, key_parts
+from dbt_enrich.pipeline.key_parts import ROWS_OF_PART, key_parts, row_parts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +36,21 @@ def test_a_part_holds_no_more_than_its_rows() -> None:
     assert len(key_parts(ROWS_OF_PART)) == 1
     assert len(key_parts(ROWS_OF_PART + 1)) == 2
     assert len(key_parts(10 * ROWS_OF_PART)) == 10
+
+
+@given(rows=st.integers(min_value=0, max_value=5 * ROWS_OF_PART), gap=st.integers(0, ROWS_OF_PART))
+def test_each_row_lies_in_one_part(rows: int, gap: int) -> None:
+    """In order, those too whose number is beyond the number of rows, as some were deleted."""
+    parts = row_parts(rows)
+    assert len(parts) == max(1, -(-rows // ROWS_OF_PART))
+    ids = sorted({0, max(0, rows - 1), rows + gap, *range(0, rows, ROWS_OF_PART // 2)})
+    with duckdb.connect() as database:
+        found = [
+            row_id
+            for part in parts
+            for (row_id,) in database.execute(
+                f"select * from (select unnest(?::bigint[]) as row_id) where {part} order by 1",
+                [ids],
+            ).fetchall()
+        ]
+    assert found == ids

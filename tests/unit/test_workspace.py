@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,27 @@ def test_no_row_makes_one_file(workspace: Workspace) -> None:
     workspace.write_parquet("select 1::bigint as row_id where false", source)
     (file,) = workspace.write_sorted([source], "row_id")
     assert workspace.row(f"select count(*) from read_parquet({literals([file])})") == (0,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_free_memory_goes_back_to_the_system(workspace: Workspace) -> None:
+    """Once enough was written; before that, and without it, the allocator keeps it."""
+    workspace.execute(
+        "create table texts as select repeat(md5(i::varchar), 6) as text from range(400000) t(i)"
+    )
+    workspace.execute("create table ordered as select text from texts order by text")
+    workspace.execute("drop table texts")
+    workspace.execute("drop table ordered")
+    workspace.give_back(1)
+    held = _resident_mb()
+    workspace.give_back(1_000_000_000)
+    assert _resident_mb() < held - 50
+    workspace.execute("select 1")
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _note(workspace: Workspace, query: str, path: Path, written: list[str]) -> None:
