@@ -55,7 +55,7 @@ def failed_once(output: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("largest", "what"),
     [
-        (100_000, "rows.parquet"),
+        (100_000, "the staged rows cannot be written to"),
         (400_000, "jsonl.writing"),
         (1_700_000, "output.jsonl"),
     ],
