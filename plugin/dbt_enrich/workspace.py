@@ -117,6 +117,11 @@ class Workspace:
         """Return all rows of a query; for aggregates and samples, never for the user's rows."""
         return self._run(sql, arguments).fetchall()
 
+    def count(self, path: Path) -> int:
+        """Return how many rows a Parquet file holds."""
+        (count,) = self.row(f"select count(*) from read_parquet({literal(path)})")
+        return int(count)
+
     def columns(self, query: str) -> list[str]:
         """Return the names of a query's columns."""
         return [str(row[0]) for row in self.rows(f"describe {query}")]

@@ -124,12 +124,12 @@ def _keep(
         compression="zstd",
         durable=True,
     )
-    (kept,) = workspace.row(f"select count(*) from read_parquet({literal(path)})")
+    kept = workspace.count(path)
     if not kept:
         path.unlink()
         return 0
-    ledger.add_answers(name, task_key=former_answers_key(selection.task_key), answers=int(kept))
-    return int(kept)
+    ledger.add_answers(name, task_key=former_answers_key(selection.task_key), answers=kept)
+    return kept
 
 
 def _messages_sql(

@@ -93,12 +93,12 @@ def load(
     if not manifest.exists():
         _write_manifest(files, manifest, workspace)
     answers = store.answers(shard.shard)
-    requests = _count(manifest, workspace)
+    requests = workspace.count(manifest)
     unassigned = 0 if requests else _count_packs(files, workspace)
     _write_answers(shard, files, manifest, outputs, answers, workspace, _LINE_BYTES)
-    if _count(answers, workspace) < requests and (longest := _longest_line(files)) > _LINE_BYTES:
+    if workspace.count(answers) < requests and (longest := _longest_line(files)) > _LINE_BYTES:
         _write_answers(shard, files, manifest, outputs, answers, workspace, longest)
-    written = {shard.shard: _count(answers, workspace)}
+    written = {shard.shard: workspace.count(answers)}
     missing = requests - written[shard.shard]
     if shard.synchronous:
         # What nobody replied to was not asked, or is as if it had not been.
@@ -148,7 +148,7 @@ def _write_manifest(
         longest = _longest_line(files)
         workspace.make_room(8 * longest)
         workspace.write_parquet(_custom_ids_sql(files, longest), manifest, durable=True)
-        if task_key and not _count(manifest, workspace):
+        if task_key and not workspace.count(manifest):
             packed = keys_sql(f"({_lines_sql(files, longest)})", task_key)
             workspace.write_parquet(packed, manifest, durable=True)
         return
@@ -212,11 +212,6 @@ def _key_sql() -> str:
         "try_cast(left(custom_id, 32) as uuid) as request_key, "
         "try_cast(substr(custom_id, 34) as integer) as attempt"
     )
-
-
-def _count(path: Path, workspace: Workspace) -> int:
-    (count,) = workspace.row(f"select count(*) from read_parquet({literal(path)})")
-    return int(count)
 
 
 def _write_answers(

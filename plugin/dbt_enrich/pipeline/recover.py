@@ -78,8 +78,7 @@ def recover_answers(
             """,
             wanted,
         )
-        (count,) = workspace.row(f"select count(*) from read_parquet({literal(wanted)})")
-        if count:
+        if workspace.count(wanted):
             selects = _selects(wanted, task, answer_keys, existing, ledger)
             taken += sum(_take(s, relation, key, workspace, ledger, store) for key, s in selects)
         wanted.unlink()
@@ -133,13 +132,13 @@ def _take(
         f"copy ({select}) to {literal(temporary)} "
         "(format parquet, compression zstd, use_tmp_file false)"
     )
-    (taken,) = workspace.row(f"select count(*) from read_parquet({literal(temporary)})")
+    taken = workspace.count(temporary)
     if not taken:
         temporary.unlink()
         return 0
     settle(temporary, path)
     ledger.add_answers(name, task_key=task_key, answers=taken)
-    return int(taken)
+    return taken
 
 
 def _has_outputs(columns: Mapping[str, str], outputs: Sequence[OutputColumn]) -> bool:

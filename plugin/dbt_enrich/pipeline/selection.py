@@ -148,7 +148,7 @@ def find_undone(
             f"anti join ({done_sql(answers, keys, part=part)}) as done using (request_key)",
             path,
         )
-        count = _count(path, workspace)
+        count = workspace.count(path)
         if count:
             files[part] = path
             found += count
@@ -278,8 +278,3 @@ def _retried_sql(selection: Selection) -> str:
         for kind, until in selection.retries.items()
     ]
     return f"({' or '.join(wanted)})" if wanted else "false"
-
-
-def _count(path: Path, workspace: Workspace) -> int:
-    (count,) = workspace.row(f"select count(*) from read_parquet({literal(path)})")
-    return int(count)
