@@ -57,16 +57,10 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Undone:
-    """The staged rows that have no answer that is `done`, in parts by their keys.
-
-    Attributes:
-        files: Parquet of row_id and request_key, for each part that has such rows.
-        rows: How many rows they are.
-    """
+class _InParts:
+    """Parquet files, one for each part of the keys that has some."""
 
     files: Mapping[KeyPart, Path]
-    rows: int
 
     def remove(self) -> None:
         """Remove the files."""
@@ -75,7 +69,19 @@ class Undone:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Undone(_InParts):
+    """The staged rows that have no answer that is `done`, in parts by their keys.
+
+    Attributes:
+        files: Parquet of row_id and request_key, for each part that has such rows.
+        rows: How many rows they are.
+    """
+
+    rows: int
+
+
+@dataclass(frozen=True)
+class Chosen(_InParts):
     """The requests to send, each key once.
 
     Attributes:
@@ -87,7 +93,6 @@ class Chosen:
         rows: How many rows ask them.
     """
 
-    files: Mapping[KeyPart, Path]
     requests: int
     again: int
     rows: int
@@ -96,11 +101,6 @@ class Chosen:
     def all_sql(self) -> str:
         """Table expression of all of them."""
         return read_parquet(list(self.files.values()), empty=_NO_CHOSEN)
-
-    def remove(self) -> None:
-        """Remove the files."""
-        for path in self.files.values():
-            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
