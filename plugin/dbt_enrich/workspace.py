@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from dbt_enrich.store import append, make_private, settle
 _THRESHOLD = "allocator_bulk_deallocation_flush_threshold"
 _GROUPS = "select count(*) from (select i from range(2048) as numbers(i) group by i)"
 # Bytes that are written or read between two such moments.
-_WRITTEN = 33_554_432
+_WRITTEN = 8_388_608
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
 ROW_GROUP = 20_480
 # What is sorted at once, and how often rows may be read for that where they lie.
-_SORTED_BYTES = 16_777_216
-_READ_TIMES = 4
+_SORTED_BYTES = 8_388_608
+_READ_TIMES = 6
 
 
 class Workspace:
@@ -65,6 +66,7 @@ class Workspace:
             (self._threshold,) = self.row(f"select current_setting('{_THRESHOLD}')")
             self._extra = _ROOM
             self._written = 0
+            self._gave_back = False
         except duckdb.Error as error:
             raise EnrichmentError(
                 f"the private DuckDB cannot start ({error}); check memory_limit and threads in the "
@@ -73,6 +75,8 @@ class Workspace:
 
     def close(self) -> None:
         """Free the memory and the spilled files."""
+        if self._gave_back:
+            self._flush()
         self._connection.close()
 
     def make_room(self, size: int) -> None:
@@ -94,6 +98,10 @@ class Workspace:
         if self._written < _WRITTEN:
             return
         self._written = 0
+        self._gave_back = True
+        self._flush()
+
+    def _flush(self) -> None:
         self._run(f"set {_THRESHOLD} = '16KB'")
         self._run(_GROUPS)
         self._run(f"set {_THRESHOLD} = {literal(self._threshold)}")
@@ -167,35 +175,40 @@ class Workspace:
         Returns:
             The files in order; one without a row if there is none.
         """
+        ranges = [
+            _Range(Path(path), first, last)
+            for path, first, last in self.rows(_ranges_sql(sources, key))
+        ]
         groups = _groups_sql(sources, key)
-        last, size = self.row(
-            f"select coalesce(max(last), 0), coalesce(sum(size), 0) from ({groups})"
-        )
+        (size,) = self.row(f"select coalesce(sum(size), 0) from ({groups})")
+        end = max((one.last for one in ranges), default=0) + 1
         chunks = max(1, -(-int(size) // _SORTED_BYTES))
-        step = max(1, -(-(int(last) + 1) // chunks))
+        step = -(-end // chunks)
         (read,) = self.row(
             f"select coalesce(sum(size * (last // {step} - first // {step} + 1)), 0) "
             f"from ({groups})"
         )
         if read <= _READ_TIMES * size:
-            return self._sorted(sources, key, range(0, int(last) + 1, step), sources[0])
+            return self._sorted(ranges, key, range(0, end, step), sources[0])
         wide = step * math.isqrt(chunks)
         paths = []
-        for start in range(0, int(last) + 1, wide):
+        for start in range(0, end, wide):
+            stop = min(start + wide, end)
             near = self.directory / f"{sources[0].stem}-near-{start}.parquet"
-            self.write_parquet(_between_sql(sources, key, start, wide), near)
-            starts = range(start, min(start + wide, int(last) + 1), step)
-            paths += self._sorted([near], key, starts, sources[0])
+            self.write_parquet(_between_sql(ranges, key, start, stop, sources[0]), near)
+            within = [_Range(near, start, stop - 1)]
+            paths += self._sorted(within, key, range(start, stop, step), sources[0])
             near.unlink()
         return paths
 
-    def _sorted(self, sources: Sequence[Path], key: str, starts: range, beside: Path) -> list[Path]:
+    def _sorted(
+        self, ranges: Sequence[_Range], key: str, starts: range, beside: Path
+    ) -> list[Path]:
         paths = []
         for start in starts:
             path = beside.with_name(f"{beside.stem}-{start}.parquet")
-            self.write_parquet(
-                f"{_between_sql(sources, key, start, starts.step)} order by {key}", path
-            )
+            rows = _between_sql(ranges, key, start, start + starts.step, beside)
+            self.write_parquet(f"{rows} order by {key}", path)
             paths.append(path)
         return paths
 
@@ -246,12 +259,36 @@ class Workspace:
             ) from error
 
 
-def _between_sql(sources: Sequence[Path], key: str, start: int, step: int) -> str:
-    """Build the SELECT of the rows of Parquet files from one key on, below another."""
+@dataclass(frozen=True)
+class _Range:
+    """A Parquet file, with the first and the last of a key's values in it."""
+
+    path: Path
+    first: int
+    last: int
+
+
+def _between_sql(
+    ranges: Sequence[_Range], key: str, start: int, stop: int, otherwise: Path
+) -> str:
+    """Build the SELECT of the rows from one key on, below another.
+
+    Only files that may hold some are opened: there may be as many files as there are such SELECTs.
+    """
+    paths = [one.path for one in ranges if one.first < stop and one.last >= start]
     return (
-        f"select * from read_parquet({literals(sources)}) "
-        f"where {key} >= {start} and {key} < {start + step}"
+        f"select * from read_parquet({literals(paths or [otherwise])}) "
+        f"where {key} >= {start} and {key} < {stop}"
     )
+
+
+def _ranges_sql(sources: Sequence[Path], key: str) -> str:
+    """Build the SELECT of the first and the last key of each Parquet file that has a row."""
+    return f"""
+        select file_name, min(first), max(last)
+        from ({_groups_sql(sources, key)})
+        group by file_name
+    """
 
 
 def _groups_sql(sources: Sequence[Path], key: str) -> str:
@@ -259,6 +296,7 @@ def _groups_sql(sources: Sequence[Path], key: str) -> str:
     is_key = f"path_in_schema = {literal(key)}"
     return f"""
         select
+            file_name,
             sum(total_uncompressed_size) as size,
             min(try_cast(stats_min_value as bigint)) filter ({is_key}) as first,
             max(try_cast(stats_max_value as bigint)) filter ({is_key}) as last
