@@ -28,7 +28,7 @@ _WRITTEN = 8_388_608
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
-ROW_GROUP = 20_480
+ROW_GROUP = 16_384
 # What is sorted at once, and how often rows may be read for that where they lie.
 _SORTED_BYTES = 8_388_608
 _READ_TIMES = 6
@@ -55,6 +55,8 @@ class Workspace:
                     "preserve_insertion_order": False,
                     # What is read once is not worth its memory.
                     "enable_external_file_cache": False,
+                    # For all databases of the process: what is free goes back by itself, too.
+                    "allocator_background_threads": True,
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                 },
@@ -148,7 +150,13 @@ class Workspace:
             self._connection.executemany(f"insert into {table} values ({marks})", rows)
 
     def write_parquet(
-        self, query: str, path: Path, *, compression: str = "lz4_raw", durable: bool = False
+        self,
+        query: str,
+        path: Path,
+        *,
+        compression: str = "lz4_raw",
+        row_group: int = ROW_GROUP,
+        durable: bool = False,
     ) -> None:
         """Write a query's rows to a Parquet file that is there whole or not at all.
 
@@ -156,9 +164,10 @@ class Workspace:
             query: The SELECT.
             path: The file.
             compression: As DuckDB spells it.
+            row_group: Rows of one row group.
             durable: Whether the file must outlive a loss of power.
         """
-        options = f"format parquet, compression {compression}, row_group_size {ROW_GROUP}"
+        options = f"format parquet, compression {compression}, row_group_size {row_group}"
         self._write(query, path, options, durable=durable)
 
     def write_sorted(self, sources: Sequence[Path], key: str) -> list[Path]:

@@ -43,7 +43,7 @@ from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import KEY_DIGITS, EnrichmentOptions, EnrichmentTask, Mode
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace import ROW_GROUP, Workspace
 
 # What the warehouse may hold in memory, in the same process.
 WAREHOUSE_MEMORY = "100MB"
@@ -288,7 +288,7 @@ def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
                     )
                     select {columns} from chosen
                 ) to {literal(store.answers(name))}
-                (format parquet, compression zstd, row_group_size 20480)
+                (format parquet, compression zstd, row_group_size {ROW_GROUP})
                 """
             )
             count = len(range(number, answers, files))

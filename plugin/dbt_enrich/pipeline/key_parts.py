@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Rows whose keys are joined and grouped at once.
-ROWS_OF_PART = 1_000_000
+ROWS_OF_PART = 500_000
 _KEYS = 1 << 128
 
 

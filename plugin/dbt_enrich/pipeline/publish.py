@@ -31,6 +31,8 @@ VERSION_DIGITS = 8
 # Answers whose rows are looked up at once: their keys fit into a small part of the memory, so that
 # the answers' texts stream past them and are never spilled.
 _LOOKED_UP = 200_000
+# Rows of one row group of a file that is read once, in pieces.
+_RESULT_GROUP = 8_192
 _KEY_TEXT = "replace(cast({} as varchar), '-', '')"
 
 
@@ -213,12 +215,13 @@ def _write_results(
     path = workspace.directory / "results.parquet"
     written = [path]
     places_sql = f"read_parquet({literals(places)})"
-    workspace.write_parquet(_unanswered_sql(rows, places_sql, outputs), path)
+    unanswered = _unanswered_sql(rows, places_sql, outputs)
+    workspace.write_parquet(unanswered, path, row_group=_RESULT_GROUP)
     for first, group in _groups(files):
         path = workspace.directory / f"results-of-{first}.parquet"
         answers = answer_files_sql(group)
         query = _answered_sql(places_sql, answers, first, len(group), outputs)
-        workspace.write_parquet(query, path)
+        workspace.write_parquet(query, path, row_group=_RESULT_GROUP)
         written.append(path)
     for path in places:
         path.unlink()
