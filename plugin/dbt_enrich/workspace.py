@@ -277,9 +277,7 @@ class _Range:
     last: int
 
 
-def _between_sql(
-    ranges: Sequence[_Range], key: str, start: int, stop: int, otherwise: Path
-) -> str:
+def _between_sql(ranges: Sequence[_Range], key: str, start: int, stop: int, otherwise: Path) -> str:
     """Build the SELECT of the rows from one key on, below another.
 
     Only files that may hold some are opened: there may be as many files as there are such SELECTs.

@@ -22,6 +22,8 @@ NO_REQUESTS = (
 )
 # Few lines are longer, and the reader keeps several buffers of twice this size.
 _LINE_BYTES = 1_048_576
+# Rows of one row group of answers: validation needs memory beside those that each thread holds.
+_ANSWER_GROUP = 12_288
 _FIELDS = {
     "custom_id": "$.custom_id",
     "status": "$.response.status_code",
@@ -226,7 +228,9 @@ def _write_answers(
     workspace.make_room(8 * line_bytes)
     is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
     query = _answers_query(shard, files, manifest, outputs, line_bytes, is_packed=is_packed)
-    workspace.write_parquet(query, target, compression="zstd", durable=True)
+    workspace.write_parquet(
+        query, target, compression="zstd", row_group=_ANSWER_GROUP, durable=True
+    )
     (repeated,) = workspace.row(
         f"select count(*) - count(distinct request_key) from read_parquet({literal(target)})"
     )
