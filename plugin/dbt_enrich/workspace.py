@@ -23,8 +23,10 @@ from dbt_enrich.store import append, make_private, settle
 # once. For a moment it is less, and a few groups are made that are more.
 _THRESHOLD = "allocator_bulk_deallocation_flush_threshold"
 _GROUPS = "select count(*) from (select i from range(2048) as numbers(i) group by i)"
-# Bytes that are written or read between two such moments.
+# Bytes that are written or read between two such moments, and before the first: it takes a while
+# that a small run, which keeps little, need not spend.
 _WRITTEN = 8_388_608
+_WRITTEN_BEFORE = 67_108_864
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
@@ -67,7 +69,7 @@ class Workspace:
             (self._memory,) = self.row(f"select parse_formatted_bytes({literal(memory_limit)})")
             (self._threshold,) = self.row(f"select current_setting('{_THRESHOLD}')")
             self._extra = _ROOM
-            self._written = 0
+            self._written = _WRITTEN - _WRITTEN_BEFORE
             self._gave_back = False
         except duckdb.Error as error:
             raise EnrichmentError(
