@@ -27,10 +27,12 @@ from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
+from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.enrichment import Engine
-from dbt_enrich.pipeline.export import Claim, Destination, claim, write_file
+from dbt_enrich.pipeline.export import Claim, claim
 from dbt_enrich.pipeline.load import load
 from dbt_enrich.pipeline.publish import ExistingTable, Published, publish
+from dbt_enrich.pipeline.request_file import write_file
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.ledger import Shard
-from dbt_enrich.pipeline import enrichment, export
+from dbt_enrich.pipeline import enrichment, request_file
 from dbt_enrich.pipeline.transfers import Transfers
 from dbt_enrich.services.openai import OpenAIBatchService
 from support.warehouse import Warehouse, config_for
@@ -49,7 +49,7 @@ def test_the_first_file_is_at_the_service_before_the_second_is_written(
 ) -> None:
     """So that the service works while the rest is written."""
     warehouse = warehouse_for(emulator, tmp_path)
-    write_file = export.write_file
+    write_file = request_file.write_file
     written: list[str] = []
 
     def write_after_upload(shard: Shard, *arguments: Any, **named: Any) -> Shard:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 
 from dbt_enrich.config import PluginConfig
-from dbt_enrich.errors import (
-    AwaitTimeoutError,
-    TaskChangedError,
-    TransientError,
-)
+from dbt_enrich.errors import AwaitTimeoutError, TaskChangedError
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
 from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
-from dbt_enrich.pipeline.export import write_file
 from dbt_enrich.pipeline.few import check_route, route_of
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.halves import cut_in_two
@@ -49,9 +43,10 @@ from dbt_enrich.pipeline.plan import (
 from dbt_enrich.pipeline.preview import WholeTable, preview, preview_sentence
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import publish
-from dbt_enrich.pipeline.recover import adopt_batches, recover_answers
+from dbt_enrich.pipeline.recover import recover_answers
 from dbt_enrich.pipeline.relations import Relations, fingerprint, relations
 from dbt_enrich.pipeline.reports import report
+from dbt_enrich.pipeline.request_file import write_file
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
 from dbt_enrich.pipeline.selection import NewRequests, Undone
 from dbt_enrich.pipeline.session import (
@@ -62,13 +57,12 @@ from dbt_enrich.pipeline.session import (
     plan_sentence,
     summary,
 )
+from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage import StagedRows, stage
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.pipeline.terminal import live_terminal
 from dbt_enrich.pipeline.timings import Stage, logged_timings
-from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.services.interruptible import InterruptibleService
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import Mode
 from dbt_enrich.workspace import Workspace
@@ -77,10 +71,6 @@ from dbt_enrich.workspace import Workspace
 _REMOTE_POLL_SECONDS = 60.0
 _LOCAL_POLL_SECONDS = 2.0
 _REMOTE_GRACE_SECONDS = 600.0
-# How long a service in trouble is waited for before anything is sent, and how often it is asked.
-_PATIENCE_SECONDS = 900.0
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
 # The emulator lists a batch from the moment in which it is created.
 _LOCAL_GRACE_SECONDS = 0.0
 
@@ -109,12 +99,9 @@ class Engine:
         self._log = log
         self._warn = warn
         self._lock = threading.RLock()
-        self._service: BatchService | None = None
-        self._service_users = 0
-        self._has_adopted = False
+        self._service = SharedService(config, self.cancelled, warn)
         self._has_warned = False
         self._budget = Budget(config, self.namespace)
-        self._checked: set[str] = set()
         self._published: dict[str, ExitStack] = {}
 
     def enrich(self, request: EnrichmentRequest) -> Outcome:
@@ -373,11 +360,8 @@ class Engine:
         to_do = sends or in_flight or mode == Mode.COLLECT
         if not (to_do or leftovers(session) or inputs_to_forget(session)):
             return
-        with self._use_service() as service:
-            if sends:
-                model = session.request.task.model
-                self._ride_out(session, lambda: self._check_deployment(service, model))
-            self._ride_out(session, lambda: self._adopt(session, service))
+        with self._service.use() as service:
+            self._service.prepare(session, service, sends=sends > 0)
             batch_run = self._batch_run(session, rows, service)
             synchronous = SynchronousRun(
                 batch_run, is_patient=session.request.options.mode == Mode.RUN
@@ -389,42 +373,6 @@ class Engine:
                     f"{session.request.options.await_timeout:g} seconds; the former table stays, "
                     "its batches go on, and the next run collects them"
                 )
-
-    def _ride_out(self, session: Session, call: Callable[[], None]) -> None:
-        """Make a first call to the service, and wait while it says that it is in trouble.
-
-        Where nobody answers at all the address may be wrong, and the run ends at once.
-        """
-        patience = session.request.options.await_timeout or _PATIENCE_SECONDS
-        ends = time.monotonic() + patience
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                call()
-            except TransientError as error:
-                if error.status is None or time.monotonic() + pause > ends:
-                    raise
-                self._warn(f"{session.model}: {error}; trying again")
-                if self.cancelled.wait(max(pause, error.retry_after or 0.0)):
-                    raise
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-            else:
-                return
-
-    def _adopt(self, session: Session, service: BatchService) -> None:
-        """Look once a process for batches of ours that the ledger does not know."""
-        with self._lock:
-            if self._has_adopted:
-                return
-            adopt_batches(
-                service,
-                self.namespace,
-                workspace=session.workspace,
-                ledger=session.ledger,
-                store=session.store,
-                warn=session.progress.say,
-            )
-            self._has_adopted = True
 
     def _batch_run(self, session: Session, rows: StagedRows, service: BatchService) -> BatchRun:
         local = self.config.provider == "local"
@@ -455,18 +403,10 @@ class Engine:
             timings=session.timings,
         )
 
-    def _check_deployment(self, service: BatchService, model: str) -> None:
-        """Check endpoint, key and deployments once, before anything is uploaded."""
-        with self._lock:
-            for deployment in self.config.deployments_of(model):
-                if deployment not in self._checked:
-                    service.check(deployment)
-                    self._checked.add(deployment)
-
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
         request, options = session.request, session.request.options
         deployment = route_of(request.task.model, options, self.config)
-        with self._use_service() as service:
+        with self._service.use() as service:
             previewed = preview(
                 rows,
                 request.relation,
@@ -500,23 +440,6 @@ class Engine:
             }
         )
         return unpublished(session, f"{session.model}: {sentence}")
-
-    @contextmanager
-    def _use_service(self) -> Iterator[BatchService]:
-        """Share one service between the models that run at once, and close it with the last."""
-        with self._lock:
-            if self._service is None:
-                self._service = create_service(self.config.service_settings())
-            self._service_users += 1
-            service = self._service
-        try:
-            yield InterruptibleService(service, self.cancelled)
-        finally:
-            with self._lock:
-                self._service_users -= 1
-                if self._service_users == 0:
-                    self._service = None
-                    service.close()
 
 
 def _write_claimed(shard: Shard, session: Session, rows: StagedRows, line_url: str) -> Shard | None:

@@ -1,4 +1,4 @@
-"""Export: what is new among the staged rows, claimed in the ledger and written as JSONL."""
+"""Export: what is new among the staged rows, cut into shards and claimed in the ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import InputError
 from dbt_enrich.failures import rule_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.packs import MARK, Packing, message_sql
+from dbt_enrich.packs import MARK
 from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.claims import (
     abandoned_shards,
@@ -20,63 +20,17 @@ from dbt_enrich.pipeline.claims import (
     standing_claims,
 )
 from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_selects
-from dbt_enrich.pipeline.few import Few, requests_of_round
+from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.key_parts import row_parts
 from dbt_enrich.pipeline.load import count_requests
-from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
-from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.request_lines import line_sql, line_template, repair_sql
+from dbt_enrich.request_lines import line_template, repair_sql
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import KEY_DIGITS
 from dbt_enrich.workspace import Workspace
-
-# The messages of so many packs are put together in memory at once.
-_PACKED_BYTES = 4_194_304
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where requests go, and in whose name.
-
-    Attributes:
-        enrichment: The dbt model's unique id.
-        spread: Chooses the deployment that is asked.
-        service: The service's id.
-        limits: What one file may hold.
-        line_url: The `url` of every line.
-        namespace: The mark of our own batches.
-        owner: The run that claims.
-        few: Where a round of few requests goes instead, or None.
-        is_synchronous: Whether the requests are asked one by one.
-    """
-
-    enrichment: str
-    spread: Spread
-    service: str
-    limits: ServiceLimits
-    line_url: str
-    namespace: str
-    owner: str
-    few: Few | None = None
-    is_synchronous: bool = False
-
-    def of_round(
-        self, paths: Sequence[Path], packing: Packing | None, workspace: Workspace
-    ) -> Destination:
-        """Return where the requests of a round go, which `paths` hold."""
-        if self.few is None or not self.few.takes(requests_of_round(paths, packing, workspace)):
-            return self
-        return replace(self, spread=self.few.spread, is_synchronous=True)
-
-    @property
-    def room(self) -> int | None:
-        """The bytes whose batches the smallest known quota holds at once, or None."""
-        tokens = self.spread.max_tokens
-        return None if tokens is None else tokens * BYTES_PER_TOKEN
 
 
 @dataclass(frozen=True)
@@ -228,63 +182,6 @@ def _without(
         )
         written.append(rest)
     return written
-
-
-def write_file(
-    shard: Shard,
-    source: str,
-    rows: StagedRows,
-    selection: Selection,
-    line_url: str,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> Shard:
-    """Write a claimed shard's input file.
-
-    Args:
-        shard: The shard.
-        source: The SELECT of its requests, as `claim` returned it.
-        rows: The rows that were staged.
-        selection: What was claimed.
-        line_url: The `url` of every line.
-        workspace: Where the lines are made.
-        ledger: Where the shard is moved on.
-        store: Where the file lies.
-
-    Returns:
-        The shard, ready to upload.
-    """
-    path = store.requests(shard.shard)
-    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
-    rows_in_line = "max(position)" if is_packed else "1"
-    enlarge, first, last = workspace.row(
-        f"select any_value(enlarge) * {rows_in_line}, min(row_id), max(row_id) from ({source})"
-    )
-    template = line_template(
-        selection.task,
-        deployment=shard.deployment or "",
-        line_url=line_url,
-        enlarge=enlarge,
-        packed=is_packed,
-    )
-    line = line_sql(
-        template,
-        key="'pack'" if is_packed else "replace(cast(request_key as varchar), '-', '')",
-        attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
-        message="user_message",
-        repair="cast(null as varchar)" if is_packed else "repair",
-    )
-    ranges = [(first, last)]
-    if is_packed:
-        ranges = _pack_ranges(source, last, workspace)
-    selects = [
-        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
-        for start, end in ranges
-    ]
-    workspace.write_lines(selects, path)
-    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
 def size_to_send(
@@ -468,36 +365,3 @@ def _refuse_large_row(
         f"{size:,} bytes, more than the {limits.max_bytes:,} that a file may hold; shorten its "
         "text in the SELECT. Nothing was sent"
     )
-
-
-def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:
-    """Build the table expression of a range of a shard's requests, with their user messages."""
-    # The range lets the reader pass over the row groups of other shards.
-    between = f"where row_id between {first} and {last}"
-    requests = (
-        f"(select row_id, user_message from {rows.all_sql} {between}) as messages "
-        f"join (select * from ({source}) {between}) as requests using (row_id)"
-    )
-    if not is_packed:
-        return requests
-    message = message_sql("user_message", "position")
-    return f"(select custom_id, {message} as user_message from {requests} group by custom_id)"
-
-
-def _pack_ranges(source: str, last: int, workspace: Workspace) -> list[tuple[int, int]]:
-    """Cut a shard's rows between packs, so that a range of them is put together in memory."""
-    found = workspace.rows(
-        f"""
-        with packs as (
-            select
-                min(row_id) as first,
-                sum(sum(message_bytes)) over (order by min(row_id)) // {_PACKED_BYTES} as part
-            from ({source})
-            group by custom_id
-        )
-        select min(first) from packs group by part order by 1
-        """
-    )
-    starts = [int(first) for (first,) in found]
-    ends = [start - 1 for start in starts[1:]]
-    return list(zip(starts, [*ends, last], strict=True))

@@ -26,7 +26,8 @@ from dbt_enrich.packs import (
     pack_messages,
 )
 from dbt_enrich.pipeline.answers import answers_sql
-from dbt_enrich.pipeline.export import Destination, size_to_send
+from dbt_enrich.pipeline.destination import Destination
+from dbt_enrich.pipeline.export import size_to_send
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone

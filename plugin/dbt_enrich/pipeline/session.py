@@ -9,7 +9,7 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation
-from dbt_enrich.pipeline.export import Destination
+from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.progress import Progress

@@ -1,0 +1,55 @@
+"""Where a run's requests go, and in whose name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dbt_enrich.packs import Packing
+from dbt_enrich.pipeline.few import Few, requests_of_round
+from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
+from dbt_enrich.pipeline.spread import Spread
+from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where requests go, and in whose name.
+
+    Attributes:
+        enrichment: The dbt model's unique id.
+        spread: Chooses the deployment that is asked.
+        service: The service's id.
+        limits: What one file may hold.
+        line_url: The `url` of every line.
+        namespace: The mark of our own batches.
+        owner: The run that claims.
+        few: Where a round of few requests goes instead, or None.
+        is_synchronous: Whether the requests are asked one by one.
+    """
+
+    enrichment: str
+    spread: Spread
+    service: str
+    limits: ServiceLimits
+    line_url: str
+    namespace: str
+    owner: str
+    few: Few | None = None
+    is_synchronous: bool = False
+
+    def of_round(
+        self, paths: Sequence[Path], packing: Packing | None, workspace: Workspace
+    ) -> Destination:
+        """Return where the requests of a round go, which `paths` hold."""
+        if self.few is None or not self.few.takes(requests_of_round(paths, packing, workspace)):
+            return self
+        return replace(self, spread=self.few.spread, is_synchronous=True)
+
+    @property
+    def room(self) -> int | None:
+        """The bytes whose batches the smallest known quota holds at once, or None."""
+        tokens = self.spread.max_tokens
+        return None if tokens is None else tokens * BYTES_PER_TOKEN

@@ -1,0 +1,104 @@
+"""Write the input file of a claimed shard: one line of JSON a request."""
+
+from __future__ import annotations
+
+from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.packs import MARK, message_sql
+from dbt_enrich.pipeline.selection import Selection
+from dbt_enrich.pipeline.stage import StagedRows
+from dbt_enrich.request_lines import line_sql, line_template
+from dbt_enrich.store import StateDirectory
+from dbt_enrich.workspace import Workspace
+
+# The messages of so many packs are put together in memory at once.
+_PACKED_BYTES = 4_194_304
+
+
+def write_file(
+    shard: Shard,
+    source: str,
+    rows: StagedRows,
+    selection: Selection,
+    line_url: str,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Shard:
+    """Write a claimed shard's input file.
+
+    Args:
+        shard: The shard.
+        source: The SELECT of its requests, as `claim` returned it.
+        rows: The rows that were staged.
+        selection: What was claimed.
+        line_url: The `url` of every line.
+        workspace: Where the lines are made.
+        ledger: Where the shard is moved on.
+        store: Where the file lies.
+
+    Returns:
+        The shard, ready to upload.
+    """
+    path = store.requests(shard.shard)
+    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
+    rows_in_line = "max(position)" if is_packed else "1"
+    enlarge, first, last = workspace.row(
+        f"select any_value(enlarge) * {rows_in_line}, min(row_id), max(row_id) from ({source})"
+    )
+    template = line_template(
+        selection.task,
+        deployment=shard.deployment or "",
+        line_url=line_url,
+        enlarge=enlarge,
+        packed=is_packed,
+    )
+    line = line_sql(
+        template,
+        key="'pack'" if is_packed else "replace(cast(request_key as varchar), '-', '')",
+        attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
+        message="user_message",
+        repair="cast(null as varchar)" if is_packed else "repair",
+    )
+    ranges = [(first, last)]
+    if is_packed:
+        ranges = _pack_ranges(source, last, workspace)
+    selects = [
+        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
+        for start, end in ranges
+    ]
+    workspace.write_lines(selects, path)
+    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
+
+
+def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:
+    """Build the table expression of a range of a shard's requests, with their user messages."""
+    # The range lets the reader pass over the row groups of other shards.
+    between = f"where row_id between {first} and {last}"
+    requests = (
+        f"(select row_id, user_message from {rows.all_sql} {between}) as messages "
+        f"join (select * from ({source}) {between}) as requests using (row_id)"
+    )
+    if not is_packed:
+        return requests
+    message = message_sql("user_message", "position")
+    return f"(select custom_id, {message} as user_message from {requests} group by custom_id)"
+
+
+def _pack_ranges(source: str, last: int, workspace: Workspace) -> list[tuple[int, int]]:
+    """Cut a shard's rows between packs, so that a range of them is put together in memory."""
+    found = workspace.rows(
+        f"""
+        with packs as (
+            select
+                min(row_id) as first,
+                sum(sum(message_bytes)) over (order by min(row_id)) // {_PACKED_BYTES} as part
+            from ({source})
+            group by custom_id
+        )
+        select min(first) from packs group by part order by 1
+        """
+    )
+    starts = [int(first) for (first,) in found]
+    ends = [start - 1 for start in starts[1:]]
+    return list(zip(starts, [*ends, last], strict=True))

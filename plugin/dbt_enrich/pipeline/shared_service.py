@@ -1,0 +1,119 @@
+"""One service for the models of a process: opened with the first, checked and adopted from once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.errors import TransientError
+from dbt_enrich.pipeline.recover import adopt_batches
+from dbt_enrich.pipeline.session import Session
+from dbt_enrich.services import create_service
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.interruptible import InterruptibleService
+
+# How long a service in trouble is waited for before anything is sent, and how often it is asked.
+_PATIENCE_SECONDS = 900.0
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+class SharedService:
+    """The service that a profile names, shared by the models that run at once.
+
+    Args:
+        config: The plugin's configuration.
+        cancelled: Set when the user interrupts.
+        warn: Takes a warning for the user's log.
+    """
+
+    def __init__(
+        self, config: PluginConfig, cancelled: threading.Event, warn: Callable[[str], None]
+    ) -> None:
+        self._config = config
+        self._cancelled = cancelled
+        self._warn = warn
+        self._lock = threading.RLock()
+        self._service: BatchService | None = None
+        self._users = 0
+        self._checked: set[str] = set()
+        self._has_adopted = False
+
+    @contextmanager
+    def use(self) -> Iterator[BatchService]:
+        """Open the service with its first user, and close it with the last."""
+        with self._lock:
+            if self._service is None:
+                self._service = create_service(self._config.service_settings())
+            self._users += 1
+            service = self._service
+        try:
+            yield InterruptibleService(service, self._cancelled)
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._service = None
+                    service.close()
+
+    def prepare(self, session: Session, service: BatchService, *, sends: bool) -> None:
+        """Make the first calls of a run, and wait while the service says that it is in trouble.
+
+        Args:
+            session: The run.
+            service: The service in use.
+            sends: Whether requests are sent, so that endpoint, key and deployments are checked.
+
+        Raises:
+            EnrichmentError: The service refuses, nobody answers, or it stays in trouble.
+        """
+        if sends:
+            self._ride_out(session, lambda: self._check(session, service))
+        self._ride_out(session, lambda: self._adopt(session, service))
+
+    def _check(self, session: Session, service: BatchService) -> None:
+        """Check endpoint, key and deployments once, before anything is uploaded."""
+        with self._lock:
+            for deployment in self._config.deployments_of(session.request.task.model):
+                if deployment not in self._checked:
+                    service.check(deployment)
+                    self._checked.add(deployment)
+
+    def _adopt(self, session: Session, service: BatchService) -> None:
+        """Look once a process for batches of ours that the ledger does not know."""
+        with self._lock:
+            if self._has_adopted:
+                return
+            adopt_batches(
+                service,
+                session.namespace,
+                workspace=session.workspace,
+                ledger=session.ledger,
+                store=session.store,
+                warn=session.progress.say,
+            )
+            self._has_adopted = True
+
+    def _ride_out(self, session: Session, call: Callable[[], None]) -> None:
+        """Make a call again while the service is in trouble.
+
+        Where nobody answers at all the address may be wrong, and the run ends at once.
+        """
+        patience = session.request.options.await_timeout or _PATIENCE_SECONDS
+        ends = time.monotonic() + patience
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                call()
+            except TransientError as error:
+                if error.status is None or time.monotonic() + pause > ends:
+                    raise
+                self._warn(f"{session.model}: {error}; trying again")
+                if self._cancelled.wait(max(pause, error.retry_after or 0.0)):
+                    raise
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                return
