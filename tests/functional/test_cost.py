@@ -275,6 +275,22 @@ def test_new_rows_holds_under_another_template(emulator: RunningEmulator, tmp_pa
     assert sent(emulator) == 16
 
 
+def test_new_rows_keeps_one_of_several_former_answers(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """To rows that are equal now, and differed in a column that only the former template names."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    notes = "select i as id, 'kind ' || i % 4 as kind, 'note ' || i % 2 as note from range(8) t(i)"
+    warehouse.enrich(notes, summary_task(user="{kind}: {note}"))
+    assert sent(emulator) == 4
+    warehouse.enrich(notes, summary_task(user="{note}"), on_task_change="new_rows")
+    assert sent(emulator) == 4
+    assert warehouse.statuses() == {"done": 8}
+    assert warehouse.rows(
+        "select note, count(*), count(distinct summary) from enriched group by note order by note"
+    ) == [("note 0", 4, 1), ("note 1", 4, 1)]
+
+
 def test_new_rows_asks_where_the_columns_changed(emulator: RunningEmulator, tmp_path: Path) -> None:
     """A former answer cannot stand for columns that it does not have."""
     warehouse = warehouse_for(emulator, tmp_path)

@@ -13,13 +13,15 @@ from dbt_enrich.pipeline.answers import (
     answers_sql,
     done_sql,
     former_answers_key,
+    standing_sql,
 )
-from dbt_enrich.pipeline.key_parts import KeyPart
+from dbt_enrich.pipeline.copy_out import copy_out
+from dbt_enrich.pipeline.key_parts import ALL_KEYS, KeyPart
 from dbt_enrich.pipeline.selection import Selection, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import canonical_outputs
-from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory, make_private
+from dbt_enrich.sql import literal, literals
+from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import KEY_DIGITS
 from dbt_enrich.template import message_sql, parse_template
 from dbt_enrich.workspace import Workspace
@@ -111,19 +113,36 @@ def _keep(
         + f" as {column}"
         for column in ANSWER_COLUMNS
     )
+    answers = answers_sql(ledger, store, task.task_key)
+    keys = workspace.directory / f"{name}-keys.parquet"
+    workspace.write_parquet(wanted, keys)
+    former_keys = f"(select former_key as request_key from read_parquet({literal(keys)}))"
     path = store.answers(name)
+    # Only keys are held in memory; the answers stream past them.
     workspace.write_parquet(
         f"""
+        with standings as ({standing_sql(answers, former_keys, part=ALL_KEYS)}),
+        wanted as (
+            -- Rows that are equal now may have differed in what the former template named.
+            select
+                wanted.request_key,
+                min(wanted.former_key) as former_key,
+                arg_min(standings.file_index, wanted.former_key) as file_index
+            from read_parquet({literal(keys)}) as wanted
+            join standings on standings.request_key = wanted.former_key
+            where standings.kind = 'done'
+            group by wanted.request_key
+        )
         select {columns}
-        from {answers_sql(ledger, store, task.task_key)} as former
-        join ({wanted}) as wanted on wanted.former_key = former.request_key
-        where former.kind = 'done'
-        qualify row_number() over (partition by wanted.request_key order by former.attempt desc) = 1
+        from {answers} as former
+        join wanted
+            on wanted.former_key = former.request_key and wanted.file_index = former.file_index
         """,
         path,
         compression="zstd",
         durable=True,
     )
+    keys.unlink()
     kept = workspace.count(path)
     if not kept:
         path.unlink()
@@ -150,10 +169,10 @@ def _messages_sql(
     if not all(name.lower() in staged for name in (*parsed.columns, *optional)):
         return None
     message = message_sql(parsed, columns, optional, model=relation.model)
-    path = workspace.directory / f"former-{task.task_key[:_VERSION_DIGITS]}.parquet"
-    make_private(path)
-    relation.connection.execute(
-        f"copy (select rowid as row_id, {message} as former_message from {relation.name}) "
-        f"to {literal(path)} (format parquet, use_tmp_file false)"
+    files = copy_out(
+        relation.connection,
+        f"select rowid as row_id, {message} as former_message from {relation.name}",
+        workspace.directory / f"former-{task.task_key[:_VERSION_DIGITS]}",
+        rows=f"model '{relation.model}': the staged rows",
     )
-    return f"select * from read_parquet({literal(path)})"
+    return f"select * from read_parquet({literals(files)})"

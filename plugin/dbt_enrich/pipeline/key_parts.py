@@ -28,6 +28,9 @@ class KeyPart:
         return f"(select * from {table} as whole where {self.condition})"
 
 
+ALL_KEYS = KeyPart(0, "true")
+
+
 def key_parts(rows: int) -> Sequence[KeyPart]:
     """Return the parts in which the keys of so many rows are worked on; together, all keys."""
     parts = max(1, -(-rows // ROWS_OF_PART))

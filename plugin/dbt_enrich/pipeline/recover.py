@@ -7,6 +7,7 @@ and the service lists the batches of our namespace, whose custom_ids are the key
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from dbt_enrich.pipeline.answers import (
     answers_sql,
 )
 from dbt_enrich.pipeline.claims import in_flight_sql
+from dbt_enrich.pipeline.copy_out import copy_out
 from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.selection import Undone
@@ -27,14 +29,16 @@ from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.remote_names import RemoteMark, mark_of
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.services.base import BatchService, RemoteBatch
-from dbt_enrich.sql import identifier, literal
-from dbt_enrich.store import StateDirectory, make_private, settle
+from dbt_enrich.sql import identifier, literal, literals
+from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.types import parse_type
 from dbt_enrich.workspace import Workspace
 
 _VERSION_DIGITS = 8
 _KEY = "try_cast({} as uuid)"
+# More than a file holds, so that file and row make one number.
+_ROWS_OF_FILE = 1 << 40
 
 
 def recover_answers(
@@ -123,20 +127,38 @@ def _take(
     ledger: Ledger,
     store: StateDirectory,
 ) -> int:
+    """Take what a SELECT in the user's database finds, of each key the newest attempt once.
+
+    Rows that share a request hold the same answer.
+    """
     name = f"warehouse-{secrets.token_hex(8)}"
     path = store.answers(name)
-    temporary = path.with_name(f".{path.name}.writing")
-    select = select.replace("'<file>'", literal(name))
-    make_private(temporary)
-    relation.connection.execute(
-        f"copy ({select}) to {literal(temporary)} "
-        "(format parquet, compression zstd, use_tmp_file false)"
+    found = copy_out(
+        relation.connection,
+        select.replace("'<file>'", literal(name)),
+        workspace.directory / name,
+        rows=f"model '{relation.model}': the answers of its table",
     )
-    taken = workspace.count(temporary)
+    place = f"file_index * {_ROWS_OF_FILE} + file_row_number"
+    placed = f"(select *, {place} as place from read_parquet({literals(found)}))"
+    # Only numbers are grouped, which can be spilled; the texts stream past them.
+    workspace.write_parquet(
+        f"""
+        select {", ".join(ANSWER_COLUMNS)}
+        from {placed} as found
+        semi join (
+            select arg_max(place, attempt) as place from {placed} as found group by request_key
+        ) as newest using (place)
+        """,
+        path,
+        compression="zstd",
+        durable=True,
+    )
+    shutil.rmtree(workspace.directory / name)
+    taken = workspace.count(path)
     if not taken:
-        temporary.unlink()
+        path.unlink()
         return 0
-    settle(temporary, path)
     ledger.add_answers(name, task_key=task_key, answers=taken)
     return taken
 
@@ -179,7 +201,7 @@ def _done_sql(
         "received_at": "enriched_at",
     }
     return f"""
-        select distinct on (request_key) {_answer_columns(values)}
+        select {_answer_columns(values)}
         from {table} as enriched
         where enrichment_status in ('done', 'stale') and {values["request_key"]} in {keys}
             and {_since("enriched_at", forgotten)}
@@ -202,8 +224,6 @@ def _failed_sql(table: str, keys: str, forgotten: datetime | None) -> str:
         select {_answer_columns(values)}
         from {table} as errors
         where {values["request_key"]} in {keys} and {_since("received_at", forgotten)}
-        qualify attempt = max(attempt) over (partition by enrichment_key)
-            and row_number() over (partition by enrichment_key, attempt) = 1
     """
 
 

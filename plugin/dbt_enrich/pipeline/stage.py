@@ -8,12 +8,13 @@ from pathlib import Path
 
 import duckdb
 
-from dbt_enrich.errors import ConfigurationError, EnrichmentError, InputError
+from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.naming import near_match
+from dbt_enrich.pipeline.copy_out import copy_out
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task import KEY_DIGITS, STATUS_COLUMNS, EnrichmentTask
 from dbt_enrich.template import message_sql
-from dbt_enrich.workspace import ROW_GROUP, Workspace
+from dbt_enrich.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,8 @@ def _copy_rows(
 ) -> tuple[Path, ...]:
     """Write the rows' messages and keys in one pass over the staged relation.
 
-    It runs in the user's database, whose settings change nothing about it: rendering and hashing
-    depend on no session setting. A file for each thread takes half the time of one in which all
-    rows are in their order, and less memory.
+    The settings of the user's database change nothing about it: rendering and hashing depend on
+    none of a session's.
     """
     query = f"""
         with messages as (
@@ -198,18 +198,5 @@ def _copy_rows(
             strlen(cast(to_json(user_message) as varchar)) as message_bytes
         from messages
     """
-    try:
-        directory.mkdir(mode=0o700)
-        relation.connection.execute(
-            f"copy ({query}) to {literal(directory)} (format parquet, compression uncompressed, "
-            f"row_group_size {ROW_GROUP}, per_thread_output true)"
-        )
-    except (duckdb.IOException, OSError) as error:
-        raise EnrichmentError(
-            f"model '{relation.model}': the staged rows cannot be written to {directory} "
-            f"({error}); make room on the disk or mend the permissions of the state directory"
-        ) from error
-    files = tuple(sorted(directory.iterdir()))
-    for path in files:
-        path.chmod(0o600)
-    return files
+    rows = f"model '{relation.model}': the staged rows"
+    return copy_out(relation.connection, query, directory, rows=rows)
