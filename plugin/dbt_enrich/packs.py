@@ -14,8 +14,9 @@ from typing import Any
 
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.schema import packed_schema
-from dbt_enrich.sql import literal
+from dbt_enrich.sql import literal, preference_sql
 from dbt_enrich.task import KEY_DIGITS, EnrichmentTask
+from dbt_enrich.validation import object_sql
 
 MARK = "pack-"
 # What a row's id and its wrapping take, about, in the message and in the answer: counted with
@@ -23,6 +24,7 @@ MARK = "pack-"
 MESSAGE_WRAPPING_TOKENS = 3
 ANSWER_WRAPPING_TOKENS = 8
 _WRAPPING_BYTES = 24
+_TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 _BYTES_PER_TOKEN = 4
 _INSTRUCTION = (
     "The user message is a JSON object of rows: each key is a row's id, its value the row's text. "
@@ -184,80 +186,156 @@ def keys_sql(lines: str, task_key: str) -> str:
     """
 
 
-def opened_sql(packs: str, manifest: str) -> str:
-    """Build the SELECT of one row for each request of packs, with its share of the tokens.
+def lines_sql(named: str) -> str:
+    """Build the SELECT of the lines that answer packs.
+
+    Args:
+        named: A SELECT of an output file's lines: custom_id, outcome, what was said of it, the
+            texts `raw` and `content` (of an answer alone), refusal, finish_reason, model, tokens.
+    """
+    return f"""
+        select
+            custom_id, outcome, said, raw, refusal, finish_reason, model, {", ".join(_TOKENS)},
+            {object_sql("content")} is not null as has_object
+        from ({named})
+        where starts_with(custom_id, {literal(MARK)})
+    """
+
+
+def packs_sql(lines: str, manifest: str) -> str:
+    """Build the SELECT of the packs that were answered, each by the line that stands.
+
+    Args:
+        lines: Table expression of the lines, each with its number as `pack`.
+        manifest: Table expression of request_key, attempt, custom_id and position.
+    """
+    preference = preference_sql(
+        ["outcome = 'answered'", "raw is not null"], ["outcome", "raw", "said"]
+    )
+    return f"""
+        with standing as (
+            select arg_max(pack, {preference}) as pack from {lines} as lines group by custom_id
+        ),
+        sizes as (select custom_id, count(*) as rows_in_pack from {manifest} group by custom_id)
+        select lines.* exclude (raw), sizes.rows_in_pack
+        from {lines} as lines
+        semi join standing using (pack)
+        join sizes using (custom_id)
+    """
+
+
+def entries_sql(lines: str, packs: str) -> str:
+    """Build the SELECT of the entries of packs' answers, each with its pack and position.
 
     Of an answer that was cut off or is broken further down, the rows before that place are taken:
     they are paid for.
 
     Args:
-        packs: Table expression of the packs' lines: custom_id, outcome, problem, the text `raw`,
-            its JSON object `object` or NULL, refusal, model and tokens.
-        manifest: Table expression of request_key, attempt, custom_id and position.
+        lines: Table expression of the lines, each with its number as `pack`.
+        packs: Table expression of the packs.
     """
-    tokens = ("prompt_tokens", "cached_tokens", "completion_tokens")
-    shares = ", ".join(
-        f"try_cast(packs.{name} as bigint) // rows_in_pack + "
-        f"if(manifest.position <= try_cast(packs.{name} as bigint) % rows_in_pack, 1, 0) as {name}"
-        for name in tokens
-    )
     return f"""
-        with packs as (
-            select * from {packs}
-            qualify row_number() over (
-                partition by custom_id order by outcome = 'answered' desc, raw nulls last
-            ) = 1
-        ),
-        manifest as (
-            select *, count(*) over (partition by custom_id) as rows_in_pack from {manifest}
-        ),
-        elements as (
+        with entries as (
             select
-                custom_id,
+                pack,
                 unnest(
                     case
-                        when outcome = 'answered' and object is not null
-                            then json_extract(object, '$.rows[*]')
+                        when has_object then json_extract({object_sql("raw")}, '$.rows[*]')
                         when outcome in ('answered', 'truncated') then {_whole_entries_sql("raw")}
                     end
-                ) as element
-            from packs
+                ) as entry
+            from {lines} as lines
+            semi join {packs} as packs using (pack)
         ),
-        answers as (
+        named as (
             select
-                custom_id,
-                try_cast(json_extract_string(element, '$.id') as integer) as position,
-                any_value(cast(json_extract(element, '$.answer') as varchar)) as answer
-            from elements
-            group by all
-            having count(*) = 1
+                pack,
+                try_cast(json_extract_string(entry, '$.id') as integer) as position,
+                cast(json_extract(entry, '$.answer') as varchar) as answer
+            from entries
         )
+        select *, answer is not null as has_answer from named where position is not null
+    """
+
+
+def rows_sql(packs: str, entries: str, manifest: str) -> str:
+    """Build the SELECT of the rows of packs, each with the entry that answers it, or none.
+
+    Args:
+        packs: Table expression of the packs.
+        entries: Table expression of the entries, each with its number as `entry`.
+        manifest: Table expression of request_key, attempt, custom_id and position.
+    """
+    return f"""
+        with asked as (
+            select manifest.request_key, manifest.attempt, manifest.position, packs.pack
+            from {manifest} as manifest
+            join {packs} as packs using (custom_id)
+        ),
+        single as (
+            select pack, position, min(entry) as entry
+            from {entries} as entries
+            group by pack, position
+            having count(*) = 1 and bool_and(has_answer)
+        )
+        select asked.*, single.entry from asked left join single using (pack, position)
+    """
+
+
+def opened_sql(lines: str, packs: str, entries: str, rows: str) -> str:
+    """Build the SELECT of one row for each request of packs, with its share of the tokens.
+
+    Keys and numbers are held in memory; answers and lines stream past them.
+
+    Args:
+        lines: Table expression of the lines, each with its number as `pack`.
+        packs: Table expression of the packs.
+        entries: Table expression of the entries, each with its number as `entry`.
+        rows: Table expression of the rows.
+    """
+    shares = ", ".join(
+        f"try_cast(packs.{name} as bigint) // rows_in_pack + "
+        f"if(rows.position <= try_cast(packs.{name} as bigint) % rows_in_pack, 1, 0) as {name}"
+        for name in _TOKENS
+    )
+    shared = f"""
+        packs.refusal, packs.finish_reason, cast(null as integer) as status_code, packs.model,
+        {shares}
+    """
+    return f"""
         select
-            manifest.request_key,
-            manifest.attempt,
+            rows.request_key,
+            rows.attempt,
+            'answered' as outcome,
+            cast(null as varchar) as pack_problem,
+            entries.answer as content,
+            entries.answer as raw,
+            {shared}
+        from {entries} as entries
+        join {rows} as rows using (entry)
+        join {packs} as packs on packs.pack = rows.pack
+        union all
+        select
+            rows.request_key,
+            rows.attempt,
             case
-                when answers.answer is not null then 'answered'
                 when packs.outcome in ('expired', 'cancelled') then packs.outcome
-                when packs.outcome <> 'answered' or packs.object is null then 'pack_failed'
+                when packs.outcome <> 'answered' or not packs.has_object then 'pack_failed'
                 else 'missing'
             end as outcome,
             case
-                when packs.outcome = 'answered' and packs.object is null
-                    then 'invalid_json: the answer is not one valid JSON object'
                 when packs.outcome <> 'answered'
                     then packs.outcome || ': ' || coalesce(packs.said, 'no reason given')
+                when not packs.has_object
+                    then 'invalid_json: the answer is not one valid JSON object'
                 else 'the answer of its pack does not have the row exactly once'
             end as pack_problem,
-            answers.answer as content,
-            coalesce(answers.answer, packs.raw) as raw,
-            packs.refusal,
-            packs.finish_reason,
-            cast(null as integer) as status_code,
-            packs.model,
-            {shares}
-        from manifest
-        join packs using (custom_id)
-        left join answers using (custom_id, position)
+            cast(null as varchar) as content,
+            lines.raw,
+            {shared}
+        from {lines} as lines
+        join (select * from {rows} as rows where entry is null) as rows using (pack)
+        join {packs} as packs using (pack)
     """
 
 

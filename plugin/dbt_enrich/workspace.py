@@ -31,6 +31,12 @@ _WRITTEN_BEFORE = 67_108_864
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
 ROW_GROUP = 16_384
+ROW_GROUP_BYTES = 8_388_608
+# The same where rows are so long that JSON functions, which hold what they read of
+# 2,048 rows several times, must see fewer at once.
+LONG_ROW_GROUP_BYTES = 1_048_576
+# So many rows are not collected, and some may be filtered out of them.
+_COLLECTED_ROWS = 96
 # What is sorted at once, and how often rows may be read for that where they lie.
 _SORTED_BYTES = 8_388_608
 _READ_TIMES = 6
@@ -43,6 +49,9 @@ class Workspace:
         directory: Scratch directory; what does not fit into memory is spilled below it.
         memory_limit: As DuckDB spells it, such as `160MB`.
         threads: Worker threads.
+
+    Attributes:
+        least_rows: How few rows DuckDB hands on at once where they come in so few.
     """
 
     def __init__(self, directory: Path, *, memory_limit: str, threads: int) -> None:
@@ -66,6 +75,7 @@ class Workspace:
             # Our joins are written with the smaller side last; the estimates behind the
             # optimizer's choice know nothing of text files and would build on the large side.
             self._connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
+            self.least_rows = self._stop_collecting()
             (self._memory,) = self.row(f"select parse_formatted_bytes({literal(memory_limit)})")
             (self._threshold,) = self.row(f"select current_setting('{_THRESHOLD}')")
             self._extra = _ROOM
@@ -82,6 +92,19 @@ class Workspace:
         if self._gave_back:
             self._flush()
         self._connection.close()
+
+    def _stop_collecting(self) -> int:
+        """Have rows handed on as few as they come; return how few.
+
+        DuckDB collects fewer than 64 up to 2,048 before it hands them on, which long rows cannot
+        afford. DuckDB 2.0 has no switch for it.
+        """
+        switch = "enable_caching_operators"
+        (found,) = self.row(f"select count(*) from duckdb_settings() where name = '{switch}'")
+        if not found:
+            return _COLLECTED_ROWS
+        self._connection.execute(f"set {switch} = false")
+        return 1
 
     def make_room(self, size: int) -> None:
         """Raise the memory limit where a single value of the user's needs `size` bytes more."""
@@ -158,6 +181,8 @@ class Workspace:
         *,
         compression: str = "lz4_raw",
         row_group: int = ROW_GROUP,
+        row_group_bytes: int = ROW_GROUP_BYTES,
+        plain: bool = False,
         durable: bool = False,
     ) -> None:
         """Write a query's rows to a Parquet file that is there whole or not at all.
@@ -166,10 +191,18 @@ class Workspace:
             query: The SELECT.
             path: The file.
             compression: As DuckDB spells it.
-            row_group: Rows of one row group.
+            row_group: Rows of one row group, about, at most.
+            row_group_bytes: Its bytes, about, at most.
+            plain: Whether texts are written out where they repeat, so that the file's metadata
+                says how large they are in memory.
             durable: Whether the file must outlive a loss of power.
         """
-        options = f"format parquet, compression {compression}, row_group_size {row_group}"
+        options = (
+            f"format parquet, compression {compression}, row_group_size {row_group}, "
+            f"row_group_size_bytes {row_group_bytes}"
+        )
+        if plain:
+            options += ", dictionary_size_limit 0"
         self._write(query, path, options, durable=durable)
 
     def write_sorted(self, sources: Sequence[Path], key: str) -> list[Path]:
@@ -180,7 +213,7 @@ class Workspace:
         that lie anywhere are first brought near it, so that they are not read for each file anew.
 
         Args:
-            sources: The files, with the same columns.
+            sources: The files, with the same columns, written with `plain`.
             key: A column of distinct integers from 0 on, with few gaps.
 
         Returns:
@@ -206,7 +239,7 @@ class Workspace:
         for start in range(0, end, wide):
             stop = min(start + wide, end)
             near = self.directory / f"{sources[0].stem}-near-{start}.parquet"
-            self.write_parquet(_between_sql(ranges, key, start, stop, sources[0]), near)
+            self.write_parquet(_between_sql(ranges, key, start, stop, sources[0]), near, plain=True)
             within = [_Range(near, start, stop - 1)]
             paths += self._sorted(within, key, range(start, stop, step), sources[0])
             near.unlink()

@@ -66,7 +66,9 @@ def test_rows_that_lie_anywhere_are_not_read_for_each_file(
     )
     written: list[str] = []
     monkeypatch.setattr(
-        workspace, "write_parquet", lambda query, path: _note(workspace, query, path, written)
+        workspace,
+        "write_parquet",
+        lambda query, path, **_: _note(workspace, query, path, written),
     )
     files = workspace.write_sorted([source], "row_id")
     assert len(files) > 50

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.packs import MARK, keys_sql, opened_sql
+from dbt_enrich.packs import MARK, keys_sql
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
+from dbt_enrich.pipeline.pieces import in_pieces
+from dbt_enrich.pipeline.unpack import unpacked
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.sql import literal, literals
+from dbt_enrich.sql import literal, literals, preference_sql
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.validation import object_sql, validated_answers_sql
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.validation import validated_answers_sql
+from dbt_enrich.workspace import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
 
 # A manifest that names no request.
 NO_REQUESTS = (
@@ -22,6 +24,8 @@ NO_REQUESTS = (
 )
 # Few lines are longer, and the reader keeps several buffers of twice this size.
 _LINE_BYTES = 1_048_576
+# How much memory the functions of all threads reserve for what they read at once.
+_READINGS = 96
 # Rows of one row group of answers: validation needs memory beside those that each thread holds.
 _ANSWER_GROUP = 12_288
 _FIELDS = {
@@ -225,41 +229,100 @@ def _write_answers(
     workspace: Workspace,
     line_bytes: int,
 ) -> None:
-    workspace.make_room(8 * line_bytes)
     is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
-    query = _answers_query(shard, files, manifest, outputs, line_bytes, is_packed=is_packed)
-    workspace.write_parquet(
-        query, target, compression="zstd", row_group=_ANSWER_GROUP, durable=True
-    )
+    with ExitStack() as scratch:
+        pieces = scratch.enter_context(
+            in_pieces(files, workspace.directory, least_lines=workspace.least_rows)
+        )
+        row_group_bytes = ROW_GROUP_BYTES
+        if pieces != files:
+            row_group_bytes = LONG_ROW_GROUP_BYTES
+            # A piece is read at once, and each JSON function reserves room for all of it.
+            largest = max(path.stat().st_size for path in pieces)
+            line_bytes = max(line_bytes, largest)
+            workspace.make_room(_READINGS * largest)
+        workspace.make_room(8 * line_bytes)
+        if is_packed and files:
+            named = f"select *, {_said_sql('null')} as said from ({_named_sql(pieces, line_bytes)})"
+            read = scratch.enter_context(unpacked(named, manifest, workspace))
+        elif files:
+            read = _named_sql(pieces, line_bytes, manifest)
+        else:
+            read = None
+        query = _answers_query(shard, read, outputs, is_packed=is_packed)
+        workspace.write_parquet(
+            query,
+            target,
+            compression="zstd",
+            row_group=_ANSWER_GROUP,
+            row_group_bytes=row_group_bytes,
+            durable=True,
+        )
     (repeated,) = workspace.row(
         f"select count(*) - count(distinct request_key) from read_parquet({literal(target)})"
     )
     if repeated:
         single = target.with_name(f".{target.name}.single")
         workspace.write_parquet(
-            f"select * from read_parquet({literal(target)}) qualify row_number() over "
-            "(partition by request_key "
-            "order by kind = 'done' desc, content nulls last, kind, message) = 1",
+            _single_sql(target),
             single,
             compression="zstd",
+            row_group=_ANSWER_GROUP,
+            row_group_bytes=row_group_bytes,
             durable=True,
         )
         single.replace(target)
 
 
+def _single_sql(answers: Path) -> str:
+    """Build the SELECT of one answer for each request, of those that are there."""
+    preference = preference_sql(
+        ["kind = 'done'", "content is not null"], ["kind", "content", "message"]
+    )
+    placed = f"(select *, file_row_number as place from read_parquet({literal(answers)}))"
+    return f"""
+        select answers.* exclude (place)
+        from {placed} as answers
+        semi join (
+            select arg_max(place, {preference}) as place
+            from {placed} as answers
+            group by request_key
+        ) as preferred using (place)
+    """
+
+
 def _answers_query(
-    shard: Shard,
-    files: list[Path],
-    manifest: Path,
-    outputs: list[OutputColumn],
-    line_bytes: int,
-    *,
-    is_packed: bool,
+    shard: Shard, read: str | None, outputs: list[OutputColumn], *, is_packed: bool
 ) -> str:
-    """Build the SELECT of one row for each line that belongs to the shard."""
-    if not files:
+    """Build the SELECT of the answers that a shard's files hold, each validated.
+
+    Args:
+        shard: The shard.
+        read: A SELECT of the requests with what became of them, or None where there is no file.
+        outputs: The output columns.
+        is_packed: Whether they come out of packs.
+    """
+    if read is None:
         columns = ", ".join(f"cast(null as {k}) as {n}" for n, k in ANSWER_COLUMNS.items())
         return f"select {columns} where false"
+    kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
+    values = {
+        "kind": kind,
+        "message": _packed_message_sql() if is_packed else _said_sql("mismatch"),
+        "content": f"if({kind} = 'done', clean_content, coalesce(raw, refusal))",
+        "batch_id": "null" if shard.synchronous else literal(shard.batch_id or ""),
+        "shard": literal(shard.shard),
+        "received_at": "now()",
+    }
+    columns = ", ".join(
+        f"try_cast({values.get(name, name)} as {data_type}) as {name}"
+        for name, data_type in ANSWER_COLUMNS.items()
+    )
+    return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
+
+
+def _named_sql(files: list[Path], line_bytes: int, manifest: Path | None = None) -> str:
+    """Build the SELECT of one row for each line that answers a request of a manifest, or any."""
     paths = ", ".join(literal(path) for path in _FIELDS.values())
     fields = ", ".join(f"fields[{i}] as {name}" for i, name in enumerate(_FIELDS, start=1))
     errors = ", ".join(
@@ -267,9 +330,10 @@ def _answers_query(
         f"end as {name}"
         for name, (source, path) in _ERRORS.items()
     )
-    manifest_file = f"read_parquet({literal(manifest)})"
-    among = "" if is_packed else f"join {manifest_file} as manifest using (request_key, attempt)"
-    read = f"""
+    among = ""
+    if manifest:
+        among = f"join read_parquet({literal(manifest)}) as manifest using (request_key, attempt)"
+    return f"""
         with lines as ({_lines_sql(files, line_bytes)}),
         extracted as (select try(json_extract_string(line, [{paths}])) as fields from lines),
         named_fields as (select {fields} from extracted),
@@ -298,27 +362,6 @@ def _answers_query(
         )
         select *, if(outcome = 'answered', raw, null) as content from named
     """
-    if is_packed:
-        packs = f"""(
-            select *, {object_sql("content")} as object, {_said_sql("null")} as said
-            from ({read})
-            where starts_with(custom_id, {literal(MARK)})
-        )"""
-        read = opened_sql(packs, manifest_file)
-    kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
-    values = {
-        "kind": kind,
-        "message": _packed_message_sql() if is_packed else _said_sql("mismatch"),
-        "content": f"if({kind} = 'done', clean_content, coalesce(raw, refusal))",
-        "batch_id": "null" if shard.synchronous else literal(shard.batch_id or ""),
-        "shard": literal(shard.shard),
-        "received_at": "now()",
-    }
-    columns = ", ".join(
-        f"try_cast({values.get(name, name)} as {data_type}) as {name}"
-        for name, data_type in ANSWER_COLUMNS.items()
-    )
-    return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
 
 
 def _packed_message_sql() -> str:
@@ -423,7 +466,7 @@ def _remove_files(shard: Shard, store: StateDirectory) -> None:
 
 
 def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         path.unlink(missing_ok=True)
 
 

@@ -216,12 +216,12 @@ def _write_results(
     written = [path]
     places_sql = f"read_parquet({literals(places)})"
     unanswered = _unanswered_sql(rows, places_sql, outputs)
-    workspace.write_parquet(unanswered, path, row_group=_RESULT_GROUP)
+    workspace.write_parquet(unanswered, path, row_group=_RESULT_GROUP, plain=True)
     for first, group in _groups(files):
         path = workspace.directory / f"results-of-{first}.parquet"
         answers = answer_files_sql(group)
         query = _answered_sql(places_sql, answers, first, len(group), outputs)
-        workspace.write_parquet(query, path, row_group=_RESULT_GROUP)
+        workspace.write_parquet(query, path, row_group=_RESULT_GROUP, plain=True)
         written.append(path)
     for path in places:
         path.unlink()

@@ -1,0 +1,70 @@
+"""Pieces: a file of long lines, cut between lines for a reader that takes many lines at once."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+# DuckDB's reader hands on so many lines at once, and each JSON function holds them several times.
+_LINES_AT_ONCE = 2_048
+_BYTES_AT_ONCE = 3_145_728
+# Bytes of a piece, about.
+_PIECE_BYTES = 1_048_576
+# How many places of a file are looked at, and how many bytes of each, to know its lines' length.
+_SAMPLES, _SAMPLE_BYTES = 8, 65_536
+
+
+@contextmanager
+def in_pieces(files: Sequence[Path], directory: Path, *, least_lines: int) -> Iterator[list[Path]]:
+    """Cut the files whose lines are so long that many at once would fill the memory.
+
+    Args:
+        files: Files of lines.
+        directory: Scratch directory for the pieces.
+        least_lines: Lines of a piece, at least.
+
+    Yields:
+        The files as they are, or in their place the pieces, which are there within the block.
+    """
+    scratch = directory / f"pieces-{secrets.token_hex(4)}"
+    scratch.mkdir(mode=0o700)
+    try:
+        yield [piece for path in files for piece in _cut(path, scratch, least_lines)]
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _cut(path: Path, directory: Path, least_lines: int) -> list[Path]:
+    size = path.stat().st_size
+    if size <= _PIECE_BYTES:
+        return [path]
+    mean = _mean_line(path, size)
+    if mean * _LINES_AT_ONCE <= _BYTES_AT_ONCE:
+        return [path]
+    lines = max(least_lines, math.ceil(_PIECE_BYTES / mean))
+    pieces: list[Path] = []
+    with path.open("rb") as file:
+        while first := file.readline():
+            piece = directory / f"{path.stem}-{len(pieces)}{path.suffix}"
+            with piece.open("xb") as written:
+                written.write(first)
+                written.writelines(islice(file, lines - 1))
+            pieces.append(piece)
+    return pieces
+
+
+def _mean_line(path: Path, size: int) -> float:
+    """Return how long the file's lines are on average, by a sample; as long as it, if in doubt."""
+    seen = lines = 0
+    with path.open("rb") as file:
+        for number in range(_SAMPLES):
+            file.seek(size * number // _SAMPLES)
+            block = file.read(_SAMPLE_BYTES)
+            seen += len(block)
+            lines += block.count(b"\n")
+    return seen / lines if lines else size
