@@ -14,7 +14,7 @@ from typing import Any
 
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.schema import packed_schema
-from dbt_enrich.sql import literal, preference_sql
+from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.validation import object_sql
 
@@ -209,13 +209,10 @@ def packs_sql(lines: str, manifest: str) -> str:
         lines: Table expression of the lines, each with its number as `pack`.
         manifest: Table expression of request_key, attempt, custom_id and position.
     """
-    preference = preference_sql(
-        ["outcome = 'answered'", "raw is not null"], ["outcome", "raw", "said"]
-    )
+    order = "outcome = 'answered' desc, raw nulls last"
+    standing = preferred_sql(lines, "custom_id", "pack", order, ["outcome", "raw", "said"])
     return f"""
-        with standing as (
-            select arg_max(pack, {preference}) as pack from {lines} as lines group by custom_id
-        ),
+        with standing as ({standing}),
         sizes as (select custom_id, count(*) as rows_in_pack from {manifest} group by custom_id)
         select lines.* exclude (raw), sizes.rows_in_pack
         from {lines} as lines

@@ -32,19 +32,33 @@ def literals(values: Iterable[str | Path]) -> str:
     return "[" + ", ".join(literal(value) for value in values) + "]::varchar[]"
 
 
-def preference_sql(conditions: Sequence[str], texts: Sequence[str]) -> str:
-    """Build a number by which one of several rows is preferred, in whatever order they come.
+def preferred_sql(placed: str, key: str, place: str, order: str, texts: Sequence[str]) -> str:
+    """Build the SELECT of the place of the preferred row of each key, whatever order they are in.
 
-    An aggregate of numbers can be spilled to the disk, which one that holds texts cannot.
+    Repeats of one row are told by a digest, since an aggregate of numbers can be spilled to the
+    disk; texts are compared only where the rows of a key differ.
 
     Args:
-        conditions: What is preferred, most important first.
-        texts: What else tells the rows apart.
+        placed: Table expression of the rows.
+        key: The column that several rows may share.
+        place: The column that numbers the rows.
+        order: What is preferred, as `order by` takes it.
+        texts: The columns that tell the rows of a key apart.
     """
-    digest_bits = 62 - len(conditions)
-    preferred = " + ".join(
-        f"cast(({condition}) as bigint) * {1 << (61 - place)}"
-        for place, condition in enumerate(conditions)
-    )
-    digest = f"cast(hash({', '.join(texts)}) >> {64 - digest_bits} as bigint)"
-    return f"({preferred} + {digest})"
+    return f"""
+        with variants as (
+            select {key}, min({place}) as {place}
+            from {placed} as placed
+            group by {key}, hash({", ".join(texts)})
+        ),
+        contested as (select {key} from variants group by {key} having count(*) > 1),
+        ranked as (
+            select {place}, row_number() over (partition by {key} order by {order}) as rank
+            from {placed} as placed
+            semi join (select {place} from variants semi join contested using ({key})) as rivals
+                using ({place})
+        )
+        select {place} from variants anti join contested using ({key})
+        union all
+        select {place} from ranked where rank = 1
+    """

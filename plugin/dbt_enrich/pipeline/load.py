@@ -13,7 +13,7 @@ from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.pieces import in_pieces
 from dbt_enrich.pipeline.unpack import unpacked
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.sql import literal, literals, preference_sql
+from dbt_enrich.sql import literal, literals, preferred_sql
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.validation import validated_answers_sql
 from dbt_enrich.workspace import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
@@ -276,17 +276,13 @@ def _write_answers(
 
 def _single_sql(answers: Path) -> str:
     """Build the SELECT of one answer for each request, of those that are there."""
-    preference = preference_sql(
-        ["kind = 'done'", "content is not null"], ["kind", "content", "message"]
-    )
+    order = "kind = 'done' desc, content nulls last, kind, message"
     placed = f"(select *, file_row_number as place from read_parquet({literal(answers)}))"
     return f"""
         select answers.* exclude (place)
         from {placed} as answers
         semi join (
-            select arg_max(place, {preference}) as place
-            from {placed} as answers
-            group by request_key
+            {preferred_sql(placed, "request_key", "place", order, ["kind", "content", "message"])}
         ) as preferred using (place)
     """
 
