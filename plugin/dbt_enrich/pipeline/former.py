@@ -15,7 +15,7 @@ from dbt_enrich.pipeline.answers import (
     former_answers_key,
     standing_sql,
 )
-from dbt_enrich.pipeline.copy_out import copy_out
+from dbt_enrich.pipeline.copy_out import copy_table
 from dbt_enrich.pipeline.key_parts import ALL_KEYS, KeyPart
 from dbt_enrich.pipeline.selection import Selection, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
@@ -169,9 +169,12 @@ def _messages_sql(
     if not all(name.lower() in staged for name in (*parsed.columns, *optional)):
         return None
     message = message_sql(parsed, columns, optional, model=relation.model)
-    files = copy_out(
+    select = f"select rowid as row_id, {message} as former_message from {relation.name}"
+    files = copy_table(
         relation.connection,
-        f"select rowid as row_id, {message} as former_message from {relation.name}",
+        lambda where: f"{select} {where}",
+        relation.name,
+        message,
         workspace.directory / f"former-{task.task_key[:_VERSION_DIGITS]}",
         rows=f"model '{relation.model}': the staged rows",
     )

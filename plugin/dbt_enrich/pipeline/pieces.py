@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,9 +9,8 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-# DuckDB's reader hands on so many lines at once, and each JSON function holds them several times.
-_LINES_AT_ONCE = 2_048
-_BYTES_AT_ONCE = 3_145_728
+from dbt_enrich.chunks import rows_within, too_long
+
 # Bytes of a piece, about.
 _PIECE_BYTES = 1_048_576
 # How many places of a file are looked at, and how many bytes of each, to know its lines' length.
@@ -44,9 +42,9 @@ def _cut(path: Path, directory: Path, least_lines: int) -> list[Path]:
     if size <= _PIECE_BYTES:
         return [path]
     mean = _mean_line(path, size)
-    if mean * _LINES_AT_ONCE <= _BYTES_AT_ONCE:
+    if not too_long(mean):
         return [path]
-    lines = max(least_lines, math.ceil(_PIECE_BYTES / mean))
+    lines = rows_within(_PIECE_BYTES, mean, least=least_lines)
     pieces: list[Path] = []
     with path.open("rb") as file:
         while first := file.readline():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dbt_enrich.chunks import CHUNK_BYTES, CHUNK_ROWS
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK, message_sql
 from dbt_enrich.pipeline.selection import Selection
@@ -10,8 +11,8 @@ from dbt_enrich.request_lines import line_sql, line_template
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.workspace import Workspace
 
-# The messages of so many packs are put together in memory at once.
-_PACKED_BYTES = 4_194_304
+# Bytes of the messages of a range, about.
+_RANGE_BYTES = 4_194_304
 
 
 def write_file(
@@ -42,10 +43,7 @@ def write_file(
     """
     path = store.requests(shard.shard)
     is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
-    rows_in_line = "max(position)" if is_packed else "1"
-    enlarge, first, last = workspace.row(
-        f"select any_value(enlarge) * {rows_in_line}, min(row_id), max(row_id) from ({source})"
-    )
+    enlarge, ranges = _ranges(source, workspace, is_packed=is_packed)
     template = line_template(
         selection.task,
         deployment=shard.deployment or "",
@@ -60,9 +58,6 @@ def write_file(
         message="user_message",
         repair="cast(null as varchar)" if is_packed else "repair",
     )
-    ranges = [(first, last)]
-    if is_packed:
-        ranges = _pack_ranges(source, last, workspace)
     selects = [
         f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
         for start, end in ranges
@@ -85,20 +80,50 @@ def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: 
     return f"(select custom_id, {message} as user_message from {requests} group by custom_id)"
 
 
-def _pack_ranges(source: str, last: int, workspace: Workspace) -> list[tuple[int, int]]:
-    """Cut a shard's rows between packs, so that a range of them is put together in memory."""
-    found = workspace.rows(
+def _ranges(
+    source: str, workspace: Workspace, *, is_packed: bool
+) -> tuple[int, list[tuple[int, int]]]:
+    """Cut a shard's rows between lines, so that a range of them is put together in memory.
+
+    Returns:
+        The factor on the token limits, and the first and the last row of each range.
+    """
+    rows_in_line = "max(position)" if is_packed else "1"
+    enlarge, first, last, most = workspace.row(
         f"""
-        with packs as (
+        with chunks as (
             select
+                any_value(enlarge) * {rows_in_line} as enlarge,
                 min(row_id) as first,
-                sum(sum(message_bytes)) over (order by min(row_id)) // {_PACKED_BYTES} as part
+                max(row_id) as last,
+                sum(message_bytes) as bytes
             from ({source})
-            group by custom_id
+            group by row_id // {CHUNK_ROWS}
         )
-        select min(first) from packs group by part order by 1
+        select max(enlarge), min(first), max(last), max(bytes) from chunks
         """
     )
-    starts = [int(first) for (first,) in found]
+    if not is_packed and most <= CHUNK_BYTES:
+        return enlarge, [(first, last)]
+    found = workspace.rows(
+        f"""
+        with lines as (
+            select
+                min(row_id) as first,
+                sum(message_bytes) as bytes,
+                (row_number() over (order by min(row_id)) - 1) // {workspace.least_rows} as number
+            from ({source})
+            group by {"custom_id" if is_packed else "row_id"}
+        ),
+        numbers as (
+            select min(first) as first, sum(bytes) as bytes from lines group by number
+        ),
+        parts as (
+            select first, sum(bytes) over (order by first) // {_RANGE_BYTES} as part from numbers
+        )
+        select min(first) from parts group by part order by 1
+        """
+    )
+    starts = [int(start) for (start,) in found]
     ends = [start - 1 for start in starts[1:]]
-    return list(zip(starts, [*ends, last], strict=True))
+    return enlarge, list(zip(starts, [*ends, last], strict=True))

@@ -10,7 +10,7 @@ import duckdb
 
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.naming import near_match
-from dbt_enrich.pipeline.copy_out import copy_out
+from dbt_enrich.pipeline.copy_out import copy_table
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task import KEY_DIGITS, STATUS_COLUMNS, EnrichmentTask
 from dbt_enrich.template import message_sql
@@ -186,17 +186,26 @@ def _copy_rows(
     The settings of the user's database change nothing about it: rendering and hashing depend on
     none of a session's.
     """
-    query = f"""
-        with messages as (
-            select rowid as row_id, {message} as user_message from {relation.name}
-        )
-        select
-            row_id,
-            cast(left(sha256({literal(task_key)} || user_message), {KEY_DIGITS}) as uuid)
-                as request_key,
-            user_message,
-            strlen(cast(to_json(user_message) as varchar)) as message_bytes
-        from messages
-    """
-    rows = f"model '{relation.model}': the staged rows"
-    return copy_out(relation.connection, query, directory, rows=rows)
+
+    def query(where: str) -> str:
+        return f"""
+            with messages as (
+                select rowid as row_id, {message} as user_message from {relation.name} {where}
+            )
+            select
+                row_id,
+                cast(left(sha256({literal(task_key)} || user_message), {KEY_DIGITS}) as uuid)
+                    as request_key,
+                user_message,
+                strlen(cast(to_json(user_message) as varchar)) as message_bytes
+            from messages
+        """
+
+    return copy_table(
+        relation.connection,
+        query,
+        relation.name,
+        message,
+        directory,
+        rows=f"model '{relation.model}': the staged rows",
+    )
