@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -18,8 +20,27 @@ _LONG_ROW_GROUP_BYTES = 4_194_304
 _LONG_ROW_GROUPS = 32
 # Fewer rows than this are collected by DuckDB before it hands them on.
 _LEAST_ROWS = 96
-# At how many places of a table so many rows are looked at, to know how long they are.
-_SAMPLES, _SAMPLE_ROWS = 4, 16
+# A table's parts: so many at least, and so many rows of each at most. Its first few rows say how
+# long a part's rows are.
+_PARTS, _PART_ROWS = 4, 122_880
+_SAMPLED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a table, from the first to before the last of their numbers."""
+
+    start: int
+    stop: int
+    mean_bytes: float
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A SELECT whose rows are written by one statement, so many to a row group."""
+
+    query: str
+    row_group: int = _ROW_GROUP
 
 
 def copy_out(
@@ -42,7 +63,8 @@ def copy_out(
     Raises:
         EnrichmentError: They cannot be written.
     """
-    return _copy(connection, [query], directory, _ROW_GROUP, rows)
+    with _named_failures(directory, rows):
+        return _write(connection, [_Copy(query)], directory)
 
 
 def copy_table(
@@ -70,60 +92,78 @@ def copy_table(
     Raises:
         EnrichmentError: They cannot be written.
     """
-    found = connection.execute(f"select count(*) from {table}").fetchone()
-    (count,) = found or (0,)
-    mean = _mean_length(connection, table, text, count)
-    if not too_long(mean):
-        return copy_out(connection, query(""), directory, rows=rows)
-    step = rows_within(_LONG_ROW_GROUP_BYTES, mean, least=_LEAST_ROWS)
-    selects = [f"({query(where)})" for where in _ranges(count, step)]
-    queries = [
-        " union all ".join(selects[start : start + _LONG_ROW_GROUPS])
-        for start in range(0, len(selects), _LONG_ROW_GROUPS)
-    ]
-    return _copy(connection, queries, directory, step, rows)
+    with _named_failures(directory, rows):
+        parts = _parts(connection, table, text)
+        if not any(too_long(part.mean_bytes) for part in parts):
+            return _write(connection, [_Copy(query(""))], directory)
+        copies = (copy for part in parts for copy in _copies(part, query))
+        return _write(connection, copies, directory)
 
 
-def _mean_length(connection: duckdb.DuckDBPyConnection, table: str, text: str, count: int) -> float:
-    """Return how many bytes the text has on average, by a sample."""
-    places = [count * number // _SAMPLES for number in range(_SAMPLES)]
+def _parts(connection: duckdb.DuckDBPyConnection, table: str, text: str) -> list[_Part]:
+    """Cut a table into parts, each with the mean length of the first texts in it."""
+    found = connection.execute(f"select max(rowid) from {table}").fetchone()
+    if found is None or found[0] is None:
+        return []
+    end = found[0] + 1
+    starts = range(0, end, min(_PART_ROWS, -(-end // _PARTS)))
     samples = " union all ".join(
-        f"select strlen({text}) as length from {table} "
-        f"where rowid between {place} and {place + _SAMPLE_ROWS - 1}"
-        for place in places
+        f"select {start} as start, avg(strlen({text})) as length from {table} "
+        f"where rowid >= {start} and rowid < {start + _SAMPLED_ROWS}"
+        for start in starts
     )
-    found = connection.execute(f"select avg(length) from ({samples})").fetchone()
-    return (found and found[0]) or 0.0
+    lengths = dict(connection.execute(samples).fetchall())
+    stops = [*starts[1:], end]
+    return [
+        _Part(start, stop, lengths[start] or 0.0) for start, stop in zip(starts, stops, strict=True)
+    ]
 
 
-def _ranges(count: int, step: int) -> list[str]:
-    """Return the WHERE clauses that cut a table into so many rows each."""
-    starts = range(0, count, step)
-    clauses = [f"where rowid >= {start} and rowid < {start + step}" for start in starts]
-    # Rows that were deleted leave gaps, so that the last may lie behind their count.
-    return [*clauses[:-1], f"where rowid >= {starts[-1]}"]
+def _copies(part: _Part, query: Callable[[str], str]) -> Iterator[_Copy]:
+    """Yield the statements that write a part, with few rows at a time where they are long."""
+    if not too_long(part.mean_bytes):
+        yield _Copy(query(_where(part.start, part.stop)))
+        return
+    step = rows_within(_LONG_ROW_GROUP_BYTES, part.mean_bytes, least=_LEAST_ROWS)
+    selects = [
+        f"({query(_where(start, min(start + step, part.stop)))})"
+        for start in range(part.start, part.stop, step)
+    ]
+    for first in range(0, len(selects), _LONG_ROW_GROUPS):
+        yield _Copy(" union all ".join(selects[first : first + _LONG_ROW_GROUPS]), step)
 
 
-def _copy(
-    connection: duckdb.DuckDBPyConnection,
-    queries: Sequence[str],
-    directory: Path,
-    row_group: int,
-    rows: str,
+def _where(start: int, stop: int) -> str:
+    return f"where rowid >= {start} and rowid < {stop}"
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection, copies: Iterable[_Copy], directory: Path
 ) -> tuple[Path, ...]:
+    directory.mkdir(mode=0o700)
+    for number, copy in enumerate(copies):
+        connection.execute(
+            f"copy ({copy.query}) to {literal(directory / str(number))} (format parquet, "
+            "compression uncompressed, per_thread_output true, "
+            f"row_group_size {copy.row_group})"
+        )
+    files = tuple(sorted(path for path in directory.rglob("*") if path.is_file()))
+    for path in files:
+        path.chmod(0o600)
+    return files
+
+
+@contextmanager
+def _named_failures(directory: Path, rows: str) -> Iterator[None]:
     try:
-        directory.mkdir(mode=0o700)
-        for number, query in enumerate(queries):
-            connection.execute(
-                f"copy ({query}) to {literal(directory / str(number))} (format parquet, "
-                f"compression uncompressed, row_group_size {row_group}, per_thread_output true)"
-            )
+        yield
     except (duckdb.IOException, OSError) as error:
         raise EnrichmentError(
             f"{rows} cannot be written to {directory} ({error}); make room on the disk or mend the "
             "permissions of the state directory"
         ) from error
-    files = tuple(sorted(path for path in directory.rglob("*") if path.is_file()))
-    for path in files:
-        path.chmod(0o600)
-    return files
+    except duckdb.OutOfMemoryException as error:
+        raise EnrichmentError(
+            f"{rows} do not fit into the memory of the warehouse ({error}); raise the "
+            "memory_limit of the warehouse, in the settings of the dbt profile"
+        ) from error
