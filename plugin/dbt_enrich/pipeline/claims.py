@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.key_parts import key_parts
-from dbt_enrich.pipeline.load import NO_REQUESTS
+from dbt_enrich.pipeline.manifests import NO_REQUESTS
 from dbt_enrich.request_lines import line_template
 from dbt_enrich.sql import literals
 from dbt_enrich.store import StateDirectory

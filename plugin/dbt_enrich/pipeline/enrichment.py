@@ -20,7 +20,6 @@ from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.few import check_route, route_of
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.halves import cut_in_two
-from dbt_enrich.pipeline.load import sweep_files
 from dbt_enrich.pipeline.merge import stage_unfinished, untouched_rows
 from dbt_enrich.pipeline.outcomes import (
     check_examples,
@@ -59,6 +58,7 @@ from dbt_enrich.pipeline.session import (
 )
 from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage import StagedRows, stage
+from dbt_enrich.pipeline.sweep import sweep_files
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.pipeline.terminal import live_terminal
 from dbt_enrich.pipeline.timings import Stage, logged_timings

@@ -22,7 +22,7 @@ from dbt_enrich.pipeline.claims import (
 from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_selects
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.key_parts import row_parts
-from dbt_enrich.pipeline.load import count_requests
+from dbt_enrich.pipeline.manifests import count_requests
 from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_template, repair_sql

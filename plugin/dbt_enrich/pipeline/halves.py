@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
+from dbt_enrich.pipeline.manifests import count_requests, manifest_from_requests
 from dbt_enrich.store import StateDirectory, make_private, settle, writing
 from dbt_enrich.workspace import Workspace
 

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.packs import MARK, keys_sql
+from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
-from dbt_enrich.pipeline.pieces import in_pieces
+from dbt_enrich.pipeline.manifests import count_packs, write_manifest
+from dbt_enrich.pipeline.pieces import in_pieces, longest_line
+from dbt_enrich.pipeline.response_lines import (
+    LINE_BYTES,
+    named_sql,
+    packed_message_sql,
+    said_sql,
+)
+from dbt_enrich.pipeline.sweep import remove_files
 from dbt_enrich.pipeline.unpack import unpacked
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.sql import literal, literals, preferred_sql
+from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.validation import validated_answers_sql
 from dbt_enrich.workspace import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
 
-# A manifest that names no request.
-NO_REQUESTS = (
-    "select cast(null as uuid) as request_key, cast(null as integer) as attempt where false"
-)
-# Few lines are longer, and the reader keeps several buffers of twice this size.
-_LINE_BYTES = 1_048_576
 # How much memory the functions of all threads reserve for what they read at once.
 _READINGS = 96
 # Rows of one row group of answers: validation needs memory beside those that each thread holds.
 _ANSWER_GROUP = 12_288
-_FIELDS = {
-    "custom_id": "$.custom_id",
-    "status": "$.response.status_code",
-    "raw": "$.response.body.choices[0].message.content",
-    "finish_reason": "$.response.body.choices[0].finish_reason",
-    "refusal": "$.response.body.choices[0].message.refusal",
-    "model": "$.response.body.model",
-    "prompt_tokens": "$.response.body.usage.prompt_tokens",
-    "cached_tokens": "$.response.body.usage.prompt_tokens_details.cached_tokens",
-    "completion_tokens": "$.response.body.usage.completion_tokens",
-    "body_error": "$.response.body.error",
-    "line_error": "$.error",
-}
-# What an error holds, read only where there is one.
-_ERRORS = {
-    "code": ("body_error", "$.code"),
-    "inner_code": ("body_error", "$.innererror.code"),
-    "problem": ("body_error", "$.message"),
-    "line_code": ("line_error", "$.code"),
-    "line_problem": ("line_error", "$.message"),
-}
 
 
 @dataclass(frozen=True)
@@ -97,12 +77,15 @@ def load(
     ]
     manifest = store.manifest(shard.shard)
     if not manifest.exists():
-        _write_manifest(files, manifest, workspace)
+        write_manifest(files, manifest, workspace)
     answers = store.answers(shard.shard)
     requests = workspace.count(manifest)
-    unassigned = 0 if requests else _count_packs(files, workspace)
-    _write_answers(shard, files, manifest, outputs, answers, workspace, _LINE_BYTES)
-    if workspace.count(answers) < requests and (longest := _longest_line(files)) > _LINE_BYTES:
+    unassigned = 0 if requests else count_packs(files, workspace)
+    _write_answers(shard, files, manifest, outputs, answers, workspace, LINE_BYTES)
+    longest = LINE_BYTES
+    if workspace.count(answers) < requests:
+        longest = longest_line(files, least=LINE_BYTES)
+    if longest > LINE_BYTES:
         _write_answers(shard, files, manifest, outputs, answers, workspace, longest)
     written = {shard.shard: workspace.count(answers)}
     missing = requests - written[shard.shard]
@@ -125,99 +108,9 @@ def load(
     closed = ledger.store(shard.shard, files=written, tokens=counts)
     workspace.give_back(sum(path.stat().st_size for path in files))
     if not keep_files and not unassigned:
-        _remove_files(shard, store)
+        remove_files(shard, store)
     failed = sum(written.values()) - done
     return LoadedShard(closed, done=done, failed=failed, unassigned=unassigned)
-
-
-def manifest_from_requests(
-    path: Path, manifest: Path, workspace: Workspace, *, task_key: str
-) -> None:
-    """Write the manifest of an adopted batch from its input file, read back from the service."""
-    _write_manifest([path], manifest, workspace, task_key)
-
-
-def count_requests(manifest: Path, workspace: Workspace) -> tuple[int, int]:
-    """Return how many requests a manifest names, and how many rows they ask."""
-    file = f"read_parquet({literal(manifest)})"
-    is_packed = "custom_id" in workspace.columns(f"from {file}")
-    requests = "count(distinct custom_id)" if is_packed else "count(*)"
-    counted, rows = workspace.row(f"select {requests}, count(*) from {file}")
-    return int(counted), int(rows)
-
-
-def _write_manifest(
-    files: list[Path], manifest: Path, workspace: Workspace, task_key: str | None = None
-) -> None:
-    """Write the manifest of the requests whose custom_ids the files hold."""
-    if files:
-        longest = _longest_line(files)
-        workspace.make_room(8 * longest)
-        workspace.write_parquet(_custom_ids_sql(files, longest), manifest, durable=True)
-        if task_key and not workspace.count(manifest):
-            packed = keys_sql(f"({_lines_sql(files, longest)})", task_key)
-            workspace.write_parquet(packed, manifest, durable=True)
-        return
-    workspace.write_parquet(
-        NO_REQUESTS,
-        manifest,
-    )
-
-
-def _count_packs(files: list[Path], workspace: Workspace) -> int:
-    """Count the lines of files that answer packs."""
-    if not files:
-        return 0
-    (count,) = workspace.row(
-        f"select count(*) from ({_lines_sql(files, _longest_line(files))}) as lines "
-        f"where starts_with(try(json_extract_string(line, '$.custom_id')), {literal(MARK)})"
-    )
-    return int(count)
-
-
-def _custom_ids_sql(files: list[Path], line_bytes: int) -> str:
-    return f"""
-        with lines as ({_lines_sql(files, line_bytes)}),
-        ids as (select try(json_extract_string(line, '$.custom_id')) as custom_id from lines),
-        keys as (select {_key_sql()} from ids)
-        select distinct request_key, attempt
-        from keys
-        where request_key is not null and attempt is not null
-    """
-
-
-def _longest_line(files: list[Path]) -> int:
-    """Return the bytes of the longest line, at least the usual bound; read only when in doubt."""
-    longest = _LINE_BYTES
-    for path in files:
-        with path.open("rb") as file:
-            longest = max(longest, max(map(len, file), default=0) + 1)
-    return longest
-
-
-def _lines_sql(files: list[Path], line_bytes: int) -> str:
-    """Build the SELECT of a file's lines as they are: the reader of raw text that streams.
-
-    DuckDB's CSV reader with a delimiter that no JSON line can hold gives each line as one value,
-    in a fraction of the memory that its JSON reader takes, and loses no text of a broken line.
-    """
-    return f"""
-        select line
-        from read_csv(
-            {literals(files)},
-            columns = {{line: 'varchar'}},
-            delim = e'\\x01', quote = '', escape = '', header = false, auto_detect = false,
-            strict_mode = false, ignore_errors = true,
-            max_line_size = {line_bytes}, buffer_size = {2 * line_bytes}
-        )
-    """
-
-
-def _key_sql() -> str:
-    return (
-        "try_cast(left(custom_id, 32) as uuid) as request_key, "
-        "try_cast(substr(custom_id, 34) as integer) as attempt"
-    )
 
 
 def _write_answers(
@@ -243,10 +136,10 @@ def _write_answers(
             workspace.make_room(_READINGS * largest)
         workspace.make_room(8 * line_bytes)
         if is_packed and files:
-            named = f"select *, {_said_sql('null')} as said from ({_named_sql(pieces, line_bytes)})"
+            named = f"select *, {said_sql('null')} as said from ({named_sql(pieces, line_bytes)})"
             read = scratch.enter_context(unpacked(named, manifest, workspace))
         elif files:
-            read = _named_sql(pieces, line_bytes, manifest)
+            read = named_sql(pieces, line_bytes, manifest)
         else:
             read = None
         query = _answers_query(shard, read, outputs, is_packed=is_packed)
@@ -304,7 +197,7 @@ def _answers_query(
     kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
     values = {
         "kind": kind,
-        "message": _packed_message_sql() if is_packed else _said_sql("mismatch"),
+        "message": packed_message_sql() if is_packed else said_sql("mismatch"),
         "content": f"if({kind} = 'done', clean_content, coalesce(raw, refusal))",
         "batch_id": "null" if shard.synchronous else literal(shard.batch_id or ""),
         "shard": literal(shard.shard),
@@ -315,78 +208,6 @@ def _answers_query(
         for name, data_type in ANSWER_COLUMNS.items()
     )
     return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
-
-
-def _named_sql(files: list[Path], line_bytes: int, manifest: Path | None = None) -> str:
-    """Build the SELECT of one row for each line that answers a request of a manifest, or any."""
-    paths = ", ".join(literal(path) for path in _FIELDS.values())
-    fields = ", ".join(f"fields[{i}] as {name}" for i, name in enumerate(_FIELDS, start=1))
-    errors = ", ".join(
-        f"case when {source} is not null then try(json_extract_string({source}, {literal(path)})) "
-        f"end as {name}"
-        for name, (source, path) in _ERRORS.items()
-    )
-    among = ""
-    if manifest:
-        among = f"join read_parquet({literal(manifest)}) as manifest using (request_key, attempt)"
-    return f"""
-        with lines as ({_lines_sql(files, line_bytes)}),
-        extracted as (select try(json_extract_string(line, [{paths}])) as fields from lines),
-        named_fields as (select {fields} from extracted),
-        keyed as (
-            select *, {_key_sql()}, try_cast(status as integer) as status_code, {errors}
-            from named_fields
-        ),
-        named as (
-            select
-                keyed.*,
-                case
-                    when line_code in ('batch_expired', 'batch_cancelled')
-                        then substr(line_code, 7)
-                    when code = 'content_filter'
-                        or inner_code = 'ResponsibleAIPolicyViolation'
-                        or finish_reason = 'content_filter' then 'content_filter'
-                    when line_code is not null or line_problem is not null
-                        or status_code is null or status_code not between 200 and 299
-                        then 'provider_error'
-                    when coalesce(refusal, '') <> '' then 'refusal'
-                    when finish_reason = 'length' then 'truncated'
-                    else 'answered'
-                end as outcome
-            from keyed
-            {among}
-        )
-        select *, if(outcome = 'answered', raw, null) as content from named
-    """
-
-
-def _packed_message_sql() -> str:
-    return """
-        case
-            when outcome = 'answered' then mismatch
-            when outcome = 'expired' then 'the completion window ended first'
-            when outcome = 'cancelled' then 'the batch was cancelled first'
-            else pack_problem
-        end
-    """
-
-
-def _said_sql(mismatch: str) -> str:
-    """Build what there is to say of an outcome; `mismatch` is the validator's message."""
-    said, of_line = "nullif(problem, '')", "nullif(line_problem, '')"
-    return f"""
-        case outcome
-            when 'answered' then {mismatch}
-            when 'expired' then coalesce({of_line}, 'the completion window ended first')
-            when 'cancelled' then coalesce({of_line}, 'the batch was cancelled first')
-            when 'content_filter'
-                then coalesce({said}, {of_line}, 'the answer was cut by the content filter')
-            when 'refusal' then refusal
-            when 'truncated' then 'the answer was cut at the token limit'
-            else concat_ws(': ', coalesce(nullif(code, ''), nullif(line_code, ''),
-                'HTTP ' || status_code), coalesce({said}, {of_line}, 'no reason given'))
-        end
-    """
 
 
 def _missing_sql(shard: Shard, manifest: Path, answers: Path) -> str:
@@ -416,54 +237,6 @@ def _missing_sql(shard: Shard, manifest: Path, answers: Path) -> str:
         from read_parquet({literal(manifest)}) as manifest
         anti join read_parquet({literal(answers)}) as answered using (request_key)
     """
-
-
-def sweep_files(run_id: str, *, ledger: Ledger, store: StateDirectory) -> None:
-    """Remove the request and response files that nothing needs any more.
-
-    They are what a killed run did not finish, what it had not yet removed of shards that it had
-    closed, and input files of shards whose answers are downloaded.
-
-    Args:
-        run_id: The run that sweeps; while another one is alive, what may be its own stays.
-        ledger: Says how far each shard has come.
-        store: Where the files lie.
-    """
-    with store.no_run_begins(run_id) as is_alone:
-        files = store.shard_files()
-        unfinished = store.unfinished_files() if is_alone else []
-        shards = ledger.shards({name for _, name in files})
-        needed = {path for shard in shards for path in _needed_files(shard, store)}
-        known = {shard.shard for shard in shards}
-        whole = [path for path, name in files if name in known or is_alone]
-        for path in [*unfinished, *whole]:
-            if path not in needed:
-                _remove(path)
-
-
-def _needed_files(shard: Shard, store: StateDirectory) -> list[Path]:
-    name = shard.shard
-    if shard.is_closed:
-        # Of a shard without requests nobody knows whom its answers are for.
-        kinds = ("output", "error")
-        return [] if shard.requests else [store.response(name, kind) for kind in kinds]
-    kept = [store.manifest(name), store.response(name, "output"), store.response(name, "error")]
-    return kept if shard.step == Step.DOWNLOADED else [store.requests(name), *kept]
-
-
-def _remove_files(shard: Shard, store: StateDirectory) -> None:
-    for path in (
-        store.requests(shard.shard),
-        store.manifest(shard.shard),
-        store.response(shard.shard, "output"),
-        store.response(shard.shard, "error"),
-    ):
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def outputs_of(ledger: Ledger, task_key: str) -> list[OutputColumn] | None:

@@ -37,6 +37,15 @@ def in_pieces(files: Sequence[Path], directory: Path, *, least_lines: int) -> It
         shutil.rmtree(scratch)
 
 
+def longest_line(files: list[Path], *, least: int) -> int:
+    """Return the bytes of the longest line of files, its break included, or `least` if more."""
+    longest = least
+    for path in files:
+        with path.open("rb") as file:
+            longest = max(longest, max(map(len, file), default=0) + 1)
+    return longest
+
+
 def _cut(path: Path, directory: Path, least_lines: int) -> list[Path]:
     size = path.stat().st_size
     if size <= _PIECE_BYTES:

@@ -22,7 +22,7 @@ from dbt_enrich.pipeline.answers import (
 )
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.copy_out import copy_out
-from dbt_enrich.pipeline.load import count_requests, manifest_from_requests
+from dbt_enrich.pipeline.manifests import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.selection import Undone
 from dbt_enrich.pipeline.stage import StagedRelation
