@@ -142,8 +142,11 @@ def _write(
 ) -> tuple[Path, ...]:
     directory.mkdir(mode=0o700)
     for number, copy in enumerate(copies):
+        # DuckDB would make it with the mode of the umask.
+        part = directory / str(number)
+        part.mkdir(mode=0o700)
         connection.execute(
-            f"copy ({copy.query}) to {literal(directory / str(number))} (format parquet, "
+            f"copy ({copy.query}) to {literal(part)} (format parquet, "
             "compression uncompressed, per_thread_output true, "
             f"row_group_size {copy.row_group})"
         )
