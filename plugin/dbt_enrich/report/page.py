@@ -42,15 +42,27 @@ def html_page(report: Report) -> str:
     Raises:
         ConfigurationError: The library that draws charts is not installed.
     """
-    for limits in LIMITS:
-        page = _page(report, limits)
-        if len(page.encode()) < LARGEST_FILE:
-            break
-    return page
+    *larger, smallest = LIMITS
+    for limits in larger:
+        page = _if_small(_pieces(report, limits))
+        if page is not None:
+            return page
+    return "".join(_pieces(report, smallest))
 
 
-def _page(report: Report, limits: Limits) -> str:
-    """Write what of a report is within limits as HTML."""
+def _if_small(pieces: Iterator[str]) -> str | None:
+    """Join a page, or give up as soon as it is too large: a whole one may take a minute."""
+    kept, size = [], 0
+    for piece in pieces:
+        size += len(piece.encode())
+        if size >= LARGEST_FILE:
+            return None
+        kept.append(piece)
+    return "".join(kept)
+
+
+def _pieces(report: Report, limits: Limits) -> Iterator[str]:
+    """Yield what of a report is within limits as HTML, piece by piece."""
     kept = within(report, limits)
     assets = files("dbt_enrich.report") / "assets"
     css = (assets / "report.css").read_text(encoding="utf-8")
@@ -78,7 +90,7 @@ def _page(report: Report, limits: Limits) -> str:
         "visible": visible,
     }
     template = environment.from_string((assets / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return template.generate(
         report=kept,
         notes=[*left_out(report, kept, limits)],
         statuses=STATUSES,
