@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 # Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
 # name with these keys except the ones that mean the same for the private DuckDB.
 _SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
+# Azure's guide asks for at least 60 seconds between two looks at a batch.
+_REMOTE_POLL_SECONDS = 60.0
+_LOCAL_POLL_SECONDS = 2.0
+# A service lists a batch some time after it was created, the emulator at once.
+_REMOTE_GRACE_SECONDS = 600.0
+_LOCAL_GRACE_SECONDS = 0.0
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
@@ -144,6 +150,18 @@ class PluginConfig(BaseModel):
     threads: int = Field(default=2, ge=1)
     keep_files: bool = False
     store_inputs: bool = True
+
+    @property
+    def poll_seconds(self) -> float:
+        """Seconds between two looks at a waiting batch, at most."""
+        usual = _LOCAL_POLL_SECONDS if self.provider == "local" else _REMOTE_POLL_SECONDS
+        return usual if self.poll_interval is None else self.poll_interval
+
+    @property
+    def grace_seconds(self) -> float:
+        """Seconds during which a batch whose creation got no reply is looked for."""
+        usual = _LOCAL_GRACE_SECONDS if self.provider == "local" else _REMOTE_GRACE_SECONDS
+        return usual if self.adoption_grace is None else self.adoption_grace
 
     @field_validator("deployments", mode="before")
     @classmethod

@@ -33,6 +33,7 @@ def test_two_targets_and_the_command_pay_once(
         project.start("run", "--target", "dev", command=ENRICH),
     ]
     told = [process.communicate(timeout=300)[0] for process in running]
+    assert running[1].returncode == 0, told[1]
     # dev's two hold one DuckDB file in turn: the one that finds it held says so and may be
     # started again.
     for process, output in zip(running, told, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,3 +252,8 @@ def test_the_local_provider_runs_and_ends_its_emulator(tmp_path: Path) -> None:
         "select distinct enrichment_status, enrichment_model from notes_enriched"
     ) == [("done", "scripted")]
     assert "4 reused, 0 sent" in project.dbt("run")
+    told = next(project.state_dir.rglob("address.json"))
+    deadline = time.monotonic() + 60
+    while told.exists():
+        assert time.monotonic() < deadline, "the emulator did not end"
+        time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -267,15 +268,28 @@ def test_only_failed_rows_are_asked_again(warehouse: Warehouse, emulator: Runnin
     assert "must be a string" in warehouse.rows("select summary from enriched where id = 3")[0][0]
 
 
+def bodies(state_dir: Path) -> list[dict[str, Any]]:
+    """Return the bodies of all requests whose files are there, the oldest file first."""
+    files = sorted((state_dir / "requests").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    return [json.loads(line)["body"] for file in files for line in file.read_text().splitlines()]
+
+
 def test_a_larger_limit_is_tried_for_a_truncated_answer(
-    warehouse: Warehouse, emulator: RunningEmulator
+    emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """Only where the task sets a limit: without one the model's own was reached."""
+    """Of that row alone."""
     emulator.rules(
         [{"match": "note 3", "times": 1, "finish_reason": "length", "content": '{"summary'}]
     )
+    warehouse = Warehouse(
+        config_for(emulator.url, emulator.api_key, tmp_path / "state", keep_files=True)
+    )
     warehouse.enrich(NOTES, summary_task(parameters={"max_tokens": 50}))
     assert warehouse.statuses() == {"done": 5}
+    limits = [body["max_tokens"] for body in bodies(tmp_path / "state")]
+    assert limits[:5] == [50] * 5
+    assert len(limits) == 6
+    assert limits[5] > 50
 
 
 @pytest.mark.parametrize("fault", ["duplicate", "unknown_id", "code_fence", "prose"])
@@ -310,7 +324,7 @@ def test_fail_on_leaves_the_former_table(warehouse: Warehouse, emulator: Running
 
 
 def test_files_are_cut_at_the_limits(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """On requests and on bytes, and every row is in one of them."""
+    """On requests, and every row is in one of them."""
     config = config_for(
         emulator.url, emulator.api_key, tmp_path / "state", max_requests_per_file=2, keep_files=True
     )
@@ -318,6 +332,24 @@ def test_files_are_cut_at_the_limits(emulator: RunningEmulator, tmp_path: Path) 
     warehouse.enrich(NOTES)
     files = list((tmp_path / "state" / "requests").glob("*.jsonl"))
     assert sorted(len(file.read_text().splitlines()) for file in files) == [1, 2, 2]
+    assert warehouse.statuses() == {"done": 5}
+
+
+def test_files_are_cut_at_the_limit_of_bytes(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """No file is larger, and every row is in one of them."""
+    config = config_for(
+        emulator.url,
+        emulator.api_key,
+        tmp_path / "state",
+        max_bytes_per_file=2_000,
+        keep_files=True,
+    )
+    warehouse = Warehouse(config)
+    warehouse.enrich(NOTES)
+    files = list((tmp_path / "state" / "requests").glob("*.jsonl"))
+    assert len(files) > 1
+    assert all(file.stat().st_size <= 2_000 for file in files)
+    assert len(bodies(tmp_path / "state")) == 5
     assert warehouse.statuses() == {"done": 5}
 
 
@@ -334,15 +366,24 @@ def test_a_row_larger_than_a_file_is_named_before_anything_is_sent(
     assert warehouse.statuses() == {"done": 5}
 
 
-def test_json_mode_is_for_models_without_structured_output(warehouse: Warehouse) -> None:
+def test_json_mode_is_for_models_without_structured_output(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
     """No schema is sent, and the answers are held to the columns all the same."""
+    emulator.rules([{"match": "note 3", "answer": {"summary": 5}}])
+    warehouse = Warehouse(
+        config_for(emulator.url, emulator.api_key, tmp_path / "state", keep_files=True)
+    )
     task = summary_task(
         system="Summarise the note as JSON.",
         response="json_object",
         examples=(Example(user="a", answer={"summary": "b"}),),
     )
     warehouse.enrich(NOTES, task)
-    assert warehouse.statuses() == {"done": 5}
+    assert warehouse.statuses() == {"done": 4, "failed": 1}
+    assert warehouse.rows("select distinct kind from enriched__errors") == [("schema_mismatch",)]
+    formats = [body["response_format"] for body in bodies(tmp_path / "state")]
+    assert formats == [{"type": "json_object"}] * len(formats)
 
 
 def test_an_example_that_does_not_fit_the_columns_is_named(
@@ -443,7 +484,7 @@ def test_a_service_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
 def test_a_wrong_key_is_one_sentence(emulator: RunningEmulator, tmp_path: Path) -> None:
     """The key itself is not in it."""
     warehouse = Warehouse(config_for(emulator.url, "wrong-key", tmp_path / "state"))
-    with pytest.raises(EnrichmentError, match=r"api_key|key") as caught:
+    with pytest.raises(EnrichmentError, match="`api_key`") as caught:
         warehouse.enrich(NOTES)
     assert "wrong-key" not in str(caught.value)
     assert emulator.account()["request_keys"] == {}

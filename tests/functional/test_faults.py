@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.emulator.faults import BREAKING, SPOILING
 from dbt_enrich.emulator.responders.scripted import FAULTS
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.emulator.shapes import SHAPES
-from dbt_enrich.errors import UnreadableReplyError
+from dbt_enrich.errors import EnrichmentError, UnreadableReplyError
 from dbt_enrich.pipeline import run as run_module
+from dbt_enrich.pipeline.cancel import cancel
+from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.services import openai as openai_module
 from support.warehouse import Warehouse, config_for
 
@@ -83,7 +86,7 @@ def enrich_until_done(warehouse: Warehouse) -> None:
     for _ in range(3):
         try:
             warehouse.enrich(NOTES)
-        except Exception as error:  # noqa: BLE001 - a named error is looked at by other tests
+        except EnrichmentError as error:
             warehouse.log.append(str(error))
             warehouse.restart()
             continue
@@ -99,6 +102,7 @@ def test_odd_shapes_of_replies_mean_the_same(
     emulator.faults({"name": shape, "times": None})
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES)
+    assert emulator.account()["faults"][shape] > 0
     assert_all_right(warehouse, emulator)
 
 
@@ -111,6 +115,7 @@ def test_a_broken_call_costs_nothing(
     emulator.faults({"name": fault, "operation": operation, "delay": 0.01})
     warehouse = warehouse_for(emulator, tmp_path)
     enrich_until_done(warehouse)
+    assert emulator.account()["faults"] == {fault: 1}
     assert_all_right(warehouse, emulator)
 
 
@@ -131,6 +136,7 @@ def test_an_error_status_costs_nothing(
     )
     warehouse = warehouse_for(emulator, tmp_path)
     enrich_until_done(warehouse)
+    assert emulator.account()["faults"] == {"status": 2}
     assert_all_right(warehouse, emulator)
 
 
@@ -325,6 +331,33 @@ def test_a_batch_that_found_no_room_is_not_taken_for_the_next_one(
     assert_all_right(warehouse, emulator)
 
 
+def _wait(config: PluginConfig) -> None:
+    wait_for_batches(config, "tests", models=(), timeout=60, log=print, cancelled=threading.Event())
+
+
+def _cancel(config: PluginConfig) -> None:
+    cancel(config, "tests", models=(), wait=60, log=print)
+
+
+@pytest.mark.parametrize("command", [_wait, _cancel, None], ids=["wait", "cancel", "run"])
+def test_a_batch_that_is_listed_late_is_not_created_again(
+    emulator: RunningEmulator, tmp_path: Path, command: Callable[[PluginConfig], None] | None
+) -> None:
+    """By whichever command comes after the reply was lost, with the grace that is usual."""
+    emulator.faults(
+        {"name": "lost_reply", "operation": "POST /batches"},
+        {"name": "late_list", "operation": "GET /batches", "times": 6},
+    )
+    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
+    warehouse.enrich(NOTES, mode="submit")
+    if command:
+        command(warehouse.config)
+    warehouse.restart()
+    warehouse.enrich(NOTES)
+    assert len(emulator.jobs.batches()) == 1
+    assert_all_right(warehouse, emulator)
+
+
 def test_a_proxy_s_page_for_good_ends_the_run(emulator: RunningEmulator, tmp_path: Path) -> None:
     """By name, and the next run collects what was submitted."""
     emulator.faults({"name": "garbage", "operation": "GET /batches/", "times": None})
@@ -341,6 +374,7 @@ def test_rate_limits_are_kept(emulator: RunningEmulator, tmp_path: Path) -> None
     emulator.limits({"operation": "POST /batches", "calls": 1, "seconds": 1})
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES)
+    assert 429 in [call["status"] for call in emulator.account()["calls"]]
     assert_all_right(warehouse, emulator)
 
 

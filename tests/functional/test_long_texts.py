@@ -107,7 +107,7 @@ def test_long_texts_reach_the_table(tmp_path: Path, length: str) -> None:
 
 def test_too_little_memory_has_a_name(tmp_path: Path) -> None:
     """It is the warehouse's own limit that must be raised."""
-    with warehouse_of(tmp_path, 400, "1_000_000") as (warehouse, _):
+    with warehouse_of(tmp_path, 150, "1_000_000") as (warehouse, _):
         stages = Stages(tmp_path / "state", warehouse)
         with pytest.raises(EnrichmentError, match=r"(?s)'movies'.* memory_limit of the warehouse"):
             stages.stage()

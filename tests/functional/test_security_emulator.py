@@ -139,6 +139,8 @@ def test_a_file_name_is_a_text_and_no_path(
     assert reply.status_code == 201
     assert set(files_below(tmp_path)) - set(files_below(tmp_path / "emulator")) == outside
     assert not [path for path in files_below(tmp_path) if "escaped" in path.name]
+    # The client writes a line break so.
+    assert reply.json()["filename"] == name.replace("\n", "%0A")
 
 
 def test_an_upload_is_limited_as_it_comes(

@@ -53,13 +53,22 @@ def test_one_claim_at_a_time(tmp_path: Path) -> None:
     first = Ledger(path)
     seen: list[int] = []
 
-    def claim() -> None:
-        with Ledger(path) as second, second.critical_section():
-            seen.append(len(second.open_shards()))
+    opened, held = threading.Event(), threading.Event()
 
+    def claim() -> None:
+        with Ledger(path) as second:
+            opened.set()
+            held.wait(timeout=30)
+            with second.critical_section():
+                seen.append(len(second.open_shards()))
+
+    thread = threading.Thread(target=claim)
+    thread.start()
+    assert opened.wait(timeout=30)
     with first.critical_section():
-        thread = threading.Thread(target=claim)
-        thread.start()
+        held.set()
+        thread.join(timeout=0.2)
+        assert seen == []
         first.add(shard())
     thread.join(timeout=30)
     assert seen == [1]

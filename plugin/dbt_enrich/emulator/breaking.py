@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dbt_enrich.emulator.control import PREFIX, Control
 from dbt_enrich.emulator.errors import Flavour, WireError
-from dbt_enrich.emulator.faults import BREAKING, SPOILING, Fault
+from dbt_enrich.emulator.faults import BREAKING, LATE_LIST, SPOILING, Fault
+from dbt_enrich.emulator.listing import without_newest
 from dbt_enrich.emulator.shapes import SHAPES, reshape
 
+_Change = Callable[[dict[str, Any]], dict[str, Any]]
 _PIECE = 1024
 _PAGE = "<html><body><h1>502 Bad Gateway</h1></body></html>"
 
@@ -100,16 +104,17 @@ def _odd(faults: list[Fault], send: Send, noting: Send) -> Send:
     for fault in faults:
         if fault.name in SPOILING:
             odd = _spoiled(fault, odd, send)
-    shapes = [fault.name for fault in faults if fault.name in SHAPES]
-    return _reshaped(shapes, odd) if shapes else odd
+    changes = [without_newest for fault in faults if fault.name == LATE_LIST]
+    changes += [partial(reshape, shape=fault.name) for fault in faults if fault.name in SHAPES]
+    return _changed(changes, odd) if changes else odd
 
 
-def _reshaped(shapes: list[str], send: Send) -> Send:
-    """Return a `send` that collects a JSON reply and passes it on in other shapes."""
+def _changed(changes: list[_Change], send: Send) -> Send:
+    """Return a `send` that collects a JSON reply and passes it on changed."""
     start: Message = {}
     body = b""
 
-    async def reshaped(message: Message) -> None:
+    async def changed_reply(message: Message) -> None:
         nonlocal start, body
         if message["type"] == "http.response.start":
             start = message
@@ -124,13 +129,13 @@ def _reshaped(shapes: list[str], send: Send) -> Send:
         if message.get("more_body"):
             return
         document = json.loads(body)
-        for shape in shapes:
-            document = reshape(document, shape)
-        changed = json.dumps(document).encode()
-        await send({**start, "headers": _with_length(start["headers"], len(changed))})
-        await send({"type": "http.response.body", "body": changed})
+        for change in changes:
+            document = change(document)
+        written = json.dumps(document).encode()
+        await send({**start, "headers": _with_length(start["headers"], len(written))})
+        await send({"type": "http.response.body", "body": written})
 
-    return reshaped
+    return changed_reply
 
 
 def _spoiled(fault: Fault, send: Send, connection: Send) -> Send:

@@ -120,6 +120,7 @@ class Control:
             under_way = sorted(self._under_way.elements())
         return {
             "calls": calls,
+            "faults": self.faults.account(),
             "under_way": [{"method": method, "path": path} for method, path in under_way],
             "custom_ids": dict(answered),
             "request_keys": _by_request_key(answered),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,9 @@ from dbt_enrich.emulator.shapes import SHAPES
 BREAKING = ("reset", "lost_reply", "status", "hang", "garbage")
 # The service's own reply arrives, but not in one piece.
 SPOILING = ("truncated", "slow", "wrong_length")
-NAMES = (*BREAKING, *SPOILING, *SHAPES)
+# A list lags behind what was made.
+LATE_LIST = "late_list"
+NAMES = (*BREAKING, *SPOILING, *SHAPES, LATE_LIST)
 
 
 @dataclass
@@ -29,7 +32,8 @@ class Fault:
             `status`: an error reply; `hang`: no reply for as long as the client waits;
             `garbage`: a proxy's page in place of the reply; `truncated`: the body breaks off;
             `wrong_length`: the body is shorter than announced; `slow`: the body comes in small
-            pieces; the others are shapes of `dbt_enrich.emulator.shapes`.
+            pieces; `late_list`: a page of a list does not have its newest entry yet; the others
+            are shapes of `dbt_enrich.emulator.shapes`.
         operation: `METHOD path-beginning` of the calls it is for, such as `POST /batches`.
         call: Which of those calls, from 1; None for any.
         times: How many calls it hits; None for all.
@@ -67,6 +71,7 @@ class Faults:
 
     def __init__(self, seed: int = 0) -> None:
         self._faults: list[Fault] = []
+        self._hit: Counter[str] = Counter()
         self._random = random.Random(seed)  # noqa: S311
         self._lock = threading.Lock()
 
@@ -103,7 +108,13 @@ class Faults:
                 if fault.times is not None:
                     fault.times -= 1
                 found.append(fault)
+                self._hit[fault.name] += 1
         return found
+
+    def account(self) -> dict[str, int]:
+        """Return how many calls each fault has hit."""
+        with self._lock:
+            return dict(self._hit)
 
     @staticmethod
     def _is_for(fault: Fault, method: str, path: str) -> bool:

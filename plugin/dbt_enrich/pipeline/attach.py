@@ -66,7 +66,11 @@ class Attachment:
         cancelled: threading.Event,
         log: Callable[[str], None],
     ) -> BatchRun:
-        """Return what drives shards that were sent to their end; it sends none itself."""
+        """Return what drives shards that were sent to their end; it writes and uploads no file.
+
+        A batch that found no room, or whose creation had no effect, it creates again on the file
+        that is at the service.
+        """
         return BatchRun(
             service=self.service,
             ledger=self.ledger,
@@ -74,7 +78,7 @@ class Attachment:
             settings=RunSettings(
                 owner=self.run_id,
                 poll_interval=poll_interval,
-                adoption_grace=self.config.adoption_grace or 0.0,
+                adoption_grace=self.config.grace_seconds,
                 await_timeout=await_timeout,
                 transfers=self.config.transfers,
             ),

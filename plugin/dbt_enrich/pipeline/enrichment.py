@@ -67,13 +67,6 @@ from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import Mode
 from dbt_enrich.workspace import Workspace
 
-# Azure's guide asks for at least 60 seconds between two looks at a batch.
-_REMOTE_POLL_SECONDS = 60.0
-_LOCAL_POLL_SECONDS = 2.0
-_REMOTE_GRACE_SECONDS = 600.0
-# The emulator lists a batch from the moment in which it is created.
-_LOCAL_GRACE_SECONDS = 0.0
-
 
 class Engine:
     """Enriches relations for one profile; used by several dbt threads at once.
@@ -375,19 +368,14 @@ class Engine:
                 )
 
     def _batch_run(self, session: Session, rows: StagedRows, service: BatchService) -> BatchRun:
-        local = self.config.provider == "local"
-        grace = self.config.adoption_grace
-        if grace is None:
-            grace = _LOCAL_GRACE_SECONDS if local else _REMOTE_GRACE_SECONDS
-        poll = _LOCAL_POLL_SECONDS if local else _REMOTE_POLL_SECONDS
         return BatchRun(
             service=service,
             ledger=session.ledger,
             store=session.store,
             settings=RunSettings(
                 owner=session.run_id,
-                poll_interval=self.config.poll_interval or poll,
-                adoption_grace=grace,
+                poll_interval=self.config.poll_seconds,
+                adoption_grace=self.config.grace_seconds,
                 await_timeout=session.request.options.await_timeout,
                 transfers=self.config.transfers,
             ),

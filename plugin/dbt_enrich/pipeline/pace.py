@@ -40,7 +40,7 @@ class Due:
 
     def later(self, most: float, *, least: float = 0.0) -> None:
         """Put the next look off, a little further each time, with jitter."""
-        wait = max(self.delay, least)
+        wait = max(min(self.delay, most), least)
         self.at = time.monotonic() + wait * random.uniform(0.9, 1.1)  # noqa: S311
         self.delay = min(self.delay * 1.5, most)
 

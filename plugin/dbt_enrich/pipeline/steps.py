@@ -34,9 +34,9 @@ from dbt_enrich.services.base import (
     RemoteBatch,
     RemoteFile,
 )
+from dbt_enrich.services.failures import QUOTA_CODES
 from dbt_enrich.store import StateDirectory
 
-_QUOTA_CODES = ("token_limit_exceeded", "quotaexceeded", "quota_exceeded")
 # A file is listed a moment after it was uploaded.
 _FILE_GRACE_SECONDS = 60.0
 
@@ -317,4 +317,4 @@ class Steps:
 
 def found_no_room(batch: RemoteBatch) -> bool:
     """Whether a failed batch failed for the quota alone, and may be sent again as it is."""
-    return any(error.code.lower() in _QUOTA_CODES for error in batch.errors)
+    return any(error.code.lower() in QUOTA_CODES for error in batch.errors)

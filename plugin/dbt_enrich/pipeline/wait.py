@@ -10,9 +10,6 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import AT_SERVICE_STEPS
 from dbt_enrich.pipeline.attach import attached
 
-_LOCAL_POLL_SECONDS = 2.0
-_REMOTE_POLL_SECONDS = 60.0
-
 
 @dataclass(frozen=True)
 class Waited:
@@ -38,9 +35,10 @@ def wait_for_batches(
     log: Callable[[str], None],
     cancelled: threading.Event,
 ) -> Waited:
-    """Wait for a project's batches at the service and store what they bring. Sends nothing.
+    """Wait for a project's batches at the service and store what they bring.
 
-    Batches that another live run drives are waited for too.
+    No request is sent that was not on its way. Batches that another live run drives are waited for
+    too.
 
     Args:
         config: The plugin's configuration.
@@ -53,11 +51,10 @@ def wait_for_batches(
     Raises:
         EnrichmentError: The service or the state directory cannot be used.
     """
-    usual = _LOCAL_POLL_SECONDS if config.provider == "local" else _REMOTE_POLL_SECONDS
     with attached(config, namespace, log) as attachment:
         wanted = [s for s in attachment.open_shards(models) if s.step in AT_SERVICE_STEPS]
         batch_run = attachment.batch_run(
-            poll_interval=config.poll_interval or usual,
+            poll_interval=config.poll_seconds,
             await_timeout=timeout,
             cancelled=cancelled,
             log=log,

@@ -36,7 +36,8 @@ _NOT_SENT: Final = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 )
 _TOKEN: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s\"',}]+")
-_QUOTA_CODES: Final = frozenset({"token_limit_exceeded", "quotaexceeded"})
+# Of a refused call, and of a batch that failed.
+QUOTA_CODES: Final = frozenset({"token_limit_exceeded", "quotaexceeded", "quota_exceeded"})
 _QUOTA_WORDS: Final = ("token_limit_exceeded", "enqueued token", "quota for files")
 # Waiting does not help against these, unlike against a quota that frees itself.
 UNPAID_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -228,7 +229,7 @@ class Failures:
 
 def _is_quota(code: str, message: str) -> bool:
     spoken = f"{code} {message}".lower()
-    return code in _QUOTA_CODES or any(words in spoken for words in _QUOTA_WORDS)
+    return code in QUOTA_CODES or any(words in spoken for words in _QUOTA_WORDS)
 
 
 def content_of(response: Any) -> bytes:

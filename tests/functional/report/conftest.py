@@ -36,6 +36,19 @@ META: dict[str, Any] = {
     "system": f"Sort the tickets. {HOSTILE}",
     "user": "{subject}: {body}",
     "output": [column["name"] for column in COLUMNS],
+    "examples": [
+        {
+            "user": f"A ticket: {HOSTILE}",
+            "answer": {
+                "topic": "bug",
+                "tags": [HOSTILE],
+                "urgency": 1,
+                "due": "2026-01-31",
+                "who": {"name": "Ann", "vip": False},
+                "reply": "We look at it.",
+            },
+        }
+    ],
     "max_attempts": 2,
 }
 # A column that is called like one of the report's own, and one that needs quoting.
