@@ -358,6 +358,51 @@ def test_a_batch_that_is_listed_late_is_not_created_again(
     assert_all_right(warehouse, emulator)
 
 
+def test_a_new_batch_that_is_not_found_yet_is_waited_for(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Neither by its id nor in the list; its rows are not paid for again."""
+    emulator.faults(
+        {"name": "status", "operation": "GET /batches/", "status": 404, "times": 3},
+        {"name": "late_list", "operation": "GET /batches", "times": None},
+    )
+    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
+    warehouse.enrich(NOTES)
+    assert emulator.account()["faults"]["status"] == 3
+    assert len(emulator.jobs.batches()) == 1
+    assert_all_right(warehouse, emulator)
+
+
+def test_the_files_of_a_batch_are_waited_for(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Where it has ended and counts answers; its rows are not paid for again."""
+    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    emulator.faults({"name": "late_files", "operation": "GET /batches", "times": 5})
+    warehouse.enrich(NOTES)
+    assert emulator.account()["faults"]["late_files"] == 5
+    assert_all_right(warehouse, emulator)
+
+
+def test_files_that_never_come_are_not_waited_for_for_ever(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """The rows fail by name, and are asked again."""
+    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=3)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    emulator.faults({"name": "late_files", "operation": "GET /batches", "times": None})
+    warehouse.enrich(NOTES, mode="collect")
+    assert warehouse.statuses() == {"pending": ROWS}
+    time.sleep(3)
+    warehouse.enrich(NOTES, mode="collect")
+    assert warehouse.statuses() == {"failed": ROWS}
+    assert warehouse.rows("select distinct kind from enriched__errors") == [("missing",)]
+    emulator.faults()
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": ROWS}
+
+
 def test_a_proxy_s_page_for_good_ends_the_run(emulator: RunningEmulator, tmp_path: Path) -> None:
     """By name, and the next run collects what was submitted."""
     emulator.faults({"name": "garbage", "operation": "GET /batches/", "times": None})

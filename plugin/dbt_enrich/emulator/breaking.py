@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dbt_enrich.emulator.control import PREFIX, Control
 from dbt_enrich.emulator.errors import Flavour, WireError
-from dbt_enrich.emulator.faults import BREAKING, LATE_LIST, SPOILING, Fault
-from dbt_enrich.emulator.listing import without_newest
+from dbt_enrich.emulator.faults import BREAKING, SPOILING, Fault
+from dbt_enrich.emulator.lateness import LATE
 from dbt_enrich.emulator.shapes import SHAPES, reshape
 
 _Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -104,7 +104,7 @@ def _odd(faults: list[Fault], send: Send, noting: Send) -> Send:
     for fault in faults:
         if fault.name in SPOILING:
             odd = _spoiled(fault, odd, send)
-    changes = [without_newest for fault in faults if fault.name == LATE_LIST]
+    changes = [LATE[fault.name] for fault in faults if fault.name in LATE]
     changes += [partial(reshape, shape=fault.name) for fault in faults if fault.name in SHAPES]
     return _changed(changes, odd) if changes else odd
 

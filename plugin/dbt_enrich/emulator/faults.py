@@ -11,15 +11,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from dbt_enrich.emulator.lateness import LATE
 from dbt_enrich.emulator.shapes import SHAPES
 
 # The call gets no reply of the service, or one that is not the service's own.
 BREAKING = ("reset", "lost_reply", "status", "hang", "garbage")
 # The service's own reply arrives, but not in one piece.
 SPOILING = ("truncated", "slow", "wrong_length")
-# A list lags behind what was made.
-LATE_LIST = "late_list"
-NAMES = (*BREAKING, *SPOILING, *SHAPES, LATE_LIST)
+NAMES = (*BREAKING, *SPOILING, *SHAPES, *LATE)
 
 
 @dataclass
@@ -32,8 +31,9 @@ class Fault:
             `status`: an error reply; `hang`: no reply for as long as the client waits;
             `garbage`: a proxy's page in place of the reply; `truncated`: the body breaks off;
             `wrong_length`: the body is shorter than announced; `slow`: the body comes in small
-            pieces; `late_list`: a page of a list does not have its newest entry yet; the others
-            are shapes of `dbt_enrich.emulator.shapes`.
+            pieces; `late_list`: a page of a list does not have its newest entry yet;
+            `late_files`: a batch does not have its files yet; the others are shapes of
+            `dbt_enrich.emulator.shapes`.
         operation: `METHOD path-beginning` of the calls it is for, such as `POST /batches`.
         call: Which of those calls, from 1; None for any.
         times: How many calls it hits; None for all.

@@ -46,17 +46,6 @@ def paged(
     return page(documents[:limit], has_more=len(documents) > limit)
 
 
-def without_newest(document: Document) -> Document:
-    """Return a page of a list, newest first, as it is before its first entry is listed.
-
-    Args:
-        document: The page; what is no list is returned as it is.
-    """
-    if document.get("object") != "list":
-        return document
-    return {**document, "data": document["data"][1:]}
-
-
 def in_order(documents: list[Document], query: Mapping[str, str]) -> list[Document]:
     """Return documents that come newest first in the order that `order` asks for."""
     order = query.get("order", "desc")

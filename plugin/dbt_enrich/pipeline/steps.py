@@ -49,7 +49,8 @@ class Steps:
         service: The service.
         ledger: Where each step is written before and after it is taken.
         store: Where files lie.
-        adoption_grace: Seconds during which a batch whose creation got no reply is looked for.
+        adoption_grace: Seconds during which a batch that was created, and its files, may not be
+            shown by the service yet.
         room: Learns how many tokens the deployments' batches may hold.
         write: Writes the file of a claimed shard; returns None if this run did not claim it.
         cancelled: Set when the user interrupts; no step is taken any more.
@@ -197,14 +198,17 @@ class Steps:
         return None
 
     def _create_after_grace(self, shard: Shard) -> Shard:
-        intended = self.ledger.when(shard.shard, Step.CREATING) or datetime.now(UTC)
-        age = (datetime.now(UTC) - intended).total_seconds()
-        if 0 <= age < self.adoption_grace:
+        if self._is_within_grace(self.ledger.when(shard.shard, Step.CREATING)):
             return shard
         if shard.cancel_requested_at:
             self.release(shard, "cancelled before it was sent")
             return self.ledger.shard(shard.shard)
         return self._create(shard)
+
+    def _is_within_grace(self, moment: datetime | None) -> bool:
+        """Whether the service may not yet say everywhere what it has done at a moment."""
+        age = (datetime.now(UTC) - (moment or datetime.now(UTC))).total_seconds()
+        return 0 <= age < self.adoption_grace
 
     def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
         self.room.learn_from_batch(shard, batch)
@@ -222,6 +226,8 @@ class Steps:
             batch = self.service.batch(shard.batch_id or "")
         except NotFoundError as error:
             # One call that does not find it is not enough to pay for its rows again.
+            if self._is_within_grace(self.ledger.when(shard.shard, Step.SUBMITTED)):
+                return shard
             if any(batch.id == shard.batch_id for batch in self.service.batches()):
                 return shard
             self.warn(f"{error}; the rows of the batch count as missing")
@@ -244,6 +250,9 @@ class Steps:
             "output_file_id": batch.output_file_id,
             "error_file_id": batch.error_file_id,
         }
+        ended = self.ledger.statuses(shard.shard).get(batch.status.value)
+        if batch.lacks_files and self._is_within_grace(ended):
+            return shard
         if batch.is_void:
             return self._failed(shard, batch)
         return self._record(shard, Step.ENDED, **changes, **files)

@@ -103,8 +103,14 @@ class RemoteBatch:
     @property
     def is_void(self) -> bool:
         """Whether it failed as a whole, so that nothing of it was answered or paid."""
-        has_files = bool(self.output_file_id or self.error_file_id)
-        return self.status == BatchStatus.FAILED and not has_files
+        has_answers = bool(self.output_file_id or self.error_file_id or self.counts.completed)
+        return self.status == BatchStatus.FAILED and not has_answers
+
+    @property
+    def lacks_files(self) -> bool:
+        """Whether it counts requests that are in none of its files."""
+        completed = self.counts.completed and not self.output_file_id
+        return bool(completed or (self.counts.failed and not self.error_file_id))
 
 
 @dataclass(frozen=True)
