@@ -127,6 +127,18 @@ def parse_type(text: str) -> DataType:
     return _Parser(text).parse()
 
 
+def spelling(text: str) -> str | None:
+    """Return the one spelling of a DuckDB type, None where it is no type of an output column.
+
+    Args:
+        text: The type as SQL, as `parse_type` takes it.
+    """
+    try:
+        return parse_type(text).sql
+    except (TypeSyntaxError, UnsupportedTypeError):
+        return None
+
+
 class _Parser:
     """Recursive descent over the tokens of one type."""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator
-from support.warehouse import Warehouse, config_for
+from dbt_enrich.schema import OutputColumn
+from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
 ROWS = 10
 NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
@@ -109,3 +110,44 @@ def test_answers_to_packs_of_unknown_rows_are_kept(
     (kept,) = (tmp_path / "state" / "responses").glob("*.output.jsonl")
     assert str(kept) in said
     assert kept.read_text().count("\n") == 3
+
+
+TAG = OutputColumn(name="tag", data_type="varchar")
+
+
+def test_what_is_left_of_another_task_s_answer_is_not_taken_for_the_whole(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """A stale row keeps the outputs that both tasks have, and not whose answer they were."""
+    whole, part = summary_task(outputs=(SUMMARY, TAG)), summary_task(outputs=(SUMMARY,))
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, whole)
+    for batch in emulator.jobs.batches():
+        emulator.forget(batch["id"])
+    emulator.pause()
+    for task in (part, whole):
+        shutil.rmtree(tmp_path / "state")
+        warehouse.restart()
+        warehouse.enrich(NOTES, task, mode="submit")
+        assert warehouse.statuses() == {"stale": ROWS}
+        assert warehouse.rows("select count(enrichment_key), count(summary) from enriched") == [
+            (ROWS if task is part else 0, ROWS)
+        ]
+    emulator.resume()
+    emulator.settle()
+    shutil.rmtree(tmp_path / "state")
+    warehouse.restart()
+    warehouse.enrich(NOTES, whole)
+    assert warehouse.statuses() == {"done": ROWS}
+    assert warehouse.rows("select count(tag) from enriched") == [(ROWS,)]
+
+
+@pytest.mark.parametrize("kind", ["json", "uuid", "blob"])
+def test_a_column_that_was_of_a_type_without_schema_becomes_an_output(
+    emulator: RunningEmulator, tmp_path: Path, kind: str
+) -> None:
+    """What the table held of it is no answer."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(f"select *, cast(null as {kind}) as tag from ({NOTES})")
+    warehouse.enrich(NOTES, summary_task(outputs=(TAG,)))
+    assert warehouse.statuses() == {"done": ROWS}

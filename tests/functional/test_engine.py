@@ -310,6 +310,23 @@ def test_a_broken_line_is_asked_again(warehouse: Warehouse, emulator: RunningEmu
     assert warehouse.rows("select kind from enriched__errors") == [("missing",)]
 
 
+def test_a_changed_unique_key_makes_no_row_of_another_s_outputs(
+    warehouse: Warehouse, emulator: RunningEmulator
+) -> None:
+    """Several former rows have the new key: none of them is the row's own, and it stays one row."""
+    warehouse.enrich(
+        "select 1 as id, i as line, 'note ' || i as note from range(3) as numbers(i) "
+        "union all select 2, 0, 'note 9'",
+        unique_key=("id", "line"),
+    )
+    emulator.pause()
+    warehouse.enrich("select 1 as id, 'one' as note union all select 2, 'two'", mode="submit")
+    assert warehouse.rows("select id, enrichment_status, summary from enriched order by id") == [
+        (1, "pending", None),
+        (2, "stale", "summary: note 9"),
+    ]
+
+
 def test_fail_on_leaves_the_former_table(warehouse: Warehouse, emulator: RunningEmulator) -> None:
     """The model fails by name, and its answers are kept."""
     warehouse.enrich(NOTES)

@@ -16,8 +16,10 @@ from dbt_enrich.emulator.responders.scripted import FAULTS
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.emulator.shapes import SHAPES
 from dbt_enrich.errors import EnrichmentError, UnreadableReplyError
+from dbt_enrich.pipeline import publish as publish_module
 from dbt_enrich.pipeline import run as run_module
 from dbt_enrich.pipeline.cancel import cancel
+from dbt_enrich.pipeline.exchange import Exchange
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.services import openai as openai_module
 from support.warehouse import Warehouse, config_for
@@ -337,6 +339,25 @@ def _wait(config: PluginConfig) -> None:
 
 def _cancel(config: PluginConfig) -> None:
     cancel(config, "tests", models=(), wait=60, log=print)
+
+
+def test_another_process_stores_a_batch_while_a_table_is_published(
+    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose requests were in flight a moment before."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, mode="submit")
+    listed = publish_module.in_flight_sql
+
+    def stored_meanwhile(*arguments: Any) -> str:
+        in_flight = listed(*arguments)
+        _wait(warehouse.config)
+        return in_flight
+
+    monkeypatch.setattr(publish_module, "in_flight_sql", stored_meanwhile)
+    monkeypatch.setattr(Exchange, "carry_out", lambda _: None)
+    warehouse.enrich(NOTES, mode="submit")
+    assert_all_right(warehouse, emulator)
 
 
 @pytest.mark.parametrize("command", [_wait, _cancel, None], ids=["wait", "cancel", "run"])

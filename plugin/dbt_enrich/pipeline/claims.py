@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +34,34 @@ def let_go(shards: Sequence[Shard], ledger: Ledger, store: StateDirectory) -> No
         store.manifest(shard.shard).unlink(missing_ok=True)
 
 
-def in_flight_sql(ledger: Ledger, store: StateDirectory, task_key: str) -> str:
+def in_flight_sql(
+    ledger: Ledger, store: StateDirectory, task_key: str, workspace: Workspace
+) -> str:
     """Build a table expression over the requests of a task that are claimed and not yet stored.
 
-    The claims of dead runs that never sent them are left out: the next export takes them up.
+    The claims of dead runs that never sent them are left out: the next export takes them up. What
+    another process stores afterwards stays in it, so take it before the answers.
     """
     shards = ledger.open_shards(task_key=task_key)
-    return manifests_sql([s.shard for s in shards if not _is_abandoned(s, store)], store)
+    names = [shard.shard for shard in shards if not _is_abandoned(shard, store)]
+    held = [_held(store.manifest(name), workspace.directory) for name in names]
+    return read_parquet([path for path in held if path], empty=NO_REQUESTS)
+
+
+def _held(manifest: Path, directory: Path) -> Path | None:
+    """Keep a manifest for this run, whoever removes it meanwhile; None where it is gone."""
+    held = directory / f"{manifest.stem}-{secrets.token_hex(4)}.parquet"
+    try:
+        held.hardlink_to(manifest)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        # A file system without hard links.
+        try:
+            shutil.copyfile(manifest, held)
+        except FileNotFoundError:
+            return None
+    return held
 
 
 def manifests_sql(shards: Sequence[str], store: StateDirectory) -> str:

@@ -13,7 +13,7 @@ from dbt_enrich.pipeline.publish import STATUS_TYPES, ExistingTable
 from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier
-from dbt_enrich.types import TypeSyntaxError, UnsupportedTypeError, parse_type
+from dbt_enrich.types import spelling
 
 _MEND = "run dbt with --full-refresh, which rebuilds the table and asks no answered row again"
 _UNFINISHED = "('pending', 'stale', 'failed')"
@@ -73,7 +73,7 @@ def _check_columns(
                 f"{_MEND}"
             )
         kind = staged.get(name, found) if name not in types else types[name]
-        if kind not in (found, _canonical(found)):
+        if kind not in (found, spelling(found)):
             raise ConfigurationError(
                 f"model '{relation.model}': the column '{name}' is {kind}, but {found} in the "
                 f"table that is merged into; {_MEND}"
@@ -83,10 +83,3 @@ def _check_columns(
             f"model '{relation.model}': the table that is merged into has a column '{min(there)}' "
             f"that is neither in the SELECT nor among the outputs; {_MEND}"
         )
-
-
-def _canonical(kind: str) -> str | None:
-    try:
-        return parse_type(kind).sql
-    except (TypeSyntaxError, UnsupportedTypeError):
-        return None

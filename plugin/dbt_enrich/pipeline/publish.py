@@ -24,6 +24,7 @@ from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
+from dbt_enrich.types import spelling
 from dbt_enrich.validation import answer_struct_type, typed_answers_sql
 from dbt_enrich.workspace import Workspace
 
@@ -94,10 +95,10 @@ def publish(
         store: Where the files lie.
     """
     task_key = answer_keys[0]
+    in_flight = in_flight_sql(ledger, store, task_key, workspace)
     # Listed once: what another run stores meanwhile would change the files' numbers.
     files = answer_files(ledger, store, *answer_keys)
     answers = answer_files_sql([path for path, _ in files])
-    in_flight = in_flight_sql(ledger, store, task_key)
     places = _write_places(rows, answers, in_flight, workspace)
     results = _write_results(rows, places, files, task.outputs, workspace)
     errors = _write_errors(rows, answers, workspace)
@@ -155,6 +156,9 @@ STATUS_TYPES = {
     "enrichment_key": "varchar",
     "enrichment_version": "varchar",
 }
+
+# What says whose answer a row holds.
+_IDENTITY = ("enrichment_key", "enrichment_version")
 
 
 def _write_places(
@@ -425,12 +429,19 @@ def enriched_sql(
         f"{relation.name} as staged positional join read_parquet({literals(results)}) as results"
     )
     keys = ", ".join(f"staged.{identifier(key)}" for key in relation.unique_key)
-    # Only the pending rows' former ones are held in memory.
+    former_keys = ", ".join(f"there.{identifier(key)}" for key in relation.unique_key)
+    of_pending = (
+        f"from {existing.name} as there semi join ("
+        f"select {keys} from {beside} where results.status = 'pending') as pending "
+        f"on {matches('there', 'pending')}"
+    )
+    # Only the pending rows' former ones are held in memory. Where the unique key was another one,
+    # a row may have several, and none of them is its own.
     return (
         f"select staged.*, {columns} from {beside} left join ("
-        f"select there.* from {existing.name} as there semi join ("
-        f"select {keys} from {beside} where results.status = 'pending') as pending "
-        f"on {matches('there', 'pending')} where there.enrichment_status in ('done', 'stale')"
+        f"select there.* {of_pending} semi join ("
+        f"select {former_keys} {of_pending} group by all having count(*) = 1) as single "
+        f"on {matches('there', 'single')} where there.enrichment_status in ('done', 'stale')"
         f") as former on {matches('former', 'staged')}"
     )
 
@@ -455,4 +466,7 @@ def _former_columns(
         for o in outputs
     }
     former |= {name: f"former.{name}" for name in STATUS_TYPES}
+    if not all(spelling(there.get(o.name.lower(), "")) == o.type.sql for o in outputs):
+        # What is left of another task's answer must not be taken for the whole of it.
+        former |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in _IDENTITY}
     return {**former, "enrichment_status": "'stale'", "enrichment_error": "null"}

@@ -32,7 +32,7 @@ from dbt_enrich.services.base import BatchService, RemoteBatch
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
-from dbt_enrich.types import parse_type
+from dbt_enrich.types import spelling
 from dbt_enrich.workspace import Workspace
 
 _VERSION_DIGITS = 8
@@ -67,8 +67,8 @@ def recover_answers(
     Returns:
         How many were taken.
     """
+    in_flight = in_flight_sql(ledger, store, answer_keys[0], workspace)
     answers = answers_sql(ledger, store, *answer_keys)
-    in_flight = in_flight_sql(ledger, store, answer_keys[0])
     wanted = workspace.directory / "wanted.parquet"
     taken = 0
     for part, path in undone.files.items():
@@ -168,9 +168,7 @@ def _has_outputs(columns: Mapping[str, str], outputs: Sequence[OutputColumn]) ->
     if not {"enrichment_key", "enrichment_version"} <= types.keys():
         return False
     return all(
-        output.name.lower() in types
-        and parse_type(types[output.name.lower()]).sql == output.type.sql
-        for output in outputs
+        spelling(types.get(output.name.lower(), "")) == output.type.sql for output in outputs
     )
 
 

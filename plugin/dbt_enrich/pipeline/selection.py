@@ -174,8 +174,8 @@ def choose(
         ledger: Which answers are live, and which requests are in flight.
         store: Where the files lie.
     """
+    in_flight = in_flight_sql(ledger, store, selection.task_key, workspace)
     answers = answers_sql(ledger, store, *selection.answer_keys)
-    in_flight = in_flight_sql(ledger, store, selection.task_key)
     name = secrets.token_hex(4)
     files = {}
     for part, path in undone.files.items():
@@ -212,7 +212,7 @@ def new_requests(
         ledger: Which requests are in flight.
         store: Where the files lie.
     """
-    flying = in_flight_sql(ledger, store, selection.task_key)
+    flying = in_flight_sql(ledger, store, selection.task_key, workspace)
     equal = in_flight = 0
     for part in key_parts(rows.rows):
         shared, sent = workspace.row(
