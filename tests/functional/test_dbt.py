@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from dbt_enrich import __version__
 from dbt_enrich.emulator.checking import Deployment
+from dbt_enrich.emulator.process import ADDRESS_FILE
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from support.dbt_project import REPOSITORY, DbtProject
 
@@ -252,8 +256,10 @@ def test_the_local_provider_runs_and_ends_its_emulator(tmp_path: Path) -> None:
         "select distinct enrichment_status, enrichment_model from notes_enriched"
     ) == [("done", "scripted")]
     assert "4 reused, 0 sent" in project.dbt("run")
-    told = next(project.state_dir.rglob("address.json"))
+    told = json.loads(next(project.state_dir.rglob(ADDRESS_FILE)).read_text())
+    port = urlsplit(told["url"]).port
     deadline = time.monotonic() + 60
-    while told.exists():
-        assert time.monotonic() < deadline, "the emulator did not end"
-        time.sleep(0.05)
+    with pytest.raises(ConnectionRefusedError):
+        while time.monotonic() < deadline:
+            socket.create_connection(("127.0.0.1", port or 0), timeout=5).close()
+            time.sleep(0.1)

@@ -16,9 +16,9 @@ from dbt_enrich.emulator.responders.scripted import FAULTS
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.emulator.shapes import SHAPES
 from dbt_enrich.errors import EnrichmentError, UnreadableReplyError
-from dbt_enrich.pipeline import publish as publish_module
 from dbt_enrich.pipeline import run as run_module
 from dbt_enrich.pipeline.cancel import cancel
+from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.exchange import Exchange
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.services import openai as openai_module
@@ -347,14 +347,14 @@ def test_another_process_stores_a_batch_while_a_table_is_published(
     """Whose requests were in flight a moment before."""
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES, mode="submit")
-    listed = publish_module.in_flight_sql
+    listed = in_flight_sql
 
     def stored_meanwhile(*arguments: Any) -> str:
         in_flight = listed(*arguments)
         _wait(warehouse.config)
         return in_flight
 
-    monkeypatch.setattr(publish_module, "in_flight_sql", stored_meanwhile)
+    monkeypatch.setattr("dbt_enrich.pipeline.publish.in_flight_sql", stored_meanwhile)
     monkeypatch.setattr(Exchange, "carry_out", lambda _: None)
     warehouse.enrich(NOTES, mode="submit")
     assert_all_right(warehouse, emulator)

@@ -144,6 +144,8 @@ def _fits_decimal(value: float, width: int, scale: int) -> bool:
     if not math.isfinite(value):
         return False
     exact = Decimal(repr(value))
+    if isinstance(value, float) and len(exact.normalize(EXACT).as_tuple().digits) > 15:
+        return False
     rounded = EXACT.quantize(exact, EXACT.scaleb(Decimal(1), -scale))
     return exact == rounded and abs(exact) < Decimal(10 ** (width - scale))
 

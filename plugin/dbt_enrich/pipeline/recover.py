@@ -32,7 +32,7 @@ from dbt_enrich.services.base import BatchService, RemoteBatch
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
-from dbt_enrich.types import spelling
+from dbt_enrich.types import DataType, ListType, ScalarType, StructType, spelling
 from dbt_enrich.workspace import Workspace
 
 _VERSION_DIGITS = 8
@@ -187,7 +187,7 @@ def _done_sql(
     *,
     shard: str = "'<file>'",
 ) -> str:
-    fields = ", ".join(f"{literal(o.name)}, {identifier(o.name)}" for o in outputs)
+    fields = ", ".join(f"{literal(o.name)}, {_json_value(o)}" for o in outputs)
     values = {
         "request_key": _KEY.format("enrichment_key"),
         "attempt": "1",
@@ -204,6 +204,25 @@ def _done_sql(
         where enrichment_status in ('done', 'stale') and {values["request_key"]} in {keys}
             and {_since("enriched_at", forgotten)}
     """
+
+
+def _json_value(output: OutputColumn) -> str:
+    """Build the value of a column that DuckDB writes as JSON: `.5`, a decimal's, would be none."""
+    written = _with_doubles(output.type)
+    column = identifier(output.name)
+    return column if written == output.type else f"cast({column} as {written.sql})"
+
+
+def _with_doubles(kind: DataType) -> DataType:
+    match kind:
+        case ListType(item):
+            return ListType(_with_doubles(item))
+        case StructType(fields):
+            return StructType(tuple((name, _with_doubles(field)) for name, field in fields))
+        case ScalarType("decimal", _, scale) if scale:
+            return ScalarType("double")
+        case _:
+            return kind
 
 
 def _failed_sql(table: str, keys: str, forgotten: datetime | None) -> str:
