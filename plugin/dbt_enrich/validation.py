@@ -5,8 +5,8 @@ The verdict is that of the outputs' JSON Schema, as the `jsonschema` package giv
 
 - A key that an object has twice is a mismatch, whatever its values are.
 - A number must fit its type: an integer its range, a decimal its width and scale, a double or float
-  must be finite. `1.0` is an integer, as JSON Schema has it, `1.7` and `"1"` are not. A decimal that
-  has a fraction has at most 15 digits in all: JSON's fractions are read as doubles.
+  must be finite. `1.0` is an integer, as JSON Schema has it, `1.7` and `"1"` are not. A decimal
+  with a fraction has at most 15 digits in all: JSON's fractions are read as doubles.
 - Dates and times must exist: 2024-02-30 does not. A `timestamp` takes no offset but `Z`, a
   `timestamp with time zone` demands one.
 - null is a mismatch but for a nullable output.

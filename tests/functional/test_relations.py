@@ -81,7 +81,10 @@ def test_a_table_s_comment_names_model_version_and_cost(project: DbtProject) -> 
 def test_a_project_that_never_enriched_has_empty_relations(project: DbtProject) -> None:
     """And a target without the plugin is left alone."""
     project.dbt("run", "--select", "costs")
-    assert project.rows("select * from enrichment.batches") == []
+    for name, columns in COLUMNS.items():
+        assert project.rows(f"select * from enrichment.{name}") == []
+        described = project.rows(f"describe enrichment.{name}")
+        assert {column: kind.lower() for column, kind, *_ in described} == columns
     assert not (project.state_dir / "ledger.sqlite").exists()
     target = {"type": "duckdb", "path": str(project.directory / "other.duckdb")}
     project.write("profiles.yml", {"notes": {"target": "dev", "outputs": {"dev": target}}})
