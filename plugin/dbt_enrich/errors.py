@@ -9,9 +9,13 @@ EnrichmentError
 │   ├── NotFoundError           a file, batch, deployment or model is not there
 │   ├── QuotaError              the enqueued-token or file quota is used up; wait
 │   ├── TransientError          worth trying again: connection, timeout, 408, 409, 429, 5xx
+│   │   └── UnreadableReplyError    something else answers in the service's place
 │   └── UnknownOutcomeError     sent, but no reply: the service may have acted
 ├── BatchFailedError        the service failed a batch as a whole
 ├── FailedRowsError         rows failed that `fail_on` names
+├── CapError                a cap would be passed; nothing was sent
+├── TaskChangedError        the task changed, and `on_task_change` is `error`; nothing was sent
+├── AwaitTimeoutError       the service took longer than `await_timeout`
 └── CancelledError          the run was interrupted; batches go on at the service
 """
 

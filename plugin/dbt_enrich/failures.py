@@ -53,30 +53,31 @@ RULES: dict[FailureKind, FailureRule] = {
 }
 
 
-def ask_again_sql(kind: str, status_code: str, *, also: Iterable[str] = ()) -> str:
+def ask_again_sql(kind: str, status_code: str, *, has_limit: bool, also: Iterable[str] = ()) -> str:
     """Build the SQL condition under which a failed row may be sent again.
 
     A request that the service refused for what it holds (a 4xx other than 408, 409 and 429)
-    would be refused again.
+    would be refused again, and an answer that was cut off where the task sets no token limit has
+    reached the model's own.
 
     Args:
         kind: SQL expression of the failure's kind.
         status_code: SQL expression of the request's own HTTP status, or NULL.
+        has_limit: Whether the task sets a token limit, which can be enlarged.
         also: Kinds that are asked again although their rule says otherwise.
     """
     told = {FailureKind(name) for name in also}
-    kinds = ", ".join(f"'{name}'" for name, rule in RULES.items() if rule.ask_again or name in told)
+    kinds = ", ".join(
+        f"'{name}'"
+        for name, rule in RULES.items()
+        if (rule.ask_again or name in told) and (has_limit or not rule.larger_limit)
+    )
     return (
         f"({kind} in ({kinds}) and not coalesce({kind} = 'provider_error' "
         f"and {status_code} between 400 and 499 and {status_code} not in (408, 409, 429), false))"
     )
 
 
-def rule_kinds(*, repair: bool = False, larger_limit: bool = False) -> str:
-    """Return the quoted kinds whose rule has the given trait, for an SQL `in` list."""
-    names = [
-        name
-        for name, rule in RULES.items()
-        if (repair and rule.repair) or (larger_limit and rule.larger_limit)
-    ]
-    return ", ".join(f"'{name}'" for name in names)
+def repaired_kinds() -> str:
+    """Return the quoted kinds whose second attempt carries what was wrong, for an SQL `in` list."""
+    return ", ".join(f"'{name}'" for name, rule in RULES.items() if rule.repair)

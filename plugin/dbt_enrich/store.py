@@ -47,17 +47,12 @@ class StateDirectory:
         """The ledger's SQLite file."""
         return self.root / "ledger.sqlite"
 
-    @property
-    def emulator(self) -> Path:
-        """The directory of the provider `local`: the emulator's own state."""
-        return self.root / "local"
-
     def requests(self, shard: str) -> Path:
         """The input file of a shard, as it is uploaded."""
         return self.root / "requests" / f"{shard}.jsonl"
 
     def manifest(self, shard: str) -> Path:
-        """The requests that a shard holds: request_key and attempt."""
+        """The requests that a shard holds, and of packs the places of their rows."""
         return self.root / "requests" / f"{shard}.parquet"
 
     def response(self, shard: str, kind: str) -> Path:

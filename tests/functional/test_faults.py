@@ -63,6 +63,7 @@ NEVER_AGAIN = ("content_filter", "refusal")
 def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
     """An emulator; the engine tries again soon rather than after a minute."""
     monkeypatch.setattr(run_module, "_OUTAGE_DELAY", 0.2)
+    monkeypatch.setattr(run_module, "_REST_SECONDS", 0.2)
     with running_emulator(tmp_path / "emulator") as running:
         yield running
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import InputError
-from dbt_enrich.failures import rule_kinds
+from dbt_enrich.failures import repaired_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK
 from dbt_enrich.pipeline.answers import answers_sql
@@ -248,7 +248,7 @@ def _write_requests(
                 semi join (
                     select request_key from chosen where repair_file is not null
                 ) as repaired using (request_key)
-                where kind in ({rule_kinds(repair=True)}) and content is not null
+                where kind in ({repaired_kinds()}) and content is not null
             )
             select
                 chosen.request_key,

@@ -36,6 +36,7 @@ _REFUSALS_BEFORE_CUT = 3
 # How long `submit` rides out a service that cannot be reached.
 _SUBMIT_PATIENCE_SECONDS = 900.0
 _OUTAGE_DELAY = 60.0
+_REST_SECONDS = 1.0
 _WATCH_SECONDS = 1.0
 # A wait is broken up, so that the user sees that time passes.
 _BEAT_SECONDS = 5.0
@@ -284,7 +285,7 @@ class BatchRun:
         except TransientError as error:
             self.warn(f"{error}; trying again")
             due.fails(error)
-            due.later(_OUTAGE_DELAY, least=error.retry_after or 1.0)
+            due.later(_OUTAGE_DELAY, least=_least(error))
             return [self.ledger.shard(shard.shard)]
         if _waits_for_transfer(shard.step, moved.step):
             # Whether the service works is known when the transfer has ended.
@@ -304,7 +305,7 @@ class BatchRun:
     def _refused(self, shard: Shard, due: Due, error: QuotaError) -> None:
         """Put a shard off that found no room, and with it the others of its deployment."""
         self.warn(f"{error}; trying again when there is room")
-        due.later(_OUTAGE_DELAY, least=error.retry_after or 1.0)
+        due.later(_OUTAGE_DELAY, least=_least(error))
         if not any(word in f"{error.code} {error}".lower() for word in _TOKEN_WORDS):
             return
         due.refusals += 1
@@ -419,6 +420,11 @@ class BatchRun:
         elif wait > 0:
             with self.timings.span(Stage.WAIT):
                 self.cancelled.wait(wait)
+
+
+def _least(error: ServiceError) -> float:
+    """Return how many seconds a service wants to be left alone, by its word or by custom."""
+    return _REST_SECONDS if error.retry_after is None else error.retry_after
 
 
 def _waits_for_transfer(former: Step, step: Step) -> bool:

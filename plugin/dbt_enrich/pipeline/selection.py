@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from dbt_enrich.failures import ask_again_sql, rule_kinds
+from dbt_enrich.failures import ask_again_sql, repaired_kinds
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import answers_sql, done_sql, former_answers_key, standing_sql
@@ -241,9 +241,9 @@ def _chosen_sql(undone: str, standings: str, in_flight: str, selection: Selectio
         selection: What decides.
     """
     has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
-    again = ask_again_sql("standing.kind", "standing.status_code", also=selection.ask_again)
-    if not has_limit:
-        again = f"({again} and standing.kind <> 'truncated')"
+    again = ask_again_sql(
+        "standing.kind", "standing.status_code", has_limit=has_limit, also=selection.ask_again
+    )
     enlarge = "cast(pow(2, least(coalesce(truncations, 0), 10)) as bigint)" if has_limit else "1"
     return f"""
         with candidates as (
@@ -260,7 +260,7 @@ def _chosen_sql(undone: str, standings: str, in_flight: str, selection: Selectio
             coalesce(standing.attempts, 0) + 1 as attempt,
             {enlarge} as enlarge,
             -- A repair is tried once; later attempts ask as the first one did.
-            if(standing.attempts = 1 and standing.kind in ({rule_kinds(repair=True)}),
+            if(standing.attempts = 1 and standing.kind in ({repaired_kinds()}),
                 standing.file_index, null) as repair_file
         from candidates
         left join standings as standing using (request_key)

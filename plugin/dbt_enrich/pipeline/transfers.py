@@ -48,12 +48,6 @@ class Transfers:
         with self._changed:
             return self._ended
 
-    @property
-    def are_running(self) -> bool:
-        """Whether any is under way."""
-        with self._changed:
-            return any(not transfer.is_over for transfer in self._transfers.values())
-
     def is_over(self, name: str) -> bool:
         """Whether one has ended whose result was not taken."""
         with self._changed:
