@@ -4,10 +4,9 @@
   {% endif %}
   {%- set options = (model.config.meta or {}).get('enrichment') or {} -%}
   {%- set existing = load_cached_relation(this) -%}
-  {{ return(
-    options.get('publish') == 'merge'
-    and existing is not none
-    and existing.is_table
-    and not should_full_refresh()
-  ) }}
+  {% if options.get('publish') != 'merge' or existing is none or not existing.is_table or should_full_refresh() %}
+    {{ return(false) }}
+  {% endif %}
+  {#- `plan` and `preview` leave an empty table, of which no filter would ever let a row through. -#}
+  {{ return(run_query('select 1 from ' ~ existing ~ ' limit 1').rows | length > 0) }}
 {% endmacro %}

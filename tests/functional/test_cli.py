@@ -63,6 +63,29 @@ def test_plan_shows_cost_and_changes_and_sends_nothing(
     assert answered(emulator) == 6
 
 
+def test_plan_and_preview_run_no_other_model(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """A Python model, which would send its rows, and a view that the enrichment reads."""
+    project.write("models/upstream.sql", NOTES)
+    project.write(
+        "models/in_python.py",
+        """
+from dbt_enrich import EnrichmentTask, OutputColumn, enrich
+
+
+def model(dbt, session):
+    outputs = [OutputColumn(name="summary", data_type="varchar")]
+    task = EnrichmentTask(model="gpt-4o-mini", user="{note}", outputs=outputs)
+    return enrich(dbt, session, dbt.ref("upstream"), task, unique_key="id")
+""",
+    )
+    assert "no enrichment is selected" in command(project, "plan", "-s", "+in_python")
+    assert "in_python has materialized" in command(project, "preview", "in_python", exits=1)
+    assert answered(emulator) == 0
+    assert not project.warehouse.exists()
+
+
 def test_plan_says_what_is_wrong_in_dbt_s_words(project: DbtProject) -> None:
     """And fails."""
     project.enrichment("notes_enriched", "select 1 as id, 'a' as note", meta={"user": "{nope}"})

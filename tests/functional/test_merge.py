@@ -13,7 +13,7 @@ MERGE = {"publish": "merge"}
 SELECT = """
 select * from {{ source('raw', 'notes') }}
 {% if dbt_enrich.is_incremental() %}
-where version > (select coalesce(max(version), 0) from {{ this }})
+where version > (select max(version) from {{ this }})
 {% endif %}
 """
 
@@ -60,6 +60,17 @@ def test_only_new_and_changed_rows_are_looked_at(
     with Ledger(project.state_dir / "ledger.sqlite") as ledger:
         (publication,) = ledger.publications()
     assert publication.counts == {"done": 4}
+
+
+def test_a_plan_before_the_first_run_hides_no_row(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """The empty table that it leaves is no table to go on from."""
+    project.dbt("run", "--vars", "{enrichment_mode: plan}")
+    assert enriched(project) == []
+    project.dbt("run")
+    assert [row[3] for row in enriched(project)] == ["done"] * 3
+    assert len(emulator.account()["paid"]) == 3
 
 
 def test_pending_rows_get_their_answers_although_the_select_has_them_no_more(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,18 @@ def run_dbt(options: DbtOptions, environment: Mapping[str, str], **variables: An
 
 
 def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]]:
-    """Run `dbt run` in silence and return what the engine reports of each model.
+    """Run `dbt run` in silence and return what the engine reports of each enrichment.
+
+    Of what is selected other models are left out: they would be built, and a Python model, which
+    does not see our variables, would send its rows.
 
     Raises:
         EnrichmentError: dbt failed; its own words are printed before.
     """
     with tempfile.TemporaryDirectory(prefix="dbt-enrich-") as directory:
         path = Path(directory) / "reports.jsonl"
-        command = [*_DBT, "--quiet", "run", *options.arguments(**variables)]
+        enrichments = replace(options, select=tuple(map(_enrichments_of, options.select)))
+        command = [*_DBT, "--quiet", "run", *enrichments.arguments(**variables)]
         done = subprocess.run(  # noqa: S603
             command,
             check=False,
@@ -97,3 +101,8 @@ def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]
             raise EnrichmentError("dbt failed; mend what it names above, then try again")
         lines: Sequence[str] = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
+
+
+def _enrichments_of(selected: str) -> str:
+    """Narrow one word of dbt's selection; an empty one selects nothing as it is."""
+    return f"{selected},{ALL_ENRICHMENTS}" if selected else selected

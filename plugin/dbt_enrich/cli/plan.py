@@ -50,7 +50,7 @@ def plan(
         click.echo(json.dumps(plans, indent=2, ensure_ascii=False))
         return
     if not plans:
-        click.echo("no enrichment is selected")
+        click.echo("no enrichment is selected; a Python model is planned by its own mode")
         return
     table = markdown_table if form == "markdown" else plain_table
     click.echo(table(_HEADERS, [_row(plan) for plan in plans]))

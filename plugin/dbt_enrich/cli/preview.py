@@ -33,7 +33,10 @@ def preview(
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     if not found:
-        raise click.ClickException(f"no enrichment is called {model}")
+        raise click.ClickException(
+            f"no model called {model} has materialized = 'enrichment'; a Python model is previewed "
+            "by its own mode"
+        )
     for shown in found:
         for row in shown["rows"]:
             click.secho(row["row"], bold=True)
