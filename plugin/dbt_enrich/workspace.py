@@ -8,7 +8,8 @@ database, so the user's must not be touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ _COLLECTED_ROWS = 96
 # What is sorted at once, and how often rows may be read for that where they lie.
 _SORTED_BYTES = 8_388_608
 _READ_TIMES = 6
+# What DuckDB says of a Parquet file that is gone, cut short or overwritten.
+_DAMAGE = ("no files found", "parquet", "don't know what type", "thrift")
 
 
 class Workspace:
@@ -143,14 +146,16 @@ class Workspace:
         Raises:
             EnrichmentError: The query has no row.
         """
-        found = self._run(sql, arguments).fetchone()
+        with _named_failures():
+            found = self._connection.execute(sql, arguments).fetchone()
         if found is None:
             raise EnrichmentError(f"a query that must have a row has none: {sql}")
         return tuple(found)
 
     def rows(self, sql: str, arguments: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Return all rows of a query; for aggregates and samples, never for the user's rows."""
-        return self._run(sql, arguments).fetchall()
+        with _named_failures():
+            return self._connection.execute(sql, arguments).fetchall()
 
     def count(self, path: Path) -> int:
         """Return how many rows a Parquet file holds."""
@@ -289,18 +294,37 @@ class Workspace:
         self.give_back(written)
 
     def _run(self, sql: str, arguments: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
-        try:
+        with _named_failures():
             return self._connection.execute(sql, arguments)
-        except duckdb.IOException as error:
+
+
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    """Give a name to what may go wrong with the machine's disk, files and memory."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise EnrichmentError(
+            f"the private DuckDB ran out of memory or disk ({_said(error)}); raise memory_limit in "
+            "the plugin's config or make room for its temporary files"
+        ) from error
+    except duckdb.Error as error:
+        if any(words in str(error).lower() for words in _DAMAGE):
             raise LedgerError(
-                f"a file of the state directory cannot be read or written ({error}); make room on "
-                "the disk or mend its permissions, then run again: nothing is lost"
+                f"a file of the state directory is missing or damaged ({_said(error)}); "
+                "`dbt-enrich doctor` says which, and what to do"
             ) from error
-        except duckdb.OutOfMemoryException as error:
-            raise EnrichmentError(
-                f"the private DuckDB ran out of memory or disk ({error}); raise memory_limit in "
-                "the plugin's config or make room for its temporary files"
-            ) from error
+        if not isinstance(error, duckdb.IOException):
+            raise
+        raise LedgerError(
+            f"a file of the state directory cannot be read or written ({_said(error)}); make room on "
+            "the disk or mend its permissions, then run again: nothing is lost"
+        ) from error
+
+
+def _said(error: duckdb.Error) -> str:
+    """Return what DuckDB said, without the statement and its own advice."""
+    return str(error).partition("\n")[0]
 
 
 @dataclass(frozen=True)

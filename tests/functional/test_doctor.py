@@ -211,12 +211,16 @@ def test_a_mode_that_lets_others_look(project: DbtProject, emulator: RunningEmul
 
 
 def test_answers_that_are_gone(project: DbtProject, emulator: RunningEmulator) -> None:
-    """Or cut off."""
+    """Or cut off, or overwritten."""
     enriched(project, emulator)
-    assert examined(project)["answers"]["found"] == "all 1 files are there"
+    assert examined(project)["answers"]["found"] == "all 1 files are there, and whole"
     (path,) = (project.state_dir / "answers").iterdir()
-    for harm in (lambda: path.write_bytes(path.read_bytes()[:-20]), path.unlink):
-        harm()
+    whole = path.read_bytes()
+    overwritten = whole[:8] + b"\xff" * 60 + whole[68:]
+    for content in (overwritten, whole[:-20], None):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
         found = examined(project)["answers"]
         assert found["verdict"] == "wrong"
         assert path.name in found["found"]

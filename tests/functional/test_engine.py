@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator
-from dbt_enrich.errors import EnrichmentError, FailedRowsError, InputError
+from dbt_enrich.errors import EnrichmentError, FailedRowsError, InputError, LedgerError
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.task import Example
 from support.warehouse import Warehouse, config_for, summary_task
@@ -325,6 +325,23 @@ def test_a_changed_unique_key_makes_no_row_of_another_s_outputs(
         (1, "pending", None),
         (2, "stale", "summary: note 9"),
     ]
+
+
+@pytest.mark.parametrize("left", [0, 100, -20, None])
+def test_a_damaged_answer_file_is_named(
+    warehouse: Warehouse, emulator: RunningEmulator, left: int | None
+) -> None:
+    """Or one that is gone; nothing is sent, and the table stays."""
+    warehouse.enrich(NOTES)
+    (path,) = (warehouse.config.state_dir / "answers").iterdir()
+    content = path.read_bytes()
+    path.unlink()
+    if left is not None:
+        path.write_bytes(content[:left])
+    with pytest.raises(LedgerError, match="missing or damaged.*dbt-enrich doctor"):
+        warehouse.enrich(NOTES)
+    assert set(paid(emulator).values()) == {1}
+    assert warehouse.statuses() == {"done": 5}
 
 
 def test_fail_on_leaves_the_former_table(warehouse: Warehouse, emulator: RunningEmulator) -> None:

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
+
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.ledger import Ledger
+from dbt_enrich.sql import literal
 
 _LITTLE_ROOM = 1_000_000_000
-_PARQUET = b"PAR1"
 _MOVE_AWAY = (
     "move {0}/ledger.sqlite* away: batches are found again at the service, and answers there and "
     "in the enriched tables; what is in neither is asked and paid for again"
@@ -132,9 +134,10 @@ def _damage(path: Path) -> str | None:
 
 def _answers(root: Path, names: list[str]) -> Finding:
     paths = [root / "answers" / f"{name}.parquet" for name in names]
-    broken = [path.name for path in paths if not _is_whole(path)]
+    with duckdb.connect(":memory:", config={"memory_limit": "160MB", "threads": 2}) as reader:
+        broken = [path.name for path in paths if not _is_whole(path, reader)]
     if not broken:
-        return Finding("answers", "ok", f"all {len(names):,} files are there")
+        return Finding("answers", "ok", f"all {len(names):,} files are there, and whole")
     return Finding(
         "answers",
         "wrong",
@@ -144,12 +147,12 @@ def _answers(root: Path, names: list[str]) -> Finding:
     )
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a Parquet file is there and begins and ends as one does."""
-    try:
-        with path.open("rb") as file:
-            begin = file.read(4)
-            file.seek(-4, 2)
-            return begin == _PARQUET and file.read(4) == _PARQUET
-    except OSError:
+def _is_whole(path: Path, reader: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a Parquet file is there and all of it can be read."""
+    if not path.exists():
         return False
+    try:
+        reader.execute(f"select max(hash(file)) from read_parquet({literal(path)}) as file")
+    except duckdb.Error:
+        return False
+    return True
