@@ -302,6 +302,15 @@ class Ledger:
             raise LedgerError(f"the ledger {self._path} has no shard {shard}")
         return found[0]
 
+    def enrichments(self) -> set[str]:
+        """Return the unique ids of the dbt models that asked or were published."""
+        rows = self._read(
+            "select enrichment from tasks union select enrichment from publications "
+            "union select enrichment from batches where enrichment is not null",
+            (),
+        )
+        return {row["enrichment"] for row in rows}
+
     def all_shards(
         self, *, since: datetime | None = None, enrichment: str | None = None
     ) -> list[Shard]:

@@ -242,6 +242,11 @@ class EnrichmentOptions(BaseModel):
     preview_rows: int = Field(default=5, ge=1, le=100)
     preview_model: str | None = None
 
+    @field_validator("on_pending", mode="before")
+    @classmethod
+    def _null_as_yaml_has_it(cls, value: object) -> object:
+        return "null" if value is None else value
+
     @field_validator("ask_again", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:

@@ -317,8 +317,8 @@ def _named_failures() -> Iterator[None]:
         if not isinstance(error, duckdb.IOException):
             raise
         raise LedgerError(
-            f"a file of the state directory cannot be read or written ({_said(error)}); make room on "
-            "the disk or mend its permissions, then run again: nothing is lost"
+            f"a file of the state directory cannot be read or written ({_said(error)}); make room "
+            "on the disk or mend its permissions, then run again: nothing is lost"
         ) from error
 
 

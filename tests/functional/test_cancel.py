@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from dbt_enrich.cli import main
 from dbt_enrich.emulator.server import RunningEmulator
+from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.cancel import Cancellation, cancel
 from support.warehouse import Warehouse, config_for
 
@@ -95,6 +96,16 @@ def test_only_the_selected_model_s_batches_end(
     statuses = sorted(batch["status"] for batch in emulator.jobs.batches())
     assert statuses.count("cancelled") == 1
     assert cancelled(warehouse, "model.tests.enriched").batches == 2
+
+
+def test_a_name_that_no_model_has_is_refused(
+    warehouse: Warehouse, emulator: RunningEmulator
+) -> None:
+    """Nothing is in flight of it, but that is not what was meant."""
+    emulator.pause()
+    warehouse.enrich(NOTES, mode="submit")
+    with pytest.raises(ConfigurationError, match=r"'enrichd' was never run.*enriched"):
+        cancelled(warehouse, "enrichd")
 
 
 def test_batches_are_found_with_the_state_directory_gone(

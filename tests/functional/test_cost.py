@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dbt_enrich.cost.caps import Cap, Caps
 from dbt_enrich.emulator.server import RunningEmulator
-from dbt_enrich.errors import CapError, EnrichmentError, TaskChangedError
+from dbt_enrich.errors import CapError, ConfigurationError, EnrichmentError, TaskChangedError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.pipeline.versions import forget, worth_of
@@ -55,6 +55,16 @@ def test_past_a_cap_nothing_is_sent(
     assert "8 requests of about" in str(caught.value)
     assert sent(emulator) == 0
     assert not emulator.jobs.batches()
+
+
+def test_a_wrong_price_is_named_before_anything_is_sent(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Also where no cap reckons with it."""
+    warehouse = warehouse_for(emulator, tmp_path, prices={"gpt-4o-mini": {"inpt": 1, "output": 2}})
+    with pytest.raises(ConfigurationError, match="unknown key 'inpt'.*'input'"):
+        warehouse.enrich(NOTES)
+    assert emulator.account()["calls"] == []
 
 
 def test_within_its_caps_a_run_goes_on(emulator: RunningEmulator, tmp_path: Path) -> None:

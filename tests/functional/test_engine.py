@@ -179,7 +179,7 @@ def test_stale_rows_keep_their_former_outputs(
     warehouse.enrich(NOTES, changed, mode="submit")
     assert warehouse.statuses() == {"stale": 5}
     assert warehouse.rows("select count(summary) from enriched") == [(5,)]
-    warehouse.enrich(NOTES, changed, mode="submit", on_pending="null")
+    warehouse.enrich(NOTES, changed, mode="submit", on_pending=None)
     assert warehouse.statuses() == {"pending": 5}
     emulator.resume()
     warehouse.enrich(NOTES, changed)

@@ -62,6 +62,14 @@ def test_only_new_and_changed_rows_are_looked_at(
     assert publication.counts == {"done": 4}
 
 
+def test_a_misspelt_unique_key_is_named(project: DbtProject) -> None:
+    """Where there is a table already, too."""
+    project.dbt("run")
+    project.enrichment("enriched", SELECT, meta=MERGE, config="unique_key = 'idd'")
+    output = project.dbt("run", succeeds=False)
+    assert "unique_key names the column 'idd', which the SELECT does not return" in output
+
+
 def test_a_plan_before_the_first_run_hides_no_row(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:

@@ -110,6 +110,6 @@ def _verdict(tables: list[Publication]) -> int:
         click.echo(f"{pending:,} rows are pending; run again to go on")
         return PENDING
     if failed:
-        click.echo(f"{failed:,} rows failed; enrichment_errors('model') says why")
+        click.echo(f"{failed:,} rows failed; the table <model>__errors says why")
         return FAILED_ROWS
     return DONE

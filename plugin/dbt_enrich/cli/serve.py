@@ -89,7 +89,12 @@ def serve(
         jobs = Jobs(Storage(directory), create_responder(spec))
     except EnrichmentError as error:
         raise click.ClickException(str(error)) from error
-    listener = listen(host, port)
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise click.ClickException(
+            f"port {port} of {host} cannot be listened on ({error.strerror}); choose another --port"
+        ) from error
     address = f"http://{host}:{listener.getsockname()[1]}"
     key = api_key or secrets.token_urlsafe(24)
     click.echo(f"Azure OpenAI, dated:  {address}  with api-version")

@@ -16,7 +16,7 @@ from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.ledger import Ledger, Publication, Shard
-from dbt_enrich.pipeline.attach import is_of
+from dbt_enrich.pipeline.attach import is_of, refuse_unknown
 from dbt_enrich.pipeline.budget import Spending, shard_cost, shard_tokens, spending
 
 _WATCH_SECONDS = 2.0
@@ -90,6 +90,7 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
         empty = _document([], [], spending([], project.config))
         return empty if as_json else f"nothing was sent yet: there is no ledger at {path}"
     with Ledger(path) as ledger:
+        refuse_unknown(models, ledger.enrichments())
         shards = [
             shard
             for shard in ledger.all_shards()

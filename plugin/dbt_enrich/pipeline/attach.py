@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.load import load, outputs_of
 from dbt_enrich.pipeline.progress import Progress
@@ -47,7 +48,12 @@ class Attachment:
     timings: Timings = field(default_factory=Timings)
 
     def open_shards(self, models: Collection[str]) -> list[Shard]:
-        """Return the project's shards in flight at the service, of some models or of all."""
+        """Return the project's shards in flight at the service, of some models or of all.
+
+        Raises:
+            ConfigurationError: The ledger knows no model of that name.
+        """
+        refuse_unknown(models, self.ledger.enrichments())
         return [
             shard
             for shard in self.ledger.open_shards(service=self.service.service_id)
@@ -145,6 +151,25 @@ def attached(
         stack.callback(service.close)
         adopt_batches(service, namespace, workspace=workspace, ledger=ledger, store=store, warn=log)
         yield Attachment(config, namespace, run_id, workspace, ledger, store, service, timings)
+
+
+def refuse_unknown(models: Collection[str], known: Collection[str]) -> None:
+    """Refuse names of models that were never run.
+
+    Args:
+        models: Names or unique ids of dbt models.
+        known: The unique ids of the models that were.
+
+    Raises:
+        ConfigurationError: One of the names is none of these.
+    """
+    for model in models:
+        if not any(is_of(enrichment, [model]) for enrichment in known):
+            names = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in known)) or "none"
+            raise ConfigurationError(
+                f"the model '{model}' was never run with this profile: run "
+                f"`dbt run --select {model}` first. Models that were: {names}"
+            )
 
 
 def is_of(enrichment: str | None, models: Collection[str]) -> bool:

@@ -57,7 +57,7 @@ from dbt_enrich.pipeline.session import (
     summary,
 )
 from dbt_enrich.pipeline.shared_service import SharedService
-from dbt_enrich.pipeline.stage import StagedRows, stage
+from dbt_enrich.pipeline.stage import StagedRows, check_columns, stage
 from dbt_enrich.pipeline.sweep import sweep_files
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.pipeline.terminal import live_terminal
@@ -108,6 +108,7 @@ class Engine:
                 or rows failed that `fail_on` names. Paid answers are safe in every case.
         """
         self.config.service_settings()
+        self.config.price_table()
         request = request.identified()
         store = StateDirectory(self.config.state_dir)
         store.sweep_runs()
@@ -205,6 +206,7 @@ class Engine:
             check_packing(task)
         merged_into = request.merged_into
         if merged_into and options.mode != Mode.PREVIEW:
+            check_columns(request.relation, task)
             stage_unfinished(request.relation, task.outputs, merged_into)
         with session.timings.span(Stage.STAGE) as span:
             rows = stage(request.relation, task, session.task_key, session.workspace)

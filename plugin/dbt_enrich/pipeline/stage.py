@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,8 +98,8 @@ def stage(
         ConfigurationError: A column that the task names is not staged, or clashes.
         InputError: The unique key is null or repeated, or a column cannot be rendered.
     """
+    check_columns(relation, task)
     columns = relation.columns()
-    _check_columns(relation, columns, task)
     message = message_sql(task.template, columns, task.optional, model=relation.model)
     _check_unique_key(relation)
     files = _copy_rows(relation, message, task_key, workspace.directory / "rows")
@@ -126,9 +126,13 @@ def parse_unique_key(model: str, value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_columns(
-    relation: StagedRelation, columns: Mapping[str, str], task: EnrichmentTask
-) -> None:
+def check_columns(relation: StagedRelation, task: EnrichmentTask) -> None:
+    """Check that the unique key is among a relation's columns, and no name of ours is.
+
+    Raises:
+        ConfigurationError: It is not, or one is.
+    """
+    columns = relation.columns()
     staged = {name.lower(): name for name in columns}
     for key in relation.unique_key:
         if key.lower() not in staged:

@@ -12,9 +12,8 @@ import duckdb
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
-from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger, Publication, Task
-from dbt_enrich.pipeline.attach import is_of
+from dbt_enrich.pipeline.attach import is_of, refuse_unknown
 from dbt_enrich.pipeline.load import outputs_of
 from dbt_enrich.pipeline.versions import answers_by_task
 from dbt_enrich.report import rows
@@ -63,29 +62,19 @@ def collect(
     now = now or datetime.now(UTC)
     path = config.state_dir.expanduser() / "ledger.sqlite"
     if not path.exists():
-        _refuse_unknown(models, [])
+        refuse_unknown(models, [])
         return _report(project, now, (), config)
     with Ledger(path) as ledger:
         publications = ledger.publications()
         known = sorted(
             {p.enrichment for p in publications} | {t.enrichment for t in ledger.tasks()}
         )
-        _refuse_unknown(models, known)
+        refuse_unknown(models, known)
         wanted = [p for p in publications if is_of(p.enrichment, models)]
         if not wanted:
             return _report(project, now, (), config)
         with opened(databases, _SETTINGS) as connection:
             return _collected(config, project, connection, ledger, wanted, now)
-
-
-def _refuse_unknown(models: Collection[str], known: Collection[str]) -> None:
-    for model in models:
-        if not any(is_of(enrichment, [model]) for enrichment in known):
-            names = ", ".join(name.rsplit(".", 1)[-1] for name in known) or "none"
-            raise ConfigurationError(
-                f"the model '{model}' was never run with this profile: run "
-                f"`dbt run --select {model}` first. Models that were: {names}"
-            )
 
 
 def _collected(
