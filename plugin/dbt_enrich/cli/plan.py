@@ -64,7 +64,7 @@ def sentences(plan: dict[str, Any]) -> list[str]:
     """Say of a plan what the table cannot."""
     name, estimate = plan["name"], plan["estimate"]
     found = []
-    if plan["task_changes"]:
+    if plan["task_changes"] and (plan["changed"] or plan["new"]):
         changes = " and ".join(plan["task_changes"])
         found.append(f"{name}: the change of {changes} {_again(plan)}")
     if plan["price_problem"] and plan["requests"]:

@@ -43,8 +43,10 @@ def retry(
             )
         for table in tables:
             ledger.request_retry(table.enrichment, kinds or [kind.value for kind in FailureKind])
+            failed = table.counts.get("failed", 0)
+            which = f"those with {', '.join(kinds)}" if kinds else "all"
             click.echo(
-                f"{table.name}: failures ({', '.join(kinds) or 'of any kind'}) of "
-                f"{table.counts.get('failed', 0):,} failed rows are asked once more by the next "
-                "dbt run"
+                f"{table.name}: of {failed:,} failed rows the next dbt run asks {which} once more"
+                if failed
+                else f"{table.name}: no row failed"
             )

@@ -42,7 +42,7 @@ def _of_model(model: ModelReport) -> list[str]:
         kinds = ", ".join(f"{f.rows:,} {f.kind}" for f in model.failures[:3])
         again = sum(failure.next_run for failure in model.failures)
         next_run = (
-            f"the next run asks {again:,} of them again"
+            f"the next run asks up to {again:,} of them again"
             if again
             else "none is asked again by itself"
         )
