@@ -20,7 +20,7 @@ from pydantic import (
 from dbt_enrich.cost.caps import Caps
 from dbt_enrich.cost.prices import FREE, Price, PriceTable, price_table
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.naming import near_match
+from dbt_enrich.naming import first_problem, near_match
 from dbt_enrich.services.credential import CredentialKind, CredentialSettings
 from dbt_enrich.services.secret import Secret
 from dbt_enrich.services.settings import Provider, ServiceSettings
@@ -372,10 +372,8 @@ def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any
     try:
         return PluginConfig(**own)
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        place = f"'{field}': " if field else ""
+        path, problem = first_problem(error, is_secret=True)
+        place = f"'{path}': " if path else ""
         raise ConfigurationError(
-            f"profiles.yml: the config of the plugin dbt_enrich.plugin is wrong: {place}{message}"
+            f"profiles.yml: the config of the plugin dbt_enrich.plugin is wrong: {place}{problem}"
         ) from None

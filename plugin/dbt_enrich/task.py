@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.failures import FailureKind
-from dbt_enrich.naming import near_match, unknown_keys
+from dbt_enrich.naming import first_problem, near_match, unknown_keys
 from dbt_enrich.schema import OutputColumn, canonical_outputs, json_schema
 from dbt_enrich.template import Template, parse_template
 
@@ -310,7 +310,9 @@ def task_from_yaml(
     names = meta["output"]
     if not isinstance(names, Sequence) or isinstance(names, str):
         raise ConfigurationError(
-            f"model '{model}': enrichment.output must be a list of column names, such as [{names}]"
+            f"model '{model}': enrichment.output must be a list of column names, such as "
+            f"[{', '.join(map(str, names)) if isinstance(names, Mapping) else names}]; their types "
+            "are those below columns:"
         )
     values = {key: value for key, value in meta.items() if key in _TASK_KEYS - {"output"}}
     values["outputs"] = tuple(_output_column(model, str(name), columns) for name in names)
@@ -322,7 +324,7 @@ def build_task(where: str, values: Mapping[str, Any]) -> EnrichmentTask:
     try:
         return EnrichmentTask(**values)
     except ValidationError as error:
-        raise ConfigurationError(f"{where}: {first_problem(error)}") from None
+        raise ConfigurationError(f"{where}: {_said(error)}") from None
 
 
 def options_from_yaml(
@@ -343,17 +345,12 @@ def options_from_yaml(
     try:
         return EnrichmentOptions(**values)
     except ValidationError as error:
-        raise ConfigurationError(f"model '{model}': {first_problem(error)}") from None
+        raise ConfigurationError(f"model '{model}': {_said(error)}") from None
 
 
-def first_problem(error: ValidationError) -> str:
-    """Say the first problem that pydantic found as `enrichment.field: what is wrong`."""
-    problem = error.errors()[0]
-    path = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = f" (it is {given!r})" if isinstance(given, (str, int, float, bool)) else ""
-    return f"enrichment.{path}: {message}{shown}" if path else f"enrichment: {message}"
+def _said(error: ValidationError) -> str:
+    path, problem = first_problem(error)
+    return f"enrichment.{path}: {problem}" if path else f"enrichment: {problem}"
 
 
 def canonical_json(document: object) -> str:

@@ -156,3 +156,26 @@ def test_a_task_is_a_value() -> None:
     """It can be built in Python with the same checks."""
     task = EnrichmentTask(model="m", user="{a}", outputs=(OutputColumn("s", "varchar"),))
     assert task.template.columns == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"examples": [{"user": "a", "answr": {}}]},
+            r"examples.0.answr: is an unknown key; did you mean 'answer'\?",
+        ),
+        ({"examples": [{"user": "a"}]}, "examples.0.answer: is missing; add it"),
+        (
+            {"optional": "note"},
+            r"optional: must be a list, such as \[one, other\] \(it is 'note'\)",
+        ),
+        ({"system": 5}, r"system: must be a text; put it in quotes \(it is 5\)"),
+        ({"output": {"summary": "varchar"}}, r"a list of column names, such as \[summary\]"),
+    ],
+)
+def test_a_wrong_value_is_said_in_the_words_of_yaml(changes: dict[str, Any], said: str) -> None:
+    """Not in those of the library that checks it."""
+    meta = {"model": "m", "user": "{note}", "output": ["summary"], **changes}
+    with pytest.raises(ConfigurationError, match=said):
+        task_from_yaml("notes", meta, {"summary": {"data_type": "varchar"}})
