@@ -116,6 +116,11 @@ class ScriptedResponder:
             raise ConfigurationError(
                 f"the script {path} cannot be read ({error}); it must be a JSON list of rules"
             ) from error
+        if not isinstance(document, list) or not all(isinstance(rule, dict) for rule in document):
+            raise ConfigurationError(
+                f"the script {path} is no list of rules; write it as "
+                '[{"match": "a text", "answer": {"column": "value"}}]'
+            )
         return cls(document)
 
     @property
