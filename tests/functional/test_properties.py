@@ -18,7 +18,7 @@ from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.schema import OutputColumn
 from fuzz.lines import OUTPUTS, failed_line, joined_lines, right_line
 from fuzz.reading import stored_answers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from support.answer_strategies import documents, output_columns
 from support.validation_oracle import verdict
@@ -158,8 +158,7 @@ def test_any_type_survives_its_round_trip(
     notes = " union all ".join(
         f"select {i} as id, 'row {i} of {id(data)}' as note" for i in range(len(texts))
     )
-    if not texts:
-        return
+    assume(texts)
     with warehouse_of(emulator) as warehouse:
         task = summary_task(outputs=tuple(outputs))
         warehouse.enrich(notes, task)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from dbt_enrich.emulator.jobs import Jobs
 from dbt_enrich.emulator.responders.scripted import ScriptedResponder
@@ -64,9 +65,13 @@ def status_of(reply: bytes) -> int:
 
 def test_it_listens_on_loopback_alone(emulator: RunningEmulator) -> None:
     """Another address of the same machine finds nobody."""
-    address = urlsplit(emulator.url)
-    assert address.hostname == "127.0.0.1"
-    port = address.port or 0
+    port = urlsplit(emulator.url).port or 0
+    listening = [
+        found.laddr.ip
+        for found in psutil.Process().net_connections("inet")
+        if found.status == psutil.CONN_LISTEN and found.laddr.port == port
+    ]
+    assert listening == ["127.0.0.1"]
     others = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), port)}
     for other in others - {"::1"}:
         with socket.socket(socket.AF_INET6 if ":" in other else socket.AF_INET) as connection:

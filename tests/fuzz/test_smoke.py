@@ -6,5 +6,5 @@ from fuzz.reading import fuzz
 
 
 def test_twenty_thousand_inputs_are_read_or_named() -> None:
-    """With a seed of its own, so that the suite's result is the same each time."""
+    """What is read is checked as it is read; the seed makes the result the same each time."""
     assert fuzz(20_000, seed=5, lines_a_round=8_000) >= 20_000
