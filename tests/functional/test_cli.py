@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,21 @@ def test_run_goes_on_until_nothing_is_left_to_ask(
         "select enrichment_status, count(*) from notes_enriched group by 1 order by 1"
     ) == [("done", 5), ("failed", 1)]
     assert answered(emulator) == 7
+
+
+def test_run_waits_for_batches_that_another_command_found(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """The state directory was lost, and nobody knew yet which model had asked."""
+    emulator.pause()
+    project.dbt("run", "--vars", "{enrichment_mode: submit}")
+    shutil.rmtree(project.state_dir)
+    command(project, "wait", "--timeout", "0.1", exits=PENDING)
+    output = command(project, "run", "--timeout", "6", exits=PENDING)
+    assert output.count("Running with dbt") == 2, output
+    emulator.resume()
+    command(project, "run")
+    assert set(emulator.account()["paid"].values()) == {1}
 
 
 def test_run_says_where_the_time_went(project: DbtProject) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.ledger import Ledger, Shard, Step
+from dbt_enrich.ledger import Ledger, Publication, Shard, Step, Task
 from dbt_enrich.pipeline.load import load, outputs_of
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.recover import adopt_batches
@@ -54,10 +54,17 @@ class Attachment:
             ConfigurationError: The ledger knows no model of that name.
         """
         refuse_unknown(models, self.ledger.enrichments())
+        asked: list[Task | Publication] = [*self.ledger.tasks(), *self.ledger.publications()]
+        tasks = {one.task_key for one in asked if is_of(one.enrichment, models)}
         return [
             shard
             for shard in self.ledger.open_shards(service=self.service.service_id)
-            if shard.namespace == self.namespace and is_of(shard.enrichment, models)
+            if shard.namespace == self.namespace
+            and (
+                is_of(shard.enrichment, models)
+                # Nobody knew who had asked when it was found at the service.
+                or (shard.enrichment is None and shard.task_key in tasks)
+            )
         ]
 
     def is_free(self, shard: Shard) -> bool:
