@@ -55,12 +55,14 @@ def enrich(
             f"model '{name}': publish = 'merge' is for SQL models; give the Python model "
             "materialized = 'incremental' and a unique_key, and dbt merges what it returns"
         )
-    staged = identifier(f"{name}__staged_{secrets.token_hex(4)}")
-    relation.create_view(f"{name}__rows", replace=True)
-    session.execute(
-        f"create or replace temp table {staged} as select * from {identifier(f'{name}__rows')}"
-    )
-    session.execute(f"drop view {identifier(f'{name}__rows')}")
+    # No name that a model of the user's may have.
+    suffix = secrets.token_hex(4)
+    staged, view = identifier(f"{name}__staged_{suffix}"), f"{name}__rows_{suffix}"
+    relation.create_view(view)
+    try:
+        session.execute(f"create temp table {staged} as select * from {identifier(view)}")
+    finally:
+        session.execute(f"drop view {identifier(view)}")
     engine = plugin.engine(_project())
     request = EnrichmentRequest(
         relation=StagedRelation(
@@ -80,7 +82,9 @@ def enrich(
     logger.info(outcome.summary)
     if request.existing and not outcome.replaces:
         engine.finish(outcome.run_id)
-        return session.sql(f"from {request.existing.name}")
+        # dbt adds what an incremental model returns to the table.
+        kept = "limit 0" if dbt.is_incremental else ""
+        return session.sql(f"from {request.existing.name} {kept}")
     try:
         enriched = identifier(f"{name}__enriched_{secrets.token_hex(4)}")
         session.execute(f"create temp table {enriched} as {outcome.enriched_sql}")

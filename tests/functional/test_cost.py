@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from dbt_enrich.errors import CapError, ConfigurationError, EnrichmentError, Tas
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.pipeline.versions import forget, worth_of
+from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
@@ -272,6 +274,57 @@ def test_new_rows_keeps_former_answers_of_unchanged_rows(
     assert warehouse.rows(
         f"select count(*) from enriched where enrichment_version = '{former}'"
     ) == [(0,)]
+
+
+@pytest.mark.parametrize("rule", ["error", "new_rows"])
+def test_a_task_that_another_model_asked_first_is_a_former_one(
+    emulator: RunningEmulator, tmp_path: Path, rule: str
+) -> None:
+    """As where a model is renamed, or two of them ask the same."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES, table="other")
+    warehouse.enrich(NOTES)
+    edited = summary_task(system="Edited.")
+    if rule == "error":
+        with pytest.raises(TaskChangedError, match="system text"):
+            warehouse.enrich(NOTES, edited, on_task_change="error")
+    else:
+        warehouse.enrich(NOTES, edited, on_task_change="new_rows")
+    assert sent(emulator) == 8
+
+
+def test_a_task_that_changes_while_its_batches_are_in_flight(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Neither rule asks its rows again."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    emulator.pause()
+    warehouse.enrich(NOTES, mode="submit")
+    edited = summary_task(system="Edited.")
+    with pytest.raises(TaskChangedError, match="system text"):
+        warehouse.enrich(NOTES, edited, mode="submit", on_task_change="error")
+    with pytest.raises(TaskChangedError, match="dbt-enrich wait"):
+        warehouse.enrich(NOTES, edited, mode="submit", on_task_change="new_rows")
+    emulator.resume()
+    wait_for_batches(
+        warehouse.config, "tests", models=(), timeout=60, log=print, cancelled=threading.Event()
+    )
+    warehouse.enrich(NOTES, edited, on_task_change="new_rows")
+    assert warehouse.statuses() == {"done": 8}
+    assert sent(emulator) == 8
+
+
+def test_new_rows_keeps_what_the_table_was_made_of(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Not what a version said that was tried since and given up."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    warehouse.enrich(NOTES)
+    first = warehouse.rows("select distinct enrichment_version from enriched")
+    warehouse.enrich(NOTES, summary_task(system="Tried."))
+    warehouse.enrich(NOTES)
+    warehouse.enrich(NOTES, summary_task(system="Edited."), on_task_change="new_rows")
+    assert warehouse.rows("select distinct enrichment_version from enriched") == first
 
 
 def test_new_rows_holds_under_another_template(emulator: RunningEmulator, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from dbt_enrich import __version__
 from dbt_enrich.emulator.checking import Deployment
 from dbt_enrich.emulator.process import ADDRESS_FILE
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.task import Mode
 from support.dbt_project import REPOSITORY, DbtProject
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
@@ -263,3 +264,43 @@ def test_the_local_provider_runs_and_ends_its_emulator(tmp_path: Path) -> None:
         while time.monotonic() < deadline:
             socket.create_connection(("127.0.0.1", port or 0), timeout=5).close()
             time.sleep(0.1)
+
+
+def test_a_python_model_touches_nothing_but_its_own(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """A view that is called like its rows stays, and a plan adds no row to an incremental table."""
+    project.write("models/source_rows.sql", NOTES)
+    project.write(
+        "models/in_python__rows.sql", "{{ config(materialized='view') }} select 42 as mine"
+    )
+    project.write(
+        "models/in_python.py",
+        """
+from dbt_enrich import EnrichmentOptions, EnrichmentTask, OutputColumn, enrich
+
+
+def model(dbt, session):
+    dbt.config(materialized="incremental")
+    outputs = [OutputColumn(name="summary", data_type="varchar")]
+    task = EnrichmentTask(model="gpt-4o-mini", user="{note}", outputs=outputs)
+    rows = dbt.ref("source_rows")
+    if dbt.is_incremental:
+        rows = rows.filter("false")
+    meta = dbt.config.get("meta")
+    options = EnrichmentOptions(mode=meta["mode"])
+    return enrich(dbt, session, rows, task, unique_key="id", options=options)
+""",
+    )
+    mode = "{{ var('enrichment_mode', 'run') }}"
+    project.write(
+        "models/in_python.yml",
+        {"models": [{"name": "in_python", "config": {"meta": {"mode": mode}}}]},
+    )
+    project.dbt("run", "--select", "source_rows", "in_python", "in_python__rows")
+    for _ in range(2):
+        project.dbt(
+            "run", "--select", "in_python", "--vars", f"{{enrichment_mode: {Mode.PLAN.value}}}"
+        )
+    assert project.rows("select count(*), count(distinct id) from in_python") == [(4, 4)]
+    assert project.rows("select mine from in_python__rows") == [(42,)]

@@ -327,6 +327,26 @@ def test_a_changed_unique_key_makes_no_row_of_another_s_outputs(
     ]
 
 
+@pytest.mark.parametrize("form", ["struct({} varchar)", "struct({} varchar)[]"])
+def test_a_struct_of_other_fields_leaves_no_former_value(
+    warehouse: Warehouse, emulator: RunningEmulator, form: str
+) -> None:
+    """DuckDB casts none to the other; the row waits for its answer without."""
+    tasks = [
+        summary_task(outputs=(OutputColumn(name="found", data_type=form.format(field)),))
+        for field in ("a", "b")
+    ]
+    warehouse.enrich(NOTES, tasks[0])
+    emulator.pause()
+    warehouse.enrich(NOTES, tasks[1], mode="submit")
+    assert warehouse.rows("select distinct enrichment_status, found from enriched") == [
+        ("stale", None)
+    ]
+    emulator.resume()
+    warehouse.enrich(NOTES, tasks[1])
+    assert warehouse.statuses() == {"done": 5}
+
+
 @pytest.mark.parametrize("left", [0, 100, -20, None])
 def test_a_damaged_answer_file_is_named(
     warehouse: Warehouse, emulator: RunningEmulator, left: int | None

@@ -308,6 +308,36 @@ def test_a_proxy_s_page_in_place_of_requests_hides_no_batch(
     assert_all_right(afresh, emulator)
 
 
+def test_an_answer_file_that_is_not_found_yet_is_waited_for(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Within the grace; its rows are not paid for again."""
+    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    emulator.faults({"name": "status", "operation": "GET /files", "status": 404, "times": 6})
+    warehouse.enrich(NOTES)
+    assert emulator.account()["faults"]["status"] == 6
+    assert_all_right(warehouse, emulator)
+
+
+@pytest.mark.parametrize("grace", [0.0, None])
+def test_collect_creates_no_batch(
+    emulator: RunningEmulator, tmp_path: Path, grace: float | None
+) -> None:
+    """Of a creation that got no reply, and had no effect; a later run creates it once."""
+    emulator.faults({"name": "reset", "operation": "POST /batches", "times": 3})
+    warehouse = warehouse_for(emulator, tmp_path, adoption_grace=grace)
+    warehouse.enrich(NOTES, mode="submit")
+    warehouse.restart()
+    warehouse.enrich(NOTES, mode="collect")
+    assert emulator.jobs.batches() == []
+    assert warehouse.statuses() == {"pending": ROWS}
+    later = warehouse_for(emulator, tmp_path)
+    later.enrich(NOTES)
+    assert_all_right(later, emulator)
+
+
 def test_an_answer_file_that_one_call_does_not_find_is_asked_for_again(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
@@ -358,6 +388,21 @@ def test_another_process_stores_a_batch_while_a_table_is_published(
     monkeypatch.setattr("dbt_enrich.pipeline.publish.in_flight_sql", stored_meanwhile)
     monkeypatch.setattr(Exchange, "carry_out", lambda _: None)
     warehouse.enrich(NOTES, mode="submit")
+    assert_all_right(warehouse, emulator)
+
+
+def test_files_are_waited_for_where_nothing_is_counted(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """A completed batch has answers, whatever it does not say of them."""
+    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    emulator.faults(
+        {"name": "null_counts", "operation": "GET /batches", "times": None},
+        {"name": "late_files", "operation": "GET /batches", "times": 4},
+    )
+    warehouse.enrich(NOTES)
     assert_all_right(warehouse, emulator)
 
 

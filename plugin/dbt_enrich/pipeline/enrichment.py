@@ -37,6 +37,7 @@ from dbt_enrich.pipeline.plan import (
     changes_since,
     describe,
     former_tasks,
+    is_in_flight,
     make_plan,
 )
 from dbt_enrich.pipeline.preview import WholeTable, preview, preview_sentence
@@ -317,10 +318,20 @@ class Engine:
     def _mind_changes(self, session: Session, fresh: NewRequests) -> None:
         """Refuse to ask rows of a changed task again, if `on_task_change` says so."""
         request, options = session.request, session.request.options
-        if options.on_task_change != "error" or options.mode not in (Mode.RUN, Mode.SUBMIT):
+        if not fresh.requests or options.mode not in (Mode.RUN, Mode.SUBMIT):
+            return
+        if options.on_task_change == "new_rows":
+            former = former_tasks(session.ledger, request.enrichment, session.task_key)
+            if any(is_in_flight(session.ledger, task.task_key) for task in former):
+                raise TaskChangedError(
+                    f"model '{session.model}': the task changed while its batches are in flight, "
+                    f"and {fresh.requests:,} requests would be sent; nothing was. Bring them home "
+                    "with `dbt-enrich wait`, so that their answers are kept, then run again"
+                )
+        if options.on_task_change != "error":
             return
         changes = changes_since(session.ledger, request.enrichment, session.selection)
-        if changes and fresh.requests:
+        if changes:
             raise TaskChangedError(
                 f"model '{session.model}': the task changed ({', '.join(changes)}), and "
                 f"{fresh.requests:,} requests would be sent; nothing was. Set on_task_change to "

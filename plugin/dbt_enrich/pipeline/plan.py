@@ -17,7 +17,7 @@ from dbt_enrich.cost.estimate import (
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
-from dbt_enrich.ledger import Ledger, Task
+from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Task
 from dbt_enrich.packs import (
     ANSWER_WRAPPING_TOKENS,
     MESSAGE_WRAPPING_TOKENS,
@@ -275,21 +275,32 @@ def changes_since(ledger: Ledger, enrichment: str, selection: Selection) -> tupl
     former = former_tasks(ledger, enrichment, selection.task_key)
     if not former or ledger.live_answers(selection.task_key):
         return ()
-    current = next(
-        (task for task in ledger.tasks(enrichment) if task.task_key == selection.task_key), None
-    )
+    current = ledger.task(selection.task_key)
     if current is None:
         return ()
     return tuple(task_changes(former[0].document, current.document))
 
 
 def former_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
-    """Return the other tasks of a model that have answers, newest first."""
+    """Return the other tasks of a model that have answers, or are about to.
+
+    The one that its table was made of last comes first, whichever model asked it first; then the
+    newest.
+    """
+    published = [p.task_key for p in ledger.publications() if p.enrichment == enrichment]
+    last = [task for key in published if (task := ledger.task(key))]
+    asked = [task for task in ledger.tasks(enrichment) if task.task_key not in published]
     return [
         task
-        for task in ledger.tasks(enrichment)
-        if task.task_key != task_key and ledger.live_answers(task.task_key)
+        for task in (*last, *asked)
+        if task.task_key != task_key
+        and (ledger.live_answers(task.task_key) or is_in_flight(ledger, task.task_key))
     ]
+
+
+def is_in_flight(ledger: Ledger, task_key: str) -> bool:
+    """Whether requests of a task are at the service, and so paid for."""
+    return any(shard.step in AT_SERVICE_STEPS for shard in ledger.open_shards(task_key=task_key))
 
 
 def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float, str]:

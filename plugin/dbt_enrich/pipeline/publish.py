@@ -459,14 +459,20 @@ def _former_columns(
         return None
     if any(there.get(key) != staged.get(key) for key in keys):
         return None
-    former = {
-        o.name: f"try_cast(former.{identifier(o.name)} as {o.type.sql})"
-        if o.name.lower() in there
-        else f"cast(null as {o.type.sql})"
-        for o in outputs
-    }
+    former = {o.name: _former_value(o, there.get(o.name.lower())) for o in outputs}
     former |= {name: f"former.{name}" for name in STATUS_TYPES}
     if not all(spelling(there.get(o.name.lower(), "")) == o.type.sql for o in outputs):
         # What is left of another task's answer must not be taken for the whole of it.
         former |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in _IDENTITY}
     return {**former, "enrichment_status": "'stale'", "enrichment_error": "null"}
+
+
+def _former_value(output: OutputColumn, kind: str | None) -> str:
+    """Build what a stale row has of an output, whose column in the table is of some type or none.
+
+    DuckDB casts no struct to one that has none of its fields.
+    """
+    column, wanted = f"former.{identifier(output.name)}", output.type.sql
+    if kind is None or (spelling(kind) != wanted and "struct(" in f"{kind} {wanted}".lower()):
+        return f"cast(null as {wanted})"
+    return f"try_cast({column} as {wanted})"

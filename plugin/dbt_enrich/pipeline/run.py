@@ -182,12 +182,14 @@ class BatchRun:
         yield from self._fetched(ended)
 
     def _looked_at(self, shard: Shard) -> Shard:
-        """Bring a shard on to where its files are to be downloaded, without waiting."""
+        """Bring a shard on to where its files are to be downloaded; neither wait nor send."""
         current = self.ledger.shard(shard.shard)
         try:
             while current.step in AT_SERVICE_STEPS and current.step not in _HOME_STEPS:
-                found = self._steps.find(current) if current.step == Step.CREATING else None
-                moved = found or self._steps.advance(current)
+                if current.step == Step.CREATING:
+                    moved = self._steps.settle(current)
+                else:
+                    moved = self._steps.advance(current)
                 if moved.step == current.step:
                     break
                 current = moved
@@ -296,6 +298,7 @@ class BatchRun:
             due.refusals += 1
             due.later(_OUTAGE_DELAY, least=self.settings.poll_interval)
             self._closed_until[shard.deployment] = due.at
+            self._refuse_one_too_big(moved)
         elif moved.step == shard.step:
             due.later(self.settings.poll_interval)
         else:
@@ -311,6 +314,10 @@ class BatchRun:
         due.refusals += 1
         self.room.learn_from_refusal(shard, str(error))
         self._closed_until[shard.deployment] = due.at
+        self._refuse_one_too_big(self.ledger.shard(shard.shard))
+
+    def _refuse_one_too_big(self, shard: Shard) -> None:
+        """Let a request go that no quota has room for, and that cannot be cut."""
         alone = shard.requests == 1 and self.room.is_too_big(shard) and not self._elsewhere(shard)
         if alone and not self.room.held_by_others(shard):
             self._steps.release(shard, "one request is larger than the quota")

@@ -91,7 +91,8 @@ class Steps:
             case Step.UPLOADED:
                 return self._create_when_processed(shard)
             case Step.CREATING:
-                return self.find(shard) or self._create_after_grace(shard)
+                settled = self.settle(shard)
+                return self._create(settled) if settled.step == Step.UPLOADED else settled
             case Step.SUBMITTED:
                 return self._poll(shard)
             case Step.ENDED:
@@ -197,18 +198,21 @@ class Steps:
                 return self._submitted(shard, batch)
         return None
 
-    def _create_after_grace(self, shard: Shard) -> Shard:
-        if self._is_within_grace(self.ledger.when(shard.shard, Step.CREATING)):
-            return shard
+    def settle(self, shard: Shard) -> Shard:
+        """Find the batch of a creation that got no reply, or note that there is none."""
+        found = self.find(shard)
+        if found or self._is_within_grace(self.ledger.when(shard.shard, Step.CREATING)):
+            return found or shard
         if shard.cancel_requested_at:
             self.release(shard, "cancelled before it was sent")
             return self.ledger.shard(shard.shard)
-        return self._create(shard)
+        return self._record(shard, Step.UPLOADED)
 
     def _is_within_grace(self, moment: datetime | None) -> bool:
         """Whether the service may not yet say everywhere what it has done at a moment."""
         age = (datetime.now(UTC) - (moment or datetime.now(UTC))).total_seconds()
-        return 0 <= age < self.adoption_grace
+        # The service's clock, or ours, may be ahead.
+        return abs(age) < self.adoption_grace
 
     def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
         self.room.learn_from_batch(shard, batch)
@@ -283,8 +287,11 @@ class Steps:
     def _download(self, shard: Shard) -> Shard:
         name = shard.shard
         if self.transfers.is_over(name):
-            for lost in self.transfers.take(name):
-                self.warn(f"{lost}; what it held counts as missing")
+            lost = self.transfers.take(name)
+            if lost and self._is_within_grace(self.ledger.when(name, Step.ENDED)):
+                raise TransientError(str(lost[0]))
+            for error in lost:
+                self.warn(f"{error}; what it held counts as missing")
             return self._record(shard, Step.DOWNLOADED)
         if not self.transfers.is_running(name) and not self.transfers.is_full:
             self.transfers.start(name, lambda: self._fetch_timed(shard))

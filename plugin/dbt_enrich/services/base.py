@@ -108,7 +108,11 @@ class RemoteBatch:
 
     @property
     def lacks_files(self) -> bool:
-        """Whether it counts requests that are in none of its files."""
+        """Whether it counts requests that are in none of its files, or says of none what became."""
+        if not (self.output_file_id or self.error_file_id):
+            return self.status == BatchStatus.COMPLETED or bool(
+                self.counts.completed or self.counts.failed
+            )
         completed = self.counts.completed and not self.output_file_id
         return bool(completed or (self.counts.failed and not self.error_file_id))
 
