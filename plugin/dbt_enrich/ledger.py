@@ -263,6 +263,19 @@ class Ledger:
             )
         return cursor.rowcount == 1
 
+    def claim_again(self, shard: str, *, former: str | None, owner: str) -> bool:
+        """Take over a shard that was never sent, as if it were claimed now.
+
+        Its requests count among those of today and of this run.
+        """
+        with self._write():
+            taken = self.take_over(shard, former=former, owner=owner)
+            if taken:
+                self._sqlite.execute(
+                    "update batches set created_at = ? where shard = ?", (self._now(), shard)
+                )
+        return taken
+
     def add_answers(
         self, name: str, *, task_key: str, answers: int, shard: str | None = None
     ) -> None:

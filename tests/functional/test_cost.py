@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,36 @@ def test_a_wrong_price_is_named_before_anything_is_sent(
     with pytest.raises(ConfigurationError, match="unknown key 'inpt'.*'input'"):
         warehouse.enrich(NOTES)
     assert emulator.account()["calls"] == []
+
+
+def test_what_stood_over_counts_on_the_day_on_which_it_is_sent(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """It was claimed yesterday, and found no room."""
+    warehouse = warehouse_for(
+        emulator,
+        tmp_path,
+        max_requests_per_file=2,
+        max_enqueued_tokens=400,
+        caps={"day": {"max_requests": 8}},
+    )
+    emulator.pause()
+    warehouse.enrich(NOTES, mode="submit")
+    with closing(sqlite3.connect(warehouse.config.state_dir / "ledger.sqlite")) as ledger:
+        ledger.execute("update batches set created_at = '2020' || substr(created_at, 5)")
+        ledger.commit()
+    emulator.resume()
+    emulator.settle()
+    unsent = 8 - sent(emulator)
+    assert 0 < unsent < 8
+    warehouse.restart()
+    warehouse.enrich(NOTES)
+    assert sent(emulator) == 8
+    warehouse.restart()
+    more = f"select i as id, 'more ' || i as note from range({9 - unsent}) as numbers(i)"
+    with pytest.raises(CapError, match="caps.day"):
+        warehouse.enrich(more, table="other")
+    assert sent(emulator) == 8
 
 
 def test_within_its_caps_a_run_goes_on(emulator: RunningEmulator, tmp_path: Path) -> None:

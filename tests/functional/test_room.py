@@ -119,6 +119,20 @@ def test_files_are_cut_so_that_two_find_room_at_once(
     assert 2 * largest <= limit < 3 * largest
 
 
+@pytest.mark.parametrize("quota_fails", ["create", "later"])
+def test_one_request_that_no_quota_has_room_for_is_named(
+    emulator: RunningEmulator, tmp_path: Path, quota_fails: str
+) -> None:
+    """However the service refuses it, and soon."""
+    emulator.deployments(
+        {"name": "gpt-4o-mini", "max_enqueued_tokens": 20, "quota_fails": quota_fails}
+    )
+    warehouse = warehouse_for(emulator, tmp_path)
+    with pytest.raises(BatchFailedError, match="one request of .* is larger than the tokens"):
+        warehouse.enrich("select 1 as id, 'note' as note", await_timeout=60)
+    assert emulator.account()["paid"] == {}
+
+
 def test_a_batch_that_is_too_big_alone_is_cut(emulator: RunningEmulator, tmp_path: Path) -> None:
     """Until it fits, and no request is lost or doubled by it."""
     tokens = shard_tokens(emulator, tmp_path)

@@ -155,7 +155,7 @@ def _take_over(
     )
     names = {shard.shard for shard in standing}
     for shard in standing:
-        ledger.take_over(shard.shard, former=shard.owner, owner=destination.owner)
+        ledger.claim_again(shard.shard, former=shard.owner, owner=destination.owner)
     let_go([shard for shard in abandoned if shard.shard not in names], ledger, store)
     return sorted(names)
 
