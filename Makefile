@@ -32,12 +32,12 @@ browser:
 	npm install --silent --no-save --no-package-lock --prefix .browser axe-core@4.14.1
 
 test: install lint
-	$(BIN)/python -m pytest -n 4 --dist loadgroup
+	$(BIN)/python -m pytest -n 4
 
 # What touches DuckDB, on DuckDB 2.0, in an environment of its own; the lock uses 1.5.
 test-duckdb2:
 	$(MAKE) install VENV=$(VENV)-duckdb2 CONSTRAINTS=constraints-duckdb2.txt
-	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n 4 --dist loadgroup -m "not model" \
+	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n 4 -m "not model" \
 		tests/unit tests/functional/test_engine.py
 
 lint: install

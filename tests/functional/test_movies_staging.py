@@ -20,9 +20,6 @@ import yaml
 from dbt_enrich.task import task_from_yaml
 from support.forked_dbt import run_forked
 
-# What one worker has made, the others need not make again.
-pytestmark = pytest.mark.xdist_group("staging")
-
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "seeds" / "movies.csv"
 GENRES = {

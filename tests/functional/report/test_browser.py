@@ -23,13 +23,10 @@ CHROMIUM = shutil.which("chromium")
 THEMES = ("light", "dark")
 WIDTHS = {"desktop": 1200, "phone": 360}
 
-pytestmark = [
-    pytest.mark.xdist_group("report"),
-    pytest.mark.skipif(
-        not (CHROMIUM and AXE.exists()) and not os.environ.get("DBT_ENRICH_BROWSER_TESTS"),
-        reason="Chromium or axe-core is not there: make browser",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and AXE.exists()) and not os.environ.get("DBT_ENRICH_BROWSER_TESTS"),
+    reason="Chromium or axe-core is not there: make browser",
+)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import combinations
 
 import duckdb
-import pytest
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.report import rows
 from dbt_enrich.report.contents import ColumnReport, ModelReport
@@ -21,9 +20,6 @@ from functional.report.conftest import (
     answer_of,
     answered_rows,
 )
-
-# What one worker has made, the others need not make again.
-pytestmark = pytest.mark.xdist_group("report")
 
 ANSWERS = [answer_of(row) for row in answered_rows()]
 

@@ -19,9 +19,6 @@ from dbt_enrich.report.texts import visible
 from functional.report.conftest import ROWS, Reported
 from support.dbt_project import DbtProject
 
-# What one worker has made, the others need not make again.
-pytestmark = pytest.mark.xdist_group("report")
-
 
 @pytest.fixture(autouse=True)
 def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
