@@ -95,7 +95,8 @@ class PluginConfig(BaseModel):
         batch_endpoint: The `endpoint` of a batch (default: the service's).
         poll_interval: Seconds between two looks at a waiting batch, at most.
         transfers: How many files are uploaded and downloaded at once.
-        adoption_grace: Seconds during which a batch whose creation got no reply is looked for.
+        adoption_grace: Seconds during which a batch that was created, and its files, may not be
+            shown by the service yet.
         timeout: Seconds that a connection may stay silent.
         max_retries: How often a call that only reads, uploads or deletes is repeated.
         prices: By logical model, what a million tokens cost: `input` and `output`, and where they
@@ -159,7 +160,7 @@ class PluginConfig(BaseModel):
 
     @property
     def grace_seconds(self) -> float:
-        """Seconds during which a batch whose creation got no reply is looked for."""
+        """Seconds during which what was created, or has ended, may not be shown yet."""
         usual = _LOCAL_GRACE_SECONDS if self.provider == "local" else _REMOTE_GRACE_SECONDS
         return usual if self.adoption_grace is None else self.adoption_grace
 

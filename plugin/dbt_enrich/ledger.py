@@ -319,8 +319,7 @@ class Ledger:
         """Return the unique ids of the dbt models that asked or were published."""
         rows = self._read(
             "select enrichment from tasks union select enrichment from publications "
-            "union select enrichment from batches where enrichment is not null",
-            (),
+            "union select enrichment from batches where enrichment is not null"
         )
         return {row["enrichment"] for row in rows}
 
@@ -339,11 +338,15 @@ class Ledger:
 
     def task(self, task_key: str) -> Task | None:
         """Return one task, or None if it is unknown."""
-        return next((task for task in self.tasks() if task.task_key == task_key), None)
+        return next(iter(self._tasks("where task_key = ?", (task_key,))), None)
 
     def tasks(self, enrichment: str | None = None) -> list[Task]:
         """Return the tasks of a model, or of all, newest first."""
-        where, arguments = ("where enrichment = ?", (enrichment,)) if enrichment else ("", ())
+        if enrichment is None:
+            return self._tasks("")
+        return self._tasks("where enrichment = ?", (enrichment,))
+
+    def _tasks(self, where: str, arguments: Sequence[object] = ()) -> list[Task]:
         rows = self._read(
             f"select * from tasks {where} order by first_seen_at desc, task_key", arguments
         )

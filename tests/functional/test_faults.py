@@ -74,6 +74,14 @@ def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> 
     return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **told))
 
 
+def answered(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
+    """A warehouse whose batches have ended at the service, which nobody has seen yet."""
+    warehouse = warehouse_for(emulator, tmp_path, **changes)
+    warehouse.enrich(NOTES, mode="submit")
+    emulator.settle()
+    return warehouse
+
+
 def assert_all_right(warehouse: Warehouse, emulator: RunningEmulator) -> None:
     """Every row has its own answer, and each request was answered once."""
     assert warehouse.rows("select id, summary from enriched order by id") == [
@@ -242,9 +250,7 @@ def test_a_batch_that_vanished_is_missing(emulator: RunningEmulator, tmp_path: P
 
 def test_an_output_file_that_vanished_is_missing(emulator: RunningEmulator, tmp_path: Path) -> None:
     """Its rows are asked again, and the others are not."""
-    warehouse = warehouse_for(emulator, tmp_path)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    warehouse = answered(emulator, tmp_path)
     emulator.forget_file(emulator.jobs.batches()[0]["output_file_id"])
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": ROWS}
@@ -285,9 +291,7 @@ def test_a_proxy_s_page_in_place_of_answers_is_not_the_answers(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """The rows that it hides are not paid for again."""
-    warehouse = warehouse_for(emulator, tmp_path)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    warehouse = answered(emulator, tmp_path)
     output = next(b["output_file_id"] for b in emulator.jobs.batches() if b["output_file_id"])
     emulator.faults({"name": "garbage", "operation": f"GET /files/{output}", "times": 2})
     warehouse.enrich(NOTES)
@@ -298,9 +302,7 @@ def test_a_proxy_s_page_in_place_of_requests_hides_no_batch(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """A batch that is adopted is adopted with all its requests, or not at all."""
-    warehouse = warehouse_for(emulator, tmp_path)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    answered(emulator, tmp_path)
     shutil.rmtree(tmp_path / "state")
     emulator.faults({"name": "garbage", "operation": "GET /files/file-", "times": 1})
     afresh = warehouse_for(emulator, tmp_path)
@@ -312,9 +314,7 @@ def test_an_answer_file_that_is_not_found_yet_is_waited_for(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Within the grace; its rows are not paid for again."""
-    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    warehouse = answered(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
     emulator.faults({"name": "status", "operation": "GET /files", "status": 404, "times": 6})
     warehouse.enrich(NOTES)
     assert emulator.account()["faults"]["status"] == 6
@@ -342,9 +342,7 @@ def test_an_answer_file_that_one_call_does_not_find_is_asked_for_again(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """One call is not enough to pay for its rows again."""
-    warehouse = warehouse_for(emulator, tmp_path)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    warehouse = answered(emulator, tmp_path)
     output = next(b["output_file_id"] for b in emulator.jobs.batches() if b["output_file_id"])
     emulator.faults(
         {"name": "status", "operation": f"GET /files/{output}", "status": 404, "times": 1}
@@ -395,9 +393,7 @@ def test_files_are_waited_for_where_nothing_is_counted(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """A completed batch has answers, whatever it does not say of them."""
-    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    warehouse = answered(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
     emulator.faults(
         {"name": "null_counts", "operation": "GET /batches", "times": None},
         {"name": "late_files", "operation": "GET /batches", "times": 4},
@@ -442,9 +438,7 @@ def test_a_new_batch_that_is_not_found_yet_is_waited_for(
 
 def test_the_files_of_a_batch_are_waited_for(emulator: RunningEmulator, tmp_path: Path) -> None:
     """Where it has ended and counts answers; its rows are not paid for again."""
-    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    warehouse = answered(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=None)
     emulator.faults({"name": "late_files", "operation": "GET /batches", "times": 5})
     warehouse.enrich(NOTES)
     assert emulator.account()["faults"]["late_files"] == 5
@@ -455,9 +449,7 @@ def test_files_that_never_come_are_not_waited_for_for_ever(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """The rows fail by name, and are asked again."""
-    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=3)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    warehouse = answered(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=3)
     emulator.faults({"name": "late_files", "operation": "GET /batches", "times": None})
     warehouse.enrich(NOTES, mode="collect")
     assert warehouse.statuses() == {"pending": ROWS}
@@ -495,9 +487,7 @@ def test_the_page_size_hides_no_batch(
 ) -> None:
     """Adoption reads every page of the list."""
     monkeypatch.setattr(openai_module, "_PAGE_SIZE", 2)
-    warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=1)
-    warehouse.enrich(NOTES, mode="submit")
-    emulator.settle()
+    answered(emulator, tmp_path, max_requests_per_file=1)
     elsewhere = warehouse_for(emulator, tmp_path / "elsewhere", max_requests_per_file=1)
     elsewhere.enrich(NOTES)
     assert_all_right(elsewhere, emulator)

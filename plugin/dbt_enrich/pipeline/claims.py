@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,17 +52,14 @@ def in_flight_sql(
 def _held(manifest: Path, directory: Path) -> Path | None:
     """Keep a manifest for this run, whoever removes it meanwhile; None where it is gone."""
     held = directory / f"{manifest.stem}-{secrets.token_hex(4)}.parquet"
-    try:
-        held.hardlink_to(manifest)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        # A file system without hard links.
+    with suppress(FileNotFoundError):
         try:
+            held.hardlink_to(manifest)
+        except OSError:
+            # It is gone, or the file system has no hard links.
             shutil.copyfile(manifest, held)
-        except FileNotFoundError:
-            return None
-    return held
+        return held
+    return None
 
 
 def manifests_sql(shards: Sequence[str], store: StateDirectory) -> str:

@@ -51,6 +51,11 @@ class ExistingTable:
     columns: Mapping[str, str]
     errors: str | None = None
 
+    def has_outputs(self, outputs: Sequence[OutputColumn]) -> bool:
+        """Whether it has a column of each output, of the output's own type."""
+        types = {name.lower(): kind for name, kind in self.columns.items()}
+        return all(spelling(types.get(o.name.lower(), "")) == o.type.sql for o in outputs)
+
 
 @dataclass(frozen=True)
 class Published:
@@ -156,9 +161,8 @@ STATUS_TYPES = {
     "enrichment_key": "varchar",
     "enrichment_version": "varchar",
 }
-
-# What says whose answer a row holds.
-_IDENTITY = ("enrichment_key", "enrichment_version")
+# Those that say whose answer a row holds.
+IDENTITY_COLUMNS = ("enrichment_key", "enrichment_version")
 
 
 def _write_places(
@@ -461,9 +465,9 @@ def _former_columns(
         return None
     former = {o.name: _former_value(o, there.get(o.name.lower())) for o in outputs}
     former |= {name: f"former.{name}" for name in STATUS_TYPES}
-    if not all(spelling(there.get(o.name.lower(), "")) == o.type.sql for o in outputs):
+    if not existing.has_outputs(outputs):
         # What is left of another task's answer must not be taken for the whole of it.
-        former |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in _IDENTITY}
+        former |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in IDENTITY_COLUMNS}
     return {**former, "enrichment_status": "'stale'", "enrichment_error": "null"}
 
 

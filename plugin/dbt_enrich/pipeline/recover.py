@@ -23,7 +23,7 @@ from dbt_enrich.pipeline.answers import (
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.copy_out import copy_out
 from dbt_enrich.pipeline.manifests import count_requests, manifest_from_requests
-from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.pipeline.publish import IDENTITY_COLUMNS, ExistingTable
 from dbt_enrich.pipeline.selection import Undone
 from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.remote_names import RemoteMark, mark_of
@@ -32,7 +32,7 @@ from dbt_enrich.services.base import BatchService, RemoteBatch
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
-from dbt_enrich.types import DataType, ListType, ScalarType, StructType, spelling
+from dbt_enrich.types import DataType, ListType, ScalarType, StructType
 from dbt_enrich.workspace import Workspace
 
 _VERSION_DIGITS = 8
@@ -102,7 +102,8 @@ def _selects(
     forgotten = ledger.forgotten_at(task_key)
     version = f"coalesce(enrichment_version, '') = {literal(task_key[:_VERSION_DIGITS])}"
     selects = []
-    if _has_outputs(existing.columns, task.outputs):
+    is_keyed = set(IDENTITY_COLUMNS) <= {name.lower() for name in existing.columns}
+    if is_keyed and existing.has_outputs(task.outputs):
         done = _done_sql(existing.name, task.outputs, keys, forgotten)
         selects.append((task_key, f"{done} and {version}"))
         # What a run with on_task_change: new_rows has kept stays what it was.
@@ -161,15 +162,6 @@ def _take(
         return 0
     ledger.add_answers(name, task_key=task_key, answers=taken)
     return taken
-
-
-def _has_outputs(columns: Mapping[str, str], outputs: Sequence[OutputColumn]) -> bool:
-    types = {name.lower(): kind for name, kind in columns.items()}
-    if not {"enrichment_key", "enrichment_version"} <= types.keys():
-        return False
-    return all(
-        spelling(types.get(output.name.lower(), "")) == output.type.sql for output in outputs
-    )
 
 
 def _since(column: str, moment: datetime | None) -> str:

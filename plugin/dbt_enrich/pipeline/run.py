@@ -55,7 +55,8 @@ class RunSettings:
     Attributes:
         owner: The run that drives the shards.
         poll_interval: Seconds between two looks at a batch, at most; the first ones come sooner.
-        adoption_grace: Seconds during which a batch whose creation got no reply is looked for.
+        adoption_grace: Seconds during which a batch that was created, and its files, may not be
+            shown by the service yet.
         await_timeout: Seconds after which waiting ends with the rows pending, or None.
         transfers: How many files are uploaded and downloaded at once.
     """
@@ -314,7 +315,7 @@ class BatchRun:
         due.refusals += 1
         self.room.learn_from_refusal(shard, str(error))
         self._closed_until[shard.deployment] = due.at
-        self._refuse_one_too_big(self.ledger.shard(shard.shard))
+        self._refuse_one_too_big(shard)
 
     def _refuse_one_too_big(self, shard: Shard) -> None:
         """Let a request go that no quota has room for, and that cannot be cut."""

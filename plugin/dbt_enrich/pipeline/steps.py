@@ -28,13 +28,13 @@ from dbt_enrich.pipeline.timings import Stage, Timings
 from dbt_enrich.pipeline.transfers import Transfers
 from dbt_enrich.remote_names import batch_metadata, file_name
 from dbt_enrich.services.base import (
+    QUOTA_CODES,
     BatchService,
     BatchStatus,
     FileStatus,
     RemoteBatch,
     RemoteFile,
 )
-from dbt_enrich.services.failures import QUOTA_CODES
 from dbt_enrich.store import StateDirectory
 
 # A file is listed a moment after it was uploaded.

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+# Of a call that is refused, and of a batch that fails, for want of room in a quota.
+QUOTA_CODES: Final = frozenset({"token_limit_exceeded", "quotaexceeded", "quota_exceeded"})
 
 
 class BatchStatus(StrEnum):
@@ -109,10 +112,8 @@ class RemoteBatch:
     @property
     def lacks_files(self) -> bool:
         """Whether it counts requests that are in none of its files, or says of none what became."""
-        if not (self.output_file_id or self.error_file_id):
-            return self.status == BatchStatus.COMPLETED or bool(
-                self.counts.completed or self.counts.failed
-            )
+        if self.status == BatchStatus.COMPLETED and not (self.output_file_id or self.error_file_id):
+            return True
         completed = self.counts.completed and not self.output_file_id
         return bool(completed or (self.counts.failed and not self.error_file_id))
 

@@ -28,6 +28,7 @@ from dbt_enrich.errors import (
     UnknownOutcomeError,
     UnreadableReplyError,
 )
+from dbt_enrich.services.base import QUOTA_CODES
 from dbt_enrich.services.parse import ErrorDetail, error_detail, parse_error, parse_retry_after
 from dbt_enrich.services.settings import Provider, ServiceSettings
 
@@ -36,8 +37,6 @@ _NOT_SENT: Final = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 )
 _TOKEN: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s\"',}]+")
-# Of a refused call, and of a batch that failed.
-QUOTA_CODES: Final = frozenset({"token_limit_exceeded", "quotaexceeded", "quota_exceeded"})
 _QUOTA_WORDS: Final = ("token_limit_exceeded", "enqueued token", "quota for files")
 # Waiting does not help against these, unlike against a quota that frees itself.
 UNPAID_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
