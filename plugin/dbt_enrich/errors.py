@@ -23,7 +23,17 @@ from __future__ import annotations
 
 
 class EnrichmentError(Exception):
-    """Something dbt-enrich can name. Its text says what happened, where, and what to do."""
+    """Something dbt-enrich can name. Its text says what happened, where, and what to do.
+
+    Attributes:
+        problem: What is wrong, and of which model, field or file.
+        fix: What to do about it, as an imperative phrase; empty where nothing can be done.
+    """
+
+    def __init__(self, problem: str, *, fix: str = "") -> None:
+        super().__init__(f"{problem}; {fix}" if fix else problem)
+        self.problem = problem
+        self.fix = fix
 
 
 class ConfigurationError(EnrichmentError):
@@ -49,13 +59,14 @@ class ServiceError(EnrichmentError):
 
     def __init__(
         self,
-        message: str,
+        problem: str,
         *,
+        fix: str = "",
         status: int | None = None,
         code: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(problem, fix=fix)
         self.status = status
         self.code = code
         self.retry_after = retry_after
