@@ -79,6 +79,7 @@ class EnrichmentTask(BaseModel):
         response: `json_schema` for structured output, `json_object` for JSON mode.
         optional: Template columns that may be NULL or blank without the row being skipped.
         variant: A name for another sample of the same rows; part of the identity.
+        literal_braces: Columns whose names may stand in braces as text; not part of the identity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -92,6 +93,7 @@ class EnrichmentTask(BaseModel):
     response: Literal["json_schema", "json_object"] = "json_schema"
     optional: tuple[str, ...] = ()
     variant: str | None = None
+    literal_braces: tuple[str, ...] = ()
 
     @field_validator("system", "user")
     @classmethod

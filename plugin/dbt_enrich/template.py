@@ -14,7 +14,7 @@ from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.naming import near_match
 from dbt_enrich.sql import identifier, literal
 
-_TOKEN = re.compile(r"(?P<brace>\\\{)|\{(?P<column>[^\W\d]\w*)\}|\{\s*(?P<spaced>[^\W\d]\w*)\s*\}")
+_TOKEN = re.compile(r"(?P<brace>\\\{)|\{(?P<column>[^\W\d]\w*)\}")
 # A text is blank if it holds nothing but white space, no-break, zero-width or ideographic ones too.
 _NOT_BLANK = (
     r"[^\s\x{0b}\x{85}\x{a0}\x{1680}\x{2000}-\x{200b}"
@@ -35,11 +35,9 @@ class Template:
 
     Attributes:
         parts: Texts and column names in turn, `parts[1::2]` the columns.
-        spaced: Names that stand in braces with white space, which makes them text.
     """
 
     parts: tuple[str, ...]
-    spaced: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -53,20 +51,17 @@ def parse_template(text: str) -> Template:
     >>> parse_template(r"{title}: \{x} {1}").parts
     ('', 'title', ': {x} {1}')
     """
-    parts, spaced = [""], []
+    parts = [""]
     end = 0
     for match in _TOKEN.finditer(text):
         parts[-1] += text[end : match.start()]
         end = match.end()
         if match["brace"]:
             parts[-1] += "{"
-        elif match["spaced"]:
-            parts[-1] += match[0]
-            spaced.append(match["spaced"])
         else:
             parts += [match["column"], ""]
     parts[-1] += text[end:]
-    return Template(tuple(parts), tuple(spaced))
+    return Template(tuple(parts))
 
 
 def message_sql(
@@ -81,20 +76,15 @@ def message_sql(
         model: The dbt model, for messages.
 
     Raises:
-        ConfigurationError: The template names no column, or one that is not staged, or seems to.
+        ConfigurationError: The template names no column, or one that is not staged.
         InputError: A column's type has no fixed rendering.
     """
     staged = {name.lower(): name for name in column_types}
-    for name in template.spaced:
-        if name.lower() in staged:
-            raise ConfigurationError(
-                f"model '{model}': enrichment.user has the column '{name}' in braces with white "
-                f"space, which would be sent as it is; write {{{name}}}, or \\{{ for a brace"
-            )
     if not template.columns:
         raise ConfigurationError(
-            f"model '{model}': enrichment.user names no column, so every row would ask the same; "
-            "put a column of the SELECT into braces, such as {description}"
+            f"model '{model}': enrichment.user names no column, so every row would ask the same",
+            fix="put a column of the SELECT into single braces, such as {description} (what stands "
+            "in double braces, dbt takes for its own)",
         )
     tolerated = {name.lower() for name in optional}
     for name in (*template.columns, *optional):

@@ -178,6 +178,8 @@ MISTAKES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"columns": [{"name": "summary"}]}, {}, "'summary' has no data_type"),
     ({"columns": [{"name": "summary", "data_type": "blob"}]}, {}, "summary.*blob"),
     ({"meta": {"user": "{nota}"}}, {}, "'nota', which the SELECT does not return"),
+    ({"meta": {"user": "{note} {note!r}"}}, {}, "{note!r}, which is no placeholder"),
+    ({"meta": {"system": "Sum up {note}."}}, {}, "enrichment.system has {note}"),
     ({"meta": {"usr": "{note}"}}, {}, "unknown key 'usr'; did you mean 'user'"),
     ({}, {"api_kee": "x"}, "unknown key 'api_kee'; did you mean 'api_key'"),
     ({}, {"api_key": ""}, "needs `api_key`"),

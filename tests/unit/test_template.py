@@ -66,14 +66,6 @@ def test_a_session_setting_changes_no_message(zone: str) -> None:
     assert row == ("1970-01-01 00:00:00Z",)
 
 
-@pytest.mark.parametrize("template", ["{ a }: {b}", "{a }", "{ A}"])
-def test_a_column_in_braces_with_white_space_is_named(template: str) -> None:
-    """It would be sent as it is written."""
-    with pytest.raises(ConfigurationError, match=r"(?i)write \{a\}, or \\\{ for a brace"):
-        render("select 'x' as a, 'y' as b", template)
-    assert render("select 'x' as a, 'y' as b", r"\{ a } {c d} { e } {b}") == ["{ a } {c d} { e } y"]
-
-
 @pytest.mark.parametrize("blank", ["null::varchar", "''", "' \t\n'", "'\u00a0\u200b'"])
 def test_a_row_without_a_needed_text_has_no_message(blank: str) -> None:
     """NULL and blank texts are never sent, unless the column is optional."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+from dbt_enrich.braces import check_braces
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.naming import near_match
 from dbt_enrich.pipeline.copy_out import copy_table
@@ -100,6 +101,7 @@ def stage(
     """
     check_columns(relation, task)
     columns = relation.columns()
+    check_braces(task, columns, model=relation.model)
     message = message_sql(task.template, columns, task.optional, model=relation.model)
     _check_unique_key(relation)
     files = _copy_rows(relation, message, task_key, workspace.directory / "rows")
