@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 import pytest
 from dbt_enrich.emulator.jobs import Jobs
@@ -18,6 +17,7 @@ from dbt_enrich.emulator.responders.scripted import ScriptedResponder
 from dbt_enrich.emulator.routes import create_app
 from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.emulator.storage import Storage
+from dbt_enrich.http_client import httpx
 from starlette.routing import Route
 from support.leftovers import files_below
 

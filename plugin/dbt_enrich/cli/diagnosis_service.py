@@ -10,6 +10,7 @@ from pathlib import Path
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import AuthenticationError, EnrichmentError, NotFoundError, ServiceError
+from dbt_enrich.extras import Extra
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.services import BatchService, Provider, ServiceSettings, create_service
@@ -35,6 +36,15 @@ def service_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[
     """
     try:
         settings = _impatient(config.service_settings())
+    except EnrichmentError as error:
+        yield of_error("service", error)
+        return
+    if settings.extra is not None:
+        extra = _extra(settings, settings.extra)
+        yield extra
+        if extra.verdict == "wrong":
+            return
+    try:
         if settings.provider is Provider.LOCAL and not config.state_dir.expanduser().exists():
             # The emulator would make it, but readable by others.
             StateDirectory(config.state_dir)
@@ -55,6 +65,15 @@ def service_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[
             yield _room(config, service.service_id, deployment)
         if settings.provider is not Provider.LOCAL:
             yield _files(service, settings)
+
+
+def _extra(settings: ServiceSettings, extra: Extra) -> Finding:
+    subject = f"extra {extra}"
+    try:
+        settings.check_installed()
+    except EnrichmentError as error:
+        return of_error(subject, error)
+    return Finding(subject, "ok", "installed")
 
 
 def _impatient(settings: ServiceSettings) -> ServiceSettings:
@@ -115,8 +134,8 @@ def _none_named(settings: ServiceSettings) -> Finding:
     found = "the profile names none, so the models' own names are used"
     if settings.provider is not Provider.AZURE:
         return Finding("deployments", "ok", found)
-    mend = "name them under deployments, or a model by --model to have it looked at"
-    return Finding("deployments", "warning", found, mend)
+    fix = "name them under deployments, or a model by --model to have it looked at"
+    return Finding("deployments", "warning", found, fix)
 
 
 def _checked(service: BatchService, deployment: str) -> Finding:
@@ -141,9 +160,8 @@ def _room(config: PluginConfig, service: str, deployment: str) -> Finding:
                 limit = room.limit(service, deployment)
                 held = room.held_by_others(newcomer)
         except EnrichmentError as error:
-            return Finding(
-                subject, "warning", f"not known, as the ledger fails: {error}", "mend the ledger"
-            )
+            found = f"not known, as the ledger fails: {error.problem}"
+            return Finding(subject, "warning", found, error.fix or "repair the ledger")
     source = "configured" if config.token_limit(deployment) else "learned from the service"
     known = f"{limit:,} enqueued tokens, {source}" if limit else "not known until a batch tells it"
     return Finding(subject, "ok", f"{known}; our batches hold about {held:,} tokens now")
@@ -163,13 +181,13 @@ def _files(service: BatchService, settings: ServiceSettings) -> Finding:
         "without expiry"
     )
     shares = {True: len(files) / _MOST_FILES, False: lasting / _MOST_LASTING_FILES}
-    mend = "delete input files of the resource that no batch needs any more"
+    fix = "delete input files of the resource that no batch needs any more"
     if not settings.sends_expiry:
-        mend += ", and have new ones expire by file_expiry_days: 14 to 30"
+        fix += ", and have new ones expire by file_expiry_days: 14 to 30"
     if shares[settings.sends_expiry] >= 1:
-        return Finding("file quota", "wrong", f"{found}: no more can be uploaded", mend)
+        return Finding("file quota", "wrong", f"{found}: no more can be uploaded", fix)
     if max(shares.values()) >= _NEARLY:
-        return Finding("file quota", "warning", found, mend)
+        return Finding("file quota", "warning", found, fix)
     return Finding("file quota", "ok", found)
 
 

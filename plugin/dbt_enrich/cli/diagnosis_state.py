@@ -64,8 +64,8 @@ def _place(there: Path) -> Iterator[Finding]:
         yield Finding("file system", "ok", "not known to be a network's")
     free = shutil.disk_usage(there).free
     if free < _LITTLE_ROOM:
-        mend = "make room: request files, answers and DuckDB's spill files go there"
-        yield Finding("disk", "warning", f"{free / 1e6:,.0f} MB free", mend)
+        fix = "make room: request files, answers and DuckDB's spill files go there"
+        yield Finding("disk", "warning", f"{free / 1e6:,.0f} MB free", fix)
     else:
         yield Finding("disk", "ok", f"{free / 1e9:,.0f} GB free")
 

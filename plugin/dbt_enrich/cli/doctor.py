@@ -1,4 +1,4 @@
-"""`dbt-enrich doctor`: everything that a run needs, each line with its mend."""
+"""`dbt-enrich doctor`: everything that a run needs, each line with its fix."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def doctor(
 def _show(finding: Finding) -> None:
     mark, color = _MARKS[finding.verdict]
     click.echo(f"{click.style(mark, fg=color)}  {finding.subject}: {finding.found}")
-    if finding.mend:
-        click.echo(f"         {finding.mend}")
+    if finding.fix:
+        click.echo(f"         {finding.fix}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dbt_enrich.errors import EnrichmentError
+
 Verdict = Literal["ok", "warning", "wrong"]
 
 
@@ -16,17 +18,15 @@ class Finding:
         subject: What was looked at.
         verdict: Whether it is as it should be.
         found: What it is.
-        mend: What to do about it; empty where nothing is to be done.
+        fix: What to do about it; empty where nothing is to be done.
     """
 
     subject: str
     verdict: Verdict
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
-def of_error(subject: str, error: Exception) -> Finding:
-    """Return the finding that an error of ours makes: its text ends with the mend."""
-    mark = "; " if "; " in str(error) else ": "
-    found, _, mend = str(error).rpartition(mark)
-    return Finding(subject, "wrong", found or str(error), mend)
+def of_error(subject: str, error: EnrichmentError) -> Finding:
+    """Return the finding that an error of ours makes."""
+    return Finding(subject, "wrong", error.problem, error.fix)

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,8 +16,10 @@ from dbt_enrich.cli.scaffold import (
     EXAMPLE_SQL,
     EXAMPLE_YAML,
     SOURCES_YAML,
+    Target,
     find_target,
     parsed,
+    provider_needs,
     with_package,
     with_plugin,
 )
@@ -82,10 +85,21 @@ def init(provider: str, package: str | None, yes: bool, location: Location) -> N
     relations of the schema enrichment, and a line in .gitignore. Each change is shown, and nothing
     is written without a yes. What is there already stays as it is.
     """
+    location = location.absolute()
+    root = location.project_dir or Path.cwd()
     # All changes are worked out, and all files read, before the first one is written.
-    changes = list(_changes(location.absolute(), provider, package))
+    project = _project(root)
+    profiles = _profiles(root, location.profiles_dir)
+    target = _target(location, project, profiles)
+    changes = [
+        *_package(root, package),
+        *_plugin(profiles, target, provider),
+        *_models(root, [str(path) for path in project.get("model-paths") or ["models"]]),
+        *_ignored(root, target.state_dir),
+    ]
+    needs = provider_needs(target.provider or provider)
     if not changes:
-        click.echo("everything is there already; nothing was changed")
+        click.echo(f"everything is there already; nothing was changed\n{needs}")
         return
     written = 0
     for change in changes:
@@ -98,35 +112,32 @@ def init(provider: str, package: str | None, yes: bool, location: Location) -> N
         click.echo("nothing was written")
         return
     click.echo(
-        "next: dbt deps, dbt-enrich doctor, then dbt run --select example_enriched, which sends "
-        "its three rows"
+        f"{needs}\nnext: dbt deps, dbt-enrich doctor, then dbt run --select example_enriched, "
+        "which sends its three rows"
     )
 
 
-def _changes(location: Location, provider: str, package: str | None) -> Iterator[Change]:
-    root = location.project_dir or Path.cwd()
+def _project(root: Path) -> dict[Any, Any]:
     described = root / "dbt_project.yml"
     if not described.exists():
         raise ConfigurationError(
             f"{root} holds no dbt_project.yml; go to the dbt project, or name it by --project-dir"
         )
-    project = parsed(described, _read(described) or "") or {}
-    yield from _package(root, package)
+    return parsed(described, _read(described) or "") or {}
 
-    profiles = _profiles(root, location.profiles_dir)
-    text = _read(profiles) or ""
-    target = find_target(
+
+def _target(location: Location, project: dict[Any, Any], profiles: Path) -> Target:
+    return find_target(
         profiles,
-        text,
+        _read(profiles) or "",
         profile=location.profile or project.get("profile"),
         target=location.target,
-        chosen_by="--profile" if location.profile else described.name,
+        chosen_by="--profile" if location.profile else "dbt_project.yml",
     )
-    yield from _changed(profiles, with_plugin(profiles, text, target, provider))
 
-    paths = project.get("model-paths") or ["models"]
-    yield from _models(root, [str(path) for path in paths])
-    yield from _ignored(root, target.state_dir)
+
+def _plugin(profiles: Path, target: Target, provider: str) -> Iterator[Change]:
+    yield from _changed(profiles, with_plugin(profiles, _read(profiles) or "", target, provider))
 
 
 def _package(root: Path, package: str | None) -> Iterator[Change]:

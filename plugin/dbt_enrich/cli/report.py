@@ -9,6 +9,7 @@ import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
+from dbt_enrich.extras import Extra, require
 from dbt_enrich.report.collect import collect
 from dbt_enrich.report.documents import json_document, markdown_document
 
@@ -37,6 +38,12 @@ def report(models: tuple[str, ...], form: str, output: Path | None, location: Lo
     """
     if output is None and form == "html":
         output = Path("report.html")
+    if form == "html":
+        require(
+            Extra.REPORT,
+            "the HTML report",
+            otherwise="use --format markdown or --format json, which need nothing more",
+        )
     # The project's directory is the working one from here on.
     target = None if output is None or str(output) == "-" else output.resolve()
     project = load_project(location)

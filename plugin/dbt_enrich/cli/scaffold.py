@@ -11,7 +11,9 @@ import yaml
 
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.extras import Extra, missing
 from dbt_enrich.pipeline.relations import ATTEMPT_COLUMNS, BATCH_COLUMNS, USAGE_COLUMNS
+from dbt_enrich.services.settings import Provider
 
 _MODULE = "dbt_enrich.plugin"
 _OUR_NAME = re.compile(r"dbt[-_]enrich(\.git)?/?", re.IGNORECASE)
@@ -129,10 +131,33 @@ class Target:
         return None
 
     @property
+    def provider(self) -> str | None:
+        """The provider that our plugin's block names already."""
+        name = self._config.get("provider")
+        return None if name is None else str(name)
+
+    @property
     def state_dir(self) -> str:
         """Where our plugin keeps its state."""
+        return str(self._config.get("state_dir", ".enrichment"))
+
+    @property
+    def _config(self) -> dict[Any, Any]:
         config = (self.plugin or {}).get("config")
-        return str((config if isinstance(config, dict) else {}).get("state_dir", ".enrichment"))
+        return config if isinstance(config, dict) else {}
+
+
+def provider_needs(provider: str) -> str:
+    """Say which extra of the package a provider needs, and whether it is installed."""
+    if provider == Provider.LOCAL:
+        state = "it is not installed yet" if missing(Extra.LOCAL) else "it is installed"
+        return f"the provider local needs the extra 'local': {Extra.LOCAL.install} ({state})"
+    if provider == Provider.AZURE:
+        return (
+            "the provider azure needs no extra with an API key; to sign in with Microsoft Entra "
+            f"ID (credential), {Extra.AZURE.install}"
+        )
+    return f"the provider {provider} needs no extra"
 
 
 def with_package(path: Path, text: str, entry: str, root: Path) -> str | None:

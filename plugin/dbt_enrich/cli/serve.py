@@ -69,26 +69,18 @@ def serve(
             f"{host} is not a loopback address; the emulator is for this machine alone",
             param_hint="--host",
         )
-    try:
-        from dbt_enrich.emulator.jobs import Jobs
-        from dbt_enrich.emulator.responders import ResponderSpec, create_responder
-        from dbt_enrich.emulator.responders.upstream import close_upstream_with
-        from dbt_enrich.emulator.server import listen, make_server
-        from dbt_enrich.emulator.storage import Storage
-    except ImportError as error:
-        raise click.ClickException(
-            f"the emulator is not installed ({error.name} is missing); install it with: "
-            "pip install 'dbt-enrich[emulator]'"
-        ) from error
-    from dbt_enrich.errors import EnrichmentError
+    from dbt_enrich.emulator.responders import ResponderSpec, create_responder
 
-    try:
-        spec = ResponderSpec(
-            responder, gguf, script, slots, threads, upstream_from(responder, upstream)
-        )
-        jobs = Jobs(Storage(directory), create_responder(spec))
-    except EnrichmentError as error:
-        raise click.ClickException(str(error)) from error
+    spec = ResponderSpec(
+        responder, gguf, script, slots, threads, upstream_from(responder, upstream)
+    )
+    spec.check_installed()
+    from dbt_enrich.emulator.jobs import Jobs
+    from dbt_enrich.emulator.responders.upstream import close_upstream_with
+    from dbt_enrich.emulator.server import listen, make_server
+    from dbt_enrich.emulator.storage import Storage
+
+    jobs = Jobs(Storage(directory), create_responder(spec))
     try:
         listener = listen(host, port)
     except OSError as error:

@@ -7,7 +7,6 @@ so far is on disk, and the next process goes on with it.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import secrets
@@ -19,18 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from filelock import FileLock, Timeout
 
 from dbt_enrich.emulator.responders import ResponderSpec
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.http_client import httpx
 
 KEY_VARIABLE = "DBT_ENRICH_EMULATOR_KEY"
 ADDRESS_FILE = "address.json"
-_NEEDED = {
-    "emulator": ("starlette", "uvicorn", "multipart"),
-    "local": ("xllamacpp",),
-}
 _POLL_SECONDS = 0.1
 _LOG_LINES = 15
 
@@ -74,7 +69,7 @@ def join_emulator(
         ConfigurationError: One runs with another responder, or an extra is not installed.
         EnrichmentError: It does not start.
     """
-    _check_installed(spec)
+    spec.check_installed()
     users = directory / "users"
     users.mkdir(parents=True, exist_ok=True, mode=0o700)
     user = FileLock(
@@ -176,14 +171,3 @@ def _last_lines(log: Path, begin: int) -> str:
         file.seek(begin)
         lines = file.read().decode("utf-8", "replace").strip().splitlines()
     return "\n".join(lines[-_LOG_LINES:]) or "nothing"
-
-
-def _check_installed(spec: ResponderSpec) -> None:
-    needed = [*_NEEDED["emulator"], *(_NEEDED["local"] if spec.name == "llama" else ())]
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        extra = "local" if spec.name == "llama" else "emulator"
-        raise ConfigurationError(
-            f"the provider local needs packages that are not installed ({', '.join(missing)}); "
-            f"install them with: pip install 'dbt-enrich[{extra}]'"
-        )

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -24,6 +23,7 @@ from dbt_enrich.emulator.responders.scripted import ScriptedResponder
 from dbt_enrich.emulator.routes import create_app
 from dbt_enrich.emulator.storage import Storage
 from dbt_enrich.emulator.transitions import Transitions
+from dbt_enrich.http_client import httpx
 
 _START_SECONDS = 30.0
 

@@ -108,7 +108,7 @@ class Engine:
             EnrichmentError: Something is wrong with the input, the service or the state directory,
                 or rows failed that `fail_on` names. Paid answers are safe in every case.
         """
-        self.config.service_settings()
+        self.config.service_settings().check_installed()
         self.config.price_table()
         request = request.identified()
         store = StateDirectory(self.config.state_dir)

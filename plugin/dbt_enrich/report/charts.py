@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.report.batches import PHASES
 from dbt_enrich.report.contents import (
     BatchReport,
@@ -200,14 +199,8 @@ def days_chart(days: Sequence[DayReport], measure: str) -> str:
 
 
 def _altair() -> Any:
-    try:
-        import altair as alt
-        import vl_convert  # noqa: F401 - what draws
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the HTML report needs the extra 'report' ({error}): pip install "
-            "'dbt-enrich[report]'; --format markdown and --format json need nothing more"
-        ) from None
+    import altair as alt
+
     return alt
 
 

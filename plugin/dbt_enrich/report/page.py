@@ -39,8 +39,7 @@ _CALM = ("Nothing needs attention.",)
 def html_page(report: Report) -> str:
     """Write a report as HTML, in a file of less than `LARGEST_FILE` bytes.
 
-    Raises:
-        ConfigurationError: The library that draws charts is not installed.
+    The extra `report` must be installed.
     """
     *larger, smallest = LIMITS
     for limits in larger:

@@ -21,8 +21,9 @@ def create_service(settings: ServiceSettings) -> BatchService:
         A service that may be used from several threads, until its `close`.
 
     Raises:
-        ConfigurationError: The provider `local` lacks what it needs on this machine.
+        ConfigurationError: The provider lacks an extra, or what it needs on this machine.
     """
+    settings.check_installed()
     if settings.provider is Provider.LOCAL:
         from dbt_enrich.services.local import LocalService
 

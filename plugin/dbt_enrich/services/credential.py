@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.extras import Extra, require
 from dbt_enrich.naming import near_match
 from dbt_enrich.services.secret import Secret
 
@@ -93,6 +94,14 @@ class CredentialSettings:
                 f"The `scope` {self.scope!r} is not one that an identity can ask for as a whole: "
                 f"write it like {COGNITIVE_SERVICES_SCOPE}, or leave it out"
             )
+
+    def check_installed(self) -> None:
+        """Refuse to sign in without the package that does; loads nothing of it.
+
+        Raises:
+            ConfigurationError: It is not installed.
+        """
+        require(Extra.AZURE, f"`credential: {self.kind}`")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

@@ -152,13 +152,9 @@ class SignIn:
             _close(self._credential)
 
     def _begin(self) -> tuple[TokenCredential, Callable[[], str]]:
-        try:
-            import azure.identity as identity
-        except ImportError:
-            raise ConfigurationError(
-                "`credential` needs the package azure-identity, which is not installed: "
-                "pip install 'dbt-enrich[azure]'"
-            ) from None
+        self._settings.check_installed()
+        import azure.identity as identity
+
         try:
             credential = self._build(identity)
             return credential, identity.get_bearer_token_provider(credential, self._settings.scope)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.extras import Extra
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.services.credential import CredentialSettings
 from dbt_enrich.services.secret import Secret as Secret
@@ -113,6 +114,23 @@ class ServiceSettings:
         else:
             self._check_remote()
         self._check_common()
+
+    @property
+    def extra(self) -> Extra | None:
+        """The extra of this package that the provider needs, if any."""
+        if self.responder is not None:
+            return self.responder.extra
+        return Extra.AZURE if self.credential is not None else None
+
+    def check_installed(self) -> None:
+        """Refuse a provider whose extra is not installed, before anything is done for it.
+
+        Raises:
+            ConfigurationError: It is not installed; the fix is the command that installs it.
+        """
+        for part in (self.responder, self.credential):
+            if part is not None:
+                part.check_installed()
 
     @property
     def url(self) -> str:

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 from dbt_enrich.emulator.server import RunningEmulator
+from dbt_enrich.http_client import httpx
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 STYLES = {"classic": "/openai", "v1": "/openai/v1", "openai": "/v1"}

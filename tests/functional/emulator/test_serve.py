@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from dbt_enrich.emulator.process import join_emulator
 from dbt_enrich.emulator.responders import ResponderSpec
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.http_client import httpx
 
 KEY = "served-key"
 SCRIPTED = ResponderSpec("scripted")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from dbt_enrich.emulator.server import RunningEmulator
+from dbt_enrich.http_client import httpx
 from functional.emulator.resource import DATED, STYLES, Resource, line
 
 _DAY = 86_400

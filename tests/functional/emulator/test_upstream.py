@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import httpx
 import pytest
 from dbt_enrich.config import parse_config
 from dbt_enrich.emulator.process import ADDRESS_FILE, join_emulator
@@ -23,6 +22,7 @@ from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, WantedRe
 from dbt_enrich.emulator.responders.upstream import UpstreamResponder
 from dbt_enrich.emulator.server import running_emulator
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.http_client import httpx
 from dbt_enrich.identity import answered_by
 from dbt_enrich.services import Provider, ServiceSettings, create_service
 from functional.emulator.model_server import (

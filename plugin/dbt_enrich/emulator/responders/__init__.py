@@ -9,6 +9,7 @@ from pathlib import Path
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, Responder
 from dbt_enrich.emulator.responders.upstream_options import UpstreamOptions
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.extras import WEIGHTS_PACKAGE, Extra, require
 
 __all__ = [
     "ChatReply",
@@ -39,6 +40,23 @@ class ResponderSpec:
     slots: int = 8
     threads: int = 2
     upstream: UpstreamOptions | None = None
+
+    def check_installed(self) -> None:
+        """Refuse a responder whose extra is not installed; loads nothing of it.
+
+        Raises:
+            ConfigurationError: It is not installed.
+        """
+        require(self.extra, f"the responder {self.name}", besides=self._own_weights)
+
+    @property
+    def extra(self) -> Extra:
+        """The extra that brings the emulator, and what this responder needs beside it."""
+        return Extra.LOCAL if self.name == "llama" else Extra.EMULATOR
+
+    @property
+    def _own_weights(self) -> tuple[str, ...]:
+        return (WEIGHTS_PACKAGE,) if self.gguf else ()
 
     def arguments(self) -> list[str]:
         """Return the spec as arguments of the emulator's command line."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dbt_enrich.emulator.responders.weights import INSTALL, Weights
+from dbt_enrich.emulator.responders.weights import Weights
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.extras import WEIGHTS_PACKAGE, Extra, require
 
 _HTTP_SECONDS = 30.0
 _ERRORS_ONLY = 1
@@ -225,19 +226,15 @@ class LlamaServer:
 
 
 def _xllamacpp() -> Any:
+    require(Extra.LOCAL, "the responder llama", besides=(WEIGHTS_PACKAGE,))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault(*_SPIN)
     try:
         import xllamacpp
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"the responder llama needs a package that is not installed ({error.name}); "
-            f"install it with: {INSTALL}"
-        ) from None
     except ImportError as error:
         raise ConfigurationError(
-            f"the responder llama cannot load xllamacpp ({error}); on Linux it needs the GNU "
-            "OpenMP library, as in: apt-get install libgomp1"
+            f"the responder llama cannot load xllamacpp ({error})",
+            fix="on Linux, install the GNU OpenMP library, as in: apt-get install libgomp1",
         ) from None
     return xllamacpp
 

@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import httpx
-
 from dbt_enrich.emulator.responders.base import ChatReply
 from dbt_enrich.emulator.responders.upstream_options import UpstreamOptions
 from dbt_enrich.emulator.responders.upstream_reply import MAX_REPLY_BYTES, error_reply, reply_of
+from dbt_enrich.http_client import httpx
 
 CONNECT_SECONDS: Final = 10.0
 _FIRST_WAIT: Final = 0.5

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import httpx
-
 from dbt_enrich.emulator.responders.upstream_client import CONNECT_SECONDS
 from dbt_enrich.emulator.responders.upstream_options import UpstreamOptions
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.http_client import httpx
 
 _PROBE_SECONDS: Final = 30.0
 _MOST_NAMES: Final = 20

