@@ -55,6 +55,8 @@ class ServiceError(EnrichmentError):
         status: The HTTP status code, or None where there was no reply.
         code: The service's own error code, such as `token_limit_exceeded`, or None.
         retry_after: Seconds that the service asked to wait, or None.
+        is_of_tokens: Whether the quota of a deployment's enqueued tokens is what is used up.
+        token_limit: How many tokens that quota has, where the service says so.
     """
 
     def __init__(
@@ -65,11 +67,15 @@ class ServiceError(EnrichmentError):
         status: int | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        is_of_tokens: bool = False,
+        token_limit: int | None = None,
     ) -> None:
         super().__init__(problem, fix=fix)
         self.status = status
         self.code = code
         self.retry_after = retry_after
+        self.is_of_tokens = is_of_tokens
+        self.token_limit = token_limit
 
 
 class AuthenticationError(ServiceError):

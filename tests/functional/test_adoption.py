@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
 ROWS = 10
 NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
+    """An emulator whose key is part of every id, name and text that is read here."""
+    with running_emulator(tmp_path / "emulator", api_key="e") as running:
+        yield running
 
 
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path) -> Warehouse:
@@ -65,6 +73,20 @@ def test_a_batch_without_metadata_is_found_by_its_file_s_name(
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": ROWS}
     assert len(emulator.jobs.batches()) == 1
+
+
+@pytest.mark.parametrize("key", ["key", "batch", "request", "note", "0", '"'])
+def test_a_key_that_is_part_of_what_the_service_says_is_left_in_it(
+    tmp_path: Path, key: str
+) -> None:
+    """Metadata, ids, file names, contents and numbers are read as they are."""
+    with running_emulator(tmp_path / "emulator", api_key=key) as emulator:
+        submit(emulator, tmp_path)
+        warehouse = warehouse_for(emulator, tmp_path)
+        warehouse.enrich(NOTES)
+        assert_paid_once(warehouse, emulator)
+        answers = warehouse.rows("select count(*) from enriched where summary like '%note%'")
+        assert answers == [(ROWS,)]
 
 
 @pytest.mark.parametrize("is_over", [True, False])

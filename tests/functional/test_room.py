@@ -14,7 +14,8 @@ from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError, LedgerError
 from dbt_enrich.ledger import Ledger, Step
 from dbt_enrich.pipeline import key_parts, spread, steps
 from dbt_enrich.pipeline import run as run_module
-from dbt_enrich.pipeline.room import estimated_tokens, limit_in
+from dbt_enrich.pipeline.room import estimated_tokens
+from dbt_enrich.services.parse import limit_in
 from dbt_enrich.store import StateDirectory, settle
 from support.warehouse import Warehouse, config_for, summary_task
 

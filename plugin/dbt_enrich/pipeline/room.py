@@ -7,7 +7,6 @@ finds no room. The limit is configured, or read from the headers of a created ba
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from dbt_enrich.ledger import Ledger, Shard, Step
@@ -16,24 +15,11 @@ from dbt_enrich.services.base import RemoteBatch
 # The service's own estimate is made from the number of characters.
 BYTES_PER_TOKEN = 4
 _HOLDING_STEPS = (Step.CREATING, Step.SUBMITTED)
-_LIMIT = re.compile(r"limit of ([\d.,]+) ?([KMB]?)\b", re.IGNORECASE)
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
 def estimated_tokens(size: int) -> int:
     """Return the tokens that an input file of so many bytes counts for."""
     return -(-size // BYTES_PER_TOKEN)
-
-
-def limit_in(text: str) -> int | None:
-    """Return the limit that a refusal names, such as `the configured limit of 30K`, or None."""
-    found = _LIMIT.search(text)
-    if not found:
-        return None
-    try:
-        return int(float(found[1].rstrip(".,").replace(",", "")) * _UNITS[found[2].upper()]) or None
-    except ValueError:
-        return None
 
 
 class TokenRoom:
@@ -91,9 +77,8 @@ class TokenRoom:
                 source="header",
             )
 
-    def learn_from_refusal(self, shard: Shard, said: str) -> None:
+    def learn_from_refusal(self, shard: Shard, limit: int | None) -> None:
         """Note the limit that a refusal named, if it named one."""
-        limit = limit_in(said)
         if limit and shard.deployment:
             self._ledger.learn_token_limit(
                 shard.service, shard.deployment, max_enqueued_tokens=limit, source="refusal"

@@ -30,7 +30,6 @@ from dbt_enrich.pipeline.transfers import DEFAULT_TRANSFERS, Transfers
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
 
-_TOKEN_WORDS = ("token_limit_exceeded", "enqueued token")
 # So often a batch may be refused, with nothing of ours in its way, before it counts as too big.
 _REFUSALS_BEFORE_CUT = 3
 # How long `submit` rides out a service that cannot be reached.
@@ -310,10 +309,10 @@ class BatchRun:
         """Put a shard off that found no room, and with it the others of its deployment."""
         self.warn(f"{error}; trying again when there is room")
         due.later(_OUTAGE_DELAY, least=_least(error))
-        if not any(word in f"{error.code} {error}".lower() for word in _TOKEN_WORDS):
+        if not error.is_of_tokens:
             return
         due.refusals += 1
-        self.room.learn_from_refusal(shard, str(error))
+        self.room.learn_from_refusal(shard, error.token_limit)
         self._closed_until[shard.deployment] = due.at
         self._refuse_one_too_big(shard)
 

@@ -35,6 +35,7 @@ from dbt_enrich.services.base import (
     RemoteBatch,
     RemoteFile,
 )
+from dbt_enrich.services.parse import limit_in
 from dbt_enrich.store import StateDirectory
 
 # A file is listed a moment after it was uploaded.
@@ -155,7 +156,8 @@ class Steps:
             self.release(shard, f"file {file_id} was refused")
             raise BatchFailedError(
                 f"the service refused the input file {file_id}: "
-                f"{remote.status_details or 'no reason given'}; nothing was paid"
+                f"{self.service.masked(remote.status_details or 'no reason given')}; "
+                "nothing was paid"
             )
         return self._create(shard)
 
@@ -269,9 +271,11 @@ class Steps:
             for error in errors[:3]
         )
         if found_no_room(batch):
+            self.room.learn_from_refusal(shard, limit_in(said))
+            said = self.service.masked(said)
             self.warn(f"batch {batch.id} found no room in the quota ({said}); sending it again")
-            self.room.learn_from_refusal(shard, said)
             return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
+        said = self.service.masked(said)
         self.release(shard, said)
         codes = {error.code.lower() for error in errors}
         raise BatchFailedError(

@@ -53,7 +53,10 @@ class FileStatus(StrEnum):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at the service. What the service left out is None."""
+    """A file at the service. What the service left out is None.
+
+    `status_details` is the service's own text: `BatchService.masked` before showing.
+    """
 
     id: str
     filename: str
@@ -66,7 +69,10 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class BatchError:
-    """One entry of a failed batch's `errors`; `line` is the input file's line, from 1."""
+    """One entry of a failed batch's `errors`; `line` is the input file's line, from 1.
+
+    The texts are the service's own, for the engine to read; `BatchService.masked` before showing.
+    """
 
     code: str
     message: str
@@ -218,6 +224,10 @@ class BatchService(Protocol):
         `QuotaError` means that it was not begun; an `UnknownOutcomeError`, that it was sent and
         no reply came; any other, that the service would refuse every such request.
         """
+        ...
+
+    def masked(self, text: str) -> str:
+        """Return a text of the service without secrets, for what is shown, logged or stored."""
         ...
 
     def close(self) -> None:

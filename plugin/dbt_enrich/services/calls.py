@@ -91,8 +91,7 @@ class Calls:
             ServiceError: The call failed, or the reply is not JSON, or is an error.
         """
         response = self.send(operation, send).http_response
-        # What a batch says of its failure goes into the ledger and the log as it is.
-        text = self._failures.without_key(response.content.decode("utf-8", "replace"))
+        text = response.content.decode("utf-8", "replace")
         data = self.parsed(operation, lambda: parse_json(text))
         if is_error(data):
             raise self._failures.error_in_reply(operation, data)

@@ -12,13 +12,22 @@ from dbt_enrich.errors import AuthenticationError, NotFoundError, QuotaError, Se
 from dbt_enrich.services.base import SynchronousReply
 from dbt_enrich.services.calls import Calls
 from dbt_enrich.services.failures import UNPAID_CODES, Failures, Operation
-from dbt_enrich.services.parse import MalformedReplyError, is_error, parse_error, parse_json
+from dbt_enrich.services.parse import (
+    ErrorDetail,
+    MalformedReplyError,
+    is_error,
+    parse_error,
+    parse_json,
+)
 
 # With these a service says that it did not begin: Azure bills what it processed, such as a 400 of
 # the content filter or a 408, and nothing of a 429.
 # https://learn.microsoft.com/azure/ai-services/openai/how-to/manage-costs
 _NOT_BEGUN: Final = frozenset({425, 429, 503})
 _UNSUPPORTED: Final = "operationnotsupported"
+_CONTENT_FILTER: Final = "content_filter"
+# https://learn.microsoft.com/azure/ai-services/openai/concepts/content-filter
+_POLICY_VIOLATION: Final = "ResponsibleAIPolicyViolation"
 
 
 def chat_operation(body: Mapping[str, Any]) -> Operation:
@@ -53,7 +62,7 @@ def chat_once(
         ServiceError: The service refuses every such request.
     """
     operation = replace(chat_operation(body), acts=True)
-    status, content, replied = calls.any_reply(
+    status, text, replied = calls.any_reply(
         operation,
         lambda: client.post(
             "/chat/completions",
@@ -62,7 +71,6 @@ def chat_once(
             options={"headers": dict(headers)},
         ),
     )
-    text = failures.without_key(content)
     if status == 200:
         data = calls.parsed(operation, lambda: parse_json(text))
         if is_error(data):
@@ -73,7 +81,7 @@ def chat_once(
     refusal = failures.refused(replace(operation, acts=False), status, parse_error(text), replied)
     if _is_of_every_request(status, refusal):
         raise refusal
-    return SynchronousReply(status, _error_body(text))
+    return SynchronousReply(status, _error_body(text, failures))
 
 
 def _is_of_every_request(status: int, refusal: ServiceError) -> bool:
@@ -85,13 +93,25 @@ def _is_of_every_request(status: int, refusal: ServiceError) -> bool:
     return isinstance(refusal, AuthenticationError | NotFoundError | QuotaError)
 
 
-def _error_body(text: str) -> dict[str, Any]:
-    """Return an error reply's body as a line of a batch's output file would hold it."""
-    try:
-        data = parse_json(text)
-    except MalformedReplyError:
-        data = None
-    if isinstance(data, dict) and isinstance(data.get("error"), dict):
-        return data
+def _error_body(text: str, failures: Failures) -> dict[str, Any]:
+    """Return what an error reply says, as a line of a batch's output file would hold it.
+
+    It is stored, so that its words are masked; the code of the content filter is not.
+    """
     detail = parse_error(text)
-    return {"error": {"code": detail.code, "message": detail.message}}
+    is_filtered = _is_filtered(detail, text)
+    code = _CONTENT_FILTER if is_filtered else failures.redact(detail.code or "") or None
+    return {"error": {"code": code, "message": failures.redact(detail.message)}}
+
+
+def _is_filtered(detail: ErrorDetail, text: str) -> bool:
+    """Whether the content filter refused the prompt, in either of the places that tell."""
+    if detail.code == _CONTENT_FILTER:
+        return True
+    try:
+        data: object = parse_json(text)
+    except MalformedReplyError:
+        return False
+    for name in ("error", "innererror", "code"):
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data == _POLICY_VIOLATION

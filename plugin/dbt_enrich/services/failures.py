@@ -12,7 +12,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -29,15 +29,23 @@ from dbt_enrich.errors import (
     UnreadableReplyError,
 )
 from dbt_enrich.services.base import QUOTA_CODES
-from dbt_enrich.services.parse import ErrorDetail, error_detail, parse_error, parse_retry_after
+from dbt_enrich.services.parse import (
+    ErrorDetail,
+    error_detail,
+    limit_in,
+    parse_error,
+    parse_retry_after,
+)
 from dbt_enrich.services.settings import Provider, ServiceSettings
 
 # Names, as the classes come from httpx or from httpx2. All are raised before a request is sent.
 _NOT_SENT: Final = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 )
-_TOKEN: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s\"',}]+")
-_QUOTA_WORDS: Final = ("token_limit_exceeded", "enqueued token", "quota for files")
+_MARKS: Final = r"\b(?P<mark>sk-|Bearer\s+)"
+_MARKED: Final = r"[^\s\"',}]"
+_OF_TOKENS: Final = ("token_limit_exceeded", "enqueued token")
+_QUOTA_WORDS: Final = (*_OF_TOKENS, "quota for files")
 # Waiting does not help against these, unlike against a quota that frees itself.
 UNPAID_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _IMPLIED_STATUSES: Final[Mapping[str, int]] = {
@@ -48,6 +56,9 @@ _IMPLIED_STATUSES: Final[Mapping[str, int]] = {
     "serviceunavailable": 503,
     "internalfailure": 500,
 }
+_UNSUPPORTED: Final = "operationnotsupported"
+# What the engine looks for in an error; whatever else a service calls its errors is only shown.
+_READ_CODES: Final = QUOTA_CODES | UNPAID_CODES | {_UNSUPPORTED}
 _PENDING: Final = re.compile(r"\bin '?pending'? state\b", re.IGNORECASE)
 
 
@@ -69,7 +80,11 @@ class Operation:
 
 
 class Failures:
-    """Names the failures of one service. Its texts never contain the service's key."""
+    """Names the failures of one service. The texts of its errors never contain the service's key.
+
+    What a service says is read as it is and masked where it is shown: a short key is part of ids,
+    codes and numbers.
+    """
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._host = settings.host
@@ -78,7 +93,7 @@ class Failures:
         self._address = "`endpoint`" if azure else "`base_url`"
         key = settings.api_key.reveal() if settings.api_key else ""
         escaped = (json.dumps(key)[1:-1], key.replace("/", "\\/"))
-        self._secrets = tuple(text for text in {key, quote(key, safe=""), *escaped} if text)
+        self._masked = _mask_of({key, quote(key, safe=""), *escaped} - {""})
 
     def of(self, operation: Operation, error: Exception) -> ServiceError:
         """Return our error for what the client raised during `operation`."""
@@ -96,17 +111,20 @@ class Failures:
         headers: Mapping[str, str],
     ) -> ServiceError:
         """Return our error for a reply with the status and the error body's `detail`."""
-        code = self.redact(detail.code) if detail.code else None
-        message = self.redact(detail.message)
-        kind, mend = self._verdict(operation, status, (code or "").lower(), message)
-        label = f"HTTP {status}" if code is None else f"HTTP {status}, {code}"
+        # Read as it is: what is masked may be a part of any word.
+        code = detail.code or ""
+        kind, mend = self._verdict(operation, status, code.lower(), detail.message)
+        shown, message = self.redact(code), self.redact(detail.message)
+        label = f"HTTP {status}, {shown}" if shown else f"HTTP {status}"
         said = f': "{message}"' if message else ""
         verb = "failed" if status >= 500 else "refused"
         return kind(
             f"The service at {self._host} {verb} to {operation.what} ({label}){said}; {mend}",
             status=status,
-            code=code,
+            code=(code if code.lower() in _READ_CODES else shown) or None,
             retry_after=parse_retry_after(headers),
+            is_of_tokens=_is_of_tokens(code.lower(), detail.message),
+            token_limit=limit_in(detail.message),
         )
 
     def error_in_reply(self, operation: Operation, data: object) -> ServiceError:
@@ -142,14 +160,8 @@ class Failures:
         )
 
     def redact(self, text: str) -> str:
-        """Take the key out of a text that the service wrote."""
-        return _TOKEN.sub(r"\1***", self.without_key(text))
-
-    def without_key(self, text: str) -> str:
-        """Take this service's own key out of a text, and nothing else."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        """Take the key, and whatever looks like one, out of a text that the service wrote."""
+        return self._masked.sub(lambda found: f"{found['mark'] or ''}***", text)
 
     def _mend_of_unknown(self, operation: Operation) -> str:
         if operation.acts:
@@ -187,7 +199,7 @@ class Failures:
             return ServiceError, f"write the address that it leads to as {self._address}"
         if status == 413:
             return ServiceError, "lower `max_bytes_per_file` in the profile"
-        if code == "operationnotsupported":
+        if code == _UNSUPPORTED:
             return ServiceError, _mend_of_unsupported(operation)
         return ServiceError, "correct what it names"
 
@@ -226,9 +238,23 @@ class Failures:
         return self.redact(texts[-1]) if texts else "connection lost"
 
 
+def _mask_of(secrets: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds secrets, and tokens by what stands before them.
+
+    All in one pass, as one secret may be part of another, or of a token.
+    """
+    known = [re.escape(secret) for secret in sorted(secrets, key=len, reverse=True)]
+    marked = _MARKS + f"(?:{'|'.join([*known, _MARKED])})+"
+    return re.compile("|".join([marked, *known]))
+
+
 def _is_quota(code: str, message: str) -> bool:
     spoken = f"{code} {message}".lower()
     return code in QUOTA_CODES or any(words in spoken for words in _QUOTA_WORDS)
+
+
+def _is_of_tokens(code: str, message: str) -> bool:
+    return any(words in f"{code} {message}".lower() for words in _OF_TOKENS)
 
 
 def content_of(response: Any) -> bytes:

@@ -104,6 +104,10 @@ class InterruptibleService:
         """Send one synchronous request; not given up, for its reply is paid for."""
         return self._service.chat_once(body, request_id=request_id)
 
+    def masked(self, text: str) -> str:
+        """Return a text of the service without secrets."""
+        return self._service.masked(text)
+
     def close(self) -> None:
         """Release connections."""
         self._service.close()

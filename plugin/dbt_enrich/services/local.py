@@ -114,6 +114,10 @@ class LocalService:
         """Send one synchronous request, never again once it was sent; return the reply to it."""
         return self._call(lambda remote: remote.chat_once(body, request_id=request_id))
 
+    def masked(self, text: str) -> str:
+        """Return a text of the emulator, or of the server behind it, without secrets."""
+        return self._remote.masked(text)
+
     def close(self) -> None:
         """Release the connections and this user's hold on the emulator. May be called twice."""
         with self._lock:

@@ -228,7 +228,7 @@ class OpenAIBatchService:
                 metadata=dict(metadata),
             ),
         )
-        return self._calls.parsed(operation, lambda: parse_batch(data, headers))
+        return self._calls.parsed(operation, lambda: parse_batch(data, headers, masked=self.masked))
 
     def batch(self, batch_id: str) -> RemoteBatch:
         """Return the batch as it stands now.
@@ -241,7 +241,10 @@ class OpenAIBatchService:
         data, headers = self._calls.reply(
             operation, lambda: self._client.batches.with_raw_response.retrieve(batch_id)
         )
-        return self._calls.parsed(operation, lambda: parse_batch(data, headers, batch_id=batch_id))
+        return self._calls.parsed(
+            operation,
+            lambda: parse_batch(data, headers, batch_id=batch_id, masked=self.masked),
+        )
 
     def batches(self) -> Iterator[RemoteBatch]:
         """Yield all batches of the resource, following the pages.
@@ -255,7 +258,7 @@ class OpenAIBatchService:
             return self._client.batches.with_raw_response.list(limit=_PAGE_SIZE, extra_query=after)
 
         for item in self._calls.items(operation, page):
-            yield parse_batch(item)
+            yield parse_batch(item, masked=self.masked)
 
     def cancel(self, batch_id: str) -> RemoteBatch:
         """Ask the service to cancel the batch; one that has ended already is returned as it is.
@@ -341,6 +344,10 @@ class OpenAIBatchService:
         headers = {_CLIENT_REQUEST_ID[self._settings.provider]: request_id}
         return chat_once(self._once, self._calls, self._failures, body, headers)
 
+    def masked(self, text: str) -> str:
+        """Return a text of the service without secrets, for what is shown, logged or stored."""
+        return self._failures.redact(text)
+
     def close(self) -> None:
         """Release the connections. May be called twice."""
         self._client.close()
@@ -351,7 +358,10 @@ class OpenAIBatchService:
         data, headers = self._calls.reply(
             operation, lambda: client.batches.with_raw_response.cancel(batch_id)
         )
-        return self._calls.parsed(operation, lambda: parse_batch(data, headers, batch_id=batch_id))
+        return self._calls.parsed(
+            operation,
+            lambda: parse_batch(data, headers, batch_id=batch_id, masked=self.masked),
+        )
 
     def _fetch(self, operation: Operation, file_id: str, part: PartialFile) -> None:
         """Fetch what `part` lacks, once, and see that it is the file and no proxy's page."""

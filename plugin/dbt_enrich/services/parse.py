@@ -15,7 +15,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -49,6 +49,8 @@ _UNREADY: Final = frozenset({"pending", "running", "notrunning", "notstarted", "
 _UNUSABLE: Final = frozenset({"error", "failed", "deleting", "deleted", "expired"})
 
 _MARKUP: Final = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", flags=re.DOTALL | re.IGNORECASE)
+_LIMIT: Final = re.compile(r"limit of ([\d.,]+) ?([KMB]?)\b", re.IGNORECASE)
+_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 _MILLISECONDS_FROM: Final = 100_000_000_000
 _LONGEST_MESSAGE: Final = 600
 _LONGEST_CODE: Final = 80
@@ -88,7 +90,11 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def parse_batch(
-    data: object, headers: Mapping[str, str] | None = None, *, batch_id: str | None = None
+    data: object,
+    headers: Mapping[str, str] | None = None,
+    *,
+    batch_id: str | None = None,
+    masked: Callable[[str], str] = str,
 ) -> RemoteBatch:
     """Read a batch.
 
@@ -96,6 +102,7 @@ def parse_batch(
         data: The decoded reply.
         headers: The reply's headers, for the enqueued tokens that Azure tells there.
         batch_id: The id that was asked for, for a reply without one.
+        masked: Takes secrets out of what is logged.
 
     Raises:
         MalformedReplyError: `data` is not a batch.
@@ -106,7 +113,7 @@ def parse_batch(
         raise MalformedReplyError("the reply has no id")
     return RemoteBatch(
         id=identity,
-        status=parse_status(body.get("status"), identity),
+        status=parse_status(body.get("status"), identity, masked),
         input_file_id=_identity(body.get("input_file_id")),
         output_file_id=_identity(body.get("output_file_id")),
         error_file_id=_identity(body.get("error_file_id")),
@@ -169,7 +176,7 @@ def parse_page(data: object) -> Page:
     return Page(kept, has_more if isinstance(has_more, bool) else None, last_id)
 
 
-def parse_status(value: object, batch_id: str) -> BatchStatus:
+def parse_status(value: object, batch_id: str, masked: Callable[[str], str] = str) -> BatchStatus:
     """Read a batch's status, whatever its case and spelling.
 
     A status that nobody documented counts as `in_progress`: the batch goes on being watched,
@@ -178,7 +185,7 @@ def parse_status(value: object, batch_id: str) -> BatchStatus:
     word = re.sub(r"[^a-z]", "", value.lower()) if isinstance(value, str) else ""
     status = _STATUSES.get(word)
     if status is None:
-        shown = _clean(str(value), 40)
+        shown = _clean(masked(str(value)), 40)
         logger.warning("Batch %s has the unknown status %r: taken as in progress", batch_id, shown)
         return BatchStatus.IN_PROGRESS
     return status
@@ -266,6 +273,17 @@ def error_detail(data: object) -> ErrorDetail:
     if not isinstance(spoken, str):
         spoken = json.dumps(spoken, default=str)
     return ErrorDetail(code, _clean(spoken, _LONGEST_MESSAGE))
+
+
+def limit_in(text: str) -> int | None:
+    """Return the limit that a refusal names, such as `the configured limit of 30K`, or None."""
+    found = _LIMIT.search(text)
+    if not found:
+        return None
+    try:
+        return int(float(found[1].rstrip(".,").replace(",", "")) * _UNITS[found[2].upper()]) or None
+    except ValueError:
+        return None
 
 
 def is_error(data: object) -> bool:

@@ -186,6 +186,26 @@ def test_a_key_that_is_refused_later_is_an_error_of_the_row(server: ModelServer)
     assert error_of(reply)["message"] == "wrong key"
 
 
+def test_a_server_that_repeats_its_key_is_not_quoted(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is stored with the row; an answer that holds the key's letters is left whole."""
+    server.key = "small"
+    monkeypatch.setenv("MODEL_SERVER_KEY", "small")
+    shown = {"error": {"code": "small_key", "message": "the key small is wrong"}}
+    server.actions["row"] = [lambda call: call.send(400, shown)]
+    server.content = lambda text: "a small answer"
+    found = replies(
+        UpstreamOptions(server.url, api_key_env="MODEL_SERVER_KEY"), ["row", "next"], model="small"
+    )
+    assert error_of(found["row"]) == {
+        "type": "invalid_request_error",
+        "code": "small_key",
+        "message": "the key *** is wrong",
+    }
+    assert found["next"].body["choices"][0]["message"]["content"] == "a small answer"
+
+
 def test_closing_the_iterator_abandons_what_is_in_flight(server: ModelServer) -> None:
     """The server sees the connections go, and no more rows were read than there was room for."""
     server.actions["first"] = [answer]

@@ -31,13 +31,17 @@ MODEL = "gpt-4o-mini-batch"
 
 @pytest.fixture
 def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """A resource with a batch deployment, a small one and a standard one."""
+    """A resource with a batch deployment, a small one and a standard one.
+
+    Its key is part of nearly every text that it says.
+    """
     deployments = [
         Deployment(MODEL),
         Deployment("small", max_enqueued_tokens=5),
         Deployment("gpt-standard", sku="GlobalStandard"),
     ]
-    with running_emulator(tmp_path / "emulator", deployments=deployments) as running:
+    served = running_emulator(tmp_path / "emulator", api_key="e", deployments=deployments)
+    with served as running:
         yield running
 
 
@@ -221,9 +225,10 @@ def test_a_download_rides_over_faults(
 def test_a_full_quota_is_told_by_create(service: OpenAIBatchService, tmp_path: Path) -> None:
     """The file stays good for another try."""
     file = service.upload(shard(tmp_path / "s.jsonl", service, model="small"), filename="s.jsonl")
-    with pytest.raises(QuotaError, match="enqueued tokens") as caught:
+    with pytest.raises(QuotaError, match="once earlier work has finished") as caught:
         service.create(file.id, {})
     assert caught.value.code == "token_limit_exceeded"
+    assert (caught.value.is_of_tokens, caught.value.token_limit) == (True, 5)
     assert service.file(file.id).status is FileStatus.PROCESSED
 
 
@@ -275,9 +280,12 @@ def test_chat_is_answered(service: OpenAIBatchService, style: str) -> None:
     """One request at a time, by a deployment that is none for batches, where there are such."""
     hello = [{"role": "user", "content": "hello"}]
     reply = service.chat({"model": "gpt-standard", "messages": hello})
-    assert reply["choices"][0]["message"]["content"]
+    text = reply["choices"][0]["message"]["content"]
+    assert "e" in text
+    once = service.chat_once({"model": "gpt-standard", "messages": hello}, request_id="r")
+    assert once.body["choices"][0]["message"]["content"] == text
     if style != "openai":
-        with pytest.raises(ServiceError, match="OperationNotSupported.*`preview_model`"):
+        with pytest.raises(ServiceError, match="`preview_model`"):
             service.chat({"model": MODEL, "messages": hello})
     with pytest.raises(NotFoundError, match="`deployments`"):
         service.chat({"model": "none", "messages": []})

@@ -8,9 +8,10 @@ from typing import Any
 
 import openai
 import pytest
-from dbt_enrich.errors import ServiceError, TransientError, UnknownOutcomeError
+from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownOutcomeError
 from dbt_enrich.services import Provider, Secret, ServiceSettings
 from dbt_enrich.services.failures import Failures, Operation
+from dbt_enrich.services.parse import ErrorDetail
 
 FAILURES = Failures(
     ServiceSettings(
@@ -120,3 +121,39 @@ def test_an_error_of_the_client_itself_is_named() -> None:
 def test_keys_are_taken_out_of_what_the_service_wrote(text: str, shown: str) -> None:
     """Ours, and whatever looks like one."""
     assert FAILURES.redact(text) == shown
+
+
+def failures_with(key: str) -> Failures:
+    """The failures of a service that is called with a key."""
+    return Failures(
+        ServiceSettings(Provider.OPENAI, base_url="https://s.example/v1", api_key=Secret(key))
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "shown"),
+    [
+        ("e", "Bearer eyJh.abc, sk-eee", "Bearer ***, sk-***"),
+        ("e", "one two", "on*** two"),
+        ("*", "5 * 5", "5 *** 5"),
+        ("a,b'c", "Bearer a,b'c and a,b'c", "Bearer *** and ***"),
+        ("a/b", r"key a\/b", "key ***"),
+    ],
+)
+def test_a_short_or_odd_key_leaves_no_token_behind(key: str, text: str, shown: str) -> None:
+    """Whatever is found is found in one pass, tokens first."""
+    assert failures_with(key).redact(text) == shown
+
+
+@pytest.mark.parametrize("key", ["e", "token", "limit", "3", "token_limit_exceeded"])
+def test_a_refusal_is_read_as_it_is_and_shown_without_the_key(key: str) -> None:
+    """Its code decides what it is, its words tell the limit; neither is shown unmasked."""
+    message = "Enqueued token limit reached: the configured limit of 30K tokens"
+    detail = ErrorDetail("token_limit_exceeded", message)
+    failure = failures_with(key).refused(CREATE, 400, detail, {})
+    assert type(failure) is QuotaError
+    assert failure.code == "token_limit_exceeded"
+    assert (failure.is_of_tokens, failure.token_limit) == (True, 30_000)
+    shown = str(failure).partition(", ")[2].partition("; ")[0]
+    assert "***" in shown
+    assert key not in shown

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -39,8 +40,10 @@ class UpstreamClient:
         self._options = options
         self._url = f"{options.base_url}/chat/completions"
         self._room = asyncio.Semaphore(options.concurrency)
+        headers = options.headers()
+        self._key = headers.get("Authorization", "").removeprefix("Bearer ")
         self._http = httpx.AsyncClient(
-            headers={**options.headers(), "Content-Type": "application/json"},
+            headers={**headers, "Content-Type": "application/json"},
             # A try is timed as a whole: a server may be silent for as long as it thinks.
             timeout=httpx.Timeout(None, connect=min(options.timeout, CONNECT_SECONDS)),
             limits=httpx.Limits(max_connections=options.concurrency),
@@ -85,7 +88,7 @@ class UpstreamClient:
             return error_reply(
                 502, f"The reply cannot be read: {error}", code="invalid_reply"
             ), None
-        reply = reply_of(response.status_code, body)
+        reply = self._masked(reply_of(response.status_code, body))
         if response.status_code in _WORTH_REPEATING or response.status_code >= 500:
             asked = _asked_wait(response.headers.get("retry-after"))
             return reply, usual if asked is None else asked
@@ -102,6 +105,15 @@ class UpstreamClient:
                 if size > MAX_REPLY_BYTES:
                     break
         return response, b"".join(parts)
+
+    def _masked(self, reply: ChatReply) -> ChatReply:
+        """Take the server's key out of an error's message, which is stored and shown."""
+        if not self._key or reply.status_code < 400:
+            return reply
+        error = dict(reply.body["error"])
+        for form in (self._key, json.dumps(self._key)[1:-1]):
+            error["message"] = error["message"].replace(form, "***")
+        return replace(reply, body={**reply.body, "error": error})
 
     def _no_answer_in_time(self, attempt: int) -> ChatReply:
         return error_reply(
