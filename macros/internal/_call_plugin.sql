@@ -1,33 +1,11 @@
-{% macro _call_plugin(action, target, work, existing=none, run_id=none) %}
-  {%- set existing_errors = none -%}
-  {% if existing is not none and existing.is_table %}
-    {%- set errors = dbt_enrich._errors_relation(target) -%}
-    {%- set existing_errors = adapter.get_relation(errors.database, errors.schema, errors.identifier) -%}
-  {% endif %}
-  {% do adapter.store_relation(
-    dbt_enrich._plugin_alias(),
-    target,
-    [],
-    '',
-    '',
-    {
-      'action': action,
-      'version': dbt_enrich._package_version(),
-      'project': project_name,
-      'run_id': run_id,
-      'name': model.name,
-      'unique_id': model.unique_id,
-      'unique_key': config.get('unique_key'),
-      'meta': (model.config.meta or {}).get('enrichment'),
-      'columns': model.columns,
-      'mode': var('enrichment_mode', none),
-      'preview_rows': var('enrichment_preview_rows', none),
-      'target': target | string,
-      'full_refresh': should_full_refresh(),
-      'staged': work.staged | string,
-      'outcome': work.outcome | string,
-      'existing': (existing | string) if existing is not none and existing.is_table else none,
-      'existing_errors': (existing_errors | string) if existing_errors else none,
-    }
-  ) %}
+{% macro _call_plugin(action, target, values={}) %}
+  {%- set request = {
+    'action': action,
+    'version': dbt_enrich._package_version(),
+    'project': project_name,
+  } -%}
+  {% do request.update(values) %}
+  {#- The adapter hands the dict itself to the plugin, which leaves its answer in it. -#}
+  {% do adapter.store_relation(dbt_enrich._plugin_alias(), target, [], '', '', request) %}
+  {{ return(request.get('result')) }}
 {% endmacro %}

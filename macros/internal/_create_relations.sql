@@ -5,7 +5,6 @@
   {%- set relations = dbt_enrich._enrichment_schema() -%}
   {% call statement('create_relations') -%}
     create schema if not exists {{ relations.schema }};
-    create schema if not exists {{ dbt_enrich._work_relations(relations.batches).schema }};
     create table if not exists {{ relations.batches }} (
       batch_id varchar,
       shard varchar,

@@ -8,7 +8,6 @@
   {%- set backup_relation = make_backup_relation(target_relation, backup_relation_type) -%}
   {%- set preexisting_backup_relation = load_cached_relation(backup_relation) -%}
   {%- set grant_config = config.get('grants') -%}
-  {%- set work = dbt_enrich._work_relations(target_relation) -%}
 
   {{ drop_relation_if_exists(preexisting_intermediate_relation) }}
   {{ drop_relation_if_exists(preexisting_backup_relation) }}
@@ -16,17 +15,25 @@
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
+  {#- A transaction writes to one database alone, and rows are not staged in the target's. -#}
+  {% if pre_hooks | selectattr('transaction', 'equalto', true) | list %}
+    {{ adapter.commit() }}
+  {% endif %}
+  {%- set staged = dbt_enrich._call_plugin('open', target_relation, {
+    'database': target_relation.database,
+    'schema': target_relation.schema,
+    'identifier': target_relation.identifier,
+  }) -%}
   {% call statement('stage') -%}
-    create schema if not exists {{ work.schema }};
-    create or replace table {{ work.staged }} as (
+    create or replace table {{ staged }} as (
       {{ compiled_code }}
     )
   {%- endcall %}
   {#- The plugin works on a connection of its own, which sees only what is committed. -#}
   {{ adapter.commit() }}
 
-  {% do dbt_enrich._call_plugin('enrich', target_relation, work, existing_relation) %}
-  {%- set outcome = dbt_enrich._read_outcome(work) -%}
+  {%- set request = dbt_enrich._model_request(target_relation, staged, existing_relation) -%}
+  {%- set outcome = dbt_enrich._call_plugin('enrich', target_relation, request) -%}
 
   {% if outcome.merges %}
     {%- set unique_key = config.require('unique_key') -%}
@@ -72,14 +79,13 @@
     {% do dbt_enrich._comment_on(target_relation, outcome.comment) %}
   {% endif %}
 
-  {% call statement('unstage') -%}
-    drop table if exists {{ work.staged }};
-    drop table if exists {{ work.outcome }}
-  {%- endcall %}
   {{ adapter.commit() }}
 
   {{ drop_relation_if_exists(backup_relation) }}
-  {% do dbt_enrich._call_plugin('finish', target_relation, work, run_id=outcome.run_id) %}
+  {% do dbt_enrich._call_plugin('finish', target_relation, {
+    'run_id': outcome.run_id,
+    'staged': staged,
+  }) %}
   {{ log(outcome.summary, info=true) }}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}

@@ -1,14 +1,15 @@
 """The dbt-duckdb plugin: the profile's configuration in, one call into the pipeline.
 
-The materialization calls `store` with a staged relation and a dict; the answer goes back as a row
-of a table in the schema `enrichment_work`, as the adapter passes no value through.
+The macros call `store` with a dict, in which the answer goes back under `result`, as the adapter
+passes no value through.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import duckdb
@@ -23,9 +24,11 @@ from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.interrupts import interruptible
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.publish import ExistingTable
-from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
+from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
+from dbt_enrich.sql import identifier
 from dbt_enrich.task import options_from_yaml, task_from_yaml
+from dbt_enrich.work import WorkPlace, staged_name
 
 logger = AdapterLogger("dbt-enrich")
 
@@ -41,6 +44,7 @@ class Plugin(BasePlugin):
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
+        self._work = WorkPlace()
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """Keep the root connection, of which `store` takes cursors."""
@@ -60,29 +64,34 @@ class Plugin(BasePlugin):
     def store(self, target_config: TargetConfig) -> None:
         """Run one action of the macros.
 
-        `enrich` a staged relation, `finish` it once it is published, or write the `relations` of
-        the schema `enrichment`.
+        `open` the place where rows are staged, `enrich` them, `finish` once they are published, or
+        write the `relations` of the schema `enrichment`.
 
         Raises:
             DbtRuntimeError: What went wrong, as one sentence.
         """
-        call: Mapping[str, Any] = target_config.config
+        call: MutableMapping[str, Any] = target_config.config
         with _as_dbt_error():
             _check_version(call)
-            engine = self.engine(str(call["project"]))
-            if call["action"] == "finish":
-                engine.finish(str(call["run_id"]))
-                return
-            cursor = self._cursor()
-            try:
-                if call["action"] == "relations":
-                    _write_relations(cursor, call, engine)
-                    return
-                with interruptible(engine.cancelled, logger.warning):
-                    outcome = engine.enrich(_request(call, cursor))
-                _write_outcome(cursor, str(call["outcome"]), outcome)
-            finally:
-                cursor.close()
+            with closing(self._cursor()) as cursor:
+                call["result"] = self._result(call, cursor)
+
+    def _result(self, call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Any:
+        action = call["action"]
+        if action == "open":
+            names = (str(call[part]) for part in ("database", "schema", "identifier"))
+            return f"{self._work.open(cursor)}.{identifier(staged_name(*names))}"
+        engine = self.engine(str(call["project"]))
+        if action == "relations":
+            made = engine.relations(call.get("known"))
+            return made and {"run_id": made[0], **asdict(made[1])}
+        if action == "finish":
+            engine.finish(str(call["run_id"]))
+            if call.get("staged"):
+                cursor.execute(f"drop table if exists {call['staged']}")
+            return None
+        with interruptible(engine.cancelled, logger.warning):
+            return asdict(engine.enrich(_request(call, cursor)))
 
     def engine(self, project: str) -> Engine:
         """Return the engine of a dbt project, which its models share."""
@@ -139,41 +148,6 @@ def _existing(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Exi
     columns = {row[0]: row[1] for row in cursor.execute(f"describe {name}").fetchall()}
     return ExistingTable(
         name=str(name), columns=columns, errors=call.get("existing_errors") or None
-    )
-
-
-def _write_outcome(cursor: duckdb.DuckDBPyConnection, table: str, outcome: Outcome) -> None:
-    cursor.execute(
-        f"create or replace table {table} as select ? as run_id, ? as enriched_sql, "
-        "? as errors_sql, ? as summary, ? as replaces, ? as merges, ? as comment",
-        [
-            outcome.run_id,
-            outcome.enriched_sql,
-            outcome.errors_sql,
-            outcome.summary,
-            outcome.replaces,
-            outcome.merges,
-            outcome.comment,
-        ],
-    )
-
-
-def _write_relations(
-    cursor: duckdb.DuckDBPyConnection, call: Mapping[str, Any], engine: Engine
-) -> None:
-    """Leave the relations' SELECTs in the outcome table, which is empty if nothing changed."""
-    made = engine.relations(call.get("known"))
-    run_id, found = made or (None, None)
-    cursor.execute(
-        f"create or replace table {call['outcome']} as select ? as run_id, ? as batches, "
-        "? as attempts, ? as usage, ? as fingerprint",
-        [
-            run_id,
-            found and found.batches,
-            found and found.attempts,
-            found and found.usage,
-            found and found.fingerprint,
-        ],
     )
 
 

@@ -36,13 +36,22 @@ class DbtProject:
         directory: Where it is written.
         plugin: The plugin's `config:`; `state_dir` defaults to one in the directory.
         threads: dbt's threads.
+        target: What else the profile's target `dev` says, such as `attach`.
     """
 
-    def __init__(self, directory: Path, plugin: dict[str, Any], *, threads: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        plugin: dict[str, Any],
+        *,
+        threads: int = 2,
+        target: dict[str, Any] | None = None,
+    ) -> None:
         self.directory = directory / "project"
         self.warehouse = directory / "notes.duckdb"
         self.state_dir = directory / "state"
         self._threads = threads
+        self._target = target or {}
         self.write(
             "dbt_project.yml",
             {
@@ -71,7 +80,7 @@ class DbtProject:
             "plugins": [{"module": "dbt_enrich.plugin", "alias": "enrich", "config": config}],
         }
         prod = {**target, "path": str(self.warehouse.with_name("prod.duckdb"))}
-        outputs = {"dev": target, "prod": prod}
+        outputs = {"dev": {**target, **self._target}, "prod": prod}
         self.write("profiles.yml", {"notes": {"target": "dev", "outputs": outputs}})
 
     def write(self, path: str, content: str | dict[str, Any]) -> None:
@@ -108,7 +117,11 @@ class DbtProject:
             f"models/{name}.yml",
             {
                 "models": [
-                    {"name": name, "config": {"meta": {"enrichment": task}}, "columns": described}
+                    {
+                        "name": name.rsplit("/", 1)[-1],
+                        "config": {"meta": {"enrichment": task}},
+                        "columns": described,
+                    }
                 ]
             },
         )

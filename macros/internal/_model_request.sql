@@ -1,0 +1,21 @@
+{% macro _model_request(target, staged, existing) %}
+  {%- set existing_errors = none -%}
+  {% if existing is not none and existing.is_table %}
+    {%- set errors = dbt_enrich._errors_relation(target) -%}
+    {%- set existing_errors = adapter.get_relation(errors.database, errors.schema, errors.identifier) -%}
+  {% endif %}
+  {{ return({
+    'name': model.name,
+    'unique_id': model.unique_id,
+    'unique_key': config.get('unique_key'),
+    'meta': (model.config.meta or {}).get('enrichment'),
+    'columns': model.columns,
+    'mode': var('enrichment_mode', none),
+    'preview_rows': var('enrichment_preview_rows', none),
+    'target': target | string,
+    'full_refresh': should_full_refresh(),
+    'staged': staged,
+    'existing': (existing | string) if existing is not none and existing.is_table else none,
+    'existing_errors': (existing_errors | string) if existing_errors else none,
+  }) }}
+{% endmacro %}
