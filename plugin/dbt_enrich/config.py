@@ -19,7 +19,7 @@ from pydantic import (
 
 from dbt_enrich.cost.caps import Caps
 from dbt_enrich.cost.prices import FREE, Price, PriceTable, price_table
-from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.errors import ConfigurationError, WrongValueError
 from dbt_enrich.naming import first_problem, near_match
 from dbt_enrich.services.credential import CredentialKind, CredentialSettings
 from dbt_enrich.services.secret import Secret
@@ -176,7 +176,10 @@ class PluginConfig(BaseModel):
     def _named(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         for model, names in value.items():
             if not names or not all(name.strip() for name in names):
-                raise ValueError(f"the model '{model}' has no deployment; name at least one")
+                raise WrongValueError(
+                    f"the model '{model}' has no deployment",
+                    fix="name at least one",
+                )
         return value
 
     @field_validator(
@@ -202,21 +205,24 @@ class PluginConfig(BaseModel):
     def _some_tokens(cls, value: int | dict[str, int] | None) -> int | dict[str, int] | None:
         limits = value.values() if isinstance(value, dict) else [] if value is None else [value]
         if any(limit < 1 for limit in limits):
-            raise ValueError("must be a positive number of tokens; leave it out for no limit")
+            raise WrongValueError(
+                "must be a positive number of tokens",
+                fix="leave it out for no limit",
+            )
         return value
 
     @field_validator("memory_limit")
     @classmethod
     def _size(cls, value: str) -> str:
         if not _SIZE.fullmatch(value):
-            raise ValueError("must be a number with a unit, such as 160MB")
+            raise WrongValueError("must be a number with a unit", fix="write it like 160MB")
         return value
 
     @field_validator("namespace")
     @classmethod
     def _plain_namespace(cls, value: str | None) -> str | None:
         if value is not None and not _NAMESPACE.fullmatch(value):
-            raise ValueError(
+            raise WrongValueError(
                 "must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
         return value
@@ -226,21 +232,21 @@ class PluginConfig(BaseModel):
         if (self.responder == "upstream") == (self.upstream is not None):
             return self
         if self.upstream is None:
-            raise ValueError(
-                "responder: upstream needs to know the model server; add "
-                "upstream: {base_url: http://localhost:11434/v1}, with its own address"
+            raise WrongValueError(
+                "responder: upstream needs to know the model server",
+                fix="add upstream: {base_url: http://localhost:11434/v1}, with its own address",
             )
-        raise ValueError(
-            f"upstream describes a model server, but responder is {self.responder}; set "
-            "responder: upstream, or take upstream out"
+        raise WrongValueError(
+            f"upstream describes a model server, but responder is {self.responder}",
+            fix="set responder: upstream, or take upstream out",
         )
 
     @model_validator(mode="after")
     def _one_word_on_files(self) -> Self:
         if self.keep_files and not self.store_inputs:
-            raise ValueError(
-                "keep_files: true keeps the request files that store_inputs: false removes; "
-                "leave one of the two out"
+            raise WrongValueError(
+                "keep_files: true keeps the request files that store_inputs: false removes",
+                fix="leave one of the two out",
             )
         return self
 
@@ -305,9 +311,9 @@ class PluginConfig(BaseModel):
         if self.credential is None:
             for name in ("tenant_id", "client_id", "authority_host", "scope"):
                 if getattr(self, name) is not None:
-                    raise ConfigurationError(_without_credential(name))
+                    raise _without_credential(name)
             if secret:
-                raise ConfigurationError(_without_credential("client_secret"))
+                raise _without_credential("client_secret")
             return None
         given = {"scope": self.scope} if self.scope else {}
         return CredentialSettings(
@@ -335,10 +341,11 @@ class PluginConfig(BaseModel):
         )
 
 
-def _without_credential(name: str) -> str:
-    return (
-        f"`{name}` is of no use without `credential`: write `credential: service_principal`, or "
-        "another way to sign in with Microsoft Entra ID, in the profile, or take it out"
+def _without_credential(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"`{name}` is of no use without `credential`",
+        fix="write `credential: service_principal`, or another way to sign in with Microsoft Entra "
+        "ID, in the profile, or take it out",
     )
 
 
@@ -360,21 +367,23 @@ def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any
     }
     for key in own:
         if key not in known:
-            hint = near_match(key, known) or f"; the keys are {', '.join(sorted(known))}"
             raise ConfigurationError(
                 f"profiles.yml: the config of the plugin dbt_enrich.plugin has the unknown key "
-                f"'{key}'{hint}"
+                f"'{key}'",
+                fix=near_match(key, known) or f"use one of the keys {', '.join(sorted(known))}",
             )
     if "provider" not in own:
         raise ConfigurationError(
-            "profiles.yml: the config of the plugin dbt_enrich.plugin has no 'provider'; "
-            "set it to azure, openai or local"
+            "profiles.yml: the config of the plugin dbt_enrich.plugin has no 'provider'",
+            fix="set it to azure, openai or local",
         )
     try:
         return PluginConfig(**own)
     except ValidationError as error:
-        path, problem = first_problem(error, is_secret=True)
-        place = f"'{path}': " if path else ""
+        found = first_problem(error, is_secret=True)
+        place = f"'{found.path}': " if found.path else ""
         raise ConfigurationError(
-            f"profiles.yml: the config of the plugin dbt_enrich.plugin is wrong: {place}{problem}"
+            "profiles.yml: the config of the plugin dbt_enrich.plugin is wrong: "
+            f"{place}{found.text}",
+            fix=found.fix or "correct it in profiles.yml",
         ) from None

@@ -36,6 +36,22 @@ class EnrichmentError(Exception):
         self.fix = fix
 
 
+class WrongValueError(ValueError):
+    """A value that a validator of ours refuses, with the fields of an `EnrichmentError`.
+
+    pydantic takes ValueErrors alone, and keeps the exception within its own.
+
+    Attributes:
+        problem: What is wrong with the value.
+        fix: What to write in its place; empty where the problem says it.
+    """
+
+    def __init__(self, problem: str, *, fix: str = "") -> None:
+        super().__init__(f"{problem}; {fix}" if fix else problem)
+        self.problem = problem
+        self.fix = fix
+
+
 class ConfigurationError(EnrichmentError):
     """The profile, a model's YAML or a task is wrong. Raised before anything is sent."""
 

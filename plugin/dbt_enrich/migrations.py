@@ -177,5 +177,6 @@ def _refuse_newer(newest: int) -> None:
     if newest > len(MIGRATIONS):
         raise LedgerError(
             f"the ledger was written by a newer dbt-enrich (its schema is {newest}, this version "
-            f"knows {len(MIGRATIONS)}); upgrade with: pip install -U dbt-enrich"
+            f"knows {len(MIGRATIONS)})",
+            fix="upgrade with: pip install -U dbt-enrich",
         )

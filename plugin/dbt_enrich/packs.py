@@ -101,7 +101,9 @@ def check_packing(task: EnrichmentTask) -> None:
     try:
         packed_schema(task.outputs)
     except ConfigurationError as error:
-        raise ConfigurationError(f"with several rows in a request, {error}") from None
+        raise ConfigurationError(
+            f"with several rows in a request, {error.problem}", fix=error.fix
+        ) from None
 
 
 def pack_messages(task: EnrichmentTask) -> list[dict[str, str]]:

@@ -70,7 +70,9 @@ class OutputColumn:
         try:
             kind = parse_type(str(self.data_type))
         except ConfigurationError as error:
-            raise ConfigurationError(f"the output column '{self.name}': {error}") from None
+            raise ConfigurationError(
+                f"the output column '{self.name}': {error.problem}", fix=error.fix
+            ) from None
         self._check_flags()
         self._check_items(kind)
         self._check_bounds(kind)

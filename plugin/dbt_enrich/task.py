@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.errors import ConfigurationError, EnrichmentError, WrongValueError
 from dbt_enrich.failures import FailureKind
-from dbt_enrich.naming import first_problem, near_match, unknown_keys
+from dbt_enrich.naming import first_problem, near_match, unknown_key
 from dbt_enrich.schema import OutputColumn, canonical_outputs, json_schema
 from dbt_enrich.template import Template, parse_template
 
@@ -277,9 +277,9 @@ class EnrichmentOptions(BaseModel):
         known = [*FailureKind, "any"]
         for kind in kinds if isinstance(kinds, (list, tuple)) else []:
             if kind not in known:
-                raise ValueError(
-                    f"'{kind}' is no kind of failure{near_match(str(kind), known)}; "
-                    f"the kinds are {', '.join(known)}"
+                raise WrongValueError(
+                    f"'{kind}' is no kind of failure",
+                    fix=near_match(str(kind), known) or f"use one of {', '.join(known)}",
                 )
         return kinds
 
@@ -301,9 +301,11 @@ def task_from_yaml(
     Raises:
         ConfigurationError: A key is unknown, or a value is missing or wrong.
     """
-    phrase = unknown_keys(meta, _TASK_KEYS | set(EnrichmentOptions.model_fields))
-    if phrase:
-        raise ConfigurationError(f"model '{model}': meta.enrichment has the {phrase}")
+    unknown = unknown_key(meta, _TASK_KEYS | set(EnrichmentOptions.model_fields))
+    if unknown:
+        raise ConfigurationError(
+            f"model '{model}': meta.enrichment has the {unknown.text}", fix=unknown.fix
+        )
     for key in ("model", "user", "output"):
         if not meta.get(key):
             raise ConfigurationError(
@@ -326,7 +328,7 @@ def build_task(where: str, values: Mapping[str, Any]) -> EnrichmentTask:
     try:
         return EnrichmentTask(**values)
     except ValidationError as error:
-        raise ConfigurationError(f"{where}: {_said(error)}") from None
+        raise _wrong(where, error) from None
 
 
 def options_from_yaml(
@@ -347,12 +349,13 @@ def options_from_yaml(
     try:
         return EnrichmentOptions(**values)
     except ValidationError as error:
-        raise ConfigurationError(f"model '{model}': {_said(error)}") from None
+        raise _wrong(f"model '{model}'", error) from None
 
 
-def _said(error: ValidationError) -> str:
-    path, problem = first_problem(error)
-    return f"enrichment.{path}: {problem}" if path else f"enrichment: {problem}"
+def _wrong(where: str, error: ValidationError) -> ConfigurationError:
+    found = first_problem(error)
+    place = f"enrichment.{found.path}" if found.path else "enrichment"
+    return ConfigurationError(f"{where}: {place}: {found.text}", fix=found.fix)
 
 
 def canonical_json(document: object) -> str:
@@ -366,7 +369,8 @@ def _output_column(model: str, name: str, columns: Mapping[str, Mapping[str, Any
     if column is None:
         raise ConfigurationError(
             f"model '{model}': enrichment.output names the column '{name}', which the YAML does "
-            f"not describe{near_match(name, by_name)}; add it under columns with a data_type"
+            "not describe",
+            fix=near_match(name, by_name) or "add it under columns with a data_type",
         )
     if not column.get("data_type"):
         raise ConfigurationError(
@@ -375,10 +379,11 @@ def _output_column(model: str, name: str, columns: Mapping[str, Mapping[str, Any
         )
     meta = column.get("meta") or (column.get("config") or {}).get("meta") or {}
     rules = dict(meta.get("enrichment") or {})
-    phrase = unknown_keys(rules, _RULE_KEYS)
-    if phrase:
+    unknown = unknown_key(rules, _RULE_KEYS)
+    if unknown:
         raise ConfigurationError(
-            f"model '{model}': meta.enrichment of the column '{name}' has the {phrase}"
+            f"model '{model}': meta.enrichment of the column '{name}' has the {unknown.text}",
+            fix=unknown.fix,
         )
     try:
         return OutputColumn(
@@ -388,7 +393,7 @@ def _output_column(model: str, name: str, columns: Mapping[str, Mapping[str, Any
             **rules,
         )
     except EnrichmentError as error:
-        raise ConfigurationError(f"model '{model}': {error}") from None
+        raise ConfigurationError(f"model '{model}': {error.problem}", fix=error.fix) from None
 
 
 def _plain_numbers(value: object) -> object:

@@ -92,7 +92,8 @@ def message_sql(
             field = "user" if name in template.columns else "optional"
             raise ConfigurationError(
                 f"model '{model}': enrichment.{field} names the column '{name}', which the SELECT "
-                f"does not return{near_match(name, staged)} (columns: {', '.join(column_types)})"
+                f"does not return (columns: {', '.join(column_types)})",
+                fix=near_match(name, staged) or "name one of the SELECT's columns",
             )
     rendered = {
         name: _rendered(staged[name.lower()], column_types[staged[name.lower()]], model)

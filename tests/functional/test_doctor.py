@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from dbt_enrich.cli import main
 from dbt_enrich.emulator.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
+from support.phrases import assert_two_phrases
 from support.warehouse import Warehouse, config_for
 
 
@@ -42,7 +43,11 @@ def examined(project: DbtProject, *arguments: str) -> dict[str, dict[str, str]]:
     findings = json.loads(done.stdout)
     wrong = any(finding["verdict"] == "wrong" for finding in findings)
     assert done.exit_code == int(wrong), done.output
-    assert all(bool(finding["mend"]) == (finding["verdict"] != "ok") for finding in findings)
+    for finding in findings:
+        if finding["verdict"] == "ok":
+            assert not finding["fix"]
+        else:
+            assert_two_phrases(finding["found"], finding["fix"])
     return {finding["subject"]: finding for finding in findings}
 
 
@@ -96,6 +101,63 @@ def test_what_is_wrong_at_the_service(
         assert found["endpoint"]["verdict"] == "ok"
 
 
+_AZURE = {"provider": "azure", "endpoint": "https://res.openai.azure.com", "api_key": "k"}
+_OPENAI = {"provider": "openai", "api_key": "k"}
+_ENTRA = {**_AZURE, "api_key": "", "credential": "default"}
+_UPSTREAM = {"provider": "local", "responder": "upstream"}
+
+
+@pytest.mark.parametrize(
+    ("values", "found", "fix"),
+    [
+        (
+            {**_AZURE, "api_key": ""},
+            "The provider `azure` needs `api_key` or `credential`, and both are missing or empty",
+            (
+                "write `api_key: \"{{ env_var('AZURE_OPENAI_API_KEY') }}\"` in the profile and set "
+                "AZURE_OPENAI_API_KEY, or write `credential: default` to sign in with Microsoft "
+                "Entra ID"
+            ),
+        ),
+        (
+            {"provider": "openai"},
+            "The provider `openai` needs `api_key`, and it is missing or empty",
+            "write \"{{ env_var('OPENAI_API_KEY') }}\" in the profile and set OPENAI_API_KEY",
+        ),
+        ({**_AZURE, "endpoint": ""}, "`endpoint`, and it is missing", "write the resource's"),
+        ({**_AZURE, "endpoint": "http://res.example"}, "in the clear", "write https://"),
+        ({**_AZURE, "base_url": "https://a.example/v1"}, "belongs to the provider `openai`", "for"),
+        ({**_AZURE, "api_version": "soon"}, "'soon'", "write a dated version"),
+        ({**_AZURE, "file_expiry_days": 3}, "cannot be 3", "write a number in that range"),
+        ({**_AZURE, "deployments": {"m": []}}, "the model 'm' has no deployment", "name at least"),
+        ({**_AZURE, "memory_limit": "much"}, "must be a number with a unit", "write it like"),
+        ({**_AZURE, "threads": "two"}, "must be a whole number", "correct it in profiles.yml"),
+        ({**_AZURE, "tenant_id": "t"}, "of no use without `credential`", "write `credential: "),
+        ({**_ENTRA, "credential": "defualt"}, "is not known", "did you mean 'default'?"),
+        ({**_ENTRA, "client_secret": "s"}, "is of no use", "take it out of the profile"),
+        ({**_OPENAI, "endpoint": "https://a.example"}, "to the provider `azure`", "for `openai`"),
+        ({**_OPENAI, "credential": "default"}, "belongs to the provider `azure`", "for `openai`"),
+        ({**_OPENAI, "base_url": "api.openai.com"}, "is not an address", "write it with https://"),
+        ({"provider": "local", "api_key": "k"}, "does not belong to the provider `local`", "take"),
+        (_UPSTREAM, "needs to know the model server", "add upstream: {base_url:"),
+        ({**_UPSTREAM, "upstream": {"base_url": "there"}}, "no address", "write it up to /v1"),
+        ({"provider": "bedrock"}, "'provider'", "correct it in profiles.yml"),
+        ({"endpoint": "https://res.openai.azure.com"}, "has no 'provider'", "set it to azure"),
+        ({**_AZURE, "zone": "eu"}, "unknown key 'zone'", "use one of the keys"),
+    ],
+)
+def test_a_profile_that_cannot_work(
+    project: DbtProject, values: dict[str, Any], found: str, fix: str
+) -> None:
+    """For every provider: what is wrong is one whole phrase, and what to do is another."""
+    project.configure(values)
+    wrong = [finding for finding in examined(project).values() if finding["verdict"] == "wrong"]
+    (finding,) = wrong
+    assert finding["subject"] in ("service", "profile")
+    assert found in finding["found"]
+    assert finding["fix"].startswith(fix)
+
+
 def test_a_sign_in_that_fails(
     project: DbtProject, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -115,7 +177,7 @@ def test_an_address_without_a_batch_api(project: DbtProject, emulator: RunningEm
     project.configure(told(emulator, endpoint=f"{emulator.url}/elsewhere"))
     found = examined(project)["endpoint"]
     assert "no Batch API" in found["found"]
-    assert "check that `endpoint`" in found["mend"]
+    assert "check that `endpoint`" in found["fix"]
 
 
 def test_a_service_that_fails(project: DbtProject, emulator: RunningEmulator) -> None:
@@ -207,7 +269,7 @@ def test_a_mode_that_lets_others_look(project: DbtProject, emulator: RunningEmul
     for _ in range(2):
         found = examined(project)["state directory mode"]
         assert found["verdict"] == "warning"
-        assert found["mend"] == f"chmod 700 {project.state_dir}"
+        assert found["fix"] == f"chmod 700 {project.state_dir}"
 
 
 def test_answers_that_are_gone(project: DbtProject, emulator: RunningEmulator) -> None:

@@ -168,9 +168,9 @@ def test_a_task_is_a_value() -> None:
         ({"examples": [{"user": "a"}]}, "examples.0.answer: is missing; add it"),
         (
             {"optional": "note"},
-            r"optional: must be a list, such as \[one, other\] \(it is 'note'\)",
+            r"optional: must be a list \(it is 'note'\); write it as \[one, other\]",
         ),
-        ({"system": 5}, r"system: must be a text; put it in quotes \(it is 5\)"),
+        ({"system": 5}, r"system: must be a text \(it is 5\); put it in quotes"),
         ({"output": {"summary": "varchar"}}, r"a list of column names, such as \[summary\]"),
     ],
 )

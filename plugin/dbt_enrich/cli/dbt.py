@@ -54,10 +54,11 @@ class DbtOptions:
             own = yaml.safe_load(where.cli_vars) or {}
         except yaml.YAMLError as error:
             raise ConfigurationError(
-                f"--vars is no YAML ({error}); write it as '{{a: 1}}'"
+                f"--vars is no YAML ({error})",
+                fix="write it as '{a: 1}'",
             ) from None
         if not isinstance(own, dict):
-            raise ConfigurationError("--vars must be a mapping, such as '{a: 1}'")
+            raise ConfigurationError("--vars is no mapping", fix="write it as '{a: 1}'")
         selected = self.select or (ALL_ENRICHMENTS,)
         return [*found, "--select", *selected, "--vars", json.dumps({**own, **variables})]
 
@@ -98,7 +99,10 @@ def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]
         )
         if done.returncode:
             click.echo(done.stdout.strip(), err=True)
-            raise EnrichmentError("dbt failed; mend what it names above, then try again")
+            raise EnrichmentError(
+                "dbt failed",
+                fix="correct what it names above, then try again",
+            )
         lines: Sequence[str] = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 

@@ -58,8 +58,8 @@ class Change:
             self.path.write_text(self.after, encoding="utf-8", newline="")
         except OSError as error:
             raise ConfigurationError(
-                f"{self.path} cannot be written ({error.strerror}); make it writable, then try "
-                "again: what was written already stays"
+                f"{self.path} cannot be written ({error.strerror})",
+                fix="make it writable, then try again: what was written already stays",
             ) from None
 
 
@@ -121,7 +121,8 @@ def _project(root: Path) -> dict[Any, Any]:
     described = root / "dbt_project.yml"
     if not described.exists():
         raise ConfigurationError(
-            f"{root} holds no dbt_project.yml; go to the dbt project, or name it by --project-dir"
+            f"{root} holds no dbt_project.yml",
+            fix="go to the dbt project, or name it by --project-dir",
         )
     return parsed(described, _read(described) or "") or {}
 
@@ -215,5 +216,6 @@ def _read(path: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"{path} cannot be read ({error}); mend it, then try again. Nothing was written"
+            f"{path} cannot be read ({error})",
+            fix="correct it, then try again. Nothing was written",
         ) from None

@@ -38,8 +38,8 @@ def package_entry(package: str | None, root: Path) -> str:
             there = (base / path).resolve()
             return _entry(local=package if path.is_absolute() else os.path.relpath(there, root))
     raise ConfigurationError(
-        f"{package} holds no dbt package dbt_enrich; name the directory of its dbt_project.yml, or "
-        "its git address, by --package"
+        f"{package} holds no dbt package dbt_enrich",
+        fix="name the directory of its dbt_project.yml, or its git address, by --package",
     )
 
 
@@ -59,8 +59,8 @@ def _installed_from() -> tuple[str, str | None]:
     if url.startswith("file:") and is_package(path):
         return os.path.relpath(path), None
     raise ConfigurationError(
-        "dbt cannot install the dbt package from where the Python package came from; name the "
-        "path of its repository, or its git address, by --package"
+        "dbt cannot install the dbt package from where the Python package came from",
+        fix="name the path of its repository, or its git address, by --package",
     )
 
 

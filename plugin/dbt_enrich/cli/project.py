@@ -127,7 +127,8 @@ def load_project(location: Location) -> Project:
     root = (location.project_dir or Path.cwd()).resolve()
     if not (root / "dbt_project.yml").exists():
         raise ConfigurationError(
-            f"{root} holds no dbt_project.yml; go to the dbt project, or name it by --project-dir"
+            f"{root} holds no dbt_project.yml",
+            fix="go to the dbt project, or name it by --project-dir",
         )
     given = location.profiles_dir
     profiles = given.resolve() if given else _profiles_dir(root)
@@ -142,7 +143,8 @@ def load_project(location: Location) -> Project:
     except (DbtBaseException, yaml.YAMLError, OSError) as error:
         raise ConfigurationError(
             f"dbt cannot read the project {root} with the profiles in {profiles}: "
-            f"{' '.join(str(error).split())}"
+            f"{' '.join(str(error).split())}",
+            fix="correct what dbt names, or the options that lead there",
         ) from None
     return Project(
         name,
@@ -169,6 +171,6 @@ def _plugin_config(credentials: Any, target: str) -> PluginConfig:
         if plugin.module == _MODULE:
             return parse_config({**settings, **(plugin.config or {})}, duckdb_settings=settings)
     raise ConfigurationError(
-        f"the target '{target}' of the profile has no plugin with module: {_MODULE}; add it under "
-        "plugins, or name another target by --target"
+        f"the target '{target}' of the profile has no plugin with module: {_MODULE}",
+        fix="add it under plugins, or name another target by --target",
     )

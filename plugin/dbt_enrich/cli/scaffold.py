@@ -176,7 +176,8 @@ def with_package(path: Path, text: str, entry: str, root: Path) -> str | None:
     listed = (document or {}).get("packages") or []
     if not isinstance(listed, list):
         raise ConfigurationError(
-            f"{path}: packages is no list; mend it, then try again. Nothing was written"
+            f"{path}: packages is no list",
+            fix="correct it, then try again. Nothing was written",
         )
     if any(isinstance(found, dict) and _is_ours(found, root) for found in listed):
         return None
@@ -201,21 +202,22 @@ def find_target(
     found = (parsed(path, text) or {}).get(profile)
     if not isinstance(found, dict):
         raise ConfigurationError(
-            f"{path} has no profile '{profile}', which {chosen_by} names; add it with a duckdb "
-            "target, or name the directory by --profiles-dir"
+            f"{path} has no profile '{profile}', which {chosen_by} names",
+            fix="add it with a duckdb target, or name the directory by --profiles-dir",
         )
     name = target or str(found.get("target", "default"))
     outputs = found.get("outputs")
     outputs = outputs if isinstance(outputs, dict) else {}
     if not isinstance(outputs.get(name), dict):
         raise ConfigurationError(
-            f"{path}: the profile '{profile}' has no target '{name}'; name one by --target: "
-            f"{', '.join(map(str, outputs)) or 'it has none'}"
+            f"{path}: the profile '{profile}' has no target '{name}'",
+            fix=f"name one by --target: {', '.join(map(str, outputs)) or 'it has none'}",
         )
     if outputs[name].get("type") != "duckdb":
         raise ConfigurationError(
             f"{path}: the target '{name}' is of the type {outputs[name].get('type')}; dbt-enrich "
-            "works on duckdb targets: name another by --target"
+            "works on duckdb targets",
+            fix="name another by --target",
         )
     return Target(str(profile), name, outputs[name])
 
@@ -248,13 +250,13 @@ def parsed(path: Path, text: str) -> dict[Any, Any] | None:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(
-            f"{path} is no YAML that can be read ({' '.join(str(error).split())}); mend it, then "
-            "try again. Nothing was written"
+            f"{path} is no YAML that can be read ({' '.join(str(error).split())})",
+            fix="correct it, then try again. Nothing was written",
         ) from None
     if document is not None and not isinstance(document, dict):
         raise ConfigurationError(
-            f"{path} holds no keys, so dbt cannot read it; mend it, then try again. Nothing was "
-            "written"
+            f"{path} holds no keys, so dbt cannot read it",
+            fix="correct it, then try again. Nothing was written",
         )
     return document
 
@@ -283,6 +285,6 @@ def _added(path: Path, text: str, place: tuple[str, ...], item: str) -> str:
     except NoPlaceError as error:
         shown = "\n".join(f"  {line}" for line in item.splitlines())
         raise ConfigurationError(
-            f"{path}: nothing can be added to {'.'.join(place)} ({error}); add it by hand, then "
-            f"try again. Nothing was written\n{shown}"
+            f"{path}: nothing can be added to {'.'.join(place)} ({error})",
+            fix=f"add it by hand, then try again. Nothing was written\n{shown}",
         ) from None

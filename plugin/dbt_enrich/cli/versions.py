@@ -71,6 +71,6 @@ def tasks_of(ledger: Ledger, model: str) -> list[Task]:
     if not found:
         known = ", ".join(name.rsplit(".", 1)[-1] for name in names) or "none"
         raise ConfigurationError(
-            f"the ledger has no model '{model}'; the models in it are: {known}"
+            f"the ledger has no model '{model}'", fix=f"name one of these: {known}"
         )
     return ledger.tasks(found[0])

@@ -74,8 +74,10 @@ class PriceTable:
 
     def unknown(self, model: str) -> str:
         """Say that a model has no price, and what to do."""
+        meant = near_match(model, self.models)
+        hint = f"{meant} Else " if meant else ""
         return (
-            f"no price is known for the model '{model}'{near_match(model, self.models)}; set it in "
+            f"no price is known for the model '{model}'; {hint}set it in "
             f"the plugin's config, such as prices: {{{model}: {{input: 0.15, output: 0.6}}}}"
         )
 
@@ -120,12 +122,14 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"prices_file {path} cannot be read ({error}); write it as a JSON object with 'models'"
+            f"prices_file {path} cannot be read ({error})",
+            fix="write it as a JSON object with 'models'",
         ) from error
     if not isinstance(document, dict) or not isinstance(document.get("models"), dict):
         raise ConfigurationError(
-            f"prices_file {path} has no 'models'; write it as "
-            '{"currency": "USD", "models": {"gpt-4o-mini": {"input": 0.15, "output": 0.6}}}'
+            f"prices_file {path} has no 'models'",
+            fix="write it as "
+            '{"currency": "USD", "models": {"gpt-4o-mini": {"input": 0.15, "output": 0.6}}}',
         )
     return document
 
@@ -133,18 +137,22 @@ def _read(path: Path) -> dict[str, Any]:
 def _price(where: str, model: str, values: Any) -> Price:
     if not isinstance(values, Mapping):
         raise ConfigurationError(
-            f"{where}: the price of '{model}' must be an object with input and output"
+            f"{where}: the price of '{model}' has no input and output",
+            fix="write it like {input: 0.15, output: 0.60}",
         )
     for name in values:
         if name not in _FIELDS:
             raise ConfigurationError(
-                f"{where}: the price of '{model}' has the unknown key '{name}'"
-                f"{near_match(str(name), _FIELDS)}; the keys are {', '.join(_FIELDS)}"
+                f"{where}: the price of '{model}' has the unknown key '{name}'",
+                fix=near_match(str(name), _FIELDS) or f"use one of the keys {', '.join(_FIELDS)}",
             )
     told = {name: _number(where, model, name, value) for name, value in values.items()}
     for name in ("input", "output"):
         if name not in told:
-            raise ConfigurationError(f"{where}: the price of '{model}' has no '{name}'; add it")
+            raise ConfigurationError(
+                f"{where}: the price of '{model}' has no '{name}'",
+                fix="add it",
+            )
     return Price(
         input=told["input"],
         cached_input=told.get("cached_input", told["input"]),
@@ -157,6 +165,7 @@ def _price(where: str, model: str, values: Any) -> Price:
 def _number(where: str, model: str, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ConfigurationError(
-            f"{where}: {name} of '{model}' is {value!r}; it must be a number for a million tokens"
+            f"{where}: {name} of '{model}' is {value!r}",
+            fix="write a number, for a million tokens",
         )
     return float(value)

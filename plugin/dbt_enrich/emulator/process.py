@@ -128,8 +128,8 @@ def _check_spec(directory: Path, address: dict[str, Any], spec: ResponderSpec) -
     if address["spec"] != spec.arguments():
         raise ConfigurationError(
             f"an emulator runs on {directory} with {' '.join(address['spec'])}, and this run wants "
-            f"{' '.join(spec.arguments())}; wait until the other run has ended, or give this one "
-            "another state_dir"
+            f"{' '.join(spec.arguments())}",
+            fix="wait until the other run has ended, or give this one another state_dir",
         )
 
 
@@ -155,14 +155,14 @@ def _start(directory: Path, spec: ResponderSpec, timeout: float) -> dict[str, An
             return address
         if process.poll() is not None:
             raise EnrichmentError(
-                f"the local emulator ended while it started; its log {log} says: "
-                f"{_last_lines(log, begin)}"
+                f"the local emulator ended while it started ({_last_lines(log, begin)})",
+                fix=f"see its log {log}",
             )
         time.sleep(_POLL_SECONDS)
     process.kill()
     raise EnrichmentError(
-        f"the local emulator did not start within {timeout:g} seconds; its log {log} says: "
-        f"{_last_lines(log, begin)}"
+        f"the local emulator did not start within {timeout:g} seconds ({_last_lines(log, begin)})",
+        fix=f"see its log {log}",
     )
 
 

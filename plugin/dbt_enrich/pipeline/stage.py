@@ -140,7 +140,8 @@ def check_columns(relation: StagedRelation, task: EnrichmentTask) -> None:
         if key.lower() not in staged:
             raise ConfigurationError(
                 f"model '{relation.model}': unique_key names the column '{key}', which the SELECT "
-                f"does not return{near_match(key, staged)} (columns: {', '.join(columns)})"
+                f"does not return (columns: {', '.join(columns)})",
+                fix=near_match(key, staged) or "name one of the SELECT's columns",
             )
     for output in task.outputs:
         if output.name.lower() in staged:

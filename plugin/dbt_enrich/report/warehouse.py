@@ -70,21 +70,22 @@ def opened(
     first = databases[0]
     if first.path == ":memory:":
         raise ConfigurationError(
-            "the target's path is :memory:, so no warehouse is left after dbt run; set path to a "
-            "file in the profile"
+            "the target's path is :memory:, so no warehouse is left after dbt run",
+            fix="set path to a file in the profile",
         )
     is_file = "://" not in first.path and not first.path.startswith("md:")
     if is_file and not Path(first.path).exists():
         raise ConfigurationError(
-            f"there is no warehouse at {first.path}; run `dbt run` with this target first, or "
-            "name another by --target"
+            f"there is no warehouse at {first.path}",
+            fix="run `dbt run` with this target first, or name another by --target",
         )
     try:
         connection = duckdb.connect(first.path, read_only=True)
     except duckdb.Error as error:
         raise ConfigurationError(
-            f"the warehouse {first.path} cannot be read ({_line(error)}); if a dbt run holds it, "
-            "wait for its end, or use `dbt-enrich run`, which leaves it free while it waits"
+            f"the warehouse {first.path} cannot be read ({_line(error)})",
+            fix="if a dbt run holds it, wait for its end, or use `dbt-enrich run`, which leaves "
+            "it free while it waits",
         ) from None
     try:
         connection.execute("set enable_progress_bar = false")
@@ -97,8 +98,8 @@ def opened(
         yield connection
     except duckdb.IOException as error:
         raise ConfigurationError(
-            f"the warehouse {first.path} cannot be read ({_line(error)}); if a dbt run holds it, "
-            "wait for its end"
+            f"the warehouse {first.path} cannot be read ({_line(error)})",
+            fix="if a dbt run holds it, wait for its end",
         ) from None
     finally:
         connection.close()

@@ -77,10 +77,11 @@ class CredentialSettings:
     def __post_init__(self) -> None:
         if self.kind not in tuple(CredentialKind):
             known = [str(kind) for kind in CredentialKind]
-            hint = near_match(str(self.kind), known)
+            meant = near_match(str(self.kind), known)
             raise ConfigurationError(
-                f"The `credential` {str(self.kind)!r} is not known{hint}: write one of "
-                f"{', '.join(known)} in the profile"
+                f"The `credential` {str(self.kind)!r} is not known",
+                fix=f"{f'{meant} Else ' if meant else ''}write one of {', '.join(known)} in the "
+                "profile",
             )
         self._set("kind", CredentialKind(self.kind))
         self._normalise()
@@ -91,8 +92,8 @@ class CredentialSettings:
             self._set("authority_host", _checked_host(self.authority_host))
         if not self.scope.startswith("https://") or not self.scope.endswith("/.default"):
             raise ConfigurationError(
-                f"The `scope` {self.scope!r} is not one that an identity can ask for as a whole: "
-                f"write it like {COGNITIVE_SERVICES_SCOPE}, or leave it out"
+                f"The `scope` {self.scope!r} is not one that an identity can ask for as a whole",
+                fix=f"write it like {COGNITIVE_SERVICES_SCOPE}, or leave it out",
             )
 
     def check_installed(self) -> None:
@@ -122,16 +123,17 @@ class CredentialSettings:
             if getattr(self, name) is not None and name not in taken:
                 raise ConfigurationError(
                     f"`{name}` is of no use to `credential: {self.kind}`, which takes "
-                    f"{' and '.join(f'`{key}`' for key in taken)}: take it out of the profile, "
-                    f"or change `credential`"
+                    f"{' and '.join(f'`{key}`' for key in taken)}",
+                    fix="take it out of the profile, or change `credential`",
                 )
 
     def _demand_all(self) -> None:
         for name, variable in _NEEDED.items():
             if getattr(self, name) is None:
                 raise ConfigurationError(
-                    f"`credential: {self.kind}` needs `{name}`, and it is missing or empty: write "
-                    f"\"{{{{ env_var('{variable}') }}}}\" in the profile and set {variable}"
+                    f"`credential: {self.kind}` needs `{name}`, and it is missing or empty",
+                    fix=f"write \"{{{{ env_var('{variable}') }}}}\" in the profile and set "
+                    f"{variable}",
                 )
 
 
@@ -146,7 +148,8 @@ def _checked_host(text: str) -> str:
     plain = parts.path in ("", "/") and not parts.query and not parts.fragment
     if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc or not plain:
         raise ConfigurationError(
-            "`authority_host` is not a host that gives tokens: write its name alone, such as "
-            "login.microsoftonline.us, and the tenant as `tenant_id`"
+            "`authority_host` is not a host that gives tokens",
+            fix="write its name alone, such as login.microsoftonline.us, and the tenant as "
+            "`tenant_id`",
         )
     return f"https://{parts.hostname}{port}"

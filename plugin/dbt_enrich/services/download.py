@@ -223,8 +223,8 @@ def _naming(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise LedgerError(
-            f"The downloaded file {path} could not be written ({reason}): make room and see that "
-            "the directory can be written, then run again"
+            f"The downloaded file {path} could not be written ({reason})",
+            fix="make room and see that the directory can be written, then run again",
         ) from error
 
 

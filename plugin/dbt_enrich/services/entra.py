@@ -161,7 +161,8 @@ class SignIn:
         except ValueError as error:
             reason = self._reason(error)
         raise ConfigurationError(
-            f"Signing in with `credential: {self.kind}` cannot work ({reason}); {self._mend}"
+            f"Signing in with `credential: {self.kind}` cannot work ({reason})",
+            fix=self._mend,
         )
 
     def _build(self, identity: Any) -> TokenCredential:
@@ -226,14 +227,24 @@ class SignIn:
         what = f"Signing in with `credential: {self.kind}` failed ({self._reason(error)})"
         if any(_is_untrusted(link) for link in _links(error)):
             return AuthenticationError(
-                f"{what}; set REQUESTS_CA_BUNDLE to the certificates of your network"
+                f"{what}",
+                fix="set REQUESTS_CA_BUNDLE to the certificates of your network",
             )
         if _is_passing(error):
-            return TransientError(f"{what}; check the network, then try again")
+            return TransientError(
+                f"{what}",
+                fix="check the network, then try again",
+            )
         # What was there a moment ago comes back, and a user can sign in again during a wait.
         if self._tokens and _is_unavailable(error):
-            return TransientError(f"{what}; {self._mend}, then try again")
-        return AuthenticationError(f"{what}; {self._mend}")
+            return TransientError(
+                f"{what}",
+                fix=f"{self._mend}, then try again",
+            )
+        return AuthenticationError(
+            f"{what}",
+            fix=self._mend,
+        )
 
 
 class SignInFailures(Failures):

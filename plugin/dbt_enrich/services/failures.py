@@ -119,7 +119,8 @@ class Failures:
         said = f': "{message}"' if message else ""
         verb = "failed" if status >= 500 else "refused"
         return kind(
-            f"The service at {self._host} {verb} to {operation.what} ({label}){said}; {mend}",
+            f"The service at {self._host} {verb} to {operation.what} ({label}){said}",
+            fix=mend,
             status=status,
             code=(code if code.lower() in _READ_CODES else shown) or None,
             retry_after=parse_retry_after(headers),
@@ -140,23 +141,25 @@ class Failures:
             return self.refused(operation, status, detail, {})
         return UnknownOutcomeError(
             f"The service at {self._host} answered an error, but with a good status, when asked "
-            f'to {operation.what}: "{self.redact(detail.message)}"; '
-            f"{self._mend_of_unknown(operation)}"
+            f'to {operation.what}: "{self.redact(detail.message)}"',
+            fix=self._mend_of_unknown(operation),
         )
 
     def unreadable(self, operation: Operation, why: str) -> ServiceError:
         """Return our error for a reply that is not what was asked for."""
         kind = UnknownOutcomeError if operation.acts else UnreadableReplyError
         return kind(
-            f"The service at {self._host} answered something else than was expected when asked "
-            f"to {operation.what} ({why}); {self._mend_of_unknown(operation)}"
+            f"The service at {self._host} answered something else than was expected when asked to "
+            f"{operation.what} ({why})",
+            fix=self._mend_of_unknown(operation),
         )
 
     def interrupted(self, operation: Operation, why: str) -> TransientError:
         """Return our error for a reply that broke off."""
         return TransientError(
             f"The service at {self._host} broke off when asked to {operation.what} "
-            f"({self.redact(why)}); try again later"
+            f"({self.redact(why)})",
+            fix="try again later",
         )
 
     def redact(self, text: str) -> str:
@@ -208,18 +211,20 @@ class Failures:
         if operation.acts and sent:
             return UnknownOutcomeError(
                 f"The service at {self._host} did not answer when asked to {operation.what} "
-                f"({self._reason(error)}); {self._mend_of_unknown(operation)}"
+                f"({self._reason(error)})",
+                fix=self._mend_of_unknown(operation),
             )
         if any(isinstance(link, ssl.SSLCertVerificationError) for link in _links(error)):
             return ServiceError(
                 f"The service at {self._host} could not be reached to {operation.what}, as its "
-                f"certificate is not trusted; check {self._address}, or set SSL_CERT_FILE to the "
-                "certificates of your network"
+                "certificate is not trusted",
+                fix=f"check {self._address}, or set SSL_CERT_FILE to the certificates of your "
+                "network",
             )
         verb = "broke off when asked" if sent else "could not be reached"
         return TransientError(
-            f"The service at {self._host} {verb} to {operation.what} ({self._reason(error)}); "
-            f"check {self._address} in the profile and the network, then try again"
+            f"The service at {self._host} {verb} to {operation.what} ({self._reason(error)})",
+            fix=f"check {self._address} in the profile and the network, then try again",
         )
 
     def _reason(self, error: Exception) -> str:

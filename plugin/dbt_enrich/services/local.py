@@ -162,7 +162,9 @@ class LocalService:
 
         settings = self._settings
         if settings.emulator_directory is None or settings.responder is None:
-            raise ConfigurationError("the provider `local` needs `responder` in the profile")
+            raise ConfigurationError(
+                "the provider `local` needs a responder", fix="set `responder` in the profile"
+            )
         with ExitStack() as undo:
             membership = join_emulator(settings.emulator_directory, spec=settings.responder)
             undo.callback(membership.release)

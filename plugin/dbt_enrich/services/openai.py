@@ -150,8 +150,8 @@ class OpenAIBatchService:
                 )
         except OSError as error:
             raise LedgerError(
-                f"The request file {path} could not be read ({error.strerror or error}): see that "
-                "the directory is there and can be read, then run again"
+                f"The request file {path} could not be read ({error.strerror or error})",
+                fix="see that the directory is there and can be read, then run again",
             ) from error
         return self._calls.parsed(operation, lambda: parse_file(data))
 

@@ -77,8 +77,8 @@ def no_batch_api(settings: ServiceSettings, error: ServiceError) -> Configuratio
     else:
         mend = "check that `base_url` is the service's address up to /v1"
     return ConfigurationError(
-        f"There is no Batch API at {settings.host} under this address (HTTP {error.status}): "
-        f"{mend} in the profile"
+        f"There is no Batch API at {settings.host} under this address (HTTP {error.status})",
+        fix=f"{mend} in the profile",
     )
 
 
@@ -129,8 +129,8 @@ def _not_found(settings: ServiceSettings, deployment: str, known: tuple[str, ...
         mend = "check its spelling, and that the key may use it"
     thing = "deployment" if settings.provider is Provider.AZURE else "model"
     return NotFoundError(
-        f"The service at {settings.host} has no {thing} {deployment!r}: correct `deployments` in "
-        f"the profile or `model` in the task; {mend}",
+        f"The service at {settings.host} has no {thing} {deployment!r}",
+        fix=f"correct `deployments` in the profile or `model` in the task; {mend}",
         status=404,
     )
 
@@ -143,8 +143,9 @@ def _refuse_other_kinds(
         return
     raise ConfigurationError(
         f"The deployment {deployment!r} at {settings.host} is of the type {kind}, which takes no "
-        "batches: deploy the model as Global Batch or Data Zone Batch, and name that deployment "
-        "under `deployments` in the profile"
+        "batches",
+        fix="deploy the model as Global Batch or Data Zone Batch, and name that deployment under "
+        "`deployments` in the profile",
     )
 
 

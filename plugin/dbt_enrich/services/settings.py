@@ -104,8 +104,8 @@ class ServiceSettings:
     def __post_init__(self) -> None:
         if self.provider not in tuple(Provider):
             raise ConfigurationError(
-                f"The `provider` {self.provider!r} is not known: "
-                f"write one of {', '.join(Provider)} in the profile"
+                f"The `provider` {self.provider!r} is not known",
+                fix=f"write one of {', '.join(Provider)} in the profile",
             )
         self._set("provider", Provider(self.provider))
         self._normalise()
@@ -207,13 +207,13 @@ class ServiceSettings:
         for name in ("endpoint", "base_url", "api_version", "api_key", "credential"):
             if getattr(self, name) is not None:
                 raise ConfigurationError(
-                    f"`{name}` does not belong to the provider `local`, which runs on this "
-                    "machine: take it out of the profile, or change `provider`"
+                    f"`{name}` does not belong to the provider `local`, which runs on this machine",
+                    fix="take it out of the profile, or change `provider`",
                 )
         if self.emulator_directory is None or self.responder is None:
             raise ConfigurationError(
-                "The provider `local` needs a directory for its files and someone who answers: "
-                "set `responder` in the profile"
+                "The provider `local` needs a directory for its files and someone who answers",
+                fix="set `responder` in the profile",
             )
 
     def _check_remote(self) -> None:
@@ -225,65 +225,68 @@ class ServiceSettings:
             self._check_credential()
             return
         if self.api_key is None:
-            raise ConfigurationError(self._without_key())
+            raise self._without_key()
         key = self.api_key.reveal().strip()
         if not _VISIBLE_ASCII.fullmatch(key):
             raise ConfigurationError(
-                "`api_key` holds a space, a line break or a character that no key has: "
-                "copy the key again, alone and on one line"
+                "`api_key` holds a space, a line break or a character that no key has",
+                fix="copy the key again, alone and on one line",
             )
         self._set("api_key", Secret(key))
 
     def _check_credential(self) -> None:
         if self.provider is not Provider.AZURE:
             raise ConfigurationError(
-                f"`credential` belongs to the provider `azure`: for `{self.provider}`, write "
-                "`api_key` in the profile"
+                "`credential` belongs to the provider `azure`",
+                fix=f"for `{self.provider}`, write `api_key` in the profile",
             )
         if self.api_key is not None:
             raise ConfigurationError(
-                "`api_key` and `credential` are two ways to sign in, and both are given: take "
-                "one of them out of the profile"
+                "`api_key` and `credential` are two ways to sign in, and both are given",
+                fix="take one of them out of the profile",
             )
 
-    def _without_key(self) -> str:
+    def _without_key(self) -> ConfigurationError:
         if self.provider is Provider.OPENAI:
-            return (
-                "The provider `openai` needs `api_key`, and it is missing or empty: write "
-                "\"{{ env_var('OPENAI_API_KEY') }}\" in the profile and set OPENAI_API_KEY"
+            return ConfigurationError(
+                "The provider `openai` needs `api_key`, and it is missing or empty",
+                fix="write \"{{ env_var('OPENAI_API_KEY') }}\" in the profile and set "
+                "OPENAI_API_KEY",
             )
-        return (
-            "The provider `azure` needs `api_key` or `credential`, and both are missing or empty: "
-            "write `api_key: \"{{ env_var('AZURE_OPENAI_API_KEY') }}\"` in the profile and set "
-            "AZURE_OPENAI_API_KEY, or write `credential: default` to sign in with Microsoft "
-            "Entra ID"
+        return ConfigurationError(
+            "The provider `azure` needs `api_key` or `credential`, and both are missing or empty",
+            fix="write `api_key: \"{{ env_var('AZURE_OPENAI_API_KEY') }}\"` in the profile and set "
+            "AZURE_OPENAI_API_KEY, or write `credential: default` to sign in with Microsoft Entra "
+            "ID",
         )
 
     def _check_azure(self) -> None:
         if self.base_url is not None:
             raise ConfigurationError(
-                "`base_url` belongs to the provider `openai`: for `azure`, write the resource's "
-                "address as `endpoint`"
+                "`base_url` belongs to the provider `openai`",
+                fix="for `azure`, write the resource's address as `endpoint`",
             )
         if self.endpoint is None:
             raise ConfigurationError(
-                "The provider `azure` needs `endpoint`, and it is missing or empty: write the "
-                "resource's address, such as https://NAME.openai.azure.com, in the profile"
+                "The provider `azure` needs `endpoint`, and it is missing or empty",
+                fix="write the resource's address, such as https://NAME.openai.azure.com, in the "
+                "profile",
             )
         parts = _checked_url("endpoint", self.endpoint)
         path = parts.path.rstrip("/")
         if "/deployments/" in path or path.endswith("/chat/completions"):
             raise ConfigurationError(
                 "`endpoint` is the address of one deployment, but batches belong to the whole "
-                f"resource: write {parts.scheme}://{parts.netloc} in the profile"
+                "resource",
+                fix=f"write {parts.scheme}://{parts.netloc} in the profile",
             )
         for suffix in ("/openai/v1", "/openai"):
             path = path.removesuffix(suffix)
         self._set("endpoint", f"{parts.scheme}://{parts.netloc}{path}")
         if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise ConfigurationError(
-                "`endpoint` begins with http://, which would send the key in the clear: "
-                "write https:// in the profile"
+                "`endpoint` begins with http://, which would send the key in the clear",
+                fix="write https:// in the profile",
             )
         self._check_api_version()
 
@@ -293,21 +296,22 @@ class ServiceSettings:
         date = _dated(self.api_version or "")
         if date is None:
             raise ConfigurationError(
-                f"The `api_version` {self.api_version!r} is not one that Azure has: write a dated "
-                "version such as 2024-10-21, or leave it out for the v1 API"
+                f"The `api_version` {self.api_version!r} is not one that Azure has",
+                fix="write a dated version such as 2024-10-21, or leave it out for the v1 API",
             )
         if date < _FIRST_WITH_BATCH:
             raise ConfigurationError(
-                f"The `api_version` {self.api_version} is older than the Batch API: write "
-                "2024-10-21 or later, or leave it out for the v1 API"
+                f"The `api_version` {self.api_version} is older than the Batch API",
+                fix="write 2024-10-21 or later, or leave it out for the v1 API",
             )
 
     def _check_openai(self) -> None:
         for name in ("endpoint", "api_version"):
             if getattr(self, name) is not None:
                 raise ConfigurationError(
-                    f"`{name}` belongs to the provider `azure`: for `openai`, write the "
-                    "service's address as `base_url`, or leave it out for api.openai.com"
+                    f"`{name}` belongs to the provider `azure`",
+                    fix="for `openai`, write the service's address as `base_url`, or leave it out "
+                    "for api.openai.com",
                 )
         parts = _checked_url("base_url", self.base_url or OPENAI_URL)
         path = parts.path.rstrip("/")
@@ -318,19 +322,25 @@ class ServiceSettings:
     def _check_common(self) -> None:
         if self.completion_window != "24h":
             raise ConfigurationError(
-                f"The `completion_window` {self.completion_window!r} is not offered by any "
-                "service: write 24h, or leave it out"
+                f"The `completion_window` {self.completion_window!r} is not offered by any service",
+                fix="write 24h, or leave it out",
             )
         if not 0 < self.timeout < float("inf"):
-            raise ConfigurationError("`timeout` is a number of seconds and must be above 0")
+            raise ConfigurationError(
+                f"`timeout` is {self.timeout}, and must be a number of seconds above 0",
+                fix="write such a number, or leave it out",
+            )
         if not 0 <= self.max_retries <= _MAX_RETRIES:
-            raise ConfigurationError(f"`max_retries` must be from 0 to {_MAX_RETRIES}")
+            raise ConfigurationError(
+                f"`max_retries` is {self.max_retries}, and must be from 0 to {_MAX_RETRIES}",
+                fix="write a number in that range, or leave it out",
+            )
         days = _EXPIRY_DAYS[self.provider]
         if self.file_expiry_days is not None and self.file_expiry_days not in days:
             raise ConfigurationError(
                 f"The provider `{self.provider}` keeps files for {days[0]} to {days[-1]} days, so "
-                f"`file_expiry_days` cannot be {self.file_expiry_days}: write a number in that "
-                "range, or null to keep files until they are deleted"
+                f"`file_expiry_days` cannot be {self.file_expiry_days}",
+                fix="write a number in that range, or null to keep files until they are deleted",
             )
         usual = _LIMITS[self.provider]
         _check_limit("max_requests_per_file", self.max_requests_per_file, usual.max_requests)
@@ -339,8 +349,8 @@ class ServiceSettings:
             path = getattr(self, name)
             if path is not None and not path.startswith("/"):
                 raise ConfigurationError(
-                    f"`{name}` is a path such as /v1/chat/completions and must begin with a "
-                    f"slash, but it is {path!r}"
+                    f"`{name}` must be a path that begins with a slash, but it is {path!r}",
+                    fix="write it like /v1/chat/completions, or leave it out",
                 )
 
 
@@ -358,8 +368,8 @@ def _dated(version: str) -> str | None:
 def _check_limit(name: str, value: int | None, most: int) -> None:
     if value is not None and not 0 < value <= most:
         raise ConfigurationError(
-            f"`{name}` is {value}, but the service takes 1 to {most}: write a number in that "
-            "range, or leave it out"
+            f"`{name}` is {value}, but the service takes 1 to {most}",
+            fix="write a number in that range, or leave it out",
         )
 
 
@@ -373,17 +383,17 @@ def _checked_url(name: str, url: str) -> SplitResult:
     plain = port_is_good and _VISIBLE_ASCII.fullmatch(url) is not None
     if not plain or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(
-            f"`{name}` is not an address: write it with https:// and the host's name, "
-            "such as https://NAME.openai.azure.com"
+            f"`{name}` is not an address",
+            fix="write it with https:// and the host's name, such as https://NAME.openai.azure.com",
         )
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(
-            f"`{name}` holds a user or a password before the @: write the address alone, and "
-            "the key as `api_key`"
+            f"`{name}` holds a user or a password before the @",
+            fix="write the address alone, and the key as `api_key`",
         )
     if parts.query or parts.fragment:
         raise ConfigurationError(
-            f"`{name}` holds more than an address: leave out everything from the ? or # on; a "
-            "version belongs in `api_version`"
+            f"`{name}` holds more than an address",
+            fix="leave out everything from the ? or # on; a version belongs in `api_version`",
         )
     return parts

@@ -60,7 +60,7 @@ def test_an_unknown_model_is_not_guessed() -> None:
         ({"m": {"input": "1", "output": 1}}, "input of 'm' is '1'"),
         ({"m": {"input": float("nan"), "output": 1}}, "nan"),
         ({"m": {"inputs": 1, "output": 1}}, "unknown key 'inputs'"),
-        ({"m": 3}, "must be an object"),
+        ({"m": 3}, "has no input and output"),
     ],
 )
 def test_a_wrong_price_is_one_sentence(prices: dict[str, Any], said: str) -> None:

@@ -16,7 +16,7 @@ from dbt_enrich.errors import ConfigurationError
         ('{"match": "a"}', "is no list of rules; write it as"),
         ('["a"]', "is no list of rules; write it as"),
         ('[{"mtch": "a"}]', r"unknown key 'mtch'; did you mean 'match'\?"),
-        ('[{"fault": "refuse"}]', "unknown fault 'refuse'; the faults are .*refusal"),
+        ('[{"fault": "refuse"}]', "unknown fault 'refuse'; use one of the faults .*refusal"),
     ],
 )
 def test_a_wrong_script_is_named(tmp_path: Path, content: str, said: str) -> None:

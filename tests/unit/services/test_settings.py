@@ -17,6 +17,7 @@ from dbt_enrich.services.credential import (
     CredentialSettings,
 )
 from dbt_enrich.services.settings import is_loopback
+from support.phrases import assert_two_phrases
 
 KEY = Secret("k1")
 AZURE = "https://res.openai.azure.com"
@@ -189,6 +190,7 @@ def test_what_cannot_work_is_refused(make: Any, changes: dict[str, Any], words: 
     for word in words:
         assert word in str(caught.value)
     assert not str(caught.value).endswith(".")
+    assert_two_phrases(caught.value.problem, caught.value.fix)
 
 
 def test_an_unknown_provider_is_refused() -> None:

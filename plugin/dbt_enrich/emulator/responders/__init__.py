@@ -95,10 +95,11 @@ def create_responder(spec: ResponderSpec) -> Responder:
 
         if spec.upstream is None:
             raise ConfigurationError(
-                "the responder upstream needs the address of a model server: give its "
-                "base_url, such as http://localhost:11434/v1"
+                "the responder upstream needs the address of a model server",
+                fix="give its base_url, such as http://localhost:11434/v1",
             )
         return UpstreamResponder(spec.upstream)
     raise ConfigurationError(
-        f"the responder '{spec.name}' is unknown; use llama, upstream or scripted"
+        f"the responder '{spec.name}' is unknown",
+        fix="use llama, upstream or scripted",
     )

@@ -83,8 +83,8 @@ class LlamaServer:
         except Exception as error:
             self._directory.cleanup()
             raise EnrichmentError(
-                f"the weights {self._weights.path} cannot be loaded ({error}); give `gguf` a GGUF "
-                "file of a text model that llama.cpp knows"
+                f"the weights {self._weights.path} cannot be loaded ({error})",
+                fix="give `gguf` a GGUF file of a text model that llama.cpp knows",
             ) from error
 
     def complete(
@@ -216,7 +216,10 @@ class LlamaServer:
     def _enter(self) -> None:
         with self._idle:
             if self._closed:
-                raise EnrichmentError("the local model was closed; start the emulator again")
+                raise EnrichmentError(
+                    "the local model was closed",
+                    fix="start the emulator again",
+                )
             self._busy += 1
 
     def _leave(self) -> None:

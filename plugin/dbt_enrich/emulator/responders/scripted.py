@@ -17,7 +17,7 @@ from typing import Any
 
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.naming import unknown_keys
+from dbt_enrich.naming import unknown_key
 
 MODEL = "scripted"
 _ECHO = 200
@@ -63,14 +63,16 @@ class Rule:
         Raises:
             ConfigurationError: A key or a fault is unknown.
         """
-        phrase = unknown_keys(document, _RULE_KEYS)
-        if phrase:
-            raise ConfigurationError(f"a rule of the scripted responder has the {phrase}")
+        unknown = unknown_key(document, _RULE_KEYS)
+        if unknown:
+            raise ConfigurationError(
+                f"a rule of the scripted responder has the {unknown.text}", fix=unknown.fix
+            )
         fault = document.get("fault")
         if fault is not None and fault not in FAULTS:
             raise ConfigurationError(
-                f"a rule of the scripted responder has the unknown fault '{fault}'; the faults are "
-                f"{', '.join(FAULTS)}"
+                f"a rule of the scripted responder has the unknown fault '{fault}'",
+                fix=f"use one of the faults {', '.join(FAULTS)}",
             )
         own = ("match", "times", "probability", "seed")
         return cls(
@@ -114,12 +116,13 @@ class ScriptedResponder:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigurationError(
-                f"the script {path} cannot be read ({error}); it must be a JSON list of rules"
+                f"the script {path} cannot be read ({error})",
+                fix="write it as a JSON list of rules",
             ) from error
         if not isinstance(document, list) or not all(isinstance(rule, dict) for rule in document):
             raise ConfigurationError(
-                f"the script {path} is no list of rules; write it as "
-                '[{"match": "a text", "answer": {"column": "value"}}]'
+                f"the script {path} is no list of rules",
+                fix='write it as [{"match": "a text", "answer": {"column": "value"}}]',
             )
         return cls(document)
 

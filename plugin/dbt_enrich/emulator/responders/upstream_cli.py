@@ -73,7 +73,7 @@ def upstream_from(responder: str, values: dict[str, Any]) -> UpstreamOptions | N
     given = {name.removeprefix(_PREFIX): value for name, value in values.items()}
     if not given["base_url"]:
         raise ConfigurationError(
-            "the responder upstream needs the address of a model server: give --upstream-base-url, "
-            "such as http://localhost:11434/v1"
+            "the responder upstream needs the address of a model server",
+            fix="give --upstream-base-url, such as http://localhost:11434/v1",
         )
     return UpstreamOptions(**given)

@@ -51,21 +51,23 @@ class UpstreamOptions:
         if variable is not None and not _VARIABLE.fullmatch(variable):
             raise ConfigurationError(
                 "the model server's key is named by the environment variable that holds it, and "
-                "what is given is no name of a variable; put the key into a variable and name that"
+                "what is given is no name of a variable",
+                fix="put the key into a variable and name that",
             )
         if not 1 <= self.concurrency <= MAX_CONCURRENCY:
             raise ConfigurationError(
-                f"the model server's `concurrency` is {self.concurrency}; it must be from 1 to "
-                f"{MAX_CONCURRENCY}"
+                f"the model server's `concurrency` is {self.concurrency}",
+                fix=f"write a number from 1 to {MAX_CONCURRENCY}",
             )
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise ConfigurationError(
-                "the model server's timeout must be a number of seconds above 0"
+                f"the model server's `timeout` is {self.timeout:g}",
+                fix="write a number of seconds above 0",
             )
         if not 0 <= self.retries <= MAX_RETRIES:
             raise ConfigurationError(
-                f"the model server's `retries` is {self.retries}; it must be from 0 to "
-                f"{MAX_RETRIES}"
+                f"the model server's `retries` is {self.retries}",
+                fix=f"write a number from 0 to {MAX_RETRIES}",
             )
 
     @property
@@ -103,13 +105,15 @@ class UpstreamOptions:
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise ConfigurationError(
-                f"the environment variable {self.api_key_env}, which is to hold the key of "
-                f"the model server at {self.base_url}, is not set or empty; set it"
+                f"the environment variable {self.api_key_env}, which is to hold the key of the "
+                f"model server at {self.base_url}, is not set or empty",
+                fix="set it",
             )
         if not _VISIBLE_ASCII.fullmatch(key):
             raise ConfigurationError(
-                f"the environment variable {self.api_key_env} holds a space, a line break or "
-                "a character that no key has; copy the key again, alone and on one line"
+                f"the environment variable {self.api_key_env} holds a space, a line break or a "
+                "character that no key has",
+                fix="copy the key again, alone and on one line",
             )
         return {"Authorization": f"Bearer {key}"}
 
@@ -129,17 +133,18 @@ def _checked_url(url: str) -> str:
         or not parts.hostname
     ):
         raise ConfigurationError(
-            "the model server's `base_url` is missing or no address; write it up to /v1, such as "
-            "http://localhost:11434/v1"
+            "the model server's `base_url` is missing or no address",
+            fix="write it up to /v1, such as http://localhost:11434/v1",
         )
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ConfigurationError(
-            "the model server's `base_url` holds more than an address; leave out users, passwords "
-            "and everything from a ? or # on, and name the variable that holds the key"
+            "the model server's `base_url` holds more than an address",
+            fix="leave out users, passwords and everything from a ? or # on, and name the "
+            "variable that holds the key",
         )
     if parts.path.endswith(("/chat/completions", "/models")):
         raise ConfigurationError(
-            "the model server's `base_url` is the address of one call; write it up to /v1, such as "
-            "http://localhost:11434/v1"
+            "the model server's `base_url` is the address of one call",
+            fix="write it up to /v1, such as http://localhost:11434/v1",
         )
     return text

@@ -39,37 +39,39 @@ def check_upstream(options: UpstreamOptions, model: str | None) -> None:
             response = client.get(f"{options.base_url}/models")
     except httpx.HTTPError as error:
         raise EnrichmentError(
-            f"no model server answers at {options.base_url} "
-            f"({str(error) or type(error).__name__}); start it, or correct base_url"
+            f"no model server answers at {options.base_url} ({str(error) or type(error).__name__})",
+            fix="start it, or correct base_url",
         ) from error
     status = response.status_code
     if status in (401, 403):
-        raise ConfigurationError(_refused_key(options, status))
+        raise _refused_key(options, status)
     if status in (408, 429) or status >= 500:
         return
     names = _names(response) if status == 200 else None
     if names is None:
         raise ConfigurationError(
             f"what answers at {options.base_url} is no OpenAI-compatible server: GET "
-            f"{options.base_url}/models gave HTTP {status} and no list of models; write base_url "
-            "up to /v1, such as http://localhost:11434/v1"
+            f"{options.base_url}/models gave HTTP {status} and no list of models",
+            fix="write base_url up to /v1, such as http://localhost:11434/v1",
         )
     if model is not None and model not in names and f"{model}{_USUAL_TAG}" not in names:
         raise ConfigurationError(
-            f"the model server at {options.base_url} has no model '{model}'; {_listed(names)}"
+            f"the model server at {options.base_url} has no model '{model}'; {_listed(names)}",
+            fix="name one that it has, or load or pull the model there",
         )
 
 
-def _refused_key(options: UpstreamOptions, status: int) -> str:
+def _refused_key(options: UpstreamOptions, status: int) -> ConfigurationError:
     place = f"the model server at {options.base_url}"
     if options.api_key_env is None:
-        return (
-            f"{place} demands a key (HTTP {status}); put it into an environment variable and name "
-            "that variable"
+        return ConfigurationError(
+            f"{place} demands a key (HTTP {status})",
+            fix="put it into an environment variable and name that variable",
         )
-    return (
+    return ConfigurationError(
         f"{place} refuses the key in the environment variable {options.api_key_env} "
-        f"(HTTP {status}); put the right one there"
+        f"(HTTP {status})",
+        fix="put the right one there",
     )
 
 
@@ -88,7 +90,7 @@ def _names(response: httpx.Response) -> list[str] | None:
 
 def _listed(names: list[str]) -> str:
     if not names:
-        return "it has none at all: load or pull the model there first"
+        return "it has none at all"
     shown = ", ".join(sorted(names)[:_MOST_NAMES])
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"it has {shown}{more}: name one of them, or load the model there"
+    return f"it has {shown}{more}"

