@@ -7,6 +7,18 @@
   {% if options.get('publish') != 'merge' or existing is none or not existing.is_table or should_full_refresh() %}
     {{ return(false) }}
   {% endif %}
+  {#- Texts that another enrichment owed stand in rows that no filter lets through any more. -#}
+  {%- set columns = adapter.get_columns_in_relation(existing) | map(attribute='name') | list -%}
+  {% if 'enrichment_error' in columns %}
+    {%- set waiting -%}
+      select 1 from {{ existing }}
+      where enrichment_status in ('pending', 'stale') and enrichment_error is not null
+      limit 1
+    {%- endset -%}
+    {% if run_query(waiting).rows | length > 0 %}
+      {{ return(false) }}
+    {% endif %}
+  {% endif %}
   {#- `plan` and `preview` leave an empty table, of which no filter would ever let a row through. -#}
   {{ return(run_query('select 1 from ' ~ existing ~ ' limit 1').rows | length > 0) }}
 {% endmacro %}

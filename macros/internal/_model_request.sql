@@ -14,6 +14,7 @@
     'preview_rows': var('enrichment_preview_rows', none),
     'target': target | string,
     'full_refresh': should_full_refresh(),
+    'upstream': dbt_enrich._upstream(model.depends_on.nodes),
     'staged': staged,
     'existing': (existing | string) if existing is not none and existing.is_table else none,
     'existing_errors': (existing_errors | string) if existing_errors else none,

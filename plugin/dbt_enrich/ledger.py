@@ -538,6 +538,11 @@ class Ledger:
         row = self._first("select at from forgotten where task_key = ?", (task_key,))
         return None if row is None else datetime.fromisoformat(row["at"])
 
+    def forgotten(self) -> dict[str, datetime]:
+        """Return when answers were forgotten, by task key."""
+        rows = self._read("select task_key, at from forgotten")
+        return {row["task_key"]: datetime.fromisoformat(row["at"]) for row in rows}
+
     def all_answer_names(self) -> list[str]:
         """Return the names of all live answer files."""
         rows = self._read("select name from answers order by name")

@@ -23,6 +23,7 @@ from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.interrupts import interruptible
 from dbt_enrich.pipeline.enrichment import Engine
+from dbt_enrich.pipeline.owed import Upstream
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
@@ -138,6 +139,18 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
         existing=_existing(call, cursor),
         target=call.get("target") or None,
         full_refresh=bool(call.get("full_refresh")),
+        upstream=tuple(_upstream(other) for other in call.get("upstream") or ()),
+    )
+
+
+def _upstream(other: Mapping[str, Any]) -> Upstream:
+    key = other["unique_key"] or ()
+    return Upstream(
+        name=str(other["name"]),
+        enrichment=str(other["unique_id"]),
+        relations=tuple(name for name in other["relations"] if name),
+        unique_key=(key,) if isinstance(key, str) else tuple(key),
+        is_alone=bool(other["is_alone"]),
     )
 
 

@@ -7,7 +7,7 @@ r"""The user message of a row: a template over the columns of the SELECT, render
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dbt_enrich.errors import ConfigurationError, InputError
@@ -106,10 +106,25 @@ def message_sql(
     ]
     message = " || ".join(pieces)
     needed = [rendered[name] for name in template.columns if name.lower() not in tolerated]
-    if not needed:
-        return message
-    present = " and ".join(f"regexp_matches({text}, {literal(_NOT_BLANK)})" for text in needed)
-    return f"case when {present} then {message} end"
+    return f"case when {_present_sql(needed)} then {message} end" if needed else message
+
+
+def has_blank_sql(template: Template, column_types: Mapping[str, str], *, model: str) -> str:
+    """Build the SQL condition that a text which the template names is NULL or blank.
+
+    Args:
+        template: The parsed user template, whose columns are all staged.
+        column_types: DuckDB type of each staged column, by name.
+        model: The dbt model, for messages.
+    """
+    staged = {name.lower(): name for name in column_types}
+    names = [staged[name.lower()] for name in template.columns]
+    texts = [_rendered(name, column_types[name], model) for name in names]
+    return f"not coalesce({_present_sql(texts)}, false)"
+
+
+def _present_sql(texts: Sequence[str]) -> str:
+    return " and ".join(f"regexp_matches({text}, {literal(_NOT_BLANK)})" for text in texts)
 
 
 def _rendered(column: str, data_type: str, model: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import yaml
 
-from support.forked_dbt import ForkedDbt
+from support.forked_dbt import ForkedDbt, run_forked
 
 _DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors"]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -156,6 +156,20 @@ class DbtProject:
         code = dbt.wait()
         assert (code == 0) == succeeds, dbt.output
         return dbt.output
+
+    def command(self, *arguments: str, exits: int = 0) -> str:
+        """Run `dbt-enrich` and return what it printed; assert its exit code."""
+        code, said = run_forked(
+            "dbt-enrich",
+            *arguments,
+            "--project-dir",
+            str(self.directory),
+            directory=self.directory.parent,
+            environment={"DBT_PROFILES_DIR": str(self.directory)},
+        )
+        assert code == exits, said
+        assert "Traceback" not in said
+        return said
 
     def killed(self, *arguments: str, kill_at: str, **environment: str) -> str:
         """Run dbt until it kills itself at a moment of the ledger; return what it printed."""

@@ -22,6 +22,8 @@ from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
 # Importing dbt's entry point by name works wherever dbt-core is installed beside this package.
 _DBT = (sys.executable, "-c", "from dbt.cli.main import cli; cli()")
 ALL_ENRICHMENTS = "config.materialized:enrichment"
+# With the models between them, which a chain of enrichments needs to go on.
+_ALL_CHAINS = f"{ALL_ENRICHMENTS}+,+{ALL_ENRICHMENTS}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class DbtOptions:
             ) from None
         if not isinstance(own, dict):
             raise ConfigurationError("--vars is no mapping", fix="write it as '{a: 1}'")
-        selected = self.select or (ALL_ENRICHMENTS,)
+        selected = self.select or (_ALL_CHAINS,)
         return [*found, "--select", *selected, "--vars", json.dumps({**own, **variables})]
 
 
@@ -87,7 +89,9 @@ def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]
     """
     with tempfile.TemporaryDirectory(prefix="dbt-enrich-") as directory:
         path = Path(directory) / "reports.jsonl"
-        enrichments = replace(options, select=tuple(map(_enrichments_of, options.select)))
+        enrichments = replace(
+            options, select=tuple(map(_enrichments_of, options.select)) or (ALL_ENRICHMENTS,)
+        )
         command = [*_DBT, "--quiet", "run", *enrichments.arguments(**variables)]
         done = subprocess.run(  # noqa: S603
             command,

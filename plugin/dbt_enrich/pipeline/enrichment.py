@@ -208,14 +208,17 @@ class Engine:
         merged_into = request.merged_into
         if merged_into and options.mode != Mode.PREVIEW:
             check_columns(request.relation, task)
-            stage_unfinished(request.relation, task.outputs, merged_into)
+            forgotten = session.ledger.forgotten()
+            stage_unfinished(request.relation, task.outputs, merged_into, forgotten)
         with session.timings.span(Stage.STAGE) as span:
-            rows = stage(request.relation, task, session.task_key, session.workspace)
+            rows = stage(
+                request.relation, task, session.task_key, session.workspace, request.upstream
+            )
             span.rows, span.bytes = rows.rows, rows.bytes
         if options.mode == Mode.PREVIEW:
             return self._preview(session, rows)
         undone = self._undone(session, rows)
-        session.tally.reused = rows.rows - rows.skipped - undone.rows
+        session.tally.reused = rows.keyed - undone.rows
         chosen = choose_new(session, undone)
         fresh = count_new(session, rows, chosen)
         self._mind_changes(session, fresh)
@@ -424,7 +427,7 @@ class Engine:
         )
         sentence = preview_sentence(
             previewed,
-            WholeTable(rows.rows - rows.skipped, asked, session.selection.packing),
+            WholeTable(rows.keyed, asked, session.selection.packing),
             request.task,
             deployment,
             self.config.price(request.task.model),

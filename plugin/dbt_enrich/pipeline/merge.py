@@ -7,12 +7,14 @@ although the SELECT no longer yields its rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.pipeline.publish import STATUS_TYPES, ExistingTable
+from dbt_enrich.pipeline.owed import DUE
+from dbt_enrich.pipeline.publish import STATUS_TYPES, VERSION_DIGITS, ExistingTable
 from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.sql import identifier
+from dbt_enrich.sql import identifier, literal
 from dbt_enrich.types import spelling
 
 _MEND = "run dbt with --full-refresh, which rebuilds the table and asks no answered row again"
@@ -20,14 +22,22 @@ _UNFINISHED = "('pending', 'stale', 'failed')"
 
 
 def stage_unfinished(
-    relation: StagedRelation, outputs: Sequence[OutputColumn], existing: ExistingTable
+    relation: StagedRelation,
+    outputs: Sequence[OutputColumn],
+    existing: ExistingTable,
+    forgotten: Mapping[str, datetime],
 ) -> None:
-    """Add the table's unfinished rows, which the SELECT does not yield, to the staged ones.
+    """Add the table's rows that are to be looked at, and that the SELECT does not yield.
+
+    They are the unfinished ones, and those whose answers were forgotten. Where rows wait for the
+    text of another enrichment, the SELECT yields the whole (see the macro `is_incremental`): of
+    that, rows are left out that are done and unchanged.
 
     Args:
         relation: The rows that the SELECT yields.
         outputs: The output columns.
         existing: The table that they are merged into.
+        forgotten: When the answers of tasks were forgotten, by task key.
 
     Raises:
         ConfigurationError: The table has other columns than the SELECT and the outputs.
@@ -35,11 +45,32 @@ def stage_unfinished(
     staged = relation.columns()
     _check_columns(relation, staged, outputs, existing.columns)
     columns = ", ".join(f"former.{identifier(name)}" for name in staged)
+    wait = f"enrichment_status in {DUE} and enrichment_error is not null"
+    if relation.connection.execute(f"select 1 from {existing.name} where {wait}").fetchone():
+        same = " and ".join(
+            f"former.{identifier(name)} is not distinct from staged.{identifier(name)}"
+            for name in staged
+        )
+        relation.connection.execute(
+            f"delete from {relation.name} as staged using {existing.name} as former "
+            f"where {same} and enrichment_status = 'done'"
+        )
     relation.connection.execute(
         f"insert into {relation.name} by name select {columns} from {existing.name} as former "
-        f"where enrichment_status in {_UNFINISHED} and not exists ("
+        f"where (enrichment_status in {_UNFINISHED} or {_forgotten_sql(forgotten)}) "
+        "and not exists ("
         f"select 1 from {relation.name} as staged where {_same_row(relation)})"
     )
+
+
+def _forgotten_sql(forgotten: Mapping[str, datetime]) -> str:
+    """Build the condition that a row's answer is one that was forgotten."""
+    conditions = [
+        f"(enrichment_version = {literal(key[:VERSION_DIGITS])} and enriched_at <= "
+        f"cast({literal(moment.isoformat())} as timestamp with time zone))"
+        for key, moment in forgotten.items()
+    ]
+    return " or ".join(conditions) or "false"
 
 
 def untouched_rows(relation: StagedRelation, existing: ExistingTable) -> dict[str, int]:

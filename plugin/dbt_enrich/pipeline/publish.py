@@ -34,6 +34,8 @@ VERSION_DIGITS = 8
 _LOOKED_UP = 200_000
 # Rows of one row group of a file that is read once, in pieces.
 _RESULT_GROUP = 8_192
+# Of a row whose text another enrichment still owes; no other pending row has an error.
+_WAITS = "missing_input: waits for the text of "
 _KEY_TEXT = "replace(cast({} as varchar), '-', '')"
 
 
@@ -311,14 +313,21 @@ def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColum
     """Build the SELECT of the results of the rows that have no answer."""
     return f"""
         with unanswered as (
-            select row_id, request_key from {places} as places where file_index is null
+            select row_id, request_key, false as is_owed
+            from {places} as places
+            where file_index is null
             union all
-            select row_id, request_key from {rows.all_sql} as staged where request_key is null
+            select row_id, request_key, is_owed
+            from {rows.all_sql} as staged
+            where request_key is null
         )
         select
             row_id,
-            if(request_key is null, 'skipped', 'pending') as status,
-            if(request_key is null, 'missing_input', null) as error,
+            if(request_key is null and not is_owed, 'skipped', 'pending') as status,
+            case
+                when is_owed then {literal(_WAITS + " and ".join(rows.waits_for))}
+                when request_key is null then 'missing_input'
+            end as error,
             cast(null as varchar) as model,
             cast(null as varchar) as batch_id,
             cast(null as timestamp with time zone) as enriched_at,
@@ -468,7 +477,7 @@ def _former_columns(
     if not existing.has_outputs(outputs):
         # What is left of another task's answer must not be taken for the whole of it.
         former |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in IDENTITY_COLUMNS}
-    return {**former, "enrichment_status": "'stale'", "enrichment_error": "null"}
+    return {**former, "enrichment_status": "'stale'", "enrichment_error": "results.error"}
 
 
 def _former_value(output: OutputColumn, kind: str | None) -> str:

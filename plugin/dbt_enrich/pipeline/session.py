@@ -11,6 +11,7 @@ from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.few import Few, route_of
+from dbt_enrich.pipeline.owed import Upstream
 from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
@@ -37,6 +38,7 @@ class EnrichmentRequest:
         existing: The enriched table that is there already, or None.
         target: The enriched table, quoted and qualified, or None where it has no name.
         full_refresh: Whether the table is built anew, whatever the options say.
+        upstream: Other enrichments that the model reads.
     """
 
     relation: StagedRelation
@@ -46,6 +48,7 @@ class EnrichmentRequest:
     existing: ExistingTable | None = None
     target: str | None = None
     full_refresh: bool = False
+    upstream: tuple[Upstream, ...] = ()
 
     def identified(self) -> EnrichmentRequest:
         """Return the request with the task whose answers are its own."""
@@ -215,6 +218,8 @@ def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:
         parts.append(f"{fresh.equal:,} rows equal to others")
     if fresh.in_flight:
         parts.append(f"{fresh.in_flight:,} in flight")
+    if rows.owed:
+        parts.append(f"{rows.owed:,} waiting for the text of {' and '.join(rows.waits_for)}")
     if rows.skipped:
         parts.append(f"{rows.skipped:,} skipped")
     return ", ".join(parts)

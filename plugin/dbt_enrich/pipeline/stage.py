@@ -12,9 +12,10 @@ from dbt_enrich.braces import check_braces
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.naming import near_match
 from dbt_enrich.pipeline.copy_out import copy_table
+from dbt_enrich.pipeline.owed import Upstream, find_owing
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task import KEY_DIGITS, STATUS_COLUMNS, EnrichmentTask
-from dbt_enrich.template import message_sql
+from dbt_enrich.template import has_blank_sql, message_sql
 from dbt_enrich.workspace import Workspace
 
 
@@ -55,20 +56,29 @@ class StagedRows:
 
     Attributes:
         files: Parquet of row_id, request_key (a UUID), user_message and message_bytes (of the
-            message as a JSON text), all NULL but row_id where a needed text is missing; the rows
-            of each row group follow on each other.
+            message as a JSON text), all NULL where a needed text is missing, and is_owed, whether
+            it is still to come; the rows of each row group follow on each other.
         rows: All staged rows.
-        skipped: Rows without a message.
+        skipped: Rows without a message, of which none is still to come.
+        owed: Rows whose text another enrichment still owes.
+        waits_for: The names of those that owe texts.
     """
 
     files: tuple[Path, ...]
     rows: int
     skipped: int
+    owed: int = 0
+    waits_for: tuple[str, ...] = ()
 
     @property
     def all_sql(self) -> str:
         """Table expression of all staged rows."""
         return f"read_parquet({literals(self.files)})"
+
+    @property
+    def keyed(self) -> int:
+        """Rows that have a message."""
+        return self.rows - self.skipped - self.owed
 
     @property
     def bytes(self) -> int:
@@ -82,7 +92,11 @@ class StagedRows:
 
 
 def stage(
-    relation: StagedRelation, task: EnrichmentTask, task_key: str, workspace: Workspace
+    relation: StagedRelation,
+    task: EnrichmentTask,
+    task_key: str,
+    workspace: Workspace,
+    upstream: Sequence[Upstream] = (),
 ) -> StagedRows:
     """Check the staged rows, render their user messages and key them.
 
@@ -91,6 +105,7 @@ def stage(
         task: What is asked of them.
         task_key: The task's identity.
         workspace: Where keys are made and files are written.
+        upstream: Other enrichments that the SELECT reads.
 
     Returns:
         Where the messages and keys lie, and how many rows there are.
@@ -104,11 +119,23 @@ def stage(
     check_braces(task, columns, model=relation.model)
     message = message_sql(task.template, columns, task.optional, model=relation.model)
     _check_unique_key(relation)
-    files = _copy_rows(relation, message, task_key, workspace.directory / "rows")
-    rows, keyed = workspace.row(
-        f"select count(*), count(request_key) from read_parquet({literals(files)})"
+    owing = find_owing(relation.connection, columns, upstream)
+    is_owed = "false"
+    if owing:
+        blank = has_blank_sql(task.template, columns, model=relation.model)
+        is_owed = f"({blank} and ({owing.condition}))"
+    files = _copy_rows(relation, message, is_owed, task_key, workspace.directory / "rows")
+    rows, keyed, owed = workspace.row(
+        "select count(*), count(request_key), count(*) filter (is_owed) "
+        f"from read_parquet({literals(files)})"
     )
-    staged = StagedRows(files=files, rows=rows, skipped=rows - keyed)
+    staged = StagedRows(
+        files=files,
+        rows=rows,
+        skipped=rows - keyed - owed,
+        owed=owed,
+        waits_for=owing.names if owing and owed else (),
+    )
     workspace.give_back(staged.bytes)
     return staged
 
@@ -186,7 +213,7 @@ def _check_unique_key(relation: StagedRelation) -> None:
 
 
 def _copy_rows(
-    relation: StagedRelation, message: str, task_key: str, directory: Path
+    relation: StagedRelation, message: str, is_owed: str, task_key: str, directory: Path
 ) -> tuple[Path, ...]:
     """Write the rows' messages and keys in one pass over the staged relation.
 
@@ -196,15 +223,21 @@ def _copy_rows(
 
     def query(where: str) -> str:
         return f"""
-            with messages as (
-                select rowid as row_id, {message} as user_message from {relation.name} {where}
+            with rendered as (
+                select rowid as row_id, {message} as message, {is_owed} as is_owed
+                from {relation.name} as staged {where}
+            ),
+            messages as (
+                -- A text in `optional` is waited for too: without it the row would be asked twice.
+                select row_id, if(is_owed, null, message) as user_message, is_owed from rendered
             )
             select
                 row_id,
                 cast(left(sha256({literal(task_key)} || user_message), {KEY_DIGITS}) as uuid)
                     as request_key,
                 user_message,
-                strlen(cast(to_json(user_message) as varchar)) as message_bytes
+                strlen(cast(to_json(user_message) as varchar)) as message_bytes,
+                is_owed
             from messages
         """
 

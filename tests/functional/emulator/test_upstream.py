@@ -194,7 +194,7 @@ def test_a_server_that_repeats_its_key_is_not_quoted(
     monkeypatch.setenv("MODEL_SERVER_KEY", "small")
     shown = {"error": {"code": "small_key", "message": "the key small is wrong"}}
     server.actions["row"] = [lambda call: call.send(400, shown)]
-    server.content = lambda text: "a small answer"
+    server.content = lambda _: "a small answer"
     found = replies(
         UpstreamOptions(server.url, api_key_env="MODEL_SERVER_KEY"), ["row", "next"], model="small"
     )
