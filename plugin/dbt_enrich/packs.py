@@ -12,11 +12,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from dbt_enrich.answer_text import fragment_sql, object_sql
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.schema import packed_schema
 from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.task import KEY_DIGITS, EnrichmentTask
-from dbt_enrich.validation import object_sql
 
 MARK = "pack-"
 # What a row's id and its wrapping take, about, in the message and in the answer: counted with
@@ -233,6 +233,7 @@ def entries_sql(lines: str, packs: str) -> str:
         lines: Table expression of the lines, each with its number as `pack`.
         packs: Table expression of the packs.
     """
+    begun = _whole_entries_sql(fragment_sql("raw"))
     return f"""
         with entries as (
             select
@@ -240,7 +241,7 @@ def entries_sql(lines: str, packs: str) -> str:
                 unnest(
                     case
                         when has_object then json_extract({object_sql("raw")}, '$.rows[*]')
-                        when outcome in ('answered', 'truncated') then {_whole_entries_sql("raw")}
+                        when outcome in ('answered', 'truncated') then {begun}
                     end
                 ) as entry
             from {lines} as lines

@@ -13,16 +13,16 @@ The verdict is that of the outputs' JSON Schema, as the `jsonschema` package giv
 - `lower` and `unique_items` are applied first, then `max_items`, `min` and `max` are judged.
 - Text that no UTF-8 can hold (half a surrogate pair) is invalid JSON.
 
-The text is read leniently first: a code fence or prose around one JSON object is dropped, and so is
-a comma after the last element.
+The text is read leniently first: what `answer_text` finds in it is judged, and a comma after the
+last element is dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dbt_enrich.answer_text import object_sql
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.sql import literal
 from dbt_enrich.validation_problems import object_problem_sql
 from dbt_enrich.validation_values import (
     answer_sql,
@@ -33,19 +33,10 @@ from dbt_enrich.validation_values import (
     structure_literal,
 )
 
-__all__ = ["answer_struct_type", "object_sql", "typed_answers_sql", "validated_answers_sql"]
+__all__ = ["answer_struct_type", "typed_answers_sql", "validated_answers_sql"]
 
 INVALID_JSON = "invalid_json"
 SCHEMA_MISMATCH = "schema_mismatch"
-
-# Where an object may lie in a text that is no JSON as a whole, the first that is valid counts:
-# from the first brace to the last; in a fence; from the first brace before a key to the last brace.
-# Each runs on to the last closing brace, so that a text with two objects has none.
-_PLACES = (
-    (r"(?s)\{.*\}", 0),
-    (r"(?s)```\w*\s*(\{.*\})\s*```", 1),
-    (r'(?s)\{\s*".*\}', 0),
-)
 
 
 def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
@@ -124,19 +115,6 @@ def typed_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
             from {source}
         )
     """
-
-
-def object_sql(content: str) -> str:
-    """Build the JSON text in `content` without white space, NULL where there is none."""
-    places = ", ".join(
-        f"regexp_extract({content}, {literal(pattern)}, {group})" for pattern, group in _PLACES
-    )
-    return f"""cast(json(
-        case
-            when json_valid({content}) then {content}
-            else list_filter([{places}], lambda place: json_valid(place))[1]
-        end
-    ) as varchar)"""
 
 
 def _problem_sql(outputs: Sequence[OutputColumn]) -> str:
