@@ -9,6 +9,10 @@
   {%- set preexisting_backup_relation = load_cached_relation(backup_relation) -%}
   {%- set grant_config = config.get('grants') -%}
 
+  {% if dbt_enrich._is_unplanned(target_relation) %}
+    {{ return({'relations': []}) }}
+  {% endif %}
+
   {{ drop_relation_if_exists(preexisting_intermediate_relation) }}
   {{ drop_relation_if_exists(preexisting_backup_relation) }}
 

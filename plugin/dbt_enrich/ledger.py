@@ -129,6 +129,10 @@ class Task:
     first_seen_at: str
 
 
+# Among a publication's counts, beside the statuses: rows that are `done` by a previous version.
+KEPT = "kept"
+
+
 @dataclass(frozen=True)
 class Publication:
     """A row of `publications`: what a model's table was made of last.
@@ -138,7 +142,8 @@ class Publication:
         name: The dbt model's name.
         model: The logical model that is asked.
         task_key: The task.
-        counts: Rows by status.
+        counts: Rows by status; `kept` are those of the `done` ones whose answer is to a previous
+            version of the task.
         published_at: When; the ledger sets it.
         relation: The table, quoted and qualified, or None if a former version published it.
         max_attempts: How often one of its rows is sent in all, or None likewise.

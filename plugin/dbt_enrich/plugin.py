@@ -25,6 +25,7 @@ from dbt_enrich.interrupts import interruptible
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.owed import Upstream
 from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.pipeline.reports import report
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
 from dbt_enrich.sql import identifier
@@ -65,8 +66,8 @@ class Plugin(BasePlugin):
     def store(self, target_config: TargetConfig) -> None:
         """Run one action of the macros.
 
-        `open` the place where rows are staged, `enrich` them, `finish` once they are published, or
-        write the `relations` of the schema `enrichment`.
+        `open` the place where rows are staged, `enrich` them, `finish` once they are published,
+        write the `relations` of the schema `enrichment`, or note that a model is `unplanned`.
 
         Raises:
             DbtRuntimeError: What went wrong, as one sentence.
@@ -82,6 +83,12 @@ class Plugin(BasePlugin):
         if action == "open":
             names = (str(call[part]) for part in ("database", "schema", "identifier"))
             return f"{self._work.open(cursor)}.{identifier(staged_name(*names))}"
+        if action == "unplanned":
+            missing = [str(name) for name in call["missing"]]
+            logger.info(f"{call['name']}: cannot be planned yet: {', '.join(missing)} not built")
+            named = {"name": call["name"], "enrichment": call["unique_id"], "missing": missing}
+            report({"unplanned": named})
+            return None
         engine = self.engine(str(call["project"]))
         if action == "relations":
             made = engine.relations(call.get("known"))

@@ -6,6 +6,7 @@ them; `c` reads something else beside it.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,35 @@ def test_run_goes_through_a_chain_with_the_models_between(
     assert rows(project, "b") == DONE
     assert project.rows("select count(*) from duckdb_tables() where table_name = 'apart'") == [(0,)]
     assert set(emulator.account()["paid"].values()) == {1}
+
+
+def test_a_plan_of_a_chain_names_what_it_cannot_count(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """Before the first build, and until the answers are there; the sum is not the whole then."""
+    enrichment(project, "c", "select id, summary as text from {{ ref('a') }}")
+    said = " ".join(project.command("plan").split())
+    assert "b: cannot be counted yet: it reads between, not built yet" in said
+    assert "c: cannot be counted yet: it reads a, whose answers are still to come" in said
+    assert "the sum of what is counted here is not the whole" in said
+    # What is missing is not made, and nothing is sent.
+    assert {name for (name,) in project.rows("select table_name from duckdb_tables()")} == {
+        "notes", "a", "a__errors", "c", "c__errors", "batches", "attempts", "usage",
+    }  # fmt: skip
+    planned = {p["name"]: p for p in json.loads(project.command("plan", "--json"))}
+    assert planned["a"]["requests"] == 3
+    assert planned["a"]["skipped"] == 1
+    assert planned["a"]["waits_for"] == []
+    assert planned["c"]["waits_for"] == ["a"]
+    assert planned["b"]["unplanned"]
+    emulator.pause()
+    project.dbt("run", *SUBMIT)
+    said = " ".join(project.command("plan").split())
+    assert "b: 3 rows wait for the text of a" in said
+    assert "b: cannot be counted yet: it reads a," in said
+    emulator.resume()
+    project.command("run")
+    assert "cannot be counted" not in project.command("plan")
 
 
 def test_a_merge_gets_the_texts_that_it_waited_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,26 @@ def test_an_output_of_another_type_is_named(project: DbtProject) -> None:
         "enriched", SELECT, meta=MERGE, columns=[{"name": "summary", "data_type": "varchar[]"}]
     )
     assert "'summary' is varchar[], but VARCHAR" in project.dbt("run", succeeds=False)
+
+
+def test_forgotten_rows_are_looked_at_again(project: DbtProject, emulator: RunningEmulator) -> None:
+    """By the next run, as `plan` says, though the SELECT yields them no more."""
+    project.dbt("run")
+    project.command("forget", "--model", "enriched", "--yes")
+    (plan,) = json.loads(project.command("plan", "--json"))
+    assert (plan["staged"], plan["changed"], plan["requests"]) == (3, 3, 3)
+    project.dbt("run")
+    assert set(emulator.account()["paid"].values()) == {2}
+    assert [row[2:] for row in enriched(project)] == [
+        (f"summary: note {i}", "done") for i in range(3)
+    ]
+    (plan,) = json.loads(project.command("plan", "--json"))
+    assert (plan["staged"], plan["requests"]) == (0, 0)
+    # A changed task asks new rows alone, but for a full refresh, of which a plan is told.
+    project.enrichment("enriched", SELECT, meta={**MERGE, "system": "Another prompt."})
+    (plan,) = json.loads(project.command("plan", "--json"))
+    assert plan["requests"] == 0
+    (plan,) = json.loads(project.command("plan", "--full-refresh", "--json"))
+    assert plan["requests"] == 3
+    # The tables are as they were: a plan rebuilds nothing.
+    assert len(enriched(project)) == 3

@@ -11,6 +11,7 @@ import pytest
 from dbt_enrich.cli.plan import sentences
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.emulator.server import RunningEmulator
+from dbt_enrich.errors import TaskChangedError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
 from support.warehouse import Warehouse, config_for, summary_task
@@ -140,3 +141,52 @@ def test_a_preview_foretells_what_is_sent(
         return int(found[1].replace(",", ""))
 
     assert prompt(packed) < prompt(single)
+
+
+def test_a_plan_counts_rows_that_keep_previous_answers_and_those_without_a_text(
+    emulator: RunningEmulator, tmp_path: Path, reports: Path
+) -> None:
+    """As many as the run then publishes; and says where a run would refuse."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    notes = "select i as id, if(i = 3, '', 'note ' || i) as note from range({}) as numbers(i)"
+    warehouse.enrich(notes.format(10))
+    changed = summary_task(system="Summarise the note well.")
+    options: dict[str, Any] = {"on_task_change": "new_rows"}
+    warehouse.restart()
+    warehouse.enrich(notes.format(12), changed, mode="plan", **options)
+    plan = newest(reports)
+    assert (plan["answered"], plan["kept"], plan["requests"], plan["skipped"]) == (9, 9, 2, 1)
+    assert any("9 of the answered rows keep" in said for said in sentences(plan))
+    warehouse.enrich(notes.format(12), changed, **options)
+    with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
+        (publication,) = ledger.publications()
+    assert publication.counts == {"done": 11, "skipped": 1, "kept": 9}
+    again = summary_task(system="Summarise the note again.")
+    warehouse.enrich(notes.format(12), again, mode="plan", on_task_change="error")
+    plan = newest(reports)
+    assert "the task changed (system text), and 11 requests would be sent" in plan["refusal"]
+    assert any("a run would refuse" in said for said in sentences(plan))
+    with pytest.raises(TaskChangedError, match="the task changed"):
+        warehouse.enrich(notes.format(12), again, on_task_change="error")
+
+
+def test_reasoning_is_left_out_of_a_plan_until_it_is_known(
+    emulator: RunningEmulator, tmp_path: Path, reports: Path
+) -> None:
+    """And said to be; answers of another model, or another effort, do not tell it."""
+    warehouse = warehouse_for(emulator, tmp_path)
+    few = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
+    warehouse.enrich(few)
+
+    def said(**changes: Any) -> str:
+        warehouse.restart()
+        warehouse.enrich(NOTES, summary_task(**changes), mode="plan")
+        return "\n".join(sentences(newest(reports)))
+
+    assert "reason" not in said()
+    reasoning = {"model": "gpt-5-mini"}
+    assert "left out are the tokens in which gpt-5-mini may reason first" in said(**reasoning)
+    assert "left out" not in said(**reasoning, parameters={"reasoning_effort": "none"})
+    warehouse.enrich(few, summary_task(**reasoning))
+    assert "output tokens from the earlier answers" in said(**reasoning)
+    assert "left out" in said(**reasoning, parameters={"reasoning_effort": "high"})

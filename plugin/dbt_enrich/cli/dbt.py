@@ -33,10 +33,12 @@ class DbtOptions:
     Attributes:
         location: Where dbt finds the project.
         select: What dbt selects; every enrichment by default.
+        full_refresh: Whether tables that are merged into are rebuilt.
     """
 
     location: Location
     select: tuple[str, ...] = ()
+    full_refresh: bool = False
 
     def arguments(self, **variables: Any) -> list[str]:
         """Return dbt's arguments, with variables of ours beside the user's.
@@ -62,7 +64,8 @@ class DbtOptions:
         if not isinstance(own, dict):
             raise ConfigurationError("--vars is no mapping", fix="write it as '{a: 1}'")
         selected = self.select or (_ALL_CHAINS,)
-        return [*found, "--select", *selected, "--vars", json.dumps({**own, **variables})]
+        refresh = ["--full-refresh"] if self.full_refresh else []
+        return [*found, *refresh, "--select", *selected, "--vars", json.dumps({**own, **variables})]
 
 
 def run_dbt(options: DbtOptions, environment: Mapping[str, str], **variables: Any) -> int:

@@ -15,7 +15,7 @@ from dbt_enrich.cli.project import Location, Project, load_project, project_opti
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.ledger import Ledger, Publication, Shard
+from dbt_enrich.ledger import KEPT, Ledger, Publication, Shard
 from dbt_enrich.pipeline.attach import is_of, refuse_unknown
 from dbt_enrich.pipeline.budget import Spending, shard_cost, shard_tokens, spending
 
@@ -153,13 +153,14 @@ def _batches(rows: list[BatchStatusRow], currency: str) -> str:
 def _tables(tables: list[Publication]) -> str:
     if not tables:
         return "no table was published yet"
-    headers = ("table", *_STATUSES, "version", "published")
+    headers = ("table", *_STATUSES, KEPT, "version", "published")
     return plain_table(
         headers,
         [
             (
                 table.name,
                 *(table.counts.get(name, 0) for name in _STATUSES),
+                table.counts.get(KEPT, 0),
                 table.task_key[:8],
                 table.published_at[:19].replace("T", " "),
             )

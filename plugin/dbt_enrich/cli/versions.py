@@ -11,7 +11,7 @@ from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.ledger import Ledger, Task
+from dbt_enrich.ledger import KEPT, Ledger, Task
 from dbt_enrich.pipeline.versions import answers_by_task
 
 
@@ -34,7 +34,11 @@ def versions(
     with Ledger(path) as ledger:
         tasks = tasks_of(ledger, model)
         counts = answers_by_task(project.config, ledger, [task.task_key for task in tasks])
-        tables = {p.task_key for p in ledger.publications() if p.enrichment == tasks[0].enrichment}
+        tables = {
+            table.task_key: table
+            for table in ledger.publications()
+            if table.enrichment == tasks[0].enrichment
+        }
     changes = [
         task_changes(former.document, task.document) for task, former in itertools.pairwise(tasks)
     ]
@@ -44,16 +48,23 @@ def versions(
             task.first_seen_at[:19].replace("T", " "),
             counts.get(task.task_key, 0),
             "published" if task.task_key in tables else "",
+            tables[task.task_key].counts.get(KEPT, 0) if task.task_key in tables else None,
             ", ".join(changed) if changed else ("first" if place == len(tasks) - 1 else ""),
         )
         for place, (task, changed) in enumerate(zip(tasks, [*changes, []], strict=True))
     ]
-    headers = ("version", "first seen", "answers", "table", "changed")
+    headers = ("version", "first seen", "answers", "table", KEPT, "changed")
     if as_json:
         listed = [dict(zip(headers, row, strict=True)) for row in rows]
         click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
         return
     click.echo(plain_table(headers, rows))
+    for table in tables.values():
+        if kept := table.counts.get(KEPT):
+            click.echo(
+                f"{table.name}: {kept:,} of {table.counts.get('done', 0):,} done rows keep the "
+                "answers to previous versions (on_task_change: new_rows)"
+            )
     if diff:
         for task, former in itertools.pairwise(tasks):
             names = (former.task_key[:8], task.task_key[:8])

@@ -13,6 +13,10 @@ from dbt_enrich.types import DataType, EnumType, ListType, ScalarType, StructTyp
 # Above so many requests the tokens of a sample of that size are counted.
 SAMPLE_SIZE = 2_000
 _Z = 1.96
+# Where the number of an answer's tokens is from.
+OF_ANSWERS = "earlier answers"
+OF_SCHEMA = "schema"
+WITHOUT_REASONING = "schema without reasoning"
 # Tokens of a value that nothing earlier tells of: a sentence, a date, a number.
 _TEXT_TOKENS = 30
 _SHORT_TOKENS = 8
@@ -30,7 +34,8 @@ class Estimate:
         prompt_margin: Half the width of the 95 % interval of `prompt_tokens`; 0 if all were
             counted.
         completion_tokens: Tokens of their answers.
-        completion_source: `earlier answers` or `schema`.
+        completion_source: `earlier answers`, `schema`, or `schema without reasoning`: the model
+            may reason, which is billed as output, and nothing is known of how much.
         sampled: How many requests were counted.
         synchronous: How many are asked of the synchronous endpoint.
         cost: What they cost, or None without a price.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 # around each message, and three with which the reply begins.
 TOKENS_PER_MESSAGE = 3
 TOKENS_OF_REPLY = 3
+# Body parameters that decide how much a model reasons before it answers.
+REASONING_PARAMETERS = ("reasoning_effort", "reasoning")
+_REASONING_FAMILIES = re.compile(r"o\d|gpt-([5-9]|\d\d)(?!.*chat)")
 _OLD_FAMILIES = ("gpt-4-", "gpt-35", "gpt-3.5")
 
 
@@ -19,6 +23,21 @@ def encoding_name(model: str) -> str:
     if model == "gpt-4" or model.startswith(_OLD_FAMILIES):
         return "cl100k_base"
     return "o200k_base"
+
+
+def may_reason(model: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether a model may think before it answers, in tokens that are billed as output.
+
+    Args:
+        model: The logical model name.
+        parameters: The body's parameters; an effort of `none` turns it off.
+    """
+    reasoning = parameters.get("reasoning")
+    effort = reasoning.get("effort") if isinstance(reasoning, Mapping) else None
+    effort = parameters.get("reasoning_effort", effort)
+    if effort is not None:
+        return str(effort) != "none"
+    return bool(_REASONING_FAMILIES.match(model))
 
 
 def count_tokens(texts: Iterable[str], model: str) -> list[int]:

@@ -13,20 +13,21 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import AwaitTimeoutError, TaskChangedError
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
-from dbt_enrich.ledger import Ledger, Publication, Shard
+from dbt_enrich.ledger import KEPT, Ledger, Publication, Shard
 from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.few import check_route, route_of
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.halves import cut_in_two
-from dbt_enrich.pipeline.merge import stage_unfinished, untouched_rows
+from dbt_enrich.pipeline.merge import stage_unfinished, untouched_kept, untouched_rows
 from dbt_enrich.pipeline.outcomes import (
     check_examples,
     choose_new,
     count_new,
     inputs_to_forget,
     refuse_failures,
+    rows_kept,
     rows_undone,
     table_comment,
     unpublished,
@@ -221,9 +222,12 @@ class Engine:
         session.tally.reused = rows.keyed - undone.rows
         chosen = choose_new(session, undone)
         fresh = count_new(session, rows, chosen)
-        self._mind_changes(session, fresh)
+        refusal = self._refusal(session, fresh)
+        if refusal and options.mode in (Mode.RUN, Mode.SUBMIT):
+            raise refusal
         if options.mode == Mode.PLAN:
-            plan = self._plan(session, session.plan_inputs(rows, undone, chosen), fresh)
+            inputs = session.plan_inputs(rows, undone, chosen)
+            plan = self._plan(session, inputs, fresh, refusal)
             report({"plan": plan.document()})
             return unpublished(session, f"{session.model}: {describe(plan)}")
         undone.remove()
@@ -243,8 +247,12 @@ class Engine:
             span.bytes = published.bytes
         refuse_failures(session, published)
         counts = Counter(published.counts)
+        kept = published.kept
         if merged_into:
             counts.update(untouched_rows(request.relation, merged_into))
+            kept += untouched_kept(request.relation, merged_into, session.task_key)
+        if kept:
+            counts[KEPT] = kept
         session.ledger.note_publication(
             Publication(
                 enrichment=request.enrichment,
@@ -318,30 +326,39 @@ class Engine:
             store=session.store,
         )
 
-    def _mind_changes(self, session: Session, fresh: NewRequests) -> None:
-        """Refuse to ask rows of a changed task again, if `on_task_change` says so."""
+    def _refusal(self, session: Session, fresh: NewRequests) -> TaskChangedError | None:
+        """Return why rows of a changed task are not asked again, if `on_task_change` says so."""
         request, options = session.request, session.request.options
-        if not fresh.requests or options.mode not in (Mode.RUN, Mode.SUBMIT):
-            return
+        if not fresh.requests:
+            return None
         if options.on_task_change == "new_rows":
             former = former_tasks(session.ledger, request.enrichment, session.task_key)
             if any(is_in_flight(session.ledger, task.task_key) for task in former):
-                raise TaskChangedError(
+                return TaskChangedError(
                     f"model '{session.model}': the task changed while its batches are in flight, "
-                    f"and {fresh.requests:,} requests would be sent; nothing was. Bring them home "
-                    "with `dbt-enrich wait`, so that their answers are kept, then run again"
+                    f"and {fresh.requests:,} requests would be sent; nothing was",
+                    fix="bring them home with `dbt-enrich wait`, so that their answers are kept, "
+                    "then run again",
                 )
         if options.on_task_change != "error":
-            return
+            return None
         changes = changes_since(session.ledger, request.enrichment, session.selection)
-        if changes:
-            raise TaskChangedError(
-                f"model '{session.model}': the task changed ({', '.join(changes)}), and "
-                f"{fresh.requests:,} requests would be sent; nothing was. Set on_task_change to "
-                "all to ask again, or to new_rows to keep the former answers"
-            )
+        if not changes:
+            return None
+        return TaskChangedError(
+            f"model '{session.model}': the task changed ({', '.join(changes)}), and "
+            f"{fresh.requests:,} requests would be sent; nothing was",
+            fix="set on_task_change to all to ask again, or to new_rows to keep the previous "
+            "answers",
+        )
 
-    def _plan(self, session: Session, inputs: PlanInputs, fresh: NewRequests) -> Plan:
+    def _plan(
+        self,
+        session: Session,
+        inputs: PlanInputs,
+        fresh: NewRequests,
+        refusal: TaskChangedError | None,
+    ) -> Plan:
         config, task = self.config, session.request.task
         service_id = config.service_settings().service_id
         table = config.price_table()
@@ -351,10 +368,13 @@ class Engine:
             inputs,
             fresh,
             answered=session.tally.reused,
+            kept=rows_kept(session, inputs.rows),
             existing=session.request.existing,
             currency=table.currency,
             price_problem=None if inputs.price else table.unknown(task.model),
             max_enqueued_tokens=None if None in limits else sum(limit or 0 for limit in limits),
+            refusal=str(refusal) if refusal else None,
+            upstream=session.request.upstream,
         )
 
     def _exchange(self, session: Session, rows: StagedRows, fresh: NewRequests) -> None:

@@ -82,6 +82,16 @@ def untouched_rows(relation: StagedRelation, existing: ExistingTable) -> dict[st
     return dict(counted)
 
 
+def untouched_kept(relation: StagedRelation, existing: ExistingTable, task_key: str) -> int:
+    """Count the table's done rows that are not staged and were answered by another version."""
+    (kept,) = relation.connection.execute(
+        f"select count(*) from {existing.name} as former where enrichment_status = 'done' "
+        f"and enrichment_version <> {literal(task_key[:VERSION_DIGITS])} and not exists ("
+        f"select 1 from {relation.name} as staged where {_same_row(relation)})"
+    ).fetchall()[0]
+    return int(kept)
+
+
 def _same_row(relation: StagedRelation) -> str:
     return " and ".join(
         f"former.{identifier(key)} = staged.{identifier(key)}" for key in relation.unique_key

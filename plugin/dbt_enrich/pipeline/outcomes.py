@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
+from dbt_enrich.pipeline.answers import answers_sql, done_sql
 from dbt_enrich.pipeline.budget import spending
 from dbt_enrich.pipeline.inputs import inputs_may_be_left
+from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.preview import answer_problem
 from dbt_enrich.pipeline.publish import Published, empty_errors_sql, empty_table_sql
 from dbt_enrich.pipeline.selection import (
@@ -53,6 +55,24 @@ def count_new(session: Session, rows: StagedRows, chosen: Chosen) -> NewRequests
         ledger=session.ledger,
         store=session.store,
     )
+
+
+def rows_kept(session: Session, rows: StagedRows) -> int:
+    """Count the rows that keep an answer to a previous version of the task."""
+    selection = session.selection
+    if not selection.keeps_former:
+        return 0
+    own, former = (answers_sql(session.ledger, session.store, key) for key in selection.answer_keys)
+    kept = 0
+    for part in key_parts(rows.rows):
+        keys = part.of(rows.keys_sql)
+        (found,) = session.workspace.row(
+            f"select count(*) from {keys} as keys "
+            f"semi join ({done_sql(former, keys, part=part)}) as former using (request_key) "
+            f"anti join ({done_sql(own, keys, part=part)}) as own using (request_key)"
+        )
+        kept += found
+    return kept
 
 
 def inputs_to_forget(session: Session) -> bool:

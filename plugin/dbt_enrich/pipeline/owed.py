@@ -78,6 +78,29 @@ def find_owing(
     return Owing(tuple(names), " or ".join(conditions)) if names else None
 
 
+def unfinished(
+    connection: duckdb.DuckDBPyConnection, upstream: Sequence[Upstream]
+) -> tuple[str, ...]:
+    """Return the names of the enrichments that are not built yet, or still owe texts.
+
+    Args:
+        connection: A connection to the user's database.
+        upstream: The enrichments that a model reads.
+    """
+    names = []
+    for other in upstream:
+        found = _table_of(connection, other)
+        if found is None:
+            continue
+        # `plan` leaves an empty table where there was none.
+        rows, due = connection.execute(
+            f"select count(*), count(*) filter (enrichment_status in {DUE}) from {found[0]}"
+        ).fetchall()[0]
+        if due or not rows:
+            names.append(other.name)
+    return tuple(names)
+
+
 def _table_of(
     connection: duckdb.DuckDBPyConnection, other: Upstream
 ) -> tuple[str, dict[str, str]] | None:

@@ -9,14 +9,17 @@ from typing import Any
 
 from dbt_enrich.cost.changes import task_changes
 from dbt_enrich.cost.estimate import (
+    OF_ANSWERS,
+    OF_SCHEMA,
     SAMPLE_SIZE,
+    WITHOUT_REASONING,
     Estimate,
     completion_tokens_of_schema,
     estimate,
 )
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
-from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
+from dbt_enrich.cost.tokens import REASONING_PARAMETERS, count_tokens, may_reason, prompt_overhead
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Task
 from dbt_enrich.packs import (
     ANSWER_WRAPPING_TOKENS,
@@ -28,6 +31,7 @@ from dbt_enrich.packs import (
 from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.export import size_to_send
+from dbt_enrich.pipeline.owed import Upstream, unfinished
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
@@ -50,7 +54,9 @@ class Plan:
         version: The task's short hash.
         staged: Rows of the SELECT.
         skipped: Rows without a text to send.
+        owed: Rows whose text another enrichment still owes.
         answered: Rows that were answered before.
+        kept: Those of them that keep an answer to a previous version of the task.
         new: Rows to send that the enriched table does not hold yet.
         changed: Rows to send that it holds with another text or another task.
         equal: Rows that share a request with another row.
@@ -66,6 +72,9 @@ class Plan:
         enqueued_tokens: What the requests would hold of it.
         rounds: How many times the quota is filled, or None if it is unknown.
         task_changes: What changed since the newest task that has answers.
+        refusal: Why a run would send nothing and fail, or None.
+        upstream: Unique ids of the enrichments that the model reads.
+        waits_for: Those of them, by name, that are not built or still owe texts.
     """
 
     name: str
@@ -75,7 +84,9 @@ class Plan:
     version: str
     staged: int
     skipped: int
+    owed: int
     answered: int
+    kept: int
     new: int
     changed: int
     equal: int
@@ -91,6 +102,9 @@ class Plan:
     enqueued_tokens: int
     rounds: int | None
     task_changes: tuple[str, ...]
+    refusal: str | None
+    upstream: tuple[str, ...]
+    waits_for: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -101,11 +115,15 @@ def describe(plan: Plan) -> str:
     """Say a plan in one line."""
     estimated = plan.estimate
     rows = f"{plan.staged:,} rows: {plan.answered:,} answered before"
+    if plan.kept:
+        rows += f" ({plan.kept:,} by a previous version)"
     parts = [rows, f"{plan.new:,} new", f"{plan.changed:,} changed"]
     if plan.equal:
         parts.append(f"{plan.equal:,} equal to others")
     if plan.in_flight:
         parts.append(f"{plan.in_flight:,} in flight")
+    if plan.owed:
+        parts.append(f"{plan.owed:,} waiting for the text of {' and '.join(plan.waits_for)}")
     if plan.skipped:
         parts.append(f"{plan.skipped:,} skipped")
     again = f" ({plan.again:,} of them again)" if plan.again else ""
@@ -122,6 +140,8 @@ def describe(plan: Plan) -> str:
         said += f", {cost} (saves {saved})"
     if plan.task_changes:
         said += f"; changed: {', '.join(plan.task_changes)}"
+    if plan.refusal:
+        said += f"; a run would refuse: {plan.refusal}"
     return said
 
 
@@ -186,7 +206,7 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     share = (asked - again) / max(1, asked)
     overhead = share * packed + (1 - share) * alone
     tokens, source = completion
-    wrapping = share * ANSWER_WRAPPING_TOKENS if source == "schema" else 0.0
+    wrapping = 0.0 if source == OF_ANSWERS else share * ANSWER_WRAPPING_TOKENS
     estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), inputs.price)
     packs = math.ceil((asked - again) / packing.rows_of(mean))
     return replace(estimated, requests=packs + again)
@@ -214,10 +234,13 @@ def make_plan(
     fresh: NewRequests,
     *,
     answered: int,
+    kept: int,
     existing: ExistingTable | None,
     currency: str,
     price_problem: str | None,
     max_enqueued_tokens: int | None,
+    refusal: str | None,
+    upstream: Sequence[Upstream],
 ) -> Plan:
     """Work out what a run would do. Sends nothing.
 
@@ -225,10 +248,13 @@ def make_plan(
         inputs: Where the plan is read from.
         fresh: What an export would send.
         answered: Rows that were answered before.
+        kept: Those of them that keep an answer to a previous version of the task.
         existing: The enriched table that is there, or None.
         currency: What costs are in.
         price_problem: Why there is no price, or None.
         max_enqueued_tokens: The quota of all deployments together, or None if it is unknown.
+        refusal: Why a run would send nothing and fail, or None.
+        upstream: The enrichments that the model reads.
     """
     selection = inputs.selection
     estimated = estimate_requests(inputs)
@@ -251,7 +277,9 @@ def make_plan(
         version=selection.task_key[:8],
         staged=inputs.rows.rows,
         skipped=inputs.rows.skipped,
+        owed=inputs.rows.owed,
         answered=answered,
+        kept=kept,
         new=inputs.chosen.rows - changed,
         changed=changed,
         equal=fresh.equal,
@@ -267,6 +295,9 @@ def make_plan(
         enqueued_tokens=enqueued,
         rounds=-(-enqueued // max_enqueued_tokens) if max_enqueued_tokens else None,
         task_changes=changes_since(inputs.ledger, inputs.destination.enrichment, selection),
+        refusal=refusal,
+        upstream=tuple(other.enrichment for other in upstream),
+        waits_for=unfinished(inputs.relation.connection, upstream),
     )
 
 
@@ -304,9 +335,12 @@ def is_in_flight(ledger: Ledger, task_key: str) -> bool:
 
 
 def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float, str]:
+    reasons = may_reason(task.model, task.parameters)
     keys = [inputs.selection.task_key]
     keys += [
-        t.task_key for t in former_tasks(inputs.ledger, inputs.destination.enrichment, keys[0])
+        former.task_key
+        for former in former_tasks(inputs.ledger, inputs.destination.enrichment, keys[0])
+        if not reasons or _reasons_alike(task, former)
     ]
     for key in keys:
         answers = answers_sql(inputs.ledger, inputs.store, key)
@@ -314,8 +348,17 @@ def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float,
             f"select avg(completion_tokens) from {answers} as answers where kind = 'done'"
         )
         if mean is not None:
-            return float(mean), "earlier answers"
-    return completion_tokens_of_schema(task.outputs), "schema"
+            return float(mean), OF_ANSWERS
+    # Of reasoning nothing is known before the first answers, whose tokens count it.
+    return completion_tokens_of_schema(task.outputs), WITHOUT_REASONING if reasons else OF_SCHEMA
+
+
+def _reasons_alike(task: EnrichmentTask, former: Task) -> bool:
+    """Whether a former task's answers took as much reasoning as a task's are expected to."""
+    was = former.document.get("parameters") or {}
+    return former.document.get("model") == task.model and all(
+        was.get(name) == task.parameters.get(name) for name in REASONING_PARAMETERS
+    )
 
 
 def _changed_rows(inputs: PlanInputs, existing: ExistingTable | None) -> int:

@@ -67,6 +67,7 @@ class Published:
         enriched_sql: SELECT of the enriched table, over the staged relation.
         errors_sql: SELECT of the errors table.
         counts: Rows by status.
+        kept: Rows that keep an answer to a previous version of the task.
         errors: Failed rows by kind.
         bytes: The files that the SELECTs read.
     """
@@ -74,6 +75,7 @@ class Published:
     enriched_sql: str
     errors_sql: str
     counts: Mapping[str, int]
+    kept: int
     errors: Mapping[str, int]
     bytes: int
 
@@ -118,6 +120,7 @@ def publish(
         enriched_sql=enriched,
         errors_sql=_errors_table_sql(relation, errors),
         counts=counts,
+        kept=workspace.row(f"select count(former_version) from {file} where status = 'done'")[0],
         errors=dict(
             workspace.rows(
                 f"select split_part(error, ':', 1), count(*) from {file} "

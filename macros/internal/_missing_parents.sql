@@ -1,0 +1,13 @@
+{% macro _missing_parents(parents) %}
+  {%- set missing = [] -%}
+  {%- for id in parents if id in graph.nodes -%}
+    {%- set node = graph.nodes[id] -%}
+    {%- if not node.relation_name -%}
+      {#- An ephemeral model is part of the SELECT. -#}
+      {%- do missing.extend(dbt_enrich._missing_parents(node.depends_on.nodes or [])) -%}
+    {%- elif not node.defer_relation and not adapter.get_relation(node.database, node.schema, node.alias) -%}
+      {%- do missing.append(node.name) -%}
+    {%- endif -%}
+  {%- endfor -%}
+  {{ return(missing | unique | list) }}
+{% endmacro %}
