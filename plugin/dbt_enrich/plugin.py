@@ -80,7 +80,9 @@ class Plugin(BasePlugin):
 
     def _result(self, call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Any:
         action = call["action"]
+        engine = self.engine(str(call["project"]))
         if action == "open":
+            engine.check()
             names = (str(call[part]) for part in ("database", "schema", "identifier"))
             return f"{self._work.open(cursor)}.{identifier(staged_name(*names))}"
         if action == "unplanned":
@@ -89,7 +91,6 @@ class Plugin(BasePlugin):
             named = {"name": call["name"], "enrichment": call["unique_id"], "missing": missing}
             report({"unplanned": named})
             return None
-        engine = self.engine(str(call["project"]))
         if action == "relations":
             made = engine.relations(call.get("known"))
             return made and {"run_id": made[0], **asdict(made[1])}

@@ -55,6 +55,8 @@ def enrich(
             f"model '{name}': publish = 'merge' is for SQL models; give the Python model "
             "materialized = 'incremental' and a unique_key, and dbt merges what it returns"
         )
+    engine = plugin.engine(_project())
+    engine.check()
     # No name that a model of the user's may have.
     suffix = secrets.token_hex(4)
     staged, view = identifier(f"{name}__staged_{suffix}"), f"{name}__rows_{suffix}"
@@ -63,7 +65,6 @@ def enrich(
         session.execute(f"create temp table {staged} as select * from {identifier(view)}")
     finally:
         session.execute(f"drop view {identifier(view)}")
-    engine = plugin.engine(_project())
     request = EnrichmentRequest(
         relation=StagedRelation(
             connection=session,

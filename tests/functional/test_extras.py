@@ -36,6 +36,20 @@ _CASES: list[tuple[dict[str, Any], str, Extra]] = [
     ),
     (_ENTRA, "azure.identity", Extra.AZURE),
 ]
+_PYTHON = """
+from dbt_enrich import EnrichmentTask, OutputColumn, enrich
+
+
+def model(dbt, session):
+    dbt.config(materialized="table")
+    task = EnrichmentTask(
+        model="gpt-4o-mini",
+        user="{note}",
+        outputs=[OutputColumn(name="summary", data_type="varchar")],
+    )
+    rows = session.sql("select 1 as id, error('it was staged') as note")
+    return enrich(dbt, session, rows, task, unique_key="id")
+"""
 _MODES = ["run", "submit", "collect", "plan", "preview"]
 _HIDDEN = sorted({name for names in MODULES.values() for name in names} - {"jinja2"})
 
@@ -79,7 +93,9 @@ def test_weights_of_your_own_need_no_packaged_ones(
 def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
     """In Pythons that lack them all: a sentence with the command that helps, and no traceback."""
     project = DbtProject(tmp_path, {"provider": "local"})
-    project.enrichment("enriched", "select 1 as id, 'a' as note")
+    # A query that fails if it is run, so that nothing can be staged unseen.
+    project.enrichment("enriched", "select 1 as id, error('it was staged') as note")
+    project.write("models/pythonic.py", _PYTHON)
     lacking = hide(tmp_path / "lacking", _HIDDEN)
     command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
     told = {
@@ -95,8 +111,13 @@ def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
     for arguments, process in running.items():
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 1, output
+        if arguments == ("run",):
+            assert "ERROR=2" in output
         assert told[arguments][1].install in output
-        assert "Traceback" not in output
+        assert "it was staged" not in output
+        # dbt-duckdb shows a traceback of whatever a Python model raises.
+        assert arguments == ("run",) or "Traceback" not in output
+        assert "ModuleNotFoundError" not in output
         assert "Unhandled" not in output
     assert not project.state_dir.exists()
     assert not (project.directory / "report.html").exists()

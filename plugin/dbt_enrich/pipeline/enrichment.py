@@ -99,6 +99,15 @@ class Engine:
         self._budget = Budget(config, self.namespace)
         self._published: dict[str, ExitStack] = {}
 
+    def check(self) -> None:
+        """Refuse a profile that cannot work, before a row is staged.
+
+        Raises:
+            ConfigurationError: A value is missing or wrong, or an extra is not installed.
+        """
+        self.config.service_settings().check_installed()
+        self.config.price_table()
+
     def enrich(self, request: EnrichmentRequest) -> Outcome:
         """Enrich a relation as far as its mode says.
 
@@ -109,8 +118,7 @@ class Engine:
             EnrichmentError: Something is wrong with the input, the service or the state directory,
                 or rows failed that `fail_on` names. Paid answers are safe in every case.
         """
-        self.config.service_settings().check_installed()
-        self.config.price_table()
+        self.check()
         request = request.identified()
         store = StateDirectory(self.config.state_dir)
         store.sweep_runs()
