@@ -3,6 +3,10 @@
   create table if not exists {{ errors }} as (
     select * from ({{ errors_sql }}) where false
   );
+  {#- A table of an earlier version lacks the newer columns. -#}
+  alter table {{ errors }} add column if not exists status_code integer;
+  alter table {{ errors }} add column if not exists sent_with varchar;
+  alter table {{ errors }} add column if not exists retry_with varchar;
   delete from {{ errors }} as errors
   using {{ source }} as source
   where {% for key in keys -%}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+# Statuses below 500 that say nothing of the request itself.
+TRANSIENT_STATUSES = (408, 409, 429)
 
 
 class FailureKind(StrEnum):
@@ -74,10 +77,45 @@ def ask_again_sql(kind: str, status_code: str, *, has_limit: bool, also: Iterabl
     )
     return (
         f"({kind} in ({kinds}) and not coalesce({kind} = 'provider_error' "
-        f"and {status_code} between 400 and 499 and {status_code} not in (408, 409, 429), false))"
+        f"and {status_code} between 400 and 499 "
+        f"and {status_code} not in ({', '.join(map(str, TRANSIENT_STATUSES))}), false))"
+    )
+
+
+def outage_sql(kind: str, status_code: str) -> str:
+    """Build the SQL condition under which a row failed for want of the service, unpaid.
+
+    Such a failure says nothing of the row, so that no number of attempts makes it final.
+
+    Args:
+        kind: SQL expression of the failure's kind.
+        status_code: SQL expression of the request's own HTTP status, or NULL.
+    """
+    transient = f"{status_code} in ({', '.join(map(str, TRANSIENT_STATUSES))})"
+    return (
+        f"({kind} = '{FailureKind.EXPIRED}' or ({kind} = '{FailureKind.PROVIDER_ERROR}' "
+        f"and coalesce({transient} or {status_code} >= 500, false)))"
     )
 
 
 def repaired_kinds() -> str:
     """Return the quoted kinds whose second attempt carries what was wrong, for an SQL `in` list."""
     return ", ".join(f"'{name}'" for name, rule in RULES.items() if rule.repair)
+
+
+def retry_command(model: str, kinds: Iterable[str]) -> str:
+    """Return the command that has a model's failures of some kinds asked once more."""
+    named = "".join(f" --kind {kind}" for kind in kinds)
+    return f"dbt-enrich retry --select {model}{named}"
+
+
+def final_sentence(model: str, kinds: Mapping[str, int]) -> str:
+    """Say which rows failed for good, and what has them asked again; empty where none did."""
+    if not kinds:
+        return ""
+    rows = sum(kinds.values())
+    these, are = ("them", "are") if rows != 1 else ("it", "is")
+    return (
+        f"{rows:,} failed for good: {these} {are} asked again once a deployment, endpoint, API "
+        f"version or token limit is another, or by `{retry_command(model, kinds)}`"
+    )

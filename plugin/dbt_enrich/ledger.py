@@ -61,7 +61,8 @@ class Shard:
     A request is a line of the file. `rows` is how many rows they ask: more than requests where
     several are packed into one, and None where a former version made the shard.
     One that is `synchronous` is no batch: its requests are asked one by one. `uploads_sought` says
-    that the service was searched for files of uploads that got no reply.
+    that the service was searched for files of uploads that got no reply. `settings` is what the
+    requests are sent with, as JSON, or None where a former version made the shard.
     """
 
     shard: str
@@ -92,6 +93,7 @@ class Shard:
     rows: int | None = None
     synchronous: bool = False
     uploads_sought: bool = False
+    settings: str | None = None
     created_at: str = ""
     updated_at: str = ""
 
@@ -159,6 +161,25 @@ class Publication:
     relation: str | None = None
     max_attempts: int | None = None
     ask_again: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnswerFile:
+    """A row of `answers`: a file of the answer store that is live.
+
+    Attributes:
+        name: Its name.
+        answers: How many it holds.
+        settings: What its requests were sent with, as JSON, or None if nobody noted it.
+        claimed_at: When the shard was claimed that it answers, or None if it answers none.
+        stored_at: When it was stored.
+    """
+
+    name: str
+    answers: int
+    settings: str | None
+    claimed_at: str | None
+    stored_at: str
 
 
 _COLUMNS = tuple(field.name for field in fields(Shard))
@@ -282,17 +303,29 @@ class Ledger:
         return taken
 
     def add_answers(
-        self, name: str, *, task_key: str, answers: int, shard: str | None = None
+        self,
+        name: str,
+        *,
+        task_key: str,
+        answers: int,
+        shard: str | None = None,
+        settings: str | None = None,
     ) -> None:
         """Make a file of the answer store live."""
         with self._write():
             self._sqlite.execute(
-                "insert into answers values (?, ?, ?, ?, ?) on conflict do nothing",
-                (name, task_key, shard, answers, self._now()),
+                "insert into answers (name, task_key, shard, answers, created_at, settings) "
+                "values (?, ?, ?, ?, ?, ?) on conflict do nothing",
+                (name, task_key, shard, answers, self._now(), settings),
             )
 
     def store(
-        self, shard: str, *, files: Mapping[str, int], tokens: Mapping[str, int | None]
+        self,
+        shard: str,
+        *,
+        files: Mapping[str, int],
+        tokens: Mapping[str, int | None],
+        settings: str | None = None,
     ) -> Shard:
         """Close a shard whose answers are safe: its files become live in the same transaction.
 
@@ -300,11 +333,14 @@ class Ledger:
             shard: The shard.
             files: Name and number of answers of each file that holds them.
             tokens: The columns that count its tokens.
+            settings: What its requests were sent with, or None if nobody knows.
         """
         with self._write():
             row = self.shard(shard)
             for name, answers in files.items():
-                self.add_answers(name, task_key=row.task_key, answers=answers, shard=shard)
+                self.add_answers(
+                    name, task_key=row.task_key, answers=answers, shard=shard, settings=settings
+                )
             self._update(shard, {**tokens, "step": Step.STORED.value})
             self._event(shard, Step.STORED, row.owner, {"files": dict(files)})
         return self.shard(shard)
@@ -570,6 +606,17 @@ class Ledger:
             (task_key,),
         )
         return {row["name"]: row["answers"] for row in rows}
+
+    def answer_files(self, task_key: str) -> list[AnswerFile]:
+        """Return the live answer files of a task, in the order of `live_answers`."""
+        rows = self._read(
+            "select answers.name, answers.answers, answers.settings, "
+            "batches.created_at as claimed_at, answers.created_at as stored_at "
+            "from answers left join batches using (shard) where answers.task_key = ? "
+            "order by answers.created_at, answers.name",
+            (task_key,),
+        )
+        return [AnswerFile(**dict(row)) for row in rows]
 
     def events(self, shard: str | None = None) -> list[dict[str, Any]]:
         """Return the events, of one shard or of all, in the order in which they happened."""

@@ -137,6 +137,13 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "m007_add_uploads_sought",
         ("alter table batches add column uploads_sought integer not null default 0",),
     ),
+    (
+        "m008_add_settings",
+        (
+            "alter table batches add column settings text",
+            "alter table answers add column settings text",
+        ),
+    ),
 )
 
 

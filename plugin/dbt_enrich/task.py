@@ -167,6 +167,12 @@ class EnrichmentTask(BaseModel):
         }
         return cast("dict[str, Any]", _plain_numbers(document))
 
+    @property
+    def neutral_parameters(self) -> dict[str, Any]:
+        """The body parameters that are no part of the identity."""
+        chosen = {k: v for k, v in self.parameters.items() if k in _NEUTRAL_PARAMETERS}
+        return cast("dict[str, Any]", _plain_numbers(chosen))
+
     def constant_messages(self) -> list[dict[str, str]]:
         """Return the messages that go before every row's own: system text and examples."""
         messages = [{"role": "system", "content": self.system}] if self.system else []

@@ -30,6 +30,7 @@ from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.export import Claim, claim
+from dbt_enrich.pipeline.finals import Finals
 from dbt_enrich.pipeline.load import load
 from dbt_enrich.pipeline.publish import ExistingTable, Published, publish
 from dbt_enrich.pipeline.request_file import write_file
@@ -193,7 +194,8 @@ class Stages:
         """Write what the table is made of."""
         return publish(
             rows, self.relation, self.task, self.selection.answer_keys,
-            existing=None, workspace=self.workspace, ledger=self.ledger, store=self.store,
+            existing=None, find_finals=Finals,
+            workspace=self.workspace, ledger=self.ledger, store=self.store,
         )  # fmt: skip
 
     def close(self) -> None:

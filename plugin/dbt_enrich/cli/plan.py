@@ -15,6 +15,7 @@ from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.cli.tables import markdown_table, plain_table
 from dbt_enrich.cost.estimate import OF_SCHEMA, WITHOUT_REASONING
 from dbt_enrich.cost.money import money_text
+from dbt_enrich.failures import final_sentence
 
 _HEADERS = (
     "model", "rows", "skipped", "answered", "new", "changed", "equal", "in flight", "requests",
@@ -149,6 +150,9 @@ def sentences(plan: dict[str, Any]) -> list[str]:
         )
     if plan["requests"]:
         found.append(f"{name}: output tokens from the {_source(plan)}")
+    final = final_sentence(name, plan["failed_for_good"])
+    if final:
+        found.append(f"{name}: {final}")
     limit = plan["max_enqueued_tokens"]
     if limit and not estimate["synchronous"]:
         rounds = plan["rounds"]

@@ -102,7 +102,9 @@ def done_sql(answers: str, keys: str, *, part: KeyPart) -> str:
     return f"{answered_sql(answers, keys, part=part)} and answers.kind = 'done'"
 
 
-def standing_sql(answers: str, keys: str, *, part: KeyPart) -> str:
+def standing_sql(
+    answers: str, keys: str, *, part: KeyPart, numbered: Sequence[int] | None = None
+) -> str:
     """Build a SELECT of the standing of each keyed request that was answered, one row each.
 
     A `done` answer stands whatever came before or after; else the newest attempt does, and of two
@@ -113,7 +115,17 @@ def standing_sql(answers: str, keys: str, *, part: KeyPart) -> str:
         answers: Table expression of the answers.
         keys: Table expression with the column request_key, of a part of the keys.
         part: That part.
+        numbered: The files whose attempts are as many as their newest one's number says, or None
+            for all; of other files each answer is an attempt.
     """
+    attempts = "max(answers.attempt)"
+    if numbered is not None:
+        places = ", ".join(map(str, numbered)) or "null"
+        is_numbered = f"coalesce(answers.file_index in ({places}), false)"
+        attempts = (
+            f"coalesce(max(answers.attempt) filter ({is_numbered}), 0) "
+            f"+ count(*) filter (not {is_numbered})"
+        )
     standing = (
         f"cast(answers.kind = 'done' as bigint) * {_ATTEMPTS} "
         f"+ least(answers.attempt, {_ATTEMPTS - 1})"
@@ -128,7 +140,8 @@ def standing_sql(answers: str, keys: str, *, part: KeyPart) -> str:
         with standings as (
             select
                 answers.request_key,
-                max(answers.attempt) as attempts,
+                {attempts} as attempts,
+                max(answers.attempt) as newest_counted,
                 count(*) filter (answers.kind = 'truncated') as truncations,
                 max(answers.received_at) as received_at,
                 max({standing}) as standing
@@ -140,6 +153,7 @@ def standing_sql(answers: str, keys: str, *, part: KeyPart) -> str:
         select
             request_key,
             attempts,
+            newest_counted,
             truncations,
             {_KIND_LIST}[standing // {_STATUSES} % {_KINDS}] as kind,
             nullif(standing % {_STATUSES}, 0) as status_code,

@@ -25,6 +25,16 @@ _OF_RUN = "caps.run in the plugin's config"
 _OF_DAY = "caps.day in the plugin's config"
 
 
+def run_began() -> datetime:
+    """Return when the run began: with its first dbt where a command runs several, else now."""
+    return _told_began() or datetime.now(UTC)
+
+
+def _told_began() -> datetime | None:
+    began = os.environ.get(RUN_BEGAN_VARIABLE)
+    return datetime.fromisoformat(began) if began else None
+
+
 @dataclass
 class ModelBudget:
     """What one run of one model has sent."""
@@ -62,8 +72,7 @@ class Budget:
         self._namespace = namespace
         self._spent = Spent()
         self._lock = threading.Lock()
-        began = os.environ.get(RUN_BEGAN_VARIABLE)
-        self._began = datetime.fromisoformat(began) if began else None
+        self._began = _told_began()
 
     def is_set(self, options: EnrichmentOptions) -> bool:
         """Whether anything is limited for a model."""

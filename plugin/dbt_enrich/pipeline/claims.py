@@ -116,20 +116,20 @@ class _Form:
     Attributes:
         unwanted: How many are not to be sent now, or in another attempt.
         enlarge: The least and the most by which their token limit is enlarged.
-        attempts: The most attempts of one of them.
+        is_first: Whether all of them are first attempts.
         positions: The most rows of one of its packs, or None where rows are alone.
     """
 
     unwanted: int
     enlarge: tuple[int, int]
-    attempts: int
+    is_first: bool
     positions: int | None
 
     @property
     def is_one(self) -> bool:
         """Whether all of them go into one file; only first attempts are packed."""
         least, most = self.enlarge
-        return not self.unwanted and least == most and (not self.positions or self.attempts == 1)
+        return not self.unwanted and least == most and (not self.positions or self.is_first)
 
 
 def _forms(
@@ -150,7 +150,7 @@ def _forms(
             f"""
             select
                 claimed.file_index, count(*) filter (wanted.request_key is null),
-                min(wanted.enlarge), max(wanted.enlarge), max(claimed.attempt), max({position})
+                min(wanted.enlarge), max(wanted.enlarge), bool_and(wanted.is_first), max({position})
             from (select *, file_index from {manifests} where {part.condition}) as claimed
             left join {part.of(wanted_sql)} as wanted
                 using (request_key, attempt)
@@ -161,12 +161,12 @@ def _forms(
     return [_form([row[1:] for row in found if row[0] == number]) for number in range(len(shards))]
 
 
-def _form(parts: Sequence[tuple[int, int | None, int | None, int, int | None]]) -> _Form:
-    unwanted, least, most, attempts, positions = zip(*parts, strict=True) if parts else ([],) * 5
+def _form(parts: Sequence[tuple[int, int | None, int | None, bool | None, int | None]]) -> _Form:
+    unwanted, least, most, firsts, positions = zip(*parts, strict=True) if parts else ([],) * 5
     return _Form(
         unwanted=sum(unwanted),
         enlarge=(min(filter(None, least), default=0), max(filter(None, most), default=1)),
-        attempts=max(attempts, default=0),
+        is_first=all(firsts),
         positions=max(filter(None, positions), default=None),
     )
 

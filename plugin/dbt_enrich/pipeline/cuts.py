@@ -16,22 +16,26 @@ _FILLED = 0.9
 
 @dataclass(frozen=True)
 class Group:
-    """Requests that share one form of body, and so a file."""
+    """Requests that share one form of body, and so a file; first attempts may be packed."""
 
     attempt: int
     enlarge: int
     requests: int
     weight: int
     largest: int
+    is_first: bool = True
 
 
 def groups_of(paths: Sequence[Path], workspace: Workspace) -> list[Group]:
     """Return the groups of requests in Parquet files, first attempts first."""
     found = workspace.rows(
-        f"select attempt, enlarge, count(*), sum(weight), max(weight) "
-        f"from read_parquet({literals(paths)}) group by attempt, enlarge order by attempt, enlarge"
+        "select attempt, enlarge, count(*), sum(weight), max(weight), is_first "
+        f"from read_parquet({literals(paths)}) group by all order by attempt, enlarge, is_first"
     )
-    return [Group(*(int(value) for value in row)) for row in found]
+    return [
+        Group(int(attempt), int(enlarge), int(requests), int(weight), int(largest), bool(is_first))
+        for attempt, enlarge, requests, weight, largest, is_first in found
+    ]
 
 
 def limits_in_room(limits: ServiceLimits, group: Group, room: int | None) -> ServiceLimits:
@@ -78,7 +82,10 @@ def shard_selects(
 
 
 def _condition(group: Group) -> str:
-    return f"attempt = {group.attempt} and enlarge = {group.enlarge}"
+    return (
+        f"attempt = {group.attempt} and enlarge = {group.enlarge} "
+        f"and is_first = {str(group.is_first).lower()}"
+    )
 
 
 def _cuts(

@@ -9,6 +9,7 @@ from pathlib import Path
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.few import Few, requests_of_round
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
+from dbt_enrich.pipeline.sent_with import SentWith
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.workspace import Workspace
@@ -28,6 +29,7 @@ class Destination:
         owner: The run that claims.
         few: Where a round of few requests goes instead, or None.
         is_synchronous: Whether the requests are asked one by one.
+        sent_with: What they are sent with, apart from what identifies them.
     """
 
     enrichment: str
@@ -39,6 +41,7 @@ class Destination:
     owner: str
     few: Few | None = None
     is_synchronous: bool = False
+    sent_with: SentWith | None = None
 
     def of_round(
         self, paths: Sequence[Path], packing: Packing | None, workspace: Workspace
@@ -47,6 +50,11 @@ class Destination:
         if self.few is None or not self.few.takes(requests_of_round(paths, packing, workspace)):
             return self
         return replace(self, spread=self.few.spread, is_synchronous=True)
+
+    @property
+    def settings(self) -> str | None:
+        """What the requests are sent with, as it is noted."""
+        return self.sent_with.text() if self.sent_with else None
 
     @property
     def room(self) -> int | None:

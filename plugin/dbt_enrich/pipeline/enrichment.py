@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import AwaitTimeoutError, TaskChangedError
@@ -25,6 +25,7 @@ from dbt_enrich.pipeline.outcomes import (
     check_examples,
     choose_new,
     count_new,
+    finals_of,
     inputs_to_forget,
     refuse_failures,
     rows_kept,
@@ -236,6 +237,7 @@ class Engine:
         if options.mode == Mode.PLAN:
             inputs = session.plan_inputs(rows, undone, chosen)
             plan = self._plan(session, inputs, fresh, refusal)
+            plan = replace(plan, failed_for_good=dict(finals_of(session, undone).kinds))
             report({"plan": plan.document()})
             return unpublished(session, f"{session.model}: {describe(plan)}")
         undone.remove()
@@ -248,6 +250,7 @@ class Engine:
                 task,
                 session.selection.answer_keys,
                 existing=request.existing if options.on_pending == "keep" else None,
+                find_finals=lambda: finals_of(session, rows_undone(session, rows)),
                 workspace=session.workspace,
                 ledger=session.ledger,
                 store=session.store,

@@ -156,6 +156,7 @@ def _take_over(
     names = {shard.shard for shard in standing}
     for shard in standing:
         ledger.claim_again(shard.shard, former=shard.owner, owner=destination.owner)
+        ledger.note(shard.shard, settings=destination.settings)
     let_go([shard for shard in abandoned if shard.shard not in names], ledger, store)
     return sorted(names)
 
@@ -236,7 +237,7 @@ def _write_requests(
     if selection.packing:
         overhead = _overhead(selection, destination, packed=True)
         packed = selection.packing.weight_sql("staged.message_bytes", overhead)
-        weight = f"if(chosen.attempt = 1, {packed}, {weight})"
+        weight = f"if(chosen.is_first, {packed}, {weight})"
     name = f"requests-{secrets.token_hex(4)}"
     paths = []
     for number, among in enumerate(row_parts(rows.rows)):
@@ -254,6 +255,7 @@ def _write_requests(
                 chosen.request_key,
                 chosen.row_id,
                 chosen.attempt,
+                chosen.is_first,
                 chosen.enlarge,
                 {repair_sql("failed.content", "failed.message")} as repair,
                 staged.message_bytes,
@@ -288,7 +290,7 @@ def _overhead(selection: Selection, destination: Destination, *, packed: bool = 
 def _limits_of(group: Group, selection: Selection, destination: Destination) -> ServiceLimits:
     """Return what a file of a group may hold; a pack of rows is one request."""
     limits = destination.limits
-    if selection.packing is not None and group.attempt == 1:
+    if selection.packing is not None and group.is_first:
         rows = selection.packing.rows or 1
         limits = replace(limits, max_requests=limits.max_requests * rows)
     return limits_in_room(limits, group, destination.room)
@@ -309,7 +311,7 @@ def _claim(
     Returns:
         Each shard's name with the SELECT of its requests.
     """
-    packing = selection.packing if group.attempt == 1 else None
+    packing = selection.packing if group.is_first else None
     limits = _limits_of(group, selection, destination)
     claimed = {}
     for select in shard_selects(paths, group, limits, workspace):
@@ -336,6 +338,7 @@ def _claim(
             requests=requests,
             synchronous=destination.is_synchronous,
             rows=asked_rows,
+            settings=destination.settings,
             estimated_prompt_tokens=_share(expected.prompt_tokens if expected else None, share),
             estimated_completion_tokens=_share(
                 expected.completion_tokens if expected else None, share

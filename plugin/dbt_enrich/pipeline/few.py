@@ -56,7 +56,7 @@ def requests_of_round(paths: Sequence[Path], packing: Packing | None, workspace:
     """Count the requests that a round sends; a pack of rows is one.
 
     Args:
-        paths: Parquet files of the rows to ask: row_id, request_key, attempt and message_bytes.
+        paths: Parquet files of the rows to ask: row_id, request_key, is_first and message_bytes.
         packing: How many rows go into one request, or None for one.
         workspace: Where they are counted.
     """
@@ -64,7 +64,7 @@ def requests_of_round(paths: Sequence[Path], packing: Packing | None, workspace:
     if packing is None:
         (count,) = workspace.row(f"select count(*) from ({rows})")
         return int(count)
-    packed = packing.numbered_sql(f"{rows} where attempt = 1")
+    packed = packing.numbered_sql(f"{rows} where is_first")
     (packs,) = workspace.row(f"select count(distinct custom_id) from ({packed})")
-    (alone,) = workspace.row(f"select count(*) from ({rows}) where attempt > 1")
+    (alone,) = workspace.row(f"select count(*) from ({rows}) where not is_first")
     return int(packs) + int(alone)

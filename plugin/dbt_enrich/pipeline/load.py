@@ -17,6 +17,7 @@ from dbt_enrich.pipeline.response_lines import (
     packed_message_sql,
     said_sql,
 )
+from dbt_enrich.pipeline.sent_with import of_shard
 from dbt_enrich.pipeline.sweep import remove_files
 from dbt_enrich.pipeline.unpack import unpacked
 from dbt_enrich.schema import OutputColumn
@@ -105,7 +106,9 @@ def load(
     )
     names = ("prompt_tokens", "cached_tokens", "completion_tokens")
     counts = {n: None if v is None else int(v) for n, v in zip(names, tokens, strict=True)}
-    closed = ledger.store(shard.shard, files=written, tokens=counts)
+    closed = ledger.store(
+        shard.shard, files=written, tokens=counts, settings=of_shard(ledger.shard(shard.shard))
+    )
     workspace.give_back(sum(path.stat().st_size for path in files))
     if not keep_files and not unassigned:
         remove_files(shard, store)

@@ -7,10 +7,12 @@ import json
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
 from dbt_enrich.pipeline.answers import answers_sql, done_sql
 from dbt_enrich.pipeline.budget import spending
+from dbt_enrich.pipeline.errors_table import empty_errors_sql
+from dbt_enrich.pipeline.finals import Finals, find_finals
 from dbt_enrich.pipeline.inputs import inputs_may_be_left
 from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.preview import answer_problem
-from dbt_enrich.pipeline.publish import Published, empty_errors_sql, empty_table_sql
+from dbt_enrich.pipeline.publish import Published, empty_table_sql
 from dbt_enrich.pipeline.selection import (
     Chosen,
     NewRequests,
@@ -37,6 +39,17 @@ def rows_undone(session: Session, rows: StagedRows) -> Undone:
 def choose_new(session: Session, undone: Undone) -> Chosen:
     """Choose what a run would send of the rows that are not done, without claiming it."""
     return choose(
+        undone,
+        session.selection,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+    )
+
+
+def finals_of(session: Session, undone: Undone) -> Finals:
+    """Find the requests of the rows that are not done that failed for good."""
+    return find_finals(
         undone,
         session.selection,
         workspace=session.workspace,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dbt_enrich.cost.changes import task_changes
@@ -20,6 +20,7 @@ from dbt_enrich.cost.estimate import (
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import REASONING_PARAMETERS, count_tokens, may_reason, prompt_overhead
+from dbt_enrich.failures import final_sentence
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Task
 from dbt_enrich.packs import (
     ANSWER_WRAPPING_TOKENS,
@@ -75,6 +76,7 @@ class Plan:
         refusal: Why a run would send nothing and fail, or None.
         upstream: Unique ids of the enrichments that the model reads.
         waits_for: Those of them, by name, that are not built or still owe texts.
+        failed_for_good: Rows that failed and are not asked again, by kind of failure.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Plan:
     refusal: str | None
     upstream: tuple[str, ...]
     waits_for: tuple[str, ...]
+    failed_for_good: Mapping[str, int] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -142,6 +145,8 @@ def describe(plan: Plan) -> str:
         said += f"; changed: {', '.join(plan.task_changes)}"
     if plan.refusal:
         said += f"; a run would refuse: {plan.refusal}"
+    if plan.failed_for_good:
+        said += f"; {final_sentence(plan.name, plan.failed_for_good)}"
     return said
 
 
@@ -185,7 +190,7 @@ def estimate_requests(inputs: PlanInputs) -> Estimate:
 
 def _estimate_requests(inputs: PlanInputs) -> Estimate:
     task = inputs.selection.task
-    asked, again = inputs.chosen.requests, inputs.chosen.again
+    asked, again = inputs.chosen.requests, inputs.chosen.alone
     completion = _completion_tokens(inputs, task)
     if not asked:
         # The tokenizer takes its time and its memory.

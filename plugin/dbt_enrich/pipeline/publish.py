@@ -6,19 +6,17 @@ in the user's database, on dbt's own connection and in its transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.ledger import Ledger
-from dbt_enrich.pipeline.answers import (
-    FORMER_PREFIX,
-    answer_files,
-    answer_files_sql,
-    standing_sql,
-)
+from dbt_enrich.pipeline.answers import FORMER_PREFIX, answer_files_sql, standing_sql
+from dbt_enrich.pipeline.attempts import attempts_of
 from dbt_enrich.pipeline.claims import in_flight_sql
-from dbt_enrich.pipeline.key_parts import KeyPart, key_parts
+from dbt_enrich.pipeline.errors_table import errors_table_sql, write_errors
+from dbt_enrich.pipeline.finals import Finals
+from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier, literal, literals
@@ -69,6 +67,7 @@ class Published:
         counts: Rows by status.
         kept: Rows that keep an answer to a previous version of the task.
         errors: Failed rows by kind.
+        finals: Those of them that no run asks again by itself, by kind.
         bytes: The files that the SELECTs read.
     """
 
@@ -77,6 +76,7 @@ class Published:
     counts: Mapping[str, int]
     kept: int
     errors: Mapping[str, int]
+    finals: Mapping[str, int]
     bytes: int
 
 
@@ -87,6 +87,7 @@ def publish(
     answer_keys: tuple[str, ...],
     *,
     existing: ExistingTable | None,
+    find_finals: Callable[[], Finals],
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
@@ -99,6 +100,7 @@ def publish(
         task: What was asked.
         answer_keys: The tasks whose answers stand; the first one is the task's own.
         existing: The table whose former outputs a pending row keeps, or None.
+        find_finals: Finds the requests that failed for good.
         workspace: Where answers are typed.
         ledger: Which answers are live, and which requests are in flight.
         store: Where the files lie.
@@ -106,19 +108,21 @@ def publish(
     task_key = answer_keys[0]
     in_flight = in_flight_sql(ledger, store, task_key, workspace)
     # Listed once: what another run stores meanwhile would change the files' numbers.
-    files = answer_files(ledger, store, *answer_keys)
-    answers = answer_files_sql([path for path, _ in files])
+    attempts = attempts_of(answer_keys, None, ledger=ledger, store=store)
+    files = list(zip(attempts.files, attempts.answers, strict=True))
+    answers = attempts.all_sql
     places = _write_places(rows, answers, in_flight, workspace)
     results = _write_results(rows, places, files, task.outputs, workspace)
-    errors = _write_errors(rows, answers, workspace)
     file = f"read_parquet({literals(results)})"
     in_order = workspace.write_sorted(results, "row_id")
     counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
+    finals = find_finals() if counts.get("failed") else Finals()
+    errors = write_errors(rows, attempts, finals, relation.model, workspace)
     former = existing if counts.get("pending") else None
     enriched = enriched_sql(relation, task.outputs, in_order, former, task_key)
     return Published(
         enriched_sql=enriched,
-        errors_sql=_errors_table_sql(relation, errors),
+        errors_sql=errors_table_sql(relation, errors),
         counts=counts,
         kept=workspace.row(f"select count(former_version) from {file} where status = 'done'")[0],
         errors=dict(
@@ -127,6 +131,7 @@ def publish(
                 "where status = 'failed' group by 1 order by 2 desc, 1"
             )
         ),
+        finals=finals.kinds,
         bytes=sum(path.stat().st_size for path in (*in_order, *errors)),
     )
 
@@ -140,23 +145,6 @@ def empty_table_sql(relation: StagedRelation, outputs: Sequence[OutputColumn]) -
     return f"select staged.*, {', '.join(columns)} from {relation.name} as staged where false"
 
 
-def empty_errors_sql(relation: StagedRelation) -> str:
-    """Build the SELECT of an empty, typed errors table."""
-    keys = [f"staged.{identifier(key)}" for key in relation.unique_key]
-    columns = [f"cast(null as {kind}) as {name}" for name, kind in _ERROR_TYPES.items()]
-    return f"select {', '.join([*keys, *columns])} from {relation.name} as staged where false"
-
-
-_ERROR_TYPES = {
-    "enrichment_key": "varchar",
-    "attempt": "integer",
-    "kind": "varchar",
-    "message": "varchar",
-    "raw_answer": "varchar",
-    "enrichment_model": "varchar",
-    "enrichment_batch_id": "varchar",
-    "received_at": "timestamp with time zone",
-}
 STATUS_TYPES = {
     "enrichment_status": "varchar",
     "enrichment_error": "varchar",
@@ -339,56 +327,6 @@ def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColum
             cast(null as {answer_struct_type(list(outputs))}) as answer
         from unanswered
     """
-
-
-def _write_errors(rows: StagedRows, answers: str, workspace: Workspace) -> list[Path]:
-    """Write the failed attempts of the staged rows; return the files."""
-    written = []
-    for part in key_parts(rows.rows):
-        path = workspace.directory / f"errors-{part.number}.parquet"
-        workspace.write_parquet(_errors_sql(part.of(rows.keys_sql), answers, part), path)
-        written.append(path)
-    return written
-
-
-def _errors_sql(keys: str, answers: str, part: KeyPart) -> str:
-    """Build the SELECT of the failed attempts of rows whose keys lie in a part.
-
-    Failures are few, mostly: their keys are held in memory, and then those rows that have some.
-    """
-    return f"""
-        with failing as (
-            select keys.row_id, keys.request_key
-            from {keys} as keys
-            semi join (
-                select distinct request_key
-                from {answers} as answers
-                where kind <> 'done' and {part.condition}
-            ) as failures using (request_key)
-        )
-        select
-            failing.row_id,
-            {_KEY_TEXT.format("answers.request_key")} as enrichment_key,
-            answers.attempt,
-            answers.kind,
-            answers.message,
-            answers.content as raw_answer,
-            answers.model as enrichment_model,
-            answers.batch_id as enrichment_batch_id,
-            answers.received_at
-        from {answers} as answers
-        join failing using (request_key)
-        where answers.kind <> 'done'
-    """
-
-
-def _errors_table_sql(relation: StagedRelation, errors: Sequence[Path]) -> str:
-    keys = ", ".join(f"staged.{identifier(key)}" for key in relation.unique_key)
-    return (
-        f"select {keys}, errors.* exclude (row_id) "
-        f"from read_parquet({literals(errors)}) as errors "
-        f"join {relation.name} as staged on staged.rowid = errors.row_id"
-    )
 
 
 def enriched_sql(

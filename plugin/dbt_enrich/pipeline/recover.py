@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -83,29 +83,37 @@ def recover_answers(
             wanted,
         )
         if workspace.count(wanted):
-            selects = _selects(wanted, task, answer_keys, existing, ledger)
-            taken += sum(_take(s, relation, key, workspace, ledger, store) for key, s in selects)
+            selects = _selects(wanted, relation, task, answer_keys, existing, ledger)
+            taken += sum(
+                _take(select, relation, key, settings, workspace, ledger, store)
+                for key, select, settings in selects
+            )
         wanted.unlink()
     return taken
 
 
 def _selects(
     wanted: Path,
+    relation: StagedRelation,
     task: EnrichmentTask,
     answer_keys: tuple[str, ...],
     existing: ExistingTable,
     ledger: Ledger,
-) -> list[tuple[str, str]]:
-    """Build the SELECTs of what the existing table holds of some keys, each with its task."""
+) -> list[tuple[str, str, str | None]]:
+    """Build the SELECTs of what the existing table holds of some keys.
+
+    Returns:
+        Each with its task, and with what the attempts in it were sent with.
+    """
     task_key = answer_keys[0]
     keys = f"(select request_key from read_parquet({literal(wanted)}))"
     forgotten = ledger.forgotten_at(task_key)
     version = f"coalesce(enrichment_version, '') = {literal(task_key[:_VERSION_DIGITS])}"
-    selects = []
+    selects: list[tuple[str, str, str | None]] = []
     is_keyed = set(IDENTITY_COLUMNS) <= {name.lower() for name in existing.columns}
     if is_keyed and existing.has_outputs(task.outputs):
         done = _done_sql(existing.name, task.outputs, keys, forgotten)
-        selects.append((task_key, f"{done} and {version}"))
+        selects.append((task_key, f"{done} and {version}", None))
         # What a run with on_task_change: new_rows has kept stays what it was.
         former = _done_sql(
             existing.name,
@@ -114,16 +122,39 @@ def _selects(
             forgotten,
             shard=f"{literal(FORMER_PREFIX)} || enrichment_version",
         )
-        selects += [(key, f"{former} and not ({version})") for key in answer_keys[1:]]
+        selects += [(key, f"{former} and not ({version})", None) for key in answer_keys[1:]]
     if existing.errors:
-        selects.append((task_key, _failed_sql(existing.errors, keys, forgotten)))
+        where = f"{_KEY.format('enrichment_key')} in {keys} and {_since('received_at', forgotten)}"
+        described = relation.connection.execute(f"describe {existing.errors}").fetchall()
+        columns = {column[0] for column in described}
+        selects += [
+            (task_key, _failed_sql(existing.errors, columns, f"{where} and {among}"), settings)
+            for among, settings in _noted_settings(existing.errors, columns, where, relation)
+        ]
     return selects
+
+
+def _noted_settings(
+    table: str, columns: Collection[str], where: str, relation: StagedRelation
+) -> list[tuple[str, str | None]]:
+    """Return what failed attempts were sent with, each with the condition on its rows."""
+    if "sent_with" not in columns:
+        # An earlier version made the table.
+        return [("true", None)]
+    noted = relation.connection.execute(
+        f"select distinct sent_with from {table} as errors where {where}"
+    ).fetchall()
+    return [
+        (f"sent_with = {literal(text)}" if text else "sent_with is null", text or None)
+        for (text,) in noted
+    ]
 
 
 def _take(
     select: str,
     relation: StagedRelation,
     task_key: str,
+    settings: str | None,
     workspace: Workspace,
     ledger: Ledger,
     store: StateDirectory,
@@ -160,7 +191,7 @@ def _take(
     if not taken:
         path.unlink()
         return 0
-    ledger.add_answers(name, task_key=task_key, answers=taken)
+    ledger.add_answers(name, task_key=task_key, answers=taken, settings=settings)
     return taken
 
 
@@ -217,13 +248,14 @@ def _with_doubles(kind: DataType) -> DataType:
             return kind
 
 
-def _failed_sql(table: str, keys: str, forgotten: datetime | None) -> str:
+def _failed_sql(table: str, columns: Collection[str], where: str) -> str:
     values = {
         "request_key": _KEY.format("enrichment_key"),
         "attempt": "attempt",
         "kind": "kind",
         "message": "message",
         "content": "raw_answer",
+        "status_code": "status_code" if "status_code" in columns else "null",
         "model": "enrichment_model",
         "batch_id": "enrichment_batch_id",
         "shard": "'<file>'",
@@ -232,7 +264,7 @@ def _failed_sql(table: str, keys: str, forgotten: datetime | None) -> str:
     return f"""
         select {_answer_columns(values)}
         from {table} as errors
-        where {values["request_key"]} in {keys} and {_since("received_at", forgotten)}
+        where {where}
     """
 
 

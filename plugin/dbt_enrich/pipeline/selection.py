@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-from dbt_enrich.failures import ask_again_sql, repaired_kinds
+from dbt_enrich.failures import ask_again_sql, outage_sql, repaired_kinds
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.packs import Packing
-from dbt_enrich.pipeline.answers import answers_sql, done_sql, former_answers_key, standing_sql
+from dbt_enrich.pipeline.answers import answers_sql, done_sql, former_answers_key
+from dbt_enrich.pipeline.attempts import Attempts, attempts_of
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.key_parts import KeyPart, key_parts
+from dbt_enrich.pipeline.sent_with import SentWith
 from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
@@ -23,7 +25,8 @@ from dbt_enrich.workspace import Workspace, read_parquet
 _NO_CHOSEN = (
     "select cast(null as uuid) as request_key, cast(null as bigint) as row_id, "
     "cast(null as bigint) as rows, cast(null as integer) as attempt, "
-    "cast(null as bigint) as enlarge, cast(null as bigint) as repair_file where false"
+    "cast(null as boolean) as is_first, cast(null as bigint) as enlarge, "
+    "cast(null as bigint) as repair_file where false"
 )
 
 
@@ -39,6 +42,8 @@ class Selection:
         retries: Until when failures of a kind are asked once more, whatever their rule says.
         packing: How many rows go into one request, or None for one.
         keeps_former: Whether answers to former tasks stand where the row's text is unchanged.
+        sent_with: What requests are sent with now, or None where it does not matter.
+        began: When the run began; of rows that an outage failed before, one attempt more is made.
     """
 
     task: EnrichmentTask
@@ -48,12 +53,18 @@ class Selection:
     retries: Mapping[str, datetime] = field(default_factory=dict)
     keeps_former: bool = False
     packing: Packing | None = None
+    sent_with: SentWith | None = None
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def answer_keys(self) -> tuple[str, ...]:
         """The tasks whose answers stand: the task, and what was kept of its former versions."""
         former = (former_answers_key(self.task_key),) if self.keeps_former else ()
         return (self.task_key, *former)
+
+    def attempts(self, ledger: Ledger, store: StateDirectory) -> Attempts:
+        """Return the live answers, and which of them count."""
+        return attempts_of(self.answer_keys, self.sent_with, ledger=ledger, store=store)
 
 
 @dataclass(frozen=True)
@@ -86,15 +97,17 @@ class Chosen(_InParts):
 
     Attributes:
         files: Parquet of request_key, row_id (of one of the rows that share the request), rows (how
-            many share it), attempt, enlarge and repair_file, for each part of the keys that has
-            some.
+            many share it), attempt, is_first (of those that count), enlarge and repair_file, for
+            each part of the keys that has some.
         requests: How many there are.
         again: How many of them were sent before and failed.
+        alone: How many of them are asked alone where others are packed.
         rows: How many rows ask them.
     """
 
     requests: int
     again: int
+    alone: int
     rows: int
 
     @property
@@ -175,22 +188,21 @@ def choose(
         store: Where the files lie.
     """
     in_flight = in_flight_sql(ledger, store, selection.task_key, workspace)
-    answers = answers_sql(ledger, store, *selection.answer_keys)
+    attempts = selection.attempts(ledger, store)
     name = secrets.token_hex(4)
     files = {}
     for part, path in undone.files.items():
         target = workspace.directory / f"chosen-{name}-{part.number}.parquet"
         undone_keys = f"read_parquet({literal(path)})"
-        standings = standing_sql(answers, undone_keys, part=part)
-        select = _chosen_sql(undone_keys, standings, part.of(in_flight), selection)
+        select = _chosen_sql(undone_keys, part, part.of(in_flight), attempts, selection)
         workspace.write_parquet(select, target)
         files[part] = target
     chosen = read_parquet(list(files.values()), empty=_NO_CHOSEN)
-    requests, again, asking = workspace.row(
-        "select count(*), count(*) filter (attempt > 1), cast(coalesce(sum(rows), 0) as bigint) "
-        f"from {chosen} as chosen"
+    requests, again, alone, asking = workspace.row(
+        "select count(*), count(*) filter (attempt > 1), count(*) filter (not is_first), "
+        f"cast(coalesce(sum(rows), 0) as bigint) from {chosen} as chosen"
     )
-    return Chosen(files, requests=requests, again=again, rows=asking)
+    return Chosen(files, requests=requests, again=again, alone=alone, rows=asking)
 
 
 def new_requests(
@@ -231,19 +243,19 @@ def new_requests(
     return NewRequests(chosen.requests, chosen.again, equal=equal, in_flight=in_flight)
 
 
-def _chosen_sql(undone: str, standings: str, in_flight: str, selection: Selection) -> str:
+def _chosen_sql(
+    undone: str, part: KeyPart, in_flight: str, attempts: Attempts, selection: Selection
+) -> str:
     """Build the SELECT of the requests to send, each key once.
 
     Args:
         undone: Table expression of row_id and request_key of the rows that are not done.
-        standings: SELECT of the standings of their requests.
+        part: The part in which their keys lie.
         in_flight: Table expression of the requests that are in flight.
+        attempts: The answers to them.
         selection: What decides.
     """
     has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
-    again = ask_again_sql(
-        "standing.kind", "standing.status_code", has_limit=has_limit, also=selection.ask_again
-    )
     enlarge = "cast(pow(2, least(coalesce(truncations, 0), 10)) as bigint)" if has_limit else "1"
     return f"""
         with candidates as (
@@ -252,29 +264,51 @@ def _chosen_sql(undone: str, standings: str, in_flight: str, selection: Selectio
             anti join {in_flight} as in_flight using (request_key)
             group by undone.request_key
         ),
-        standings as ({standings})
+        standings as ({attempts.standings_sql(undone, part)})
         select
             candidates.request_key,
             candidates.row_id,
             candidates.rows,
-            coalesce(standing.attempts, 0) + 1 as attempt,
+            coalesce(standing.newest, 0) + 1 as attempt,
+            standing.attempts is null as is_first,
             {enlarge} as enlarge,
             -- A repair is tried once; later attempts ask as the first one did.
             if(standing.attempts = 1 and standing.kind in ({repaired_kinds()}),
                 standing.file_index, null) as repair_file
         from candidates
         left join standings as standing using (request_key)
-        where standing.request_key is null
-            or (standing.attempts < {selection.max_attempts} and {again})
-            or {_retried_sql(selection)}
+        where standing.attempts is null or {asked_sql(selection)}
     """
+
+
+def asked_sql(selection: Selection, *, by_a_later_run: bool = False) -> str:
+    """Build the condition under which a request with a `standing` is asked again.
+
+    Args:
+        selection: What decides.
+        by_a_later_run: Whether the run is not this one, but a later one.
+    """
+    has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
+    again = ask_again_sql(
+        "standing.kind", "standing.status_code", has_limit=has_limit, also=selection.ask_again
+    )
+    outage = outage_sql("standing.kind", "standing.status_code")
+    if not by_a_later_run:
+        outage += f" and standing.received_at < {_moment(selection.began)}"
+    return (
+        f"((standing.attempts < {selection.max_attempts} and {again}) or ({outage}) "
+        f"or {_retried_sql(selection)})"
+    )
+
+
+def _moment(at: datetime) -> str:
+    return f"cast({literal(at.isoformat())} as timestamp with time zone)"
 
 
 def _retried_sql(selection: Selection) -> str:
     """Build the condition under which the user wants a failure asked once more."""
     wanted = [
-        f"(standing.kind = {literal(kind)} and standing.received_at <= "
-        f"cast({literal(until.isoformat())} as timestamp with time zone))"
+        f"(standing.kind = {literal(kind)} and standing.received_at <= {_moment(until)})"
         for kind, until in selection.retries.items()
     ]
     return f"({' or '.join(wanted)})" if wanted else "false"

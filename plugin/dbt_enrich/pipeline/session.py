@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.failures import final_sentence
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
-from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation
+from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation, run_began
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.owed import Upstream
@@ -17,6 +19,7 @@ from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
+from dbt_enrich.pipeline.sent_with import SentWith, present_settings
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.pipeline.timings import Timings
@@ -110,6 +113,7 @@ class Session:
     """One run of one model, from staging to publishing.
 
     `claimed` has the SELECTs of the requests of claimed shards whose files are still to be written.
+    `began` is when the run began, with its first dbt where a command runs several.
     """
 
     run_id: str
@@ -126,6 +130,7 @@ class Session:
     budget: Budget
     model_budget: ModelBudget = field(default_factory=ModelBudget)
     claimed: dict[str, str] = field(default_factory=dict)
+    began: datetime = field(default_factory=run_began)
 
     @property
     def model(self) -> str:
@@ -158,7 +163,14 @@ class Session:
             retries=self.ledger.retries(self.request.enrichment),
             packing=self.packing,
             keeps_former=options.on_task_change == "new_rows",
+            sent_with=self.sent_with,
+            began=self.began,
         )
+
+    @property
+    def sent_with(self) -> SentWith:
+        """What the run's requests are sent with, apart from what identifies them."""
+        return present_settings(self.request.task, self.request.options, self.config)
 
     def plan_inputs(self, rows: StagedRows, undone: Undone, chosen: Chosen) -> PlanInputs:
         """Where a plan for what was chosen of the staged rows is read from."""
@@ -198,6 +210,7 @@ class Session:
             line_url=line_url,
             namespace=self.namespace,
             owner=self.run_id,
+            sent_with=self.sent_with,
             few=few,
         )
 
@@ -235,7 +248,9 @@ def summary(model: str, published: Published, tally: Tally) -> str:
         for status in ("done", "pending", "stale", "failed", "skipped")
         if status == "done" or counts.get(status)
     ]
+    final = final_sentence(model, published.finals)
     return (
         f"{model}: {', '.join(statuses)}; {tally.reused:,} reused, {tally.sent:,} sent, "
         f"{tally.prompt_tokens:,} + {tally.completion_tokens:,} tokens"
+        + (f"; {final}" if final else "")
     )

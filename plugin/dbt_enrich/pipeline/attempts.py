@@ -1,0 +1,103 @@
+"""Attempts: the live answers of tasks, and which of them count against a request's attempts.
+
+What was sent with other settings than now counts for nothing: whoever mends a deployment or a token
+limit has the failed rows asked anew. What nobody noted the settings of counts, as it always has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.ledger import Ledger
+from dbt_enrich.pipeline.answers import answer_files_sql, standing_sql
+from dbt_enrich.pipeline.key_parts import KeyPart
+from dbt_enrich.pipeline.sent_with import SentWith, other_files
+from dbt_enrich.store import StateDirectory
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The live answers of tasks.
+
+    Attributes:
+        files: Their files; `file_index` counts them in this order.
+        answers: How many answers each of them holds.
+        settings: What the attempts in each of them were sent with, or None if nobody noted it.
+        numbered: Those in which an answer stands for as many attempts as its number says.
+        uncounted: SQL conditions on answers that do not count.
+    """
+
+    files: tuple[Path, ...]
+    answers: tuple[int, ...]
+    settings: tuple[str | None, ...]
+    numbered: tuple[int, ...]
+    uncounted: tuple[str, ...]
+
+    @property
+    def all_sql(self) -> str:
+        """Table expression of all answers, `file_index` among the columns."""
+        return answer_files_sql(self.files)
+
+    def standings_sql(self, keys: str, part: KeyPart) -> str:
+        """Build the SELECT of the standings of keyed requests that were ever asked.
+
+        Beside the columns of `standing_sql`, which tell of the answers that count, there is
+        `newest`, the number of the newest attempt of all. Where none counts, `attempts` is NULL.
+        """
+        numbered = None if len(self.numbered) == len(self.files) else self.numbered
+        if not self.uncounted:
+            standings = standing_sql(self.all_sql, keys, part=part, numbered=numbered)
+            return f"select *, newest_counted as newest from ({standings})"
+        counted = (
+            f"(select *, file_index from {self.all_sql} as asked "
+            f"where not ({' or '.join(self.uncounted)}))"
+        )
+        return f"""
+            with numbers as (
+                select answers.request_key, max(answers.attempt) as newest
+                from {self.all_sql} as answers
+                semi join {keys} as keys using (request_key)
+                where {part.condition}
+                group by answers.request_key
+            ),
+            counted as ({standing_sql(counted, keys, part=part, numbered=numbered)})
+            select numbers.request_key, numbers.newest, counted.* exclude (request_key)
+            from numbers
+            left join counted using (request_key)
+        """
+
+
+def attempts_of(
+    task_keys: tuple[str, ...],
+    now: SentWith | None,
+    *,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Attempts:
+    """Return the live answers of tasks.
+
+    Args:
+        task_keys: The tasks.
+        now: What requests are sent with now, or None where every attempt counts.
+        ledger: Which answers are live.
+        store: Where the files lie.
+    """
+    found = [file for key in task_keys for file in ledger.answer_files(key)]
+    settings = tuple(file.settings for file in found)
+    others = other_files(now, settings)
+    uncounted = []
+    if others:
+        uncounted.append(f"file_index in ({', '.join(map(str, others))})")
+    return Attempts(
+        files=tuple(store.answers(file.name) for file in found),
+        answers=tuple(file.answers for file in found),
+        settings=settings,
+        # Of what only the table still held, the newest attempt alone was taken.
+        numbered=tuple(
+            place
+            for place, file in enumerate(found)
+            if file.settings is None or file.claimed_at is None
+        ),
+        uncounted=tuple(uncounted),
+    )

@@ -1,0 +1,114 @@
+"""Sent with: the settings of a request that are no part of its identity, noted with each attempt.
+
+A request that a service refused may be accepted once another deployment, endpoint, API version or
+token limit is set, none of which makes another request of it. So each attempt says what it was
+sent with, and only those with the present settings count against a row's attempts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.ledger import Shard
+from dbt_enrich.task import EnrichmentOptions, EnrichmentTask, canonical_json
+
+_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class SentWith:
+    """What requests are sent with, apart from what identifies them. It holds no secret.
+
+    Attributes:
+        endpoint: The service's address; of `local`, who answers.
+        api_version: Azure's dated version, or None for the v1 API.
+        url: The `url` of each request line.
+        deployments: Those to which a request may go.
+        parameters: Body parameters that are no part of the task's identity.
+    """
+
+    endpoint: str
+    api_version: str | None
+    url: str
+    deployments: tuple[str, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return it as JSON, equal settings as equal texts."""
+        return canonical_json(
+            {
+                "api_version": self.api_version,
+                "deployments": sorted(set(self.deployments)),
+                "endpoint": self.endpoint,
+                "parameters": dict(self.parameters),
+                "url": self.url,
+            }
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name of the settings."""
+        return hashlib.sha256(self.text().encode()).hexdigest()[:_DIGITS]
+
+    def differs_from(self, noted: str | None) -> bool:
+        """Whether an attempt was sent with other settings; what nobody noted is no other.
+
+        A deployment more is another chance, one less only where it is the one that was asked.
+
+        Args:
+            noted: What `of_shard` returned for the attempt, or None.
+        """
+        then = _read(noted)
+        if then is None:
+            return False
+        now = json.loads(self.text())
+        asked, could = then.pop("deployment", None), set(then.pop("deployments", ()))
+        may = set(now.pop("deployments"))
+        return bool(now != then or may - could or (asked and asked not in may))
+
+
+def present_settings(
+    task: EnrichmentTask, options: EnrichmentOptions, config: PluginConfig
+) -> SentWith:
+    """Return what requests of a task are sent with now."""
+    settings = config.service_settings()
+    endpoint = settings.service_id if config.provider == "local" else settings.url
+    if config.provider == "local":
+        upstream = f" {config.upstream.base_url}" if config.upstream else ""
+        endpoint = f"local {config.responder}{upstream}"
+    alone = (options.preview_model,) if options.sync_below and options.preview_model else ()
+    return SentWith(
+        endpoint=endpoint,
+        api_version=settings.api_version if settings.is_classic else None,
+        url=settings.request_url,
+        deployments=(*config.deployments_of(task.model), *alone),
+        parameters=task.neutral_parameters,
+    )
+
+
+def of_shard(shard: Shard) -> str | None:
+    """Return what the requests of a shard were sent with, the deployment named, or None."""
+    noted = _read(shard.settings)
+    return None if noted is None else canonical_json({**noted, "deployment": shard.deployment})
+
+
+def other_files(now: SentWith | None, noted: Sequence[str | None]) -> list[int]:
+    """Return the places of those attempts that were sent with other settings than now."""
+    if now is None:
+        return []
+    differs = {text: now.differs_from(text) for text in set(noted)}
+    return [place for place, text in enumerate(noted) if differs[text]]
+
+
+def _read(noted: str | None) -> dict[str, Any] | None:
+    """Read a note; None where there is none, or none of ours."""
+    try:
+        found = json.loads(noted or "null")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
