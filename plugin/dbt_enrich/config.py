@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from dbt_enrich.cost.caps import Caps
-from dbt_enrich.cost.prices import FREE, Price, PriceTable, price_table
+from dbt_enrich.cost.prices import DEFAULT_ZONE, FREE, Price, PriceTable, Zone, price_table
+from dbt_enrich.cost.retirement import retirement_warning
 from dbt_enrich.errors import ConfigurationError, WrongValueError
 from dbt_enrich.naming import first_problem, near_match
 from dbt_enrich.services.credential import CredentialKind, CredentialSettings
@@ -27,6 +28,7 @@ from dbt_enrich.services.settings import Provider, ServiceSettings
 
 if TYPE_CHECKING:
     from dbt_enrich.emulator.responders import ResponderSpec
+    from dbt_enrich.task import EnrichmentTask
 
 # Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
 # name with these keys except the ones that mean the same for the private DuckDB.
@@ -146,6 +148,7 @@ class PluginConfig(BaseModel):
     prices: dict[str, dict[str, Any]] = Field(default_factory=dict)
     prices_file: Path | None = None
     currency: str | None = None
+    price_zone: Zone | dict[str, Zone] = "global"
     caps: Caps = Field(default_factory=Caps)
     memory_limit: str = "160MB"
     threads: int = Field(default=2, ge=1)
@@ -274,11 +277,37 @@ class PluginConfig(BaseModel):
             self.prices,
             prices_file=self.prices_file.expanduser() if self.prices_file else None,
             currency=self.currency,
+            provider=self.provider,
         )
 
-    def price(self, model: str) -> Price | None:
-        """Return the price of a logical model, or None if it is unknown; `local` is free."""
-        return FREE if self.provider == "local" else self.price_table().find(model)
+    def zone_of(self, deployment: str) -> str:
+        """Return where a deployment answers, by which Azure has its prices."""
+        if isinstance(self.price_zone, dict):
+            return self.price_zone.get(deployment, DEFAULT_ZONE)
+        return self.price_zone
+
+    def price(self, model: str, deployment: str | None = None) -> Price | None:
+        """Return the price of a logical model, or None if it is unknown; `local` is free.
+
+        Args:
+            model: The logical model name.
+            deployment: The deployment that answers; the preferred one by default.
+        """
+        if self.provider == "local":
+            return FREE
+        zone = self.zone_of(deployment or self.deployment(model))
+        return self.price_table().find(model, zone)
+
+    def task_price(self, task: EnrichmentTask) -> Price | None:
+        """Return the price of a task's requests, by the service tier that they ask for."""
+        price = self.price(task.model)
+        return price.of_tier(task.parameters.get("service_tier")) if price else None
+
+    def retirement(self, model: str) -> str | None:
+        """Say that the provider ends a model within 90 days, or return None."""
+        if self.provider == "local":
+            return None
+        return retirement_warning(self.price_table(), model)
 
     def service_settings(self) -> ServiceSettings:
         """Return what the service layer has to be told.

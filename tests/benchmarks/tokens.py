@@ -86,7 +86,7 @@ def _figures(files: Iterable[Path], answers: Mapping[str, dict[str, Any]]) -> Fi
         "response_bytes": sum(len(text.encode()) + _FRAME_BYTES for text in texts),
         "input": given,
         "output": answered,
-        "batch": price.batch_cost(given, answered),
+        "batch": price.batch_cost(given, answered) or 0.0,
         "synchronous": price.synchronous_cost(given, answered),
     }
 

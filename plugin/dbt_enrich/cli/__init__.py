@@ -11,6 +11,7 @@ from dbt_enrich.cli.forget import forget
 from dbt_enrich.cli.init import init
 from dbt_enrich.cli.plan import plan
 from dbt_enrich.cli.preview import preview
+from dbt_enrich.cli.prices import prices
 from dbt_enrich.cli.report import report
 from dbt_enrich.cli.retry import retry
 from dbt_enrich.cli.run import run
@@ -43,6 +44,7 @@ main.add_command(init)
 main.add_command(forget)
 main.add_command(plan)
 main.add_command(preview)
+main.add_command(prices)
 main.add_command(report)
 main.add_command(retry)
 main.add_command(run)

@@ -11,6 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from dbt_enrich import __version__
+from dbt_enrich.cli.diagnosis_prices import price_findings
 from dbt_enrich.cli.diagnosis_service import service_findings
 from dbt_enrich.cli.diagnosis_state import state_findings
 from dbt_enrich.cli.findings import Finding, of_error
@@ -41,6 +42,7 @@ def diagnose(location: Location, models: tuple[str, ...]) -> Iterator[Finding]:
         return
     yield Finding("profile", "ok", f"{project.name}, provider {project.config.provider}")
     yield from state_findings(project.config)
+    yield from price_findings(project.config, models)
     yield from service_findings(project.config, models)
 
 

@@ -120,7 +120,7 @@ def chain_sentences(plans: list[dict[str, Any]], unplanned: list[dict[str, Any]]
 
 def sentences(plan: dict[str, Any]) -> list[str]:
     """Say of a plan what the table cannot."""
-    name, estimate = plan["name"], plan["estimate"]
+    name = plan["name"]
     found = []
     if plan["refusal"]:
         found.append(f"a run would refuse: {plan['refusal']}")
@@ -136,6 +136,15 @@ def sentences(plan: dict[str, Any]) -> list[str]:
     if plan["task_changes"] and (plan["changed"] or plan["new"]):
         changes = " and ".join(plan["task_changes"])
         found.append(f"{name}: the change of {changes} {_again(plan)}")
+    if plan["retirement"]:
+        found.append(f"{name}: {plan['retirement']}; move to another model before that day")
+    return found + _token_sentences(plan)
+
+
+def _token_sentences(plan: dict[str, Any]) -> list[str]:
+    """Say where the numbers of tokens and their cost are from, and what room they take."""
+    name, estimate = plan["name"], plan["estimate"]
+    found = []
     if plan["price_problem"] and plan["requests"]:
         found.append(f"{name}: {plan['price_problem']}")
     if estimate["prompt_margin"]:

@@ -40,6 +40,7 @@ class Estimate:
         synchronous: How many are asked of the synchronous endpoint.
         cost: What they cost, or None without a price.
         saved: What the synchronous endpoint would cost more, or None without a price.
+        synchronous_cost: What they cost there, or None without a price.
     """
 
     requests: int
@@ -51,13 +52,13 @@ class Estimate:
     cost: float | None
     saved: float | None
     synchronous: int = 0
+    synchronous_cost: float | None = None
 
-    def asked_synchronously(self, price: Price | None) -> Estimate:
+    def asked_synchronously(self) -> Estimate:
         """Return the estimate of the same requests at the synchronous endpoint's price."""
-        if price is None:
-            return replace(self, synchronous=self.requests)
-        cost = price.synchronous_cost(self.prompt_tokens, self.completion_tokens)
-        return replace(self, synchronous=self.requests, cost=cost, saved=0.0)
+        cost = self.synchronous_cost
+        saved = None if cost is None else 0.0
+        return replace(self, synchronous=self.requests, cost=cost, saved=saved)
 
 
 def estimate(
@@ -84,8 +85,18 @@ def estimate(
         margin = _Z * math.sqrt(variance / count * (1 - count / requests)) * requests
     prompt = round((mean + overhead) * requests)
     answered, source = round(completion[0] * requests), completion[1]
-    cost = price.batch_cost(prompt, answered) if price else None
-    full = price.synchronous_cost(prompt, answered) if price else None
+    cost = full = None
+    if price:
+        long = [n for tokens in row_tokens if price.is_long(n := tokens + overhead)]
+        share = len(long) / count if count else 0.0
+        long_prompt = sum(long) / count * requests if count else 0.0
+        parts = [(price, prompt - long_prompt, answered * (1 - share))]
+        if long and price.long:
+            parts.append((price.long, long_prompt, answered * share))
+        batch = [part.batch_cost(asked, told) for part, asked, told in parts]
+        known = [amount for amount in batch if amount is not None]
+        cost = sum(known) if len(known) == len(batch) else None
+        full = sum(part.synchronous_cost(asked, told) for part, asked, told in parts)
     return Estimate(
         requests=requests,
         prompt_tokens=prompt,
@@ -95,6 +106,7 @@ def estimate(
         sampled=count,
         cost=cost,
         saved=None if cost is None or full is None else full - cost,
+        synchronous_cost=full,
     )
 
 

@@ -12,7 +12,7 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.caps import Cap, Spent, breach
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.cost.prices import FREE, Price
+from dbt_enrich.cost.prices import FREE, Price, PriceTable
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import estimated_tokens
@@ -245,10 +245,10 @@ def spending(shards: Iterable[Shard], config: PluginConfig) -> Spending:
     for shard in shards:
         if shard.prompt_tokens is None:
             continue
-        price = FREE if shard.service == "local" else table.find(shard.model or "")
-        if price is None:
+        price = _price_of(shard, table, config)
+        paid = _paid(shard, price) if price else None
+        if price is None or paid is None:
             return Spending(None, None, table.currency)
-        paid = _paid(shard, price)
         cost += paid
         prompt, completion = shard_tokens(shard)
         saved += price.synchronous_cost(prompt, completion, shard.cached_tokens or 0) - paid
@@ -257,11 +257,22 @@ def spending(shards: Iterable[Shard], config: PluginConfig) -> Spending:
 
 def shard_cost(shard: Shard, config: PluginConfig) -> float | None:
     """Return what a shard costs, as far as its tokens are known, or None."""
-    price = FREE if shard.service == "local" else config.price_table().find(shard.model or "")
+    price = _price_of(shard, config.price_table(), config)
     return _paid(shard, price) if price else None
 
 
-def _paid(shard: Shard, price: Price) -> float:
+def _price_of(shard: Shard, table: PriceTable, config: PluginConfig) -> Price | None:
+    """Return what a shard's tokens cost: by its deployment's zone, and as long as its prompts are.
+
+    Of the prompts only the sum is known, so they count as long where they are so on average.
+    """
+    if shard.service == "local":
+        return FREE
+    price = table.find(shard.model or "", config.zone_of(shard.deployment or ""))
+    return price.at((shard.prompt_tokens or 0) / max(1, shard.requests)) if price else None
+
+
+def _paid(shard: Shard, price: Price) -> float | None:
     """Return what a shard costs by the endpoint that it is asked of."""
     prompt, completion = shard_tokens(shard)
     if shard.synchronous:

@@ -382,7 +382,8 @@ class Engine:
             kept=rows_kept(session, inputs.rows),
             existing=session.request.existing,
             currency=table.currency,
-            price_problem=None if inputs.price else table.unknown(task.model),
+            price_problem=table.unknown(task.model, config.zone_of(deployments[0])),
+            retirement=config.retirement(task.model),
             max_enqueued_tokens=None if None in limits else sum(limit or 0 for limit in limits),
             refusal=str(refusal) if refusal else None,
             upstream=session.request.upstream,
@@ -461,7 +462,7 @@ class Engine:
             WholeTable(rows.keyed, asked, session.selection.packing),
             request.task,
             deployment,
-            self.config.price(request.task.model),
+            self.config.task_price(request.task),
             currency=self.config.price_table().currency,
         )
         report(

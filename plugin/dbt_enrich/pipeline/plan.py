@@ -69,6 +69,7 @@ class Plan:
         estimate: Tokens and cost of the requests.
         currency: What the cost is in.
         price_problem: Why there is no cost, or None.
+        retirement: That the provider ends the model within 90 days, or None.
         max_enqueued_tokens: The quota of all its deployments together, or None if one is unknown.
         enqueued_tokens: What the requests would hold of it.
         rounds: How many times the quota is filled, or None if it is unknown.
@@ -100,6 +101,7 @@ class Plan:
     estimate: Estimate
     currency: str
     price_problem: str | None
+    retirement: str | None
     max_enqueued_tokens: int | None
     enqueued_tokens: int
     rounds: int | None
@@ -117,25 +119,13 @@ class Plan:
 def describe(plan: Plan) -> str:
     """Say a plan in one line."""
     estimated = plan.estimate
-    rows = f"{plan.staged:,} rows: {plan.answered:,} answered before"
-    if plan.kept:
-        rows += f" ({plan.kept:,} by a previous version)"
-    parts = [rows, f"{plan.new:,} new", f"{plan.changed:,} changed"]
-    if plan.equal:
-        parts.append(f"{plan.equal:,} equal to others")
-    if plan.in_flight:
-        parts.append(f"{plan.in_flight:,} in flight")
-    if plan.owed:
-        parts.append(f"{plan.owed:,} waiting for the text of {' and '.join(plan.waits_for)}")
-    if plan.skipped:
-        parts.append(f"{plan.skipped:,} skipped")
     again = f" ({plan.again:,} of them again)" if plan.again else ""
     tokens = f"{estimated.prompt_tokens:,}"
     if estimated.prompt_margin:
         tokens += f" ± {estimated.prompt_margin:,}"
     way = "synchronously" if estimated.synchronous else f"in {plan.files:,} files"
     said = (
-        f"{', '.join(parts)}; {plan.requests:,} requests to send{again} {way}, "
+        f"{_rows_said(plan)}; {plan.requests:,} requests to send{again} {way}, "
         f"about {tokens} + {estimated.completion_tokens:,} tokens"
     )
     if estimated.cost is not None:
@@ -148,6 +138,22 @@ def describe(plan: Plan) -> str:
     if plan.failed_for_good:
         said += f"; {final_sentence(plan.name, plan.failed_for_good)}"
     return said
+
+
+def _rows_said(plan: Plan) -> str:
+    rows = f"{plan.staged:,} rows: {plan.answered:,} answered before"
+    if plan.kept:
+        rows += f" ({plan.kept:,} by a previous version)"
+    parts = [rows, f"{plan.new:,} new", f"{plan.changed:,} changed"]
+    if plan.equal:
+        parts.append(f"{plan.equal:,} equal to others")
+    if plan.in_flight:
+        parts.append(f"{plan.in_flight:,} in flight")
+    if plan.owed:
+        parts.append(f"{plan.owed:,} waiting for the text of {' and '.join(plan.waits_for)}")
+    if plan.skipped:
+        parts.append(f"{plan.skipped:,} skipped")
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ def estimate_requests(inputs: PlanInputs) -> Estimate:
     estimated = _estimate_requests(inputs)
     few = inputs.destination.few
     if few and estimated.requests and few.takes(estimated.requests):
-        return estimated.asked_synchronously(inputs.price)
+        return estimated.asked_synchronously()
     return estimated
 
 
@@ -243,6 +249,7 @@ def make_plan(
     existing: ExistingTable | None,
     currency: str,
     price_problem: str | None,
+    retirement: str | None,
     max_enqueued_tokens: int | None,
     refusal: str | None,
     upstream: Sequence[Upstream],
@@ -257,6 +264,7 @@ def make_plan(
         existing: The enriched table that is there, or None.
         currency: What costs are in.
         price_problem: Why there is no price, or None.
+        retirement: That the model ends soon, or None.
         max_enqueued_tokens: The quota of all deployments together, or None if it is unknown.
         refusal: Why a run would send nothing and fail, or None.
         upstream: The enrichments that the model reads.
@@ -295,7 +303,8 @@ def make_plan(
         bytes=size.bytes,
         estimate=estimated,
         currency=currency,
-        price_problem=price_problem,
+        price_problem=price_problem if estimated.cost is None else None,
+        retirement=retirement,
         max_enqueued_tokens=max_enqueued_tokens,
         enqueued_tokens=enqueued,
         rounds=-(-enqueued // max_enqueued_tokens) if max_enqueued_tokens else None,

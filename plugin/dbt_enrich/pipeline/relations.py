@@ -97,7 +97,13 @@ def fingerprint(config: PluginConfig, ledger: Ledger) -> str:
         ledger.last_event(),
         ledger.count_answers(),
         table.currency,
-        sorted(table.models.items()),
+        sorted(
+            (z, name, str(price))
+            for z, models in table.zones.items()
+            for name, price in models.items()
+        ),
+        sorted((name, str(price)) for name, price in table.own.items()),
+        str(config.price_zone),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

@@ -184,7 +184,7 @@ class Session:
             destination=self._destination(
                 settings.service_id, settings.limits, settings.request_url
             ),
-            price=self.config.price(self.request.task.model),
+            price=self.config.task_price(self.request.task),
             workspace=self.workspace,
             ledger=self.ledger,
             store=self.store,
