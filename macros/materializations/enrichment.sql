@@ -17,10 +17,13 @@
   {{ drop_relation_if_exists(preexisting_backup_relation) }}
 
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
+
+  -- `BEGIN` happens here:
   {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
   {#- A transaction writes to one database alone, and rows are not staged in the target's. -#}
   {% if pre_hooks | selectattr('transaction', 'equalto', true) | list %}
+    -- `COMMIT` happens here
     {{ adapter.commit() }}
   {% endif %}
   {%- set staged = dbt_enrich._call_plugin('open', target_relation, {
@@ -28,22 +31,38 @@
     'schema': target_relation.schema,
     'identifier': target_relation.identifier,
   }) -%}
+
+  -- `BEGIN` happens here:
   {% call statement('stage') -%}
+    {{ config.get('sql_header') or '' }}
     create or replace table {{ staged }} as (
       {{ compiled_code }}
     )
   {%- endcall %}
-  {#- The plugin works on a connection of its own, which sees only what is committed. -#}
+
+  -- `COMMIT` happens here: the plugin works on a connection of its own, which sees only what is
+  -- committed, and no transaction stays open for the hours that a batch may take
   {{ adapter.commit() }}
 
   {%- set request = dbt_enrich._model_request(target_relation, staged, existing_relation) -%}
-  {%- set outcome = dbt_enrich._call_plugin('enrich', target_relation, request) -%}
+  {%- set empty = dbt_enrich._call_plugin('prepare', target_relation, request) -%}
+  {% do dbt_enrich._add_status_columns(empty.status_columns) %}
 
+  -- `BEGIN` and `COMMIT` happen in here:
+  {% do dbt_enrich._rehearse(intermediate_relation, empty.enriched_sql) %}
+
+  {%- set outcome = dbt_enrich._call_plugin('enrich', target_relation, request) -%}
+  {%- set counts = none -%}
+  {% if outcome.warning %}
+    {% do exceptions.warn(outcome.warning) %}
+  {% endif %}
+
+  -- `BEGIN` happens here:
   {% if outcome.merges %}
     {%- set unique_key = config.require('unique_key') -%}
     {%- set errors_relation = dbt_enrich._errors_relation(target_relation) -%}
     {% call statement('merged_rows') -%}
-      {{ create_table_as(False, intermediate_relation, outcome.enriched_sql) }}
+      {{ dbt_enrich._create_table_as(intermediate_relation, outcome.enriched_sql) }}
     {%- endcall %}
     {% call statement('errors') -%}
       {{ dbt_enrich._replace_errors(errors_relation, intermediate_relation, unique_key, outcome.errors_sql) }}
@@ -51,45 +70,55 @@
     {% call statement('main') -%}
       {{ dbt_enrich._merge_into(target_relation, intermediate_relation, unique_key) }}
     {%- endcall %}
+    {%- do outcome.response.add_rows(dbt_enrich._count_statuses(intermediate_relation)) -%}
+    {%- set counts = dbt_enrich._count_statuses(target_relation) -%}
     {{ drop_relation_if_exists(intermediate_relation) }}
   {% elif outcome.replaces or existing_relation is none %}
     {% call statement('main') -%}
-      {{ create_table_as(False, intermediate_relation, outcome.enriched_sql) }}
+      {{ dbt_enrich._create_table_as(intermediate_relation, outcome.enriched_sql) }}
     {%- endcall %}
     {% call statement('errors') -%}
       create or replace table {{ dbt_enrich._errors_relation(target_relation) }} as (
         {{ outcome.errors_sql }}
       )
     {%- endcall %}
-    {% if existing_relation is not none %}
-      {% do drop_indexes_on_relation(existing_relation) %}
-      {{ adapter.rename_relation(existing_relation, backup_relation) }}
+    {% if outcome.replaces %}
+      {%- set counts = dbt_enrich._count_statuses(intermediate_relation) -%}
+      {%- do outcome.response.add_rows(counts) -%}
     {% endif %}
-    {{ adapter.rename_relation(intermediate_relation, target_relation) }}
-    {% do create_indexes(target_relation) %}
+    {% do dbt_enrich._replace_table(existing_relation, intermediate_relation, target_relation, backup_relation) %}
   {% else %}
     {#- plan and preview leave an existing table alone. -#}
     {% call statement('main') -%}
       select 1
     {%- endcall %}
   {% endif %}
+  {#- dbt's result line and run_results.json take the response of `main`. -#}
+  {{ store_result('main', response=outcome.response) }}
 
   {{ run_hooks(post_hooks, inside_transaction=True) }}
 
   {% set should_revoke = should_revoke(existing_relation, full_refresh_mode=not outcome.merges) %}
   {% do apply_grants(target_relation, grant_config, should_revoke=should_revoke) %}
-  {% do persist_docs(target_relation, model) %}
-  {% if outcome.comment and (outcome.replaces or existing_relation is none) %}
+  {% if counts is not none or existing_relation is none %}
+    {% do persist_docs(target_relation, model) %}
+  {% endif %}
+  {% if outcome.comment and counts is not none %}
     {% do dbt_enrich._comment_on(target_relation, outcome.comment) %}
   {% endif %}
 
+  -- `COMMIT` happens here
   {{ adapter.commit() }}
 
-  {{ drop_relation_if_exists(backup_relation) }}
+  {#- Only what is committed is published. -#}
   {% do dbt_enrich._call_plugin('finish', target_relation, {
     'run_id': outcome.run_id,
     'staged': staged,
+    'counts': counts,
   }) %}
+
+  -- finally, drop the existing/backup relation after the commit
+  {{ drop_relation_if_exists(backup_relation) }}
   {{ log(outcome.summary, info=true) }}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}

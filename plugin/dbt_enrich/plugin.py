@@ -7,12 +7,13 @@ passes no value through.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import duckdb
+from dbt.adapters.contracts.connection import AdapterResponse
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import SourceConfig, TargetConfig
 from dbt.adapters.events.logging import AdapterLogger
@@ -22,17 +23,49 @@ from dbt_enrich import __version__
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.interrupts import interruptible
+from dbt_enrich.pipeline.constraints import parse_constraints, refuse_staged_rows
 from dbt_enrich.pipeline.enrichment import Engine
+from dbt_enrich.pipeline.outcomes import empty_tables
 from dbt_enrich.pipeline.owed import Upstream
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.reports import report
-from dbt_enrich.pipeline.session import EnrichmentRequest
+from dbt_enrich.pipeline.session import STATUSES, EnrichmentRequest, status_sentence
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
 from dbt_enrich.sql import identifier
 from dbt_enrich.task import options_from_yaml, task_from_yaml
 from dbt_enrich.work import WorkPlace, staged_name
 
 logger = AdapterLogger("dbt-enrich")
+
+
+@dataclass
+class EnrichmentResponse(AdapterResponse):
+    """`adapter_response` of an enrichment in `run_results.json`; `_message` is dbt's result line.
+
+    Rows by status, and what `Figures` has. dbt leaves out what is None.
+    """
+
+    mode: str | None = None
+    done: int | None = None
+    pending: int | None = None
+    stale: int | None = None
+    failed: int | None = None
+    skipped: int | None = None
+    requests: int | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost: float | None = None
+    saved: float | None = None
+    currency: str | None = None
+
+    def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Add the rows that were published, as pairs of status and number."""
+        counts = {status: int(count) for status, count in rows}
+        self._message = status_sentence(counts, self.cost, self.currency)
+        self.rows_affected = sum(counts.values())
+        for status in STATUSES:
+            setattr(self, status, counts.get(status, 0))
 
 
 class Plugin(BasePlugin):
@@ -66,8 +99,9 @@ class Plugin(BasePlugin):
     def store(self, target_config: TargetConfig) -> None:
         """Run one action of the macros.
 
-        `open` the place where rows are staged, `enrich` them, `finish` once they are published,
-        write the `relations` of the schema `enrichment`, or note that a model is `unplanned`.
+        `open` the place where rows are staged, `prepare` the empty tables of what is staged,
+        `enrich` it, `finish` once it is published, write the `relations` of the schema
+        `enrichment`, or note that a model is `unplanned`.
 
         Raises:
             DbtRuntimeError: What went wrong, as one sentence.
@@ -95,12 +129,19 @@ class Plugin(BasePlugin):
             made = engine.relations(call.get("known"))
             return made and {"run_id": made[0], **asdict(made[1])}
         if action == "finish":
-            engine.finish(str(call["run_id"]))
+            counts = call.get("counts")
+            engine.finish(str(call["run_id"]), None if counts is None else dict(counts))
             if call.get("staged"):
                 cursor.execute(f"drop table if exists {call['staged']}")
             return None
+        request = _request(call, cursor)
+        if action == "prepare":
+            refuse_staged_rows(request.relation, request.constraints)
+            return asdict(empty_tables(request.relation, request.task))
         with interruptible(engine.cancelled, logger.warning):
-            return asdict(engine.enrich(_request(call, cursor)))
+            outcome = engine.enrich(request)
+        response = EnrichmentResponse(_message=outcome.status, **asdict(outcome.figures))
+        return {**asdict(outcome), "response": response}
 
     def engine(self, project: str) -> Engine:
         """Return the engine of a dbt project, which its models share."""
@@ -148,6 +189,10 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
         target=call.get("target") or None,
         full_refresh=bool(call.get("full_refresh")),
         upstream=tuple(_upstream(other) for other in call.get("upstream") or ()),
+        empty=bool(call.get("empty")),
+        constraints=parse_constraints(name, call["columns"], call["constraints"])
+        if call["constraints"] is not None
+        else (),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import yaml
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.context.exceptions_jinja import warn
 
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.interrupts import interruptible
@@ -86,13 +87,21 @@ def enrich(
         # dbt adds what an incremental model returns to the table.
         kept = "limit 0" if dbt.is_incremental else ""
         return session.sql(f"from {request.existing.name} {kept}")
+    counts = None
     try:
+        if outcome.warning:
+            warn(outcome.warning)
         enriched = identifier(f"{name}__enriched_{secrets.token_hex(4)}")
         session.execute(f"create temp table {enriched} as {outcome.enriched_sql}")
         errors = _qualified(dbt, f"{name}__errors")
         session.execute(f"create or replace table {errors} as {outcome.errors_sql}")
+        counts = dict(
+            session.execute(
+                f"select enrichment_status, count(*) from {enriched} group by 1"
+            ).fetchall()
+        )
     finally:
-        engine.finish(outcome.run_id)
+        engine.finish(outcome.run_id, counts)
     return session.table(enriched)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError, EnrichmentError, WrongValueError
 from dbt_enrich.failures import FailureKind
 from dbt_enrich.naming import first_problem, near_match, unknown_key
@@ -21,16 +22,6 @@ from dbt_enrich.template import Template, parse_template
 KEY_VERSION = 1
 KEY_DIGITS = 32
 RESERVED_PREFIX = "enrichment_"
-# Columns that the enriched table gets beside the outputs.
-STATUS_COLUMNS = (
-    "enrichment_status",
-    "enrichment_error",
-    "enrichment_model",
-    "enrichment_batch_id",
-    "enriched_at",
-    "enrichment_key",
-    "enrichment_version",
-)
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 # Body parameters that leave the answer as it is, so that changing one asks nothing again.
 _NEUTRAL_PARAMETERS = frozenset(
@@ -117,7 +108,7 @@ class EnrichmentTask(BaseModel):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"the output column '{name}' is given twice; remove one")
-            if name in STATUS_COLUMNS or name.startswith(RESERVED_PREFIX):
+            if name in STATUS_TYPES or name.startswith(RESERVED_PREFIX):
                 raise ValueError(
                     f"the output column '{name}' has a name that dbt-enrich adds itself; rename it"
                 )
@@ -204,6 +195,7 @@ class EnrichmentOptions(BaseModel):
         mode: How far the run goes.
         max_attempts: How often one row is sent in all, the first time included.
         fail_on: Kinds of failure that fail the model, or `any`; none by default.
+        warn_failed_share: The share of answered rows that may fail without a dbt warning.
         on_pending: Whether a row whose task changed keeps its former outputs (`keep`) until the
             new answer is there, or shows none (`null`).
         ask_again: Kinds of failure that are asked again although they usually are not:
@@ -234,6 +226,7 @@ class EnrichmentOptions(BaseModel):
     mode: Mode = Mode.RUN
     max_attempts: int = Field(default=3, ge=1, le=20)
     fail_on: tuple[str, ...] = ()
+    warn_failed_share: float = Field(default=0.05, ge=0, le=1)
     on_pending: Literal["keep", "null"] = "keep"
     ask_again: tuple[Literal["content_filter", "refusal"], ...] = ()
     on_task_change: Literal["all", "new_rows", "error"] = "all"

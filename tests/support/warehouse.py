@@ -91,7 +91,7 @@ class Warehouse:
             )
         )
         self._publish(table, outcome)
-        self.engine.finish(outcome.run_id)
+        self.engine.finish(outcome.run_id, self.statuses(table) if outcome.replaces else None)
         self.log.append(outcome.summary)
         return outcome
 

@@ -6,6 +6,7 @@ import click
 
 from dbt_enrich import __version__
 from dbt_enrich.cli.cancel import cancel
+from dbt_enrich.cli.describe import describe
 from dbt_enrich.cli.doctor import doctor
 from dbt_enrich.cli.forget import forget
 from dbt_enrich.cli.init import init
@@ -39,6 +40,7 @@ def main() -> None:
 
 
 main.add_command(cancel)
+main.add_command(describe)
 main.add_command(doctor)
 main.add_command(init)
 main.add_command(forget)

@@ -114,6 +114,29 @@ def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]
     return [json.loads(line) for line in lines]
 
 
+def models_of_dbt(options: DbtOptions) -> list[dict[str, Any]]:
+    """Return the selected enrichments as dbt lists them, without a connection to the warehouse.
+
+    Raises:
+        EnrichmentError: dbt cannot read the project; its own words are printed before.
+    """
+    enrichments = replace(options, select=tuple(map(_enrichments_of, options.select)))
+    keys = ("name", "alias", "database", "schema", "config", "columns")
+    shown = ("--resource-type", "model", "--output", "json", "--output-keys", *keys)
+    done = subprocess.run(  # noqa: S603
+        [*_DBT, "--quiet", "ls", *enrichments.arguments(), *shown],
+        check=False,
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        click.echo(done.stdout.strip(), err=True)
+        raise EnrichmentError("dbt failed", fix="fix what it names above, then try again")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
 def _enrichments_of(selected: str) -> str:
     """Narrow one word of dbt's selection; an empty one selects nothing as it is."""
     return f"{selected},{ALL_ENRICHMENTS}" if selected else selected

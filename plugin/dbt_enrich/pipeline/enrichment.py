@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 
@@ -13,25 +12,30 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import AwaitTimeoutError, TaskChangedError
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
-from dbt_enrich.ledger import KEPT, Ledger, Publication, Shard
+from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.few import check_route, route_of
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.halves import cut_in_two
-from dbt_enrich.pipeline.merge import stage_unfinished, untouched_kept, untouched_rows
+from dbt_enrich.pipeline.merge import stage_unfinished, untouched_kept
 from dbt_enrich.pipeline.outcomes import (
+    BlankRows,
     check_examples,
     choose_new,
     count_new,
+    failure_warning,
+    figures,
     finals_of,
     inputs_to_forget,
+    publication,
     refuse_failures,
     rows_kept,
     rows_undone,
     table_comment,
     unpublished,
+    without_rows,
 )
 from dbt_enrich.pipeline.plan import (
     Plan,
@@ -99,6 +103,7 @@ class Engine:
         self._has_warned = False
         self._budget = Budget(config, self.namespace)
         self._published: dict[str, ExitStack] = {}
+        self._publications: dict[str, Publication] = {}
 
     def check(self) -> None:
         """Refuse a profile that cannot work, before a row is staged.
@@ -155,8 +160,7 @@ class Engine:
             outcome = self._enrich(session)
             # The SELECTs that publish read the scratch files once more.
             published = until_published.pop_all()
-            rows = sum(outcome.counts.values())
-            published.enter_context(timings.span(Stage.TABLE, rows=rows))
+            published.enter_context(timings.span(Stage.TABLE, rows=outcome.rows))
             with self._lock:
                 self._published[run_id] = published
             return outcome
@@ -201,12 +205,23 @@ class Engine:
                 self._published[run_id] = until_published.pop_all()
             return run_id, made
 
-    def finish(self, run_id: str) -> None:
-        """Remove the scratch files of a run whose result is published."""
+    def finish(self, run_id: str, counts: Mapping[str, int] | None = None) -> None:
+        """End a run: note what it published, and remove its scratch files.
+
+        Args:
+            run_id: The run.
+            counts: Rows of the published table by status, or None if nothing was published.
+        """
         with self._lock:
-            published = self._published.pop(run_id, None)
-        if published:
-            published.close()
+            scratch = self._published.pop(run_id, None)
+            publication = self._publications.pop(run_id, None)
+        if publication and counts is not None:
+            with Ledger(StateDirectory(self.config.state_dir).ledger) as ledger:
+                ledger.note_publication(
+                    replace(publication, counts={**counts, **publication.counts})
+                )
+        if scratch:
+            scratch.close()
 
     def _enrich(self, session: Session) -> Outcome:
         request = session.request
@@ -216,6 +231,10 @@ class Engine:
         if options.packs:
             check_packing(task)
         merged_into = request.merged_into
+        if request.empty and options.mode not in (Mode.PLAN, Mode.PREVIEW):
+            self._note_task(session)
+            self._publish(session)
+            return without_rows(session)
         if merged_into and options.mode != Mode.PREVIEW:
             check_columns(request.relation, task)
             forgotten = session.ledger.forgotten()
@@ -239,7 +258,9 @@ class Engine:
             plan = self._plan(session, inputs, fresh, refusal)
             plan = replace(plan, failed_for_good=dict(finals_of(session, undone).kinds))
             report({"plan": plan.document()})
-            return unpublished(session, f"{session.model}: {describe(plan)}")
+            return unpublished(session, describe(plan), status=plan.short())
+        blank = BlankRows(session)
+        blank.refuse_before_sending(rows, undone, chosen, fresh)
         undone.remove()
         chosen.remove()
         self._exchange(session, rows, fresh)
@@ -257,34 +278,27 @@ class Engine:
             )
             span.bytes = published.bytes
         refuse_failures(session, published)
-        counts = Counter(published.counts)
+        blank.refuse_before_publishing(published)
         kept = published.kept
         if merged_into:
-            counts.update(untouched_rows(request.relation, merged_into))
             kept += untouched_kept(request.relation, merged_into, session.task_key)
-        if kept:
-            counts[KEPT] = kept
-        session.ledger.note_publication(
-            Publication(
-                enrichment=request.enrichment,
-                name=session.model,
-                model=task.model,
-                task_key=session.task_key,
-                counts=dict(counts),
-                relation=request.target,
-                max_attempts=options.max_attempts,
-                ask_again=tuple(options.ask_again),
-            )
-        )
+        self._publish(session, kept)
         return Outcome(
             run_id=session.run_id,
             enriched_sql=published.enriched_sql,
             errors_sql=published.errors_sql,
             summary=summary(session.model, published, session.tally),
+            figures=figures(session),
+            warning=failure_warning(session, published),
             merges=merged_into is not None,
             comment=table_comment(session),
-            counts=published.counts,
+            rows=rows.rows,
         )
+
+    def _publish(self, session: Session, kept: int = 0) -> None:
+        """Have `finish` note the publication: a table that dbt cannot commit is not published."""
+        with self._lock:
+            self._publications[session.run_id] = publication(session, kept)
 
     def _undone(self, session: Session, rows: StagedRows) -> Undone:
         """Find the rows that are not done, once all answers that are somewhere are taken in."""
@@ -475,7 +489,7 @@ class Engine:
                 }
             }
         )
-        return unpublished(session, f"{session.model}: {sentence}")
+        return unpublished(session, sentence, status=f"rows previewed: {len(previewed):,}")
 
 
 def _write_claimed(shard: Shard, session: Session, rows: StagedRows, line_url: str) -> Shard | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dbt_enrich.columns import ERROR_TYPES
 from dbt_enrich.failures import retry_command
 from dbt_enrich.pipeline.attempts import Attempts
 from dbt_enrich.pipeline.finals import Finals
@@ -14,25 +15,12 @@ from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.workspace import Workspace
 
 _KEY_TEXT = "replace(cast({} as varchar), '-', '')"
-_ERROR_TYPES = {
-    "enrichment_key": "varchar",
-    "attempt": "integer",
-    "kind": "varchar",
-    "message": "varchar",
-    "raw_answer": "varchar",
-    "enrichment_model": "varchar",
-    "enrichment_batch_id": "varchar",
-    "received_at": "timestamp with time zone",
-    "status_code": "integer",
-    "sent_with": "varchar",
-    "retry_with": "varchar",
-}
 
 
 def empty_errors_sql(relation: StagedRelation) -> str:
     """Build the SELECT of an empty, typed errors table."""
     keys = [f"staged.{identifier(key)}" for key in relation.unique_key]
-    columns = [f"cast(null as {kind}) as {name}" for name, kind in _ERROR_TYPES.items()]
+    columns = [f"cast(null as {kind}) as {name}" for name, kind in ERROR_TYPES.items()]
     return f"select {', '.join([*keys, *columns])} from {relation.name} as staged where false"
 
 

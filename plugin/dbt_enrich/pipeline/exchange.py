@@ -151,6 +151,7 @@ class Exchange:
             if reserved:
                 session.budget.give_back(session.model_budget, reserved, sent)
         session.tally.sent += sum(shard.row_count for shard in shards)
+        session.tally.requests += sum(shard.requests for shard in shards)
         return shards
 
     def _estimate(self) -> Estimate:
@@ -213,7 +214,7 @@ class Exchange:
                 store=session.store,
                 keep_files=session.config.keep_files,
             )
-        session.tally.add_tokens(loaded.shard)
+        session.tally.stored.append(loaded.shard)
         if loaded.unassigned:
             session.progress.say(
                 f"batch {shard.batch_id} has {loaded.unassigned:,} answers to packs of rows, and "

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.owed import DUE
-from dbt_enrich.pipeline.publish import STATUS_TYPES, VERSION_DIGITS, ExistingTable
+from dbt_enrich.pipeline.publish import VERSION_DIGITS, ExistingTable
 from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier, literal
@@ -71,15 +72,6 @@ def _forgotten_sql(forgotten: Mapping[str, datetime]) -> str:
         for key, moment in forgotten.items()
     ]
     return " or ".join(conditions) or "false"
-
-
-def untouched_rows(relation: StagedRelation, existing: ExistingTable) -> dict[str, int]:
-    """Count the table's rows that are not staged, by status."""
-    counted = relation.connection.execute(
-        f"select enrichment_status, count(*) from {existing.name} as former where not exists ("
-        f"select 1 from {relation.name} as staged where {_same_row(relation)}) group by 1"
-    ).fetchall()
-    return dict(counted)
 
 
 def untouched_kept(relation: StagedRelation, existing: ExistingTable, task_key: str) -> int:

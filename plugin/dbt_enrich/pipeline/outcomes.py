@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from dbt_enrich.columns import STATUS_COLUMNS
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
+from dbt_enrich.ledger import KEPT, Publication
 from dbt_enrich.pipeline.answers import answers_sql, done_sql
 from dbt_enrich.pipeline.budget import spending
+from dbt_enrich.pipeline.constraints import (
+    asked_ids,
+    of_answers,
+    refuse_blank_rows,
+    refuse_published_rows,
+    unsent_ids,
+    without_former,
+)
 from dbt_enrich.pipeline.errors_table import empty_errors_sql
 from dbt_enrich.pipeline.finals import Finals, find_finals
 from dbt_enrich.pipeline.inputs import inputs_may_be_left
@@ -21,8 +34,9 @@ from dbt_enrich.pipeline.selection import (
     find_undone,
     new_requests,
 )
-from dbt_enrich.pipeline.session import Outcome, Session
-from dbt_enrich.pipeline.stage import StagedRows
+from dbt_enrich.pipeline.session import Figures, Outcome, Session
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, check_columns
+from dbt_enrich.task import EnrichmentTask, Mode
 
 
 def rows_undone(session: Session, rows: StagedRows) -> Undone:
@@ -121,15 +135,169 @@ def table_comment(session: Session) -> str:
     return f"Enriched by {session.request.task.model}, task version {session.task_key[:8]}; {cost}"
 
 
-def unpublished(session: Session, sentence: str) -> Outcome:
+@dataclass(frozen=True)
+class EmptyTables:
+    """What the tables of an enrichment are before anything is asked.
+
+    Attributes:
+        enriched_sql: SELECT of the enriched table without a row.
+        errors_sql: SELECT of its errors table without a row.
+        status_columns: The columns that the enriched table gets beside the outputs, as dbt has them
+            in `model.columns`.
+    """
+
+    enriched_sql: str
+    errors_sql: str
+    status_columns: Mapping[str, Mapping[str, Any]]
+
+
+def empty_tables(relation: StagedRelation, task: EnrichmentTask) -> EmptyTables:
+    """Return the empty, typed tables of a task.
+
+    Raises:
+        ConfigurationError: A column that the task names is not staged, or clashes.
+    """
+    check_columns(relation, task)
+    return EmptyTables(
+        enriched_sql=empty_table_sql(relation, task.outputs),
+        errors_sql=empty_errors_sql(relation),
+        status_columns={
+            column.name: {
+                "name": column.name,
+                "data_type": column.data_type,
+                "description": column.description,
+                "constraints": [],
+                "meta": {},
+            }
+            for column in STATUS_COLUMNS
+        },
+    )
+
+
+def unpublished(session: Session, sentence: str, *, status: str) -> Outcome:
     """Return the outcome of a run that stores nothing: empty, typed tables where there are none."""
     request = session.request
     return Outcome(
         session.run_id,
         enriched_sql=empty_table_sql(request.relation, request.task.outputs),
         errors_sql=empty_errors_sql(request.relation),
-        summary=sentence,
+        summary=f"{session.model}: {sentence}",
+        figures=Figures(request.options.mode.value),
+        status=status,
         replaces=False,
+    )
+
+
+def without_rows(session: Session) -> Outcome:
+    """Return the outcome of `--empty`: tables without rows, and nothing sent or waited for."""
+    return replace(
+        unpublished(session, "built without rows, as --empty says", status=""),
+        replaces=True,
+        merges=session.request.merged_into is not None,
+    )
+
+
+def publication(session: Session, kept: int) -> Publication:
+    """Return what the ledger is to note of a table once it is committed.
+
+    Args:
+        session: The run.
+        kept: Done rows that were answered by another version. The other counts are to come.
+    """
+    request = session.request
+    return Publication(
+        enrichment=request.enrichment,
+        name=session.model,
+        model=request.task.model,
+        task_key=session.task_key,
+        counts={KEPT: kept} if kept else {},
+        relation=request.target,
+        max_attempts=request.options.max_attempts,
+        ask_again=tuple(request.options.ask_again),
+    )
+
+
+def figures(session: Session) -> Figures:
+    """Count what a run sent and took in, and what that cost."""
+    tally = session.tally
+    spent = spending(tally.stored, session.config)
+    return Figures(
+        mode=session.request.options.mode.value,
+        requests=tally.requests,
+        prompt_tokens=tally.prompt_tokens,
+        cached_tokens=tally.cached_tokens,
+        completion_tokens=tally.completion_tokens,
+        cost=spent.cost,
+        saved=spent.saved,
+        currency=spent.currency,
+    )
+
+
+class BlankRows:
+    """Rows that end without an answer, held against the constraints of the model's contract."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._relation = session.request.relation
+        self._constraints = of_answers(self._relation, session.request.constraints)
+
+    def refuse_before_sending(
+        self, rows: StagedRows, undone: Undone, chosen: Chosen, fresh: NewRequests
+    ) -> None:
+        """Refuse a constraint that rows break which will surely have no answer.
+
+        Raises:
+            ConfigurationError: There is one.
+        """
+        if not self._constraints:
+            return
+        blank = []
+        if rows.skipped:
+            blank.append(("skipped", unsent_ids(rows, owed=False)))
+        if rows.owed:
+            blank.append(("pending", unsent_ids(rows, owed=True)))
+        if undone.rows and not fresh.in_flight:
+            blank.append(("failed", asked_ids(undone, chosen, asked=False)))
+        if chosen.requests and self._leaves_pending(chosen):
+            blank.append(("pending", self._pending_ids(undone, chosen)))
+        refuse_blank_rows(
+            self._relation, self._session.request.task.outputs, self._constraints, blank
+        )
+
+    def refuse_before_publishing(self, published: Published) -> None:
+        """Refuse to publish rows without an answer that break a constraint.
+
+        Raises:
+            ConfigurationError: There are some.
+        """
+        if self._constraints and published.counts.keys() - {"done"}:
+            refuse_published_rows(self._relation, published.enriched_sql, self._constraints)
+
+    def _leaves_pending(self, chosen: Chosen) -> bool:
+        options = self._session.request.options
+        return options.mode == Mode.SUBMIT and chosen.requests >= (options.sync_below or 0)
+
+    def _pending_ids(self, undone: Undone, chosen: Chosen) -> str:
+        ids = asked_ids(undone, chosen, asked=True)
+        request = self._session.request
+        existing = request.existing if request.options.on_pending == "keep" else None
+        if existing is None or not existing.has_outputs(request.task.outputs):
+            return ids
+        return without_former(ids, self._relation, existing.name, self._relation.unique_key)
+
+
+def failure_warning(session: Session, published: Published) -> str:
+    """Say that more rows failed than `warn_failed_share` allows, or nothing."""
+    failed = sum(published.errors.values())
+    answered = published.counts.get("done", 0) + failed
+    limit = session.request.options.warn_failed_share
+    if not failed or failed / answered <= limit:
+        return ""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in published.errors.items())
+    return (
+        f"model '{session.model}': {failed:,} of {answered:,} answered rows failed, a larger share "
+        f"than warn_failed_share = {limit:g} ({kinds}); look at the errors table of the model, "
+        "then change the prompt or the rows, or set warn_failed_share in meta.enrichment"
     )
 
 

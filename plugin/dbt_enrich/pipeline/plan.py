@@ -115,6 +115,13 @@ class Plan:
         """Return it for machines."""
         return asdict(self)
 
+    def short(self) -> str:
+        """Say it in a few words."""
+        said = f"requests to send: {self.requests:,}"
+        if self.estimate.cost is None:
+            return said
+        return f"{said}, {money_text(self.estimate.cost, self.currency)}"
+
 
 def describe(plan: Plan) -> str:
     """Say a plan in one line."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.answers import FORMER_PREFIX, answer_files_sql, standing_sql
 from dbt_enrich.pipeline.attempts import attempts_of
@@ -145,15 +146,6 @@ def empty_table_sql(relation: StagedRelation, outputs: Sequence[OutputColumn]) -
     return f"select staged.*, {', '.join(columns)} from {relation.name} as staged where false"
 
 
-STATUS_TYPES = {
-    "enrichment_status": "varchar",
-    "enrichment_error": "varchar",
-    "enrichment_model": "varchar",
-    "enrichment_batch_id": "varchar",
-    "enriched_at": "timestamp with time zone",
-    "enrichment_key": "varchar",
-    "enrichment_version": "varchar",
-}
 # Those that say whose answer a row holds.
 IDENTITY_COLUMNS = ("enrichment_key", "enrichment_version")
 

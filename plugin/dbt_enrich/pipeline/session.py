@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.cost.money import money_text
 from dbt_enrich.failures import final_sentence
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation, run_began
+from dbt_enrich.pipeline.constraints import Constraint
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.owed import Upstream
@@ -28,6 +30,8 @@ from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
 from dbt_enrich.workspace import Workspace
 
+STATUSES = ("done", "pending", "stale", "failed", "skipped")
+
 
 @dataclass(frozen=True)
 class EnrichmentRequest:
@@ -42,6 +46,8 @@ class EnrichmentRequest:
         target: The enriched table, quoted and qualified, or None where it has no name.
         full_refresh: Whether the table is built anew, whatever the options say.
         upstream: Other enrichments that the model reads.
+        empty: Whether dbt builds without rows (`--empty`), so that nothing is sent or waited for.
+        constraints: Constraints of an enforced contract.
     """
 
     relation: StagedRelation
@@ -52,6 +58,8 @@ class EnrichmentRequest:
     target: str | None = None
     full_refresh: bool = False
     upstream: tuple[Upstream, ...] = ()
+    empty: bool = False
+    constraints: tuple[Constraint, ...] = ()
 
     def identified(self) -> EnrichmentRequest:
         """Return the request with the task whose answers are its own."""
@@ -68,6 +76,31 @@ class EnrichmentRequest:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What one run did, in numbers, beside the rows that it published.
+
+    Attributes:
+        mode: How far the run went.
+        requests: Requests that it sent.
+        prompt_tokens: Tokens of the prompts whose answers the run took in.
+        cached_tokens: How many of them the service had cached.
+        completion_tokens: Tokens of those answers.
+        cost: What those answers cost, or None if a price is unknown.
+        saved: What the synchronous price would have been more, or None.
+        currency: What cost and saved are in.
+    """
+
+    mode: str
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    saved: float | None = None
+    currency: str | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of a request.
 
@@ -76,21 +109,27 @@ class Outcome:
         enriched_sql: SELECT of the enriched table.
         errors_sql: SELECT of the errors table.
         summary: One line for the log.
+        figures: What the run did, in numbers.
+        status: What dbt's result line says of a run that publishes no rows.
+        warning: What dbt is to warn of, or empty.
         replaces: Whether an existing table is replaced. `plan` and `preview` leave it alone, and
             make empty, typed tables where there are none.
         merges: Whether the rows are merged into an existing table rather than replacing it.
         comment: What the table's comment says of how it was made.
-        counts: Rows by status.
+        rows: How many rows the table has, or are merged.
     """
 
     run_id: str
     enriched_sql: str
     errors_sql: str
     summary: str
+    figures: Figures
+    status: str = ""
+    warning: str = ""
     replaces: bool = True
     merges: bool = False
     comment: str = ""
-    counts: Mapping[str, int] = field(default_factory=dict)
+    rows: int = 0
 
 
 @dataclass
@@ -98,14 +137,24 @@ class Tally:
     """What one run did, beside the rows' statuses."""
 
     sent: int = 0
+    requests: int = 0
     reused: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    stored: list[Shard] = field(default_factory=list)
 
-    def add_tokens(self, shard: Shard) -> None:
-        """Count the tokens of a shard that was stored."""
-        self.prompt_tokens += shard.prompt_tokens or 0
-        self.completion_tokens += shard.completion_tokens or 0
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts whose answers were stored."""
+        return sum(shard.prompt_tokens or 0 for shard in self.stored)
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many of them the service had cached."""
+        return sum(shard.cached_tokens or 0 for shard in self.stored)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answers that were stored."""
+        return sum(shard.completion_tokens or 0 for shard in self.stored)
 
 
 @dataclass(frozen=True)
@@ -245,7 +294,7 @@ def summary(model: str, published: Published, tally: Tally) -> str:
     details = {"failed": f" ({kinds})"}
     statuses = [
         f"{counts.get(status, 0):,} {status}{details.get(status, '')}"
-        for status in ("done", "pending", "stale", "failed", "skipped")
+        for status in STATUSES
         if status == "done" or counts.get(status)
     ]
     final = final_sentence(model, published.finals)
@@ -254,3 +303,15 @@ def summary(model: str, published: Published, tally: Tally) -> str:
         f"{tally.prompt_tokens:,} + {tally.completion_tokens:,} tokens"
         + (f"; {final}" if final else "")
     )
+
+
+def status_sentence(counts: Mapping[str, int], cost: float | None, currency: str | None) -> str:
+    """Say what a run published and what its answers cost, for dbt's own result line."""
+    parts = [
+        f"{counts.get(status, 0):,} {status}"
+        for status in STATUSES
+        if status == "done" or counts.get(status)
+    ]
+    if cost is not None:
+        parts.append(money_text(cost, currency or ""))
+    return ", ".join(parts)

@@ -9,12 +9,13 @@ from pathlib import Path
 import duckdb
 
 from dbt_enrich.braces import check_braces
+from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.naming import near_match
 from dbt_enrich.pipeline.copy_out import copy_table
 from dbt_enrich.pipeline.owed import Upstream, find_owing
 from dbt_enrich.sql import identifier, literal, literals
-from dbt_enrich.task import KEY_DIGITS, STATUS_COLUMNS, EnrichmentTask
+from dbt_enrich.task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.template import has_blank_sql, message_sql
 from dbt_enrich.workspace import Workspace
 
@@ -177,7 +178,7 @@ def check_columns(relation: StagedRelation, task: EnrichmentTask) -> None:
                 "of the SELECT; rename one of them"
             )
     # A column named rowid would hide DuckDB's own, by which answers find their rows.
-    for name in (*STATUS_COLUMNS, "rowid"):
+    for name in (*STATUS_TYPES, "rowid"):
         if name in staged:
             raise ConfigurationError(
                 f"model '{relation.model}': the SELECT returns '{name}', a name that dbt-enrich "

@@ -10,19 +10,11 @@ from pathlib import Path
 
 import duckdb
 
+from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Publication
 from dbt_enrich.sql import identifier, literal
 
-STATUS_COLUMNS = (
-    "enrichment_status",
-    "enrichment_error",
-    "enrichment_model",
-    "enrichment_batch_id",
-    "enriched_at",
-    "enrichment_key",
-    "enrichment_version",
-)
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
@@ -115,7 +107,7 @@ def find_table(
     if parts is None:
         return None
     columns = _columns(connection, parts)
-    if not columns.keys() >= set(STATUS_COLUMNS):
+    if not columns.keys() >= STATUS_TYPES.keys():
         return None
     errors = (*parts[:2], f"{parts[2]}__errors")
     return EnrichedTable(

@@ -1,0 +1,49 @@
+"""The columns that the tables of an enrichment have beside the user's own, with what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as a dbt project documents it."""
+
+    name: str
+    data_type: str
+    description: str
+
+
+STATUS_COLUMNS = (
+    Column(
+        "enrichment_status",
+        "varchar",
+        "`done`; `pending`, sent and not answered, or waiting to be sent; `stale`, answered for "
+        "another version of the task or of the row's text; `failed`; `skipped`, nothing to send.",
+    ),
+    Column("enrichment_error", "varchar", "Kind and message of the failure."),
+    Column("enrichment_model", "varchar", "The model that answered, as the service names it."),
+    Column("enrichment_batch_id", "varchar", "The batch that the answer came in."),
+    Column("enriched_at", "timestamp with time zone", "When the answer was received."),
+    Column(
+        "enrichment_key",
+        "varchar",
+        "Identity of the request: a hash of the task and of what is sent.",
+    ),
+    Column("enrichment_version", "varchar", "Identity of the task that the outputs come from."),
+)
+ERROR_COLUMNS = (
+    Column("enrichment_key", "varchar", "Identity of the request, as in the enriched table."),
+    Column("attempt", "integer", "Which attempt at the row failed, from 1."),
+    Column("kind", "varchar", "Kind of the failure, such as `content_filter`."),
+    Column("message", "varchar", "What went wrong."),
+    Column("raw_answer", "varchar", "What the service answered, as it came."),
+    Column("enrichment_model", "varchar", "The model that answered, as the service names it."),
+    Column("enrichment_batch_id", "varchar", "The batch that the answer came in."),
+    Column("received_at", "timestamp with time zone", "When the answer was received."),
+    Column("status_code", "integer", "The HTTP status of the answer."),
+    Column("sent_with", "varchar", "The settings that the attempt was sent with."),
+    Column("retry_with", "varchar", "The command that has a row asked again that failed for good."),
+)
+STATUS_TYPES = {column.name: column.data_type for column in STATUS_COLUMNS}
+ERROR_TYPES = {column.name: column.data_type for column in ERROR_COLUMNS}

@@ -1,0 +1,166 @@
+"""What dbt puts around a model's SQL, and what it says of it afterwards, for an enrichment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt_enrich.emulator.server import RunningEmulator
+from support.dbt_project import DbtProject, azure
+from support.forked_dbt import run_forked
+
+NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
+
+
+@pytest.fixture
+def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+    """A project without models."""
+    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
+
+
+def response(project: DbtProject) -> dict[str, Any]:
+    """The `adapter_response` of the only model of the last run."""
+    results = json.loads((project.directory / "target/run_results.json").read_text())
+    (result,) = [one for one in results["results"] if one["unique_id"].startswith("model.")]
+    return dict(result["adapter_response"])
+
+
+def status(project: DbtProject) -> dict[str, Any]:
+    """What `dbt-enrich status --json` says."""
+    code, said = run_forked(
+        "dbt-enrich",
+        *("status", "--json", "--project-dir", str(project.directory)),
+        directory=project.directory.parent,
+        environment={"DBT_PROFILES_DIR": str(project.directory)},
+    )
+    assert code == 0, said
+    return dict(json.loads(said))
+
+
+def test_dbt_says_what_came_of_an_enrichment(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """In its result line and in run_results.json; too many failed rows are a warning."""
+    project.enrichment("notes", NOTES, meta={"max_attempts": 1})
+    planned = project.dbt("--write-json", "run", "--vars", "{enrichment_mode: plan}")
+    assert "[requests to send: 4, USD 0.0" in planned
+    assert (response(project)["mode"], response(project)["requests"]) == ("plan", 0)
+    emulator.rules([{"match": "note 1", "fault": "wrong_shape"}])
+    refused = " ".join(project.dbt("--write-json", "--warn-error", "run", succeeds=False).split())
+    warned = "1 of 4 answered rows failed, a larger share than warn_failed_share = 0.05"
+    assert warned in refused
+    assert project.rows("select count(*) from notes") == [(0,)]
+    assert status(project)["tables"] == []
+    output = project.dbt("--write-json", "run")
+    assert warned in " ".join(output.split())
+    assert "[3 done, 1 failed, USD 0.00 in" in output
+    project.enrichment("notes", NOTES, meta={"system": "Again.", "warn_failed_share": 0.5})
+    output = project.dbt(
+        "--write-json", "--warn-error", "run", "--vars", "{enrichment_mode: submit}"
+    )
+    assert "[0 done, 1 pending, 3 stale, USD 0.00 in" in output
+    said = response(project)
+    assert {name: said[name] for name in ("done", "pending", "stale", "failed")} == {
+        "done": 0,
+        "pending": 1,
+        "stale": 3,
+        "failed": 0,
+    }
+    emulator.settle()
+    project.dbt("--write-json", "--warn-error", "run")
+    said = response(project)
+    assert said.pop("_message").startswith("3 done, 1 failed, USD 0.0")
+    assert said.pop("cost") > 0
+    assert said.pop("saved") > 0
+    assert said.pop("prompt_tokens") > 0
+    assert said.pop("completion_tokens") > 0
+    assert said == {
+        "rows_affected": 4,
+        "mode": "run",
+        "done": 3,
+        "pending": 0,
+        "stale": 0,
+        "failed": 1,
+        "skipped": 0,
+        "requests": 2,
+        "cached_tokens": 0,
+        "currency": "USD",
+    }
+
+
+def test_what_dbt_cannot_publish_is_not_published(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """A failing hook leaves no table, no scratch and no word of a publication; nothing is lost."""
+    hook = "unique_key = 'id', post_hook = \"select error('no')\""
+    project.enrichment("notes", NOTES, config=hook)
+    assert "no" in project.dbt("run", succeeds=False)
+    assert status(project)["tables"] == []
+    assert project.rows("select count(*) from duckdb_tables() where table_name = 'notes'") == [(0,)]
+    project.enrichment("notes", NOTES)
+    assert "4 reused, 0 sent" in project.dbt("run")
+    (table,) = status(project)["tables"]
+    assert table["counts"] == {"done": 4}
+    assert set(emulator.account()["paid"].values()) == {1}
+
+
+def test_headers_hooks_docs_and_indexes(project: DbtProject, emulator: RunningEmulator) -> None:
+    """As around a `table`: a header that can run but once, and comments on the columns of ours."""
+    project.write(
+        "models/notes.sql",
+        """
+{{ config(materialized = 'enrichment', unique_key = 'id',
+          indexes = [{'columns': ['id'], 'unique': true}],
+          pre_hook = 'create table if not exists seen as select 1 as x',
+          post_hook = [{'sql': 'create table after_it as select * from {{ this }}'},
+                       {'sql': 'create table outside as select 1 as x', 'transaction': false}],
+          persist_docs = {'relation': true, 'columns': true}) }}
+{% call set_sql_header(config) %}
+  create temp table prefixes as select 'note ' as prefix;
+{%- endcall %}
+{%- set rows = run_query('select x from seen') -%}
+select i as id, prefix || i as note from range(4) as numbers(i), prefixes -- a remark
+""",
+    )
+    task = {"model": "gpt-4o-mini", "user": "{note}", "output": ["summary"]}
+    described = [
+        {"name": "id", "description": "The note's number."},
+        {"name": "summary", "data_type": "varchar", "description": "It's one sentence"},
+    ]
+    model = {
+        "name": "notes",
+        "description": "What's in the notes.",
+        "config": {"meta": {"enrichment": task}},
+        "columns": described,
+    }
+    project.write("models/notes.yml", {"models": [model]})
+    project.execute("create table seen as select 1 as x")
+    project.dbt("--warn-error", "run")
+    assert project.rows("select count(summary) from after_it") == [(4,)]
+    assert project.rows("select count(*) from outside") == [(1,)]
+    comments = dict(
+        project.rows("select column_name, comment from duckdb_columns() where table_name = 'notes'")
+    )
+    assert comments["summary"] == "It's one sentence"
+    assert comments["enrichment_error"] == "Kind and message of the failure."
+    of_table = "select comment from duckdb_tables() where table_name = 'notes'"
+    ((comment,),) = project.rows(of_table)
+    assert comment.startswith("What's in the notes.\n\nEnriched by gpt-4o-mini, task version ")
+    project.execute("drop table after_it; drop table outside")
+    project.dbt("run", "--vars", "{enrichment_mode: plan}")
+    assert project.rows("select count(*) from after_it") == [(4,)]
+    assert project.rows(of_table) == [(comment,)]
+
+
+def test_an_index_that_cannot_be_is_refused_before_anything_is_sent(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """In every mode, and nothing of the attempt stays."""
+    indexes = "unique_key = 'id', indexes = [{'columns': ['nowhere']}]"
+    project.enrichment("notes", NOTES, config=indexes)
+    assert "nowhere" in project.dbt("run", "--vars", "{enrichment_mode: plan}", succeeds=False)
+    assert "nowhere" in project.dbt("run", succeeds=False)
+    assert emulator.account()["request_keys"] == {}
+    assert project.rows("select table_name from duckdb_tables() where schema_name = 'main'") == []
