@@ -23,6 +23,7 @@ class FailureKind(StrEnum):
     MISSING = "missing"
     PROVIDER_ERROR = "provider_error"
     PACK_FAILED = "pack_failed"
+    FILE_LOST = "file_lost"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class FailureRule:
         repair: Whether the second attempt carries the answer and the validator's message;
             later attempts ask as the first did.
         larger_limit: Whether the task's token limit is doubled with each attempt.
+        next_run: Whether it is sent again by the next run only, as it was paid for already.
     """
 
     ask_again: bool
     repair: bool = False
     larger_limit: bool = False
+    next_run: bool = False
 
 
 RULES: dict[FailureKind, FailureRule] = {
@@ -53,6 +56,7 @@ RULES: dict[FailureKind, FailureRule] = {
     FailureKind.PROVIDER_ERROR: FailureRule(ask_again=True),
     # Whatever was wrong with one row of it: each is asked again alone.
     FailureKind.PACK_FAILED: FailureRule(ask_again=True),
+    FailureKind.FILE_LOST: FailureRule(ask_again=True, next_run=True),
 }
 
 
@@ -96,6 +100,18 @@ def outage_sql(kind: str, status_code: str) -> str:
         f"({kind} = '{FailureKind.EXPIRED}' or ({kind} = '{FailureKind.PROVIDER_ERROR}' "
         f"and coalesce({transient} or {status_code} >= 500, false)))"
     )
+
+
+def waiting_sql(kind: str, received_at: str, began: str) -> str:
+    """Build the SQL condition under which a failed row is left to the next run.
+
+    Args:
+        kind: SQL expression of the failure's kind.
+        received_at: SQL expression of when it failed.
+        began: SQL expression of when this run began.
+    """
+    kinds = ", ".join(f"'{name}'" for name, rule in RULES.items() if rule.next_run)
+    return f"({kind} in ({kinds}) and {received_at} >= {began})"
 
 
 def repaired_kinds() -> str:

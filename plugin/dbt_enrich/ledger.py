@@ -53,6 +53,9 @@ AT_SERVICE_STEPS = (
     Step.DOWNLOADED,
 )
 
+# The status of a batch that the service no longer knows.
+GONE = "missing"
+
 
 @dataclass(frozen=True)
 class Shard:

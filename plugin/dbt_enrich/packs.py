@@ -197,7 +197,8 @@ def lines_sql(named: str) -> str:
     """
     return f"""
         select
-            custom_id, outcome, said, raw, refusal, finish_reason, model, {", ".join(_TOKENS)},
+            custom_id, outcome, said, raw, body, no_text, refusal, finish_reason, model,
+            {", ".join(_TOKENS)},
             {object_sql("content")} is not null as has_object
         from ({named})
         where starts_with(custom_id, {literal(MARK)})
@@ -216,7 +217,7 @@ def packs_sql(lines: str, manifest: str) -> str:
     return f"""
         with standing as ({standing}),
         sizes as (select custom_id, count(*) as rows_in_pack from {manifest} group by custom_id)
-        select lines.* exclude (raw), sizes.rows_in_pack
+        select lines.* exclude (raw, body), sizes.rows_in_pack
         from {lines} as lines
         semi join standing using (pack)
         join sizes using (custom_id)
@@ -310,6 +311,7 @@ def opened_sql(lines: str, packs: str, entries: str, rows: str) -> str:
             cast(null as varchar) as pack_problem,
             entries.answer as content,
             entries.answer as raw,
+            cast(null as varchar) as body,
             {shared}
         from {entries} as entries
         join {rows} as rows using (entry)
@@ -326,12 +328,13 @@ def opened_sql(lines: str, packs: str, entries: str, rows: str) -> str:
             case
                 when packs.outcome <> 'answered'
                     then packs.outcome || ': ' || coalesce(packs.said, 'no reason given')
-                when not packs.has_object
-                    then 'invalid_json: the answer is not one valid JSON object'
+                when not packs.has_object then 'invalid_json: '
+                    || coalesce(packs.no_text, 'the answer is not one valid JSON object')
                 else 'the answer of its pack does not have the row exactly once'
             end as pack_problem,
             cast(null as varchar) as content,
             lines.raw,
+            lines.body,
             {shared}
         from {lines} as lines
         join (select * from {rows} as rows where entry is null) as rows using (pack)

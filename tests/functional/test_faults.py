@@ -234,24 +234,44 @@ def test_a_batch_that_ends_early_keeps_what_was_done(
     ]
 
 
-def test_a_batch_that_vanished_is_missing(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Once neither the call nor the list knows it, its rows are asked again."""
+def test_a_batch_that_vanished_is_asked_again_by_the_next_run(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Once neither the call nor the list knows it; the run that finds it out only says so."""
     emulator.pause()
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES, mode="submit")
     emulator.forget(emulator.jobs.batches()[0]["id"])
     emulator.resume()
     warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": ROWS - 4, "failed": 4}
+    ((kind, message),) = warehouse.rows("select distinct kind, message from enriched__errors")
+    assert (kind, "no longer has the batch" in message) == ("file_lost", True)
+    assert any("the next one does" in said for said in warehouse.log)
+    warehouse.restart()
+    warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": ROWS}
-    assert warehouse.rows("select kind, count(*) from enriched__errors group by 1") == [
-        ("missing", 4)
-    ]
 
 
-def test_an_output_file_that_vanished_is_missing(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Its rows are asked again, and the others are not."""
+@pytest.mark.parametrize("mode", ["run", "submit"])
+def test_rows_of_an_output_file_that_vanished_are_not_paid_again_in_the_same_run(
+    mode: str, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """They fail by name; the next run asks them again, and no other row, up to `max_attempts`."""
     warehouse = answered(emulator, tmp_path)
-    emulator.forget_file(emulator.jobs.batches()[0]["output_file_id"])
+    file_id = emulator.jobs.batches()[0]["output_file_id"]
+    emulator.forget_file(file_id)
+    warehouse.enrich(NOTES, mode=mode)
+    assert warehouse.statuses() == {"done": ROWS - 4, "failed": 4}
+    assert set(emulator.account()["paid"].values()) == {1}
+    (error,) = warehouse.rows(
+        "select distinct enrichment_error from enriched where summary is null"
+    )
+    assert error[0].startswith("file_lost: the service no longer has the output file " + file_id)
+    assert any(file_id in said and "the next one does" in said for said in warehouse.log)
+    warehouse.restart()
+    warehouse.enrich(NOTES, max_attempts=1)
+    assert warehouse.statuses() == {"done": ROWS - 4, "failed": 4}
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": ROWS}
     assert sorted(emulator.account()["paid"].values()) == [1] * 8 + [2] * 4
@@ -448,7 +468,7 @@ def test_the_files_of_a_batch_are_waited_for(emulator: RunningEmulator, tmp_path
 def test_files_that_never_come_are_not_waited_for_for_ever(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """The rows fail by name, and are asked again."""
+    """The rows fail by name, and the next run asks them again."""
     warehouse = answered(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=3)
     emulator.faults({"name": "late_files", "operation": "GET /batches", "times": None})
     warehouse.enrich(NOTES, mode="collect")
@@ -456,8 +476,9 @@ def test_files_that_never_come_are_not_waited_for_for_ever(
     time.sleep(3)
     warehouse.enrich(NOTES, mode="collect")
     assert warehouse.statuses() == {"failed": ROWS}
-    assert warehouse.rows("select distinct kind from enriched__errors") == [("missing",)]
+    assert warehouse.rows("select distinct kind from enriched__errors") == [("file_lost",)]
     emulator.faults()
+    warehouse.restart()
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": ROWS}
 

@@ -23,6 +23,7 @@ from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_sel
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.key_parts import row_parts
 from dbt_enrich.pipeline.manifests import count_requests
+from dbt_enrich.pipeline.reply_shapes import NO_TEXT
 from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_template, repair_sql
@@ -250,6 +251,7 @@ def _write_requests(
                     select request_key from chosen where repair_file is not null
                 ) as repaired using (request_key)
                 where kind in ({repaired_kinds()}) and content is not null
+                    and not starts_with(message, {literal(NO_TEXT)})
             )
             select
                 chosen.request_key,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.ledger import Ledger, Shard
+from dbt_enrich.ledger import GONE, Ledger, Shard
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.manifests import count_packs, write_manifest
 from dbt_enrich.pipeline.pieces import in_pieces, longest_line
@@ -97,7 +97,7 @@ def load(
         ledger.note(shard.shard, requests=replies, rows=written[shard.shard])
     if missing:
         name = f"{shard.shard}-missing"
-        query = _missing_sql(shard, manifest, answers)
+        query = _missing_sql(shard, manifest, answers, store)
         workspace.write_parquet(query, store.answers(name), durable=True)
         written[name] = missing
     done, *tokens = workspace.row(
@@ -201,7 +201,7 @@ def _answers_query(
     values = {
         "kind": kind,
         "message": packed_message_sql() if is_packed else said_sql("mismatch"),
-        "content": f"if({kind} = 'done', clean_content, coalesce(raw, refusal))",
+        "content": f"if({kind} = 'done', clean_content, coalesce(raw, refusal, body))",
         "batch_id": "null" if shard.synchronous else literal(shard.batch_id or ""),
         "shard": literal(shard.shard),
         "received_at": "now()",
@@ -213,11 +213,29 @@ def _answers_query(
     return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
 
 
-def _missing_sql(shard: Shard, manifest: Path, answers: Path) -> str:
+def _lost(shard: Shard, store: StateDirectory) -> str:
+    """Return what the service no longer has of what became of a shard; empty if it has all."""
+    if shard.status == GONE:
+        return f"the service no longer has the batch {shard.batch_id}"
+    files = {"output": shard.output_file_id}
+    if shard.status == "completed":
+        # Of another batch the error file tells only what was not done.
+        files["error"] = shard.error_file_id
+    for kind, file_id in files.items():
+        if file_id and not store.response(shard.shard, kind).exists():
+            return f"the service no longer has the {kind} file {file_id} of {shard.batch_id}"
+    if shard.completed and not shard.output_file_id:
+        return f"the service never named the output file of {shard.batch_id}"
+    return ""
+
+
+def _missing_sql(shard: Shard, manifest: Path, answers: Path, store: StateDirectory) -> str:
     """Build the SELECT of the requests that no line answered, named by how the batch ended."""
     kinds = {"expired": "expired", "cancelled": "cancelled"}
-    kind = kinds.get(shard.status or "", "missing")
+    lost = _lost(shard, store)
+    kind = "file_lost" if lost else kinds.get(shard.status or "", "missing")
     messages = {
+        "file_lost": f"{lost}; its answer may have been paid for",
         "expired": "the completion window ended before the request was dealt with",
         "cancelled": "the batch was cancelled before the request was dealt with",
         "missing": "the service returned no line for the request",

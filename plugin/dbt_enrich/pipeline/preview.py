@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
@@ -13,6 +13,7 @@ from dbt_enrich.cost.tokens import count_tokens
 from dbt_enrich.errors import CancelledError, EnrichmentError
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.plan import row_overheads
+from dbt_enrich.pipeline.response_lines import named_lines_sql, said_sql
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import request_body
 from dbt_enrich.services.base import BatchService
@@ -86,26 +87,25 @@ def _ask(
     except EnrichmentError as error:
         return PreviewedRow(row, message, "", str(error), time.monotonic() - began)
     seconds = time.monotonic() - began
-    choice = (reply.get("choices") or [{}])[0]
-    text = (choice.get("message") or {}).get("content") or ""
-    problem = answer_problem(text, task, workspace)
-    if choice.get("finish_reason") == "length":
-        problem = "truncated: the answer was cut at the token limit"
-    usage = reply.get("usage") or {}
-    return PreviewedRow(
-        row,
-        message,
-        text,
-        problem,
-        seconds,
-        _count(usage, "prompt_tokens"),
-        _count(usage, "completion_tokens"),
+    line = json.dumps({"response": {"status_code": 200, "body": reply}}, ensure_ascii=True)
+    read = validated_answers_sql(
+        f"({named_lines_sql('select cast(? as varchar) as line')})", list(task.outputs)
     )
-
-
-def _count(usage: Mapping[str, Any], name: str) -> int:
-    value = usage.get(name)
-    return value if isinstance(value, int) else 0
+    text, problem, prompt_tokens, completion_tokens = workspace.row(
+        f"""
+        select
+            coalesce(raw, refusal, body, ''),
+            case
+                when outcome <> 'answered' then outcome || ': ' || {said_sql("null")}
+                when mismatch_kind is not null then mismatch_kind || ': ' || {said_sql("mismatch")}
+            end,
+            coalesce(try_cast(prompt_tokens as bigint), 0),
+            coalesce(try_cast(completion_tokens as bigint), 0)
+        from ({read})
+        """,
+        [line],
+    )
+    return PreviewedRow(row, message, text, problem, seconds, prompt_tokens, completion_tokens)
 
 
 @dataclass(frozen=True)

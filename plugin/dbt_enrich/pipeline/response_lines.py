@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dbt_enrich.pipeline.reply_shapes import body_sql, no_text_sql, reply_fields, unwrapped_sql
 from dbt_enrich.sql import literal, literals
 
 # Few lines are longer, and the reader keeps several buffers of twice this size.
@@ -23,12 +24,14 @@ _FIELDS = {
 }
 # What an error holds, read only where there is one.
 _ERRORS = {
-    "code": ("body_error", "$.code"),
-    "inner_code": ("body_error", "$.innererror.code"),
-    "problem": ("body_error", "$.message"),
-    "line_code": ("line_error", "$.code"),
-    "line_problem": ("line_error", "$.message"),
+    "code": ("body_error", ("$.code", "$.type")),
+    "inner_code": ("body_error", ("$.innererror.code",)),
+    "problem": ("body_error", ("$.message", "$.detail")),
+    "line_code": ("line_error", ("$.code", "$.type")),
+    "line_problem": ("line_error", ("$.message", "$.detail")),
 }
+_FILTERED = "('content_filter', 'SAFETY', 'PROHIBITED_CONTENT')"
+_CUT = "('length', 'max_tokens', 'max_output_tokens', 'MAX_TOKENS')"
 
 
 def lines_sql(files: list[Path], line_bytes: int) -> str:
@@ -59,20 +62,63 @@ def key_sql() -> str:
 
 def named_sql(files: list[Path], line_bytes: int, manifest: Path | None = None) -> str:
     """Build the SELECT of one row for each line that answers a request of a manifest, or any."""
-    paths = ", ".join(literal(path) for path in _FIELDS.values())
-    fields = ", ".join(f"fields[{i}] as {name}" for i, name in enumerate(_FIELDS, start=1))
-    errors = ", ".join(
-        f"case when {source} is not null then try(json_extract_string({source}, {literal(path)})) "
-        f"end as {name}"
-        for name, (source, path) in _ERRORS.items()
-    )
     among = ""
     if manifest:
         among = f"join read_parquet({literal(manifest)}) as manifest using (request_key, attempt)"
+    return named_lines_sql(lines_sql(files, line_bytes), among)
+
+
+def named_lines_sql(lines: str, among: str = "") -> str:
+    """Build the SELECT of what each line says, with a name for the outcome of its request.
+
+    `content` is the text of an answer, `raw` the text whatever the outcome, and `body` the whole
+    body of a reply that was paid for and has no text.
+
+    Args:
+        lines: A SELECT with the column `line`.
+        among: A join that leaves only the lines of some requests.
+    """
+    paths = ", ".join(literal(path) for path in _FIELDS.values())
+    fields = {name: f"fields[{i}]" for i, name in enumerate(_FIELDS, start=1)}
+    replied = reply_fields("body")
+    known = ", ".join(
+        f"coalesce({field}, case when body is not null then {replied[name]} end) as {name}"
+        if name in replied and name != "raw"
+        else f"{field} as {name}"
+        for name, field in fields.items()
+        if name != "raw"
+    )
+    # A list of parts comes as JSON, and so does a whole body that is a string.
+    unusual = f"""coalesce({fields["raw"]}, '') = '' or starts_with({fields["raw"]}, '[')
+        or {fields["prompt_tokens"]} is null"""
+    errors = ", ".join(
+        f"case when {source} is not null then {_of_error(source, paths)} end as {name}"
+        for name, (source, paths) in _ERRORS.items()
+    )
     return f"""
-        with lines as ({lines_sql(files, line_bytes)}),
-        extracted as (select try(json_extract_string(line, [{paths}])) as fields from lines),
-        named_fields as (select {fields} from extracted),
+        with lines as ({lines}),
+        extracted as (
+            select line, try(json_extract_string(line, [{paths}])) as fields from lines
+        ),
+        bodies as (
+            select fields, case when {unusual} then {body_sql("line")} end as whole from extracted
+        ),
+        unwrapped as (
+            select *, case when whole is not null then {unwrapped_sql("whole")} end as body
+            from bodies
+        ),
+        named_fields as (
+            select
+                {known},
+                whole,
+                case
+                    when body is null then {fields["raw"]}
+                    else coalesce({replied["raw"]}, case
+                        when not starts_with({fields["raw"]}, '[') then nullif({fields["raw"]}, '')
+                    end)
+                end as raw
+            from unwrapped
+        ),
         keyed as (
             select *, {key_sql()}, try_cast(status as integer) as status_code, {errors}
             from named_fields
@@ -85,19 +131,35 @@ def named_sql(files: list[Path], line_bytes: int, manifest: Path | None = None) 
                         then substr(line_code, 7)
                     when code = 'content_filter'
                         or inner_code = 'ResponsibleAIPolicyViolation'
-                        or finish_reason = 'content_filter' then 'content_filter'
+                        or finish_reason in {_FILTERED} then 'content_filter'
                     when line_code is not null or line_problem is not null
-                        or status_code is null or status_code not between 200 and 299
+                        or coalesce(status_code, if(raw is null, 0, 200)) not between 200 and 299
+                        or (raw is null and (code is not null or problem is not null))
                         then 'provider_error'
                     when coalesce(refusal, '') <> '' then 'refusal'
-                    when finish_reason = 'length' then 'truncated'
+                    when finish_reason in {_CUT} then 'truncated'
                     else 'answered'
                 end as outcome
             from keyed
             {among}
         )
-        select *, if(outcome = 'answered', raw, null) as content from named
+        select
+            * exclude (whole),
+            if(outcome = 'answered', raw, null) as content,
+            case when raw is null then whole end as body,
+            case
+                when outcome = 'answered' and raw is null then {no_text_sql("whole")}
+            end as no_text
+        from named
     """
+
+
+def _of_error(error: str, paths: tuple[str, ...]) -> str:
+    """Build what an error says; one that is no object is a message by itself."""
+    is_object = f"coalesce(try(json_type({error})) = 'OBJECT', false)"
+    found = ", ".join(f"{error} ->> {literal(path)}" for path in paths)
+    alone = "null" if "$.code" in paths or len(paths) == 1 else f"nullif({error}, '')"
+    return f"case when {is_object} then coalesce({found}, null) else {alone} end"
 
 
 def packed_message_sql() -> str:
@@ -117,7 +179,7 @@ def said_sql(mismatch: str) -> str:
     said, of_line = "nullif(problem, '')", "nullif(line_problem, '')"
     return f"""
         case outcome
-            when 'answered' then {mismatch}
+            when 'answered' then coalesce(no_text, {mismatch})
             when 'expired' then coalesce({of_line}, 'the completion window ended first')
             when 'cancelled' then coalesce({of_line}, 'the batch was cancelled first')
             when 'content_filter'

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbt_enrich.failures import ask_again_sql, outage_sql, repaired_kinds
+from dbt_enrich.failures import ask_again_sql, outage_sql, repaired_kinds, waiting_sql
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import answers_sql, done_sql, former_answers_key
@@ -43,7 +43,8 @@ class Selection:
         packing: How many rows go into one request, or None for one.
         keeps_former: Whether answers to former tasks stand where the row's text is unchanged.
         sent_with: What requests are sent with now, or None where it does not matter.
-        began: When the run began; of rows that an outage failed before, one attempt more is made.
+        began: When the run began; of rows that an outage failed before, one attempt more is made,
+            and what it lost itself is left to the next one.
     """
 
     task: EnrichmentTask
@@ -294,6 +295,8 @@ def asked_sql(selection: Selection, *, by_a_later_run: bool = False) -> str:
     )
     outage = outage_sql("standing.kind", "standing.status_code")
     if not by_a_later_run:
+        waits = waiting_sql("standing.kind", "standing.received_at", _moment(selection.began))
+        again += f" and not {waits}"
         outage += f" and standing.received_at < {_moment(selection.began)}"
     return (
         f"((standing.attempts < {selection.max_attempts} and {again}) or ({outage}) "

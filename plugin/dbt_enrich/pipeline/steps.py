@@ -20,7 +20,7 @@ from dbt_enrich.errors import (
     TransientError,
     UnknownOutcomeError,
 )
-from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
+from dbt_enrich.ledger import GONE, UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.batch_failure import mend_of
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.room import TokenRoom
@@ -236,8 +236,8 @@ class Steps:
                 return shard
             if any(batch.id == shard.batch_id for batch in self.service.batches()):
                 return shard
-            self.warn(f"{error}; the rows of the batch count as missing")
-            return self._record(shard, Step.ENDED, status="missing", error=str(error))
+            self.warn(f"{error}; {_of_lost_rows(shard)}")
+            return self._record(shard, Step.ENDED, status=GONE, error=str(error))
         self.ledger.note_statuses(shard.shard, {batch.status.value: None, **batch.reached_at})
         changes: dict[str, Any] = {
             "status": batch.status.value,
@@ -295,7 +295,7 @@ class Steps:
             if lost and self._is_within_grace(self.ledger.when(name, Step.ENDED)):
                 raise TransientError(str(lost[0]))
             for error in lost:
-                self.warn(f"{error}; what it held counts as missing")
+                self.warn(f"{error}; {_of_lost_rows(shard)}")
             return self._record(shard, Step.DOWNLOADED)
         if not self.transfers.is_running(name) and not self.transfers.is_full:
             self.transfers.start(name, lambda: self._fetch_timed(shard))
@@ -333,6 +333,14 @@ class Steps:
         moved = self.ledger.record(shard.shard, step, **changes)
         self.progress(moved)
         return moved
+
+
+def _of_lost_rows(shard: Shard) -> str:
+    """Say what becomes of the rows of a batch whose answers cannot be had."""
+    return (
+        f"what it held of the {shard.row_count:,} rows of the batch is lost (file_lost): this run "
+        "does not ask them again, the next one does, up to max_attempts"
+    )
 
 
 def found_no_room(batch: RemoteBatch) -> bool:
