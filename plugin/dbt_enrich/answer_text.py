@@ -38,6 +38,7 @@ _CLOSING = (
 _TAG = f"{_OPENING}|{_CLOSING}"
 # Behind an object that is whole, JSON goes on with a comma or a bracket; anything else is prose
 # between two objects, or nothing.
+_BETWEEN_CHARACTERS, _COPIES = 64, 4
 _BETWEEN = r"(\})(\s*(?:[^\s,\]}{][^{}]*)?)(\{)"
 # Where an object may lie in a text: from the first brace to the last; from the first brace before a
 # key to the last; in a fence.
@@ -125,18 +126,36 @@ def _found(text: str) -> str:
     return f"""case
         when json_valid({whole}) then {whole}
         when json_valid({keyed}) then {keyed}
-        else {_let("pieces", pieces, lambda pieces: _same(pieces, fenced))}
+        else {_let("pieces", pieces, lambda pieces: _same(pieces, whole, fenced))}
     end"""
 
 
-def _same(pieces: str, fenced: str) -> str:
-    """Build the object that all pieces are; what a fence holds, where one of them is none."""
+def _same(pieces: str, whole: str, fenced: str) -> str:
+    """Build the object that all pieces are.
+
+    Where one of them is none, as braces stand in its texts or in the prose: the object that the
+    text repeats, or what a fence holds.
+    """
     objects = f"list_transform({pieces}, lambda piece: cast(json(piece) as varchar))"
     return f"""case
         when len(list_filter({pieces}, lambda piece: not json_valid(piece))) > 0
-            then case when json_valid({fenced}) then {fenced} end
+            then coalesce({_repeated(whole)}, case when json_valid({fenced}) then {fenced} end)
         when len(list_distinct({objects})) = 1 then {pieces}[1]
     end"""
+
+
+def _repeated(whole: str) -> str:
+    """Build the object that a text consists of, twice to four times with the same between."""
+    copies, between = f"(n % {_COPIES - 1} + 2)", f"(n // {_COPIES - 1})"
+    once = f"left({whole}, (length({whole}) - ({copies} - 1) * {between}) // {copies})"
+    places = f"""list_filter(
+        range({(_COPIES - 1) * _BETWEEN_CHARACTERS}),
+        lambda n: case
+            when not ends_with({whole}, {once}) or not json_valid({once}) then false
+            else not regexp_matches(replace({whole}, {once}, ''), '[{{}}]')
+        end
+    )[1]"""
+    return _let("n", places, lambda n: f"case when {n} is not null then {once} end")
 
 
 def _place(text: str, pattern: str, group: int) -> str:

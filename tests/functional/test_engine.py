@@ -574,3 +574,26 @@ def test_two_models_that_collect_at_once_publish_the_same(
     for thread in threads:
         thread.join(timeout=600)
     assert [one.statuses() for one in both] == [{"done": 5}, {"done": 5}]
+
+
+def test_a_reply_without_text_is_kept_and_not_repaired(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """The whole body is the raw answer, and the next attempt asks as the first one did."""
+    emulator.rules([{"match": "note 3", "times": 1, "fault": "no_choices"}])
+    warehouse = Warehouse(
+        config_for(emulator.url, emulator.api_key, tmp_path / "state", keep_files=True)
+    )
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 5}
+    ((kind, message, raw),) = warehouse.rows(
+        "select kind, message, raw_answer from enriched__errors"
+    )
+    assert kind == "invalid_json"
+    assert message == "the reply has no text of an answer: `choices` is empty"
+    body = json.loads(raw)
+    assert (body["choices"], body["object"]) == ([], "chat.completion")
+    roles = [
+        [message["role"] for message in body["messages"]] for body in bodies(tmp_path / "state")
+    ]
+    assert roles == [["system", "user"]] * 6

@@ -98,6 +98,8 @@ GOOD = {"summary": "summary: from the pack"}
 # An answer that is broken after its first entries, or breaks off.
 ENTRY_1 = '{"rows": [{"id":1,"answer":' + json.dumps(GOOD) + "}"
 ENTRY_2 = '{ "id" : 2, "answer": ' + json.dumps(GOOD) + "}"
+PACK = json.dumps(rows_answer(*((i, GOOD) for i in (1, 2, 3))))
+DRAFT = json.dumps(rows_answer(*((i, {"summary": "a draft"}) for i in (1, 2, 3))))
 PARTLY = ["pack_failed", "schema_mismatch"]
 
 
@@ -115,13 +117,17 @@ PARTLY = ["pack_failed", "schema_mismatch"]
         ({"content": ENTRY_1 + ", " + ENTRY_2 + ',{"id":3,"answer":{"sum'}, ["pack_failed"]),
         ({"content": ENTRY_1 + ',{"id":2,"answer":{,}}, {"id":3,"an'}, ["pack_failed"] * 2),
         ({"content": ENTRY_1 + ',{"id":2,"answer":"text"},{"id'}, PARTLY),
+        ({"content": f"<think>{DRAFT}</think>\n{PACK}"}, []),
+        ({"content": f"{DRAFT}</think>\n{PACK}"}, []),
+        ({"content": f"{PACK}\n{PACK}"}, []),
+        ({"content": f"<think>{DRAFT}</think>{ENTRY_1}, {ENTRY_2},"}, ["pack_failed"]),
+        ({"content": f"<think>{DRAFT}"}, ["pack_failed"] * 3),
         ({"fault": "refusal"}, ["pack_failed"] * 3),
         ({"fault": "truncated"}, ["pack_failed"] * 2),
         ({"fault": "content_filter_prompt"}, ["pack_failed"] * 3),
         ({"fault": "content_filter_answer"}, ["pack_failed"] * 3),
         ({"status": 500}, ["pack_failed"] * 3),
         ({"status": 400}, ["pack_failed"] * 3),
-        ({"fault": "missing"}, ["missing"] * 3),
         ({"fault": "broken_line"}, ["missing"] * 3),
         ({"fault": "duplicate"}, []),
         ({"fault": "code_fence"}, []),
@@ -145,6 +151,7 @@ def test_what_a_pack_does_not_answer_is_asked_again_alone(
         "select i as id, 'note ' || i as note from range(3) as numbers(i)", rows_per_request=3
     )
     assert {row[2] for row in summaries(warehouse)} == {"done"}
+    assert "a draft" not in str(summaries(warehouse))
     assert sent(emulator) == [1, *([len(kinds)] if kinds else [])]
     found = warehouse.rows("select kind, message from enriched__errors")
     assert sorted(kind for kind, _ in found) == kinds

@@ -51,6 +51,39 @@ def right_line(key: str, text: str | None = None, *, ascii_only: bool = True) ->
     return json.dumps(_line(f"{key}-1", content), ensure_ascii=ascii_only).encode()
 
 
+def dressed_line(line: bytes, chance: random.Random) -> bytes:
+    """Return a right line as another server or model writes it: what is read of it is the same."""
+    document = json.loads(line)
+    response = document["response"]
+    message = response["body"]["choices"][0]["message"]
+    content = message["content"]
+    draft = _answer("a draft")
+    match chance.randrange(9):
+        case 0:
+            response["body"] = json.dumps(response["body"])
+        case 1:
+            cut = chance.randrange(len(content) + 1)
+            parts = [{"type": "text", "text": text} for text in (content[:cut], content[cut:])]
+            thinking = {"type": "thinking", "thinking": [{"type": "text", "text": draft}]}
+            message["content"] = [thinking, *parts]
+        case 2:
+            call = {"type": "function", "function": {"name": "answer", "arguments": content}}
+            message |= {"content": None, "tool_calls": [call]}
+        case 3:
+            message["content"] = f"<think>Is it {draft} or {{x}}?</think>\n{content}"
+        case 4:
+            message["content"] = f"It may be {draft}.</think>{content}"
+        case 5:
+            message["content"] = f"{content}\n{content}"
+        case 6:
+            message["content"] = f"[THINK]{draft}[/THINK]```json\n{content}\n```"
+        case 7:
+            message |= {"content": content, "reasoning_content": draft}
+        case _:
+            document["response"] = response["body"]
+    return json.dumps(document).encode()
+
+
 def failed_line(key: str, code: str) -> bytes:
     """Return a line that says why a request was not answered."""
     error = {"code": code, "message": f"because of {code}"}

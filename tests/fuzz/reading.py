@@ -28,6 +28,7 @@ from dbt_enrich.validation import typed_answers_sql
 from dbt_enrich.workspace import Workspace
 from fuzz.lines import (
     OUTPUTS,
+    dressed_line,
     hostile_line,
     joined_lines,
     new_key,
@@ -53,6 +54,7 @@ def fuzz_lines(count: int, chance: random.Random, directory: Path) -> int:
     right = [
         right_line(key, text, ascii_only=chance.random() < 0.5) for key, text in expected.items()
     ]
+    right = [dressed_line(line, chance) if chance.random() < 0.3 else line for line in right]
     samples = [sample_line(key, chance) for key in hostile]
     safe = [*expected]
     lines = right + [

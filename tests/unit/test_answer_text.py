@@ -19,6 +19,7 @@ S = '{"summary":"S"}'
 DRAFT = '{"summary":"draft"}'
 OTHER = '{"summary":"B"}'
 TAGGED = '{"summary":"a <think>b</think> {c}"}'
+BRACES = '{"summary":"a} b {c} {\\"d\\": 1} é"}'
 CLOSED = '{"summary":"a </think> b"}'
 PACK = '{"rows":[{"id":1,"answer":{"s":"a"}},{"id":2,"answer":{"s":"b"}}]}'
 HARMONY = "<|channel|>analysis<|message|>{}<|end|><|start|>assistant"
@@ -98,6 +99,12 @@ def of(connection: duckdb.DuckDBPyConnection, expression: str, text: str) -> str
         pytest.param(f"```json\n{S}\n```\nAgain:\n```\n{S}\n```", S, id="two fences"),
         pytest.param(f"{PACK}\n{PACK}", PACK, id="a pack twice"),
         pytest.param(f"<think>{PACK[:40]}</think>{PACK}", PACK, id="a pack after thinking"),
+        pytest.param(f"{BRACES}{BRACES}", BRACES, id="braces in the text, twice"),
+        pytest.param(f"{BRACES}\n\n{BRACES}\n\n{BRACES}", BRACES, id="and three times"),
+        pytest.param(
+            f"```json\n{BRACES}\n```\n```json\n{BRACES}\n```", BRACES, id="and in two fences"
+        ),
+        pytest.param(f'{BRACES}{BRACES[:-2]}s"}}', None, id="braces in two that differ"),
         pytest.param(f"{OTHER}\n{S}", None, id="two that differ"),
         pytest.param(f"```\n{OTHER}\n```\n```\n{S}\n```", None, id="two fences that differ"),
         pytest.param(f"Draft: {DRAFT}\n```\n{S}\n```", None, id="a draft before the fence"),

@@ -138,11 +138,12 @@ class SynchronousReply:
 
     Attributes:
         status_code: The HTTP status.
-        body: The reply's body: a `chat.completion`, or an object with `error`.
+        body: The reply's body: a `chat.completion` or whatever a server sends in its place, or an
+            object with `error`.
     """
 
     status_code: int
-    body: Mapping[str, Any]
+    body: Any
 
 
 class BatchService(Protocol):

@@ -75,8 +75,6 @@ def chat_once(
         data = calls.parsed(operation, lambda: parse_json(text))
         if is_error(data):
             raise failures.error_in_reply(operation, data)
-        if not isinstance(data, dict):
-            raise failures.unreadable(operation, "the reply is not a JSON object")
         return SynchronousReply(200, data)
     refusal = failures.refused(replace(operation, acts=False), status, parse_error(text), replied)
     if _is_of_every_request(status, refusal):
