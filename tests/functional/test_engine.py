@@ -237,7 +237,6 @@ FAILURES: list[tuple[dict[str, Any], str]] = [
     ({"answer": {"summary": "a", "extra": 1}}, "schema_mismatch"),
     ({"status": 500, "error": {"code": "serverError", "message": "boom"}}, "provider_error"),
     ({"status": 400, "error": {"code": "content_filter", "message": "no"}}, "content_filter"),
-    ({"fault": "missing"}, "missing"),
 ]
 
 
@@ -300,6 +299,16 @@ def test_what_can_be_read_is_no_failure(
     emulator.rules([{"match": "note 3", "times": 1, "fault": fault}])
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": 5}
+
+
+def test_a_line_that_is_not_there_is_asked_again(
+    warehouse: Warehouse, emulator: RunningEmulator
+) -> None:
+    """Where the batch's file is there, and other lines in it."""
+    emulator.rules([{"match": "note 3", "times": 1, "fault": "missing"}])
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 5}
+    assert warehouse.rows("select kind from enriched__errors") == [("missing",)]
 
 
 def test_a_broken_line_is_asked_again(warehouse: Warehouse, emulator: RunningEmulator) -> None:
