@@ -2,7 +2,6 @@
   {%- set request = {
     'action': action,
     'version': dbt_enrich._package_version(),
-    'project': project_name,
   } -%}
   {% do request.update(values) %}
   {#- The adapter hands the dict itself to the plugin, which leaves its answer in it. -#}

@@ -7,7 +7,7 @@
     {{ return(false) }}
   {%- endif -%}
   {% do dbt_enrich._call_plugin('unplanned', target, {
-    'name': model.name,
+    'name': dbt_enrich._label(model),
     'unique_id': model.unique_id,
     'missing': missing,
   }) %}

@@ -6,7 +6,7 @@
       {#- An ephemeral model is part of the SELECT. -#}
       {%- do missing.extend(dbt_enrich._missing_parents(node.depends_on.nodes or [])) -%}
     {%- elif not node.defer_relation and not adapter.get_relation(node.database, node.schema, node.alias) -%}
-      {%- do missing.append(node.name) -%}
+      {%- do missing.append(dbt_enrich._label(node)) -%}
     {%- endif -%}
   {%- endfor -%}
   {{ return(missing | unique | list) }}

@@ -5,8 +5,13 @@
     {%- set existing_errors = adapter.get_relation(errors.database, errors.schema, errors.identifier) -%}
   {% endif %}
   {{ return({
-    'name': model.name,
+    'name': dbt_enrich._label(model),
+    'selected': selected_resources,
     'unique_id': model.unique_id,
+    'name_in_yaml': model.name,
+    'package': model.package_name,
+    'version_of_model': model.version,
+    'patch_path': model.patch_path,
     'unique_key': config.get('unique_key'),
     'meta': (model.config.meta or {}).get('enrichment'),
     'columns': model.columns,

@@ -9,7 +9,7 @@
     {#- What a Python model is, its table says. -#}
     {%- if node.config.materialized == 'enrichment' or node.language == 'python' -%}
       {%- do found.append({
-        'name': node.name,
+        'name': dbt_enrich._label(node),
         'unique_id': id,
         'relations': [node.relation_name, (node.defer_relation or {}).relation_name],
         'unique_key': node.config.unique_key,

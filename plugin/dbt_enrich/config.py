@@ -39,6 +39,8 @@ _LOCAL_POLL_SECONDS = 2.0
 # A service lists a batch some time after it was created, the emulator at once.
 _REMOTE_GRACE_SECONDS = 600.0
 _LOCAL_GRACE_SECONDS = 0.0
+# What the keys of paths name; a relative one counts from the dbt project's directory.
+_PATHS = ("state_dir", "gguf", "script", "prices_file")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
@@ -197,6 +199,7 @@ class PluginConfig(BaseModel):
         "namespace",
         "gguf",
         "script",
+        "prices_file",
         mode="before",
     )
     @classmethod
@@ -252,6 +255,18 @@ class PluginConfig(BaseModel):
                 fix="leave one of the two out",
             )
         return self
+
+    def within(self, root: Path) -> PluginConfig:
+        """Return the configuration with its relative paths below a directory.
+
+        Args:
+            root: The dbt project's directory, absolute; so a path names the same file wherever dbt
+                or a command is started.
+        """
+        given = {name: getattr(self, name) for name in _PATHS}
+        return self.model_copy(
+            update={name: root / path.expanduser() for name, path in given.items() if path}
+        )
 
     def deployments_of(self, model: str) -> tuple[str, ...]:
         """Return the deployments that serve the logical model name, the preferred one first."""

@@ -367,6 +367,17 @@ class Ledger:
         )
         return {row["enrichment"] for row in rows}
 
+    def askers(self, task_key: str) -> set[str]:
+        """Return the unique ids of the models that asked a task, or whose tables are made of it."""
+        rows = self._read(
+            "select enrichment from tasks where task_key = :task "
+            "union select enrichment from publications where task_key = :task "
+            "union select enrichment from batches where task_key = :task "
+            "and enrichment is not null",
+            {"task": task_key},
+        )
+        return {row["enrichment"] for row in rows}
+
     def all_shards(
         self, *, since: datetime | None = None, enrichment: str | None = None
     ) -> list[Shard]:
@@ -685,7 +696,9 @@ class Ledger:
         with self.critical_section():
             yield
 
-    def _read(self, sql: str, arguments: Sequence[object] = ()) -> list[sqlite3.Row]:
+    def _read(
+        self, sql: str, arguments: Sequence[object] | Mapping[str, object] = ()
+    ) -> list[sqlite3.Row]:
         with self._named_errors():
             return self._sqlite.execute(sql, arguments).fetchall()
 

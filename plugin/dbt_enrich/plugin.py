@@ -22,7 +22,9 @@ from dbt_common.exceptions import DbtRuntimeError
 from dbt_enrich import __version__
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.host import HostProject, host_project, package_root
 from dbt_enrich.interrupts import interruptible
+from dbt_enrich.pipeline.commanded import commanded, refuse_several
 from dbt_enrich.pipeline.constraints import parse_constraints, refuse_staged_rows
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.outcomes import empty_tables
@@ -31,8 +33,10 @@ from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.reports import report
 from dbt_enrich.pipeline.session import STATUSES, EnrichmentRequest, status_sentence
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
+from dbt_enrich.pipeline.stray import stray_state
 from dbt_enrich.sql import identifier
 from dbt_enrich.task import options_from_yaml, task_from_yaml
+from dbt_enrich.version_lists import VersionBlocks, blocks_in, separated
 from dbt_enrich.work import WorkPlace, staged_name
 
 logger = AdapterLogger("dbt-enrich")
@@ -77,7 +81,7 @@ class Plugin(BasePlugin):
         with _as_dbt_error():
             self.config: PluginConfig = parse_config(plugin_config, duckdb_settings=settings)
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[HostProject, Engine] = {}
         self._lock = threading.Lock()
         self._work = WorkPlace()
 
@@ -114,7 +118,7 @@ class Plugin(BasePlugin):
 
     def _result(self, call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Any:
         action = call["action"]
-        engine = self.engine(str(call["project"]))
+        engine = self.engine()
         if action == "open":
             engine.check()
             names = (str(call[part]) for part in ("database", "schema", "identifier"))
@@ -143,14 +147,25 @@ class Plugin(BasePlugin):
         response = EnrichmentResponse(_message=outcome.status, **asdict(outcome.figures))
         return {**asdict(outcome), "response": response}
 
-    def engine(self, project: str) -> Engine:
-        """Return the engine of a dbt project, which its models share."""
+    def engine(self) -> Engine:
+        """Return the engine of the dbt project that is run, which its models share."""
+        project = host_project()
         with self._lock:
             if project not in self._engines:
-                self._engines[project] = Engine(
-                    self.config, project=project, log=logger.info, warn=logger.warning
-                )
+                self._engines[project] = self._new_engine(project)
             return self._engines[project]
+
+    def _new_engine(self, project: HostProject) -> Engine:
+        engine = Engine(
+            self.config.within(project.root),
+            project=project.name,
+            log=logger.info,
+            warn=logger.warning,
+        )
+        stray = stray_state(self.config, project.root, engine.namespace)
+        if stray:
+            logger.warning(stray)
+        return engine
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
@@ -162,6 +177,7 @@ class Plugin(BasePlugin):
 
 
 def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> EnrichmentRequest:
+    refuse_several(call["selected"])
     name = str(call["name"])
     meta = call["meta"]
     if not isinstance(meta, Mapping) or not meta:
@@ -169,6 +185,9 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
             f"model '{name}': the YAML has no config.meta.enrichment; add it with model, user and "
             "output"
         )
+    blocks = _version_blocks(call)
+    if blocks:
+        meta = separated(meta, blocks, model=name)
     relation = StagedRelation(
         connection=cursor,
         name=str(call["staged"]),
@@ -178,11 +197,13 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
     return EnrichmentRequest(
         relation=relation,
         task=task_from_yaml(name, meta, call["columns"]),
-        options=options_from_yaml(
-            name,
-            meta,
-            mode=call.get("mode") or None,
-            preview_rows=call.get("preview_rows"),
+        options=commanded(
+            options_from_yaml(
+                name,
+                meta,
+                mode=call.get("mode") or None,
+                preview_rows=call.get("preview_rows"),
+            )
         ),
         enrichment=str(call["unique_id"]),
         existing=_existing(call, cursor),
@@ -205,6 +226,15 @@ def _upstream(other: Mapping[str, Any]) -> Upstream:
         unique_key=(key,) if isinstance(key, str) else tuple(key),
         is_alone=bool(other["is_alone"]),
     )
+
+
+def _version_blocks(call: Mapping[str, Any]) -> VersionBlocks | None:
+    """Return what a versioned model's YAML has above its versions and in this one."""
+    _, _, file = str(call["patch_path"]).partition("://")
+    if call["version_of_model"] is None or not file:
+        return None
+    path = package_root(str(call["package"])) / file
+    return blocks_in(path, str(call["name_in_yaml"]), call["version_of_model"])
 
 
 def _existing(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> ExistingTable | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
-import yaml
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.context.exceptions_jinja import warn
 
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.host import host_model, host_project
 from dbt_enrich.interrupts import interruptible
+from dbt_enrich.model_names import label
+from dbt_enrich.pipeline.commanded import commanded
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
@@ -50,17 +51,19 @@ def enrich(
         EnrichmentError: As the materialization's errors, one sentence each.
     """
     plugin = _plugin()
-    name = str(dbt.this.identifier)
+    engine = plugin.engine()
+    table = str(dbt.this.identifier)
+    unique_id = host_model() or f"model.{host_project().name}.{table}"
+    name = label(unique_id, engine.known_models())
     if options and options.publish == "merge":
         raise ConfigurationError(
             f"model '{name}': publish = 'merge' is for SQL models; give the Python model "
             "materialized = 'incremental' and a unique_key, and dbt merges what it returns"
         )
-    engine = plugin.engine(_project())
     engine.check()
     # No name that a model of the user's may have.
     suffix = secrets.token_hex(4)
-    staged, view = identifier(f"{name}__staged_{suffix}"), f"{name}__rows_{suffix}"
+    staged, view = identifier(f"{table}__staged_{suffix}"), f"{table}__rows_{suffix}"
     relation.create_view(view)
     try:
         session.execute(f"create temp table {staged} as select * from {identifier(view)}")
@@ -74,10 +77,10 @@ def enrich(
             model=name,
         ),
         task=task,
-        options=options or EnrichmentOptions(),
-        enrichment=f"model.{_project()}.{name}",
+        options=commanded(options or EnrichmentOptions()),
+        enrichment=unique_id,
         existing=_existing(dbt, session),
-        target=_qualified(dbt, str(dbt.this.identifier)),
+        target=_qualified(dbt, table),
     )
     with interruptible(engine.cancelled, logger.warning):
         outcome = engine.enrich(request)
@@ -91,9 +94,9 @@ def enrich(
     try:
         if outcome.warning:
             warn(outcome.warning)
-        enriched = identifier(f"{name}__enriched_{secrets.token_hex(4)}")
+        enriched = identifier(f"{table}__enriched_{secrets.token_hex(4)}")
         session.execute(f"create temp table {enriched} as {outcome.enriched_sql}")
-        errors = _qualified(dbt, f"{name}__errors")
+        errors = _qualified(dbt, f"{table}__errors")
         session.execute(f"create or replace table {errors} as {outcome.errors_sql}")
         counts = dict(
             session.execute(
@@ -114,18 +117,6 @@ def _plugin() -> Plugin:
         "profiles.yml: the target has no plugin with the module dbt_enrich.plugin; add it under "
         "plugins, with config: {provider: ...}"
     )
-
-
-def _project() -> str:
-    """Return the dbt project's name; dbt works in the project's directory."""
-    try:
-        document = yaml.safe_load(Path("dbt_project.yml").read_text(encoding="utf-8"))
-        return str(document["name"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            f"the name of the dbt project cannot be read from dbt_project.yml ({error}); run dbt "
-            "in the project's directory"
-        ) from error
 
 
 def _qualified(dbt: Any, table: str) -> str:

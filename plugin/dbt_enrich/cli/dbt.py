@@ -1,4 +1,4 @@
-"""dbt in a process of its own, as a command runs it, with our variables beside the user's."""
+"""dbt in a process of its own, as a command runs it; what it is to do stands in its environment."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from dbt_enrich.cli.project import Location
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.pipeline.commanded import MODE_VARIABLE
 from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
+from dbt_enrich.task import Mode
 
 # Importing dbt's entry point by name works wherever dbt-core is installed beside this package.
 _DBT = (sys.executable, "-c", "from dbt.cli.main import cli; cli()")
@@ -40,52 +41,41 @@ class DbtOptions:
     select: tuple[str, ...] = ()
     full_refresh: bool = False
 
-    def arguments(self, **variables: Any) -> list[str]:
-        """Return dbt's arguments, with variables of ours beside the user's.
+    def arguments(self) -> list[str]:
+        """Return dbt's arguments.
 
-        Raises:
-            ConfigurationError: The user's variables are no YAML mapping.
+        The user's variables go to dbt as they are: other ones would have dbt parse the whole
+        project anew, and the next `dbt run` once more.
         """
-        where = self.location
-        named = {
-            "--project-dir": where.project_dir,
-            "--profiles-dir": where.profiles_dir,
-            "--profile": where.profile,
-            "--target": where.target,
-        }
-        found = [text for key, value in named.items() if value for text in (key, str(value))]
-        try:
-            own = yaml.safe_load(where.cli_vars) or {}
-        except yaml.YAMLError as error:
-            raise ConfigurationError(
-                f"--vars is no YAML ({error})",
-                fix="write it as '{a: 1}'",
-            ) from None
-        if not isinstance(own, dict):
-            raise ConfigurationError("--vars is no mapping", fix="write it as '{a: 1}'")
         selected = self.select or (_ALL_CHAINS,)
         refresh = ["--full-refresh"] if self.full_refresh else []
-        return [*found, *refresh, "--select", *selected, "--vars", json.dumps({**own, **variables})]
+        return [*self.location.arguments(), *refresh, "--select", *selected]
 
 
-def run_dbt(options: DbtOptions, environment: Mapping[str, str], **variables: Any) -> int:
+def run_dbt(options: DbtOptions, mode: Mode, environment: Mapping[str, str]) -> int:
     """Run `dbt run` in the foreground and return its exit code.
 
     Args:
         options: How dbt finds the project.
+        mode: How far every enrichment goes.
         environment: What dbt's environment has beside this process's own.
-        variables: dbt variables of ours.
     """
-    command = [*_DBT, "run", *options.arguments(**variables)]
-    done = subprocess.run(command, check=False, env={**os.environ, **environment})  # noqa: S603
-    return done.returncode
+    command = [*_DBT, "run", *options.arguments()]
+    told = {**os.environ, **environment, MODE_VARIABLE: mode.value}
+    return subprocess.run(command, check=False, env=told).returncode  # noqa: S603
 
 
-def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]]:
+def reports_of_dbt(
+    options: DbtOptions, mode: Mode, environment: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Run `dbt run` in silence and return what the engine reports of each enrichment.
 
-    Of what is selected other models are left out: they would be built, and a Python model, which
-    does not see our variables, would send its rows.
+    Of what is selected other models are left out: they would be built.
+
+    Args:
+        options: How dbt finds the project.
+        mode: How far every enrichment goes.
+        environment: What dbt's environment has beside this process's own.
 
     Raises:
         EnrichmentError: dbt failed; its own words are printed before.
@@ -95,21 +85,18 @@ def reports_of_dbt(options: DbtOptions, **variables: Any) -> list[dict[str, Any]
         enrichments = replace(
             options, select=tuple(map(_enrichments_of, options.select)) or (ALL_ENRICHMENTS,)
         )
-        command = [*_DBT, "--quiet", "run", *enrichments.arguments(**variables)]
+        told = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: str(path), **(environment or {})}
         done = subprocess.run(  # noqa: S603
-            command,
+            [*_DBT, "--quiet", "run", *enrichments.arguments()],
             check=False,
-            env={**os.environ, REPORTS_VARIABLE: str(path)},
+            env={**os.environ, **told},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         if done.returncode:
             click.echo(done.stdout.strip(), err=True)
-            raise EnrichmentError(
-                "dbt failed",
-                fix="correct what it names above, then try again",
-            )
+            raise EnrichmentError("dbt failed", fix="fix what it names above, then try again")
         lines: Sequence[str] = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 

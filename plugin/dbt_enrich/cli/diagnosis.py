@@ -28,7 +28,7 @@ def diagnose(location: Location, models: tuple[str, ...]) -> Iterator[Finding]:
         location: Where the dbt project is.
         models: Logical models whose deployments are looked at; the profile's if empty.
     """
-    root = location.absolute().project_dir or Path.cwd()
+    root = location.root
     packages = list(_packages())
     yield from packages
     yield _macros(root)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
-from dbt_enrich.cli.versions import tasks_of
+from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger
+from dbt_enrich.model_names import chosen, label
 from dbt_enrich.pipeline.versions import forget as forget_answers
-from dbt_enrich.pipeline.versions import worth_of
+from dbt_enrich.pipeline.versions import refuse_shared, tasks_of, worth_of
 
 
 @click.command()
-@click.option("--model", required=True, help="Name of the dbt model.")
+@click.option(
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    help="Name of the dbt model; several that share their answers are named together.",
+)
 @click.option("--version", "version", help="Only this version of its task (default: all).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @project_options
 def forget(
-    model: str,
+    models: tuple[str, ...],
     version: str | None,
     yes: bool,
     location: Location,
@@ -27,18 +34,21 @@ def forget(
     Says first what they cost. The enriched table keeps its rows until that run.
     """
     project = load_project(location)
-    path = project.config.state_dir.expanduser() / "ledger.sqlite"
-    if not path.exists():
-        raise click.ClickException(f"nothing was sent yet: there is no ledger at {path}")
-    with Ledger(path) as ledger:
-        tasks = tasks_of(ledger, model)
-        if version:
-            tasks = [task for task in tasks if task.task_key.startswith(version)]
+    with Ledger(project.existing_ledger()) as ledger:
+        known = ledger.enrichments()
+        wanted = chosen(models, known)
+        name = " and ".join(sorted(label(enrichment, known) for enrichment in wanted))
+        found = {task.task_key: task for one in wanted for task in tasks_of(ledger, one)}
+        tasks = [task for key, task in found.items() if key.startswith(version or "")]
         if not tasks:
-            raise click.ClickException(f"{model} has no version {version}")
+            raise ConfigurationError(
+                f"{name} has no version {version}",
+                fix=f"look for it with `dbt-enrich versions {models[0]}`",
+            )
+        refuse_shared(ledger, tasks, wanted)
         held = worth_of(project.config, ledger, tasks)
         click.echo(
-            f"{model}: {held.answers:,} answers that cost {held.worth.said()} at batch price; the "
+            f"{name}: {held.answers:,} answers that cost {held.worth.said()} at batch price; the "
             "next dbt run that sends pays for them again"
         )
         if not yes:

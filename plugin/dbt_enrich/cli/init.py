@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from dbt_enrich.cli.package_origin import package_entry
-from dbt_enrich.cli.project import Location, project_options
+from dbt_enrich.cli.project import Location, project_options, project_root
 from dbt_enrich.cli.scaffold import (
     EXAMPLE_SQL,
     EXAMPLE_YAML,
@@ -85,11 +85,10 @@ def init(provider: str, package: str | None, yes: bool, location: Location) -> N
     relations of the schema enrichment, and a line in .gitignore. Each change is shown, and nothing
     is written without a yes. What is there already stays as it is.
     """
-    location = location.absolute()
-    root = location.project_dir or Path.cwd()
+    root = project_root(location)
     # All changes are worked out, and all files read, before the first one is written.
-    project = _project(root)
-    profiles = _profiles(root, location.profiles_dir)
+    project = parsed(root / "dbt_project.yml", _read(root / "dbt_project.yml") or "") or {}
+    profiles = location.profiles / "profiles.yml"
     target = _target(location, project, profiles)
     changes = [
         *_package(root, package),
@@ -115,16 +114,6 @@ def init(provider: str, package: str | None, yes: bool, location: Location) -> N
         f"{needs}\nnext: dbt deps, dbt-enrich doctor, then dbt run --select example_enriched, "
         "which sends its three rows"
     )
-
-
-def _project(root: Path) -> dict[Any, Any]:
-    described = root / "dbt_project.yml"
-    if not described.exists():
-        raise ConfigurationError(
-            f"{root} holds no dbt_project.yml",
-            fix="go to the dbt project, or name it by --project-dir",
-        )
-    return parsed(described, _read(described) or "") or {}
 
 
 def _target(location: Location, project: dict[Any, Any], profiles: Path) -> Target:
@@ -199,13 +188,6 @@ def _ignored(root: Path, state_dir: str) -> Iterator[Change]:
 def _changed(path: Path, after: str | None) -> Iterator[Change]:
     if after is not None:
         yield Change(path, _read(path), after)
-
-
-def _profiles(root: Path, profiles_dir: Path | None) -> Path:
-    if profiles_dir:
-        return profiles_dir / "profiles.yml"
-    own = root / "profiles.yml"
-    return own if own.exists() else Path.home() / ".dbt" / "profiles.yml"
 
 
 def _read(path: Path) -> str | None:

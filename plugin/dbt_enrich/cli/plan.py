@@ -16,6 +16,7 @@ from dbt_enrich.cli.tables import markdown_table, plain_table
 from dbt_enrich.cost.estimate import OF_SCHEMA, WITHOUT_REASONING
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.failures import final_sentence
+from dbt_enrich.task import Mode
 
 _HEADERS = (
     "model", "rows", "skipped", "answered", "new", "changed", "equal", "in flight", "requests",
@@ -50,7 +51,7 @@ def plan(
     error, or a run would refuse (on_task_change).
     """
     options = DbtOptions(location, select, full_refresh=full_refresh)
-    reports = reports_of_dbt(options, enrichment_mode="plan")
+    reports = reports_of_dbt(options, Mode.PLAN)
     plans = [report["plan"] for report in reports if "plan" in report]
     unplanned = [report["unplanned"] for report in reports if "unplanned" in report]
     if form == "json":

@@ -8,11 +8,20 @@ import click
 
 from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
 from dbt_enrich.cli.project import Location, project_options
+from dbt_enrich.pipeline.commanded import PREVIEW_MODEL_VARIABLE, PREVIEW_ROWS_VARIABLE
+from dbt_enrich.task import Mode
 
 
 @click.command()
 @click.argument("model")
-@click.option("--rows", "-n", default=5, show_default=True, help="How many rows are asked.")
+@click.option(
+    "--rows",
+    "-n",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="How many rows are asked.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @project_options
 def preview(
@@ -27,7 +36,8 @@ def preview(
     single requests: name one that does as `preview_model` in the model's meta.enrichment.
     """
     options = DbtOptions(location, (model,))
-    reports = reports_of_dbt(options, enrichment_mode="preview", enrichment_preview_rows=rows)
+    told = {PREVIEW_MODEL_VARIABLE: model, PREVIEW_ROWS_VARIABLE: str(rows)}
+    reports = reports_of_dbt(options, Mode.PREVIEW, told)
     found = [report["preview"] for report in reports if "preview" in report]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import yaml
 
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.pipeline.stray import stray_state
 from dbt_enrich.report.warehouse import Database
 
 _MODULE = "dbt_enrich.plugin"
@@ -26,11 +27,11 @@ _MODULE = "dbt_enrich.plugin"
 
 @dataclass(frozen=True)
 class Location:
-    """Where dbt finds a project, as the user says it.
+    """Where a dbt project is, as the user says it: by options, environment or working directory.
 
     Attributes:
-        project_dir: Directory of dbt_project.yml, or None for this one.
-        profiles_dir: Directory of profiles.yml, or None.
+        project_dir: Directory of dbt_project.yml, or None for the nearest one from here upwards.
+        profiles_dir: Directory of profiles.yml, or None for where dbt looks.
         profile: Profile in place of the project's, or None.
         target: Target of the profile, or None.
         cli_vars: dbt variables, as YAML.
@@ -42,13 +43,57 @@ class Location:
     target: str | None = None
     cli_vars: str = "{}"
 
-    def absolute(self) -> Location:
-        """Return the same location for whoever works in another directory."""
-        return replace(
-            self,
-            project_dir=(self.project_dir or Path.cwd()).resolve(),
-            profiles_dir=self.profiles_dir.resolve() if self.profiles_dir else None,
-        )
+    @property
+    def root(self) -> Path:
+        """The project's directory, absolute, found as dbt finds it."""
+        here = Path.cwd()
+        if self.project_dir:
+            return (here / self.project_dir).resolve()
+        return next((path for path in (here, *here.parents) if _has_project(path)), here)
+
+    @property
+    def profiles(self) -> Path:
+        """The directory of profiles.yml, absolute, found as dbt finds it.
+
+        In the project's own directory, where dbt does not look from elsewhere, only if dbt would
+        find no such profile: a command and dbt never read two different ones.
+        """
+        here = Path.cwd()
+        if self.profiles_dir:
+            return (here / self.profiles_dir).resolve()
+        if (here / "profiles.yml").exists():
+            return here
+        home, root = Path.home() / ".dbt", self.root
+        if not (root / "profiles.yml").exists():
+            return home
+        name = self.profile or _document(root / "dbt_project.yml").get("profile")
+        known = _document(home / "profiles.yml")
+        is_expression = bool(known) and "{{" in str(name)
+        return home if is_expression or name in known else root
+
+    def arguments(self) -> list[str]:
+        """Return the arguments by which a dbt that is started here works on the same project."""
+        named = {
+            "--project-dir": self.root,
+            "--profiles-dir": self.profiles,
+            "--profile": self.profile,
+            "--target": self.target,
+            "--vars": self.cli_vars,
+        }
+        return [text for key, value in named.items() if value for text in (key, str(value))]
+
+
+def _has_project(directory: Path) -> bool:
+    return (directory / "dbt_project.yml").exists()
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        # dbt itself says what is wrong with it.
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -57,18 +102,45 @@ class Project:
 
     Attributes:
         name: Its name, the default namespace.
-        config: Our plugin's configuration in the profile's target.
+        config: Our plugin's configuration in the profile's target, with absolute paths.
         databases: The target's databases, the warehouse first.
+        root: Its directory.
+        target: The profile's target.
     """
 
     name: str
     config: PluginConfig
     databases: tuple[Database, ...] = ()
+    root: Path = Path()
+    target: str = ""
 
     @property
     def namespace(self) -> str:
         """The mark of the project's batches at the service."""
         return self.config.namespace or self.name
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's SQLite file, whether it is there or not."""
+        return self.config.state_dir / "ledger.sqlite"
+
+    def existing_ledger(self) -> Path:
+        """Return the ledger's file.
+
+        Raises:
+            ConfigurationError: There is none yet.
+        """
+        if not self.ledger.exists():
+            raise ConfigurationError(
+                f"nothing was sent yet: there is no ledger at {self.ledger}",
+                fix="run `dbt run` first, or name the project by --project-dir",
+            )
+        return self.ledger
+
+
+def _either(name: str) -> list[str]:
+    """Return the environment variables of an option of dbt's; the first one wins."""
+    return [f"DBT_ENGINE_{name}", f"DBT_{name}"]
 
 
 def project_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,17 +165,19 @@ def project_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--project-dir",
             type=click.Path(path_type=Path, file_okay=False, exists=True),
-            envvar="DBT_PROJECT_DIR",
-            help="Directory of dbt_project.yml (default: this one).",
+            envvar=_either("PROJECT_DIR"),
+            help="Directory of dbt_project.yml (default: this one, or the nearest above it).",
         ),
         click.option(
             "--profiles-dir",
             type=click.Path(path_type=Path, file_okay=False, exists=True),
-            envvar="DBT_PROFILES_DIR",
-            help="Directory of profiles.yml (default: the project's, else ~/.dbt).",
+            envvar=_either("PROFILES_DIR"),
+            help="Directory of profiles.yml (default: this one, ~/.dbt, then the project's).",
         ),
-        click.option("--profile", envvar="DBT_PROFILE", help="Profile in place of the project's."),
-        click.option("--target", "-t", envvar="DBT_TARGET", help="Target of the profile."),
+        click.option(
+            "--profile", envvar=_either("PROFILE"), help="Profile in place of the project's."
+        ),
+        click.option("--target", "-t", envvar=_either("TARGET"), help="Target of the profile."),
         click.option("--vars", "cli_vars", default="{}", help="dbt variables, as YAML."),
     ]
     decorated: Callable[..., Any] = located
@@ -112,8 +186,25 @@ def project_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
+def project_root(location: Location) -> Path:
+    """Return a project's directory.
+
+    Raises:
+        ConfigurationError: There is no project.
+    """
+    root = location.root
+    if not _has_project(root):
+        raise ConfigurationError(
+            f"{root} holds no dbt_project.yml",
+            fix="go to the dbt project, or name it by --project-dir",
+        )
+    return root
+
+
 def load_project(location: Location) -> Project:
-    """Read a dbt project and its profile, and work in the project's directory from now on.
+    """Read a dbt project and its profile.
+
+    The working directory stays: dbt-duckdb counts a relative path of the warehouse from it.
 
     Raises:
         ConfigurationError: dbt cannot read them, or the target has no plugin of ours.
@@ -124,37 +215,43 @@ def load_project(location: Location) -> Project:
     from dbt_common.context import set_invocation_context
     from dbt_common.exceptions import DbtBaseException
 
-    root = (location.project_dir or Path.cwd()).resolve()
-    if not (root / "dbt_project.yml").exists():
-        raise ConfigurationError(
-            f"{root} holds no dbt_project.yml",
-            fix="go to the dbt project, or name it by --project-dir",
-        )
-    given = location.profiles_dir
-    profiles = given.resolve() if given else _profiles_dir(root)
-    # As dbt does, so that relative paths of the profile lead to the same places.
-    os.chdir(root)
+    root = project_root(location)
+    profiles = location.profiles
+    variables = _variables(location.cli_vars)
     try:
-        variables = yaml.safe_load(location.cli_vars) or {}
         set_invocation_context(os.environ)
         set_from_args(Namespace(PROFILES_DIR=str(profiles), PROJECT_DIR=str(root)), {})
         loaded = load_profile(str(root), variables, location.profile, location.target)
         name = load_dbt_project(str(root), False, loaded, variables).project_name
-    except (DbtBaseException, yaml.YAMLError, OSError) as error:
+    except (DbtBaseException, OSError) as error:
         raise ConfigurationError(
             f"dbt cannot read the project {root} with the profiles in {profiles}: "
             f"{' '.join(str(error).split())}",
-            fix="correct what dbt names, or the options that lead there",
+            fix="name the directory of profiles.yml by --profiles-dir if it is another one",
         ) from None
+    config = _plugin_config(loaded.credentials, loaded.target_name)
+    stray = stray_state(config, root, config.namespace or name)
+    if stray:
+        click.secho(stray, fg="yellow", err=True)
     return Project(
         name,
-        _plugin_config(loaded.credentials, loaded.target_name),
+        config.within(root),
         tuple(_databases(loaded.credentials)),
+        root,
+        str(loaded.target_name),
     )
 
 
-def _profiles_dir(root: Path) -> Path:
-    return root if (root / "profiles.yml").exists() else Path.home() / ".dbt"
+def _variables(text: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"--vars is no YAML ({' '.join(str(error).split())})", fix="write it as '{a: 1}'"
+        ) from None
+    if not isinstance(found, dict):
+        raise ConfigurationError("--vars is no mapping", fix="write it as '{a: 1}'")
+    return found
 
 
 def _databases(credentials: Any) -> Iterator[Database]:

@@ -44,7 +44,6 @@ def report(models: tuple[str, ...], form: str, output: Path | None, location: Lo
             "the HTML report",
             otherwise="use --format markdown or --format json, which need nothing more",
         )
-    # The project's directory is the working one from here on.
     target = None if output is None or str(output) == "-" else output.resolve()
     project = load_project(location)
     found = collect(

@@ -6,9 +6,10 @@ import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
+from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger
-from dbt_enrich.pipeline.attach import is_of
+from dbt_enrich.model_names import chosen, labels
 
 
 @click.command()
@@ -32,21 +33,21 @@ def retry(
     asked max_attempts times. Sends nothing itself; `dbt-enrich plan` says what it will cost.
     """
     project = load_project(location)
-    path = project.config.state_dir.expanduser() / "ledger.sqlite"
-    if not path.exists():
-        raise click.ClickException(f"nothing was sent yet: there is no ledger at {path}")
-    with Ledger(path) as ledger:
-        tables = [t for t in ledger.publications() if is_of(t.enrichment, set(models))]
+    with Ledger(project.existing_ledger()) as ledger:
+        names = labels(ledger.enrichments())
+        wanted = chosen(models, names)
+        tables = [t for t in ledger.publications() if not wanted or t.enrichment in wanted]
         if not tables:
-            raise click.ClickException(
-                f"no table of {', '.join(models) or 'this project'} was published yet"
+            raise ConfigurationError(
+                f"no table of {', '.join(models) or 'this project'} was published yet",
+                fix="let a dbt run end first",
             )
         for table in tables:
             ledger.request_retry(table.enrichment, kinds or [kind.value for kind in FailureKind])
-            failed = table.counts.get("failed", 0)
+            name, failed = names[table.enrichment], table.counts.get("failed", 0)
             which = f"those with {', '.join(kinds)}" if kinds else "all"
             click.echo(
-                f"{table.name}: of {failed:,} failed rows the next dbt run asks {which} once more"
+                f"{name}: of {failed:,} failed rows the next dbt run asks {which} once more"
                 if failed
-                else f"{table.name}: no row failed"
+                else f"{name}: no row failed"
             )

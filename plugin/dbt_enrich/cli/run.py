@@ -16,6 +16,7 @@ from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.pipeline.timings import TIMINGS_VARIABLE
+from dbt_enrich.task import Mode
 
 _ROOM_SECONDS = 60.0
 
@@ -42,17 +43,16 @@ def run(
     """
     from dbt_enrich.pipeline.wait import wait_for_batches
 
-    # The project's directory is worked in from here on.
     if timings:
         os.environ[TIMINGS_VARIABLE] = "1"
-    options = DbtOptions(location.absolute(), select)
+    options = DbtOptions(location, select)
     project = load_project(location)
     began = time.monotonic()
     environment = {RUN_BEGAN_VARIABLE: datetime.now(UTC).isoformat()}
     started = None
     while True:
         before = _published(project)
-        if run_dbt(options, environment, enrichment_mode="submit"):
+        if run_dbt(options, Mode.SUBMIT, environment):
             raise SystemExit(ERROR)
         tables = _changed(before, _published(project))
         started = started or {table.enrichment for table in tables}
@@ -79,10 +79,9 @@ def run(
 
 
 def _published(project: Project) -> dict[str, Publication]:
-    path = project.config.state_dir.expanduser() / "ledger.sqlite"
-    if not path.exists():
+    if not project.ledger.exists():
         return {}
-    with Ledger(path) as ledger:
+    with Ledger(project.ledger) as ledger:
         return {table.enrichment: table for table in ledger.publications()}
 
 
@@ -95,7 +94,7 @@ def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
     """Return what the tables still wait for, adopted batches of their tasks among it."""
     models = {table.enrichment for table in tables}
     tasks = {table.task_key for table in tables}
-    with Ledger(project.config.state_dir.expanduser() / "ledger.sqlite") as ledger:
+    with Ledger(project.ledger) as ledger:
         return [
             shard
             for shard in ledger.open_shards()

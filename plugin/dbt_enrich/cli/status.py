@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 import click
@@ -16,7 +16,7 @@ from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.ledger import KEPT, Ledger, Publication, Shard
-from dbt_enrich.pipeline.attach import is_of, refuse_unknown
+from dbt_enrich.model_names import chosen, labels
 from dbt_enrich.pipeline.budget import Spending, shard_cost, shard_tokens, spending
 
 _WATCH_SECONDS = 2.0
@@ -85,20 +85,19 @@ def status(
 
 
 def _shown(project: Project, models: set[str], *, everything: bool, as_json: bool) -> str:
-    path = project.config.state_dir.expanduser() / "ledger.sqlite"
-    if not path.exists():
+    if not project.ledger.exists():
         empty = _document([], [], spending([], project.config))
-        return empty if as_json else f"nothing was sent yet: there is no ledger at {path}"
-    with Ledger(path) as ledger:
-        refuse_unknown(models, ledger.enrichments())
-        shards = [
-            shard
-            for shard in ledger.all_shards()
-            if is_of(shard.enrichment, models) and (everything or not shard.is_closed)
+        return empty if as_json else f"nothing was sent yet: there is no ledger at {project.ledger}"
+    with Ledger(project.ledger) as ledger:
+        names = labels(ledger.enrichments())
+        wanted = chosen(models, names)
+        sent = [s for s in ledger.all_shards() if not wanted or s.enrichment in wanted]
+        tables = [
+            replace(table, name=names[table.enrichment])
+            for table in ledger.publications()
+            if not wanted or table.enrichment in wanted
         ]
-        sent = [shard for shard in ledger.all_shards() if is_of(shard.enrichment, models)]
-        tables = [p for p in ledger.publications() if is_of(p.enrichment, models)]
-    rows = [_row(shard, project) for shard in shards]
+    rows = [_row(shard, names, project) for shard in sent if everything or not shard.is_closed]
     spent = spending(sent, project.config)
     if as_json:
         return _document(rows, tables, spent)
@@ -121,10 +120,10 @@ def _document(
     return json.dumps(document, indent=2)
 
 
-def _row(shard: Shard, project: Project) -> BatchStatusRow:
+def _row(shard: Shard, names: Mapping[str, str], project: Project) -> BatchStatusRow:
     made = datetime.fromisoformat(shard.created_at)
     return BatchStatusRow(
-        model=(shard.enrichment or "?").rsplit(".", 1)[-1],
+        model=names[shard.enrichment] if shard.enrichment else "?",
         batch=shard.batch_id or shard.shard,
         status=(shard.status or shard.step.value) if not shard.is_closed else shard.step.value,
         age=round((datetime.now(UTC) - made).total_seconds(), 1),

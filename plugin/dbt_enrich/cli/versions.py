@@ -10,9 +10,9 @@ import click
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.changes import task_changes, task_diff
-from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.ledger import KEPT, Ledger, Task
-from dbt_enrich.pipeline.versions import answers_by_task
+from dbt_enrich.ledger import KEPT, Ledger
+from dbt_enrich.model_names import chosen, label
+from dbt_enrich.pipeline.versions import answers_by_task, tasks_of
 
 
 @click.command()
@@ -28,16 +28,15 @@ def versions(
 ) -> None:
     """List the versions of MODEL's task with their answers, and what changed between them."""
     project = load_project(location)
-    path = project.config.state_dir.expanduser() / "ledger.sqlite"
-    if not path.exists():
-        raise click.ClickException(f"nothing was sent yet: there is no ledger at {path}")
-    with Ledger(path) as ledger:
-        tasks = tasks_of(ledger, model)
+    with Ledger(project.existing_ledger()) as ledger:
+        known = ledger.enrichments()
+        (enrichment,) = chosen([model], known)
+        tasks = tasks_of(ledger, enrichment)
         counts = answers_by_task(project.config, ledger, [task.task_key for task in tasks])
         tables = {
             table.task_key: table
             for table in ledger.publications()
-            if table.enrichment == tasks[0].enrichment
+            if table.enrichment == enrichment
         }
     changes = [
         task_changes(former.document, task.document) for task, former in itertools.pairwise(tasks)
@@ -62,26 +61,10 @@ def versions(
     for table in tables.values():
         if kept := table.counts.get(KEPT):
             click.echo(
-                f"{table.name}: {kept:,} of {table.counts.get('done', 0):,} done rows keep the "
-                "answers to previous versions (on_task_change: new_rows)"
+                f"{label(enrichment, known)}: {kept:,} of {table.counts.get('done', 0):,} done "
+                "rows keep the answers to previous versions (on_task_change: new_rows)"
             )
     if diff:
         for task, former in itertools.pairwise(tasks):
             names = (former.task_key[:8], task.task_key[:8])
             click.echo("\n" + task_diff(former.document, task.document, names=names))
-
-
-def tasks_of(ledger: Ledger, model: str) -> list[Task]:
-    """Return the tasks of a model, by its name or unique id, newest first.
-
-    Raises:
-        ConfigurationError: The ledger knows none of that name.
-    """
-    names = sorted({task.enrichment for task in ledger.tasks()})
-    found = [name for name in names if model == name or name.rsplit(".", 1)[-1] == model]
-    if not found:
-        known = ", ".join(name.rsplit(".", 1)[-1] for name in names) or "none"
-        raise ConfigurationError(
-            f"the ledger has no model '{model}'", fix=f"name one of these: {known}"
-        )
-    return ledger.tasks(found[0])

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from dbt_enrich.config import PluginConfig
-from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger, Publication, Shard, Step, Task
+from dbt_enrich.model_names import chosen
 from dbt_enrich.pipeline.load import load, outputs_of
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.recover import adopt_batches
@@ -51,17 +51,18 @@ class Attachment:
         """Return the project's shards in flight at the service, of some models or of all.
 
         Raises:
-            ConfigurationError: The ledger knows no model of that name.
+            ConfigurationError: A name fits no model that the ledger knows, or more than one.
         """
-        refuse_unknown(models, self.ledger.enrichments())
+        wanted = chosen(models, self.ledger.enrichments())
         asked: list[Task | Publication] = [*self.ledger.tasks(), *self.ledger.publications()]
-        tasks = {one.task_key for one in asked if is_of(one.enrichment, models)}
+        tasks = {one.task_key for one in asked if one.enrichment in wanted}
         return [
             shard
             for shard in self.ledger.open_shards(service=self.service.service_id)
             if shard.namespace == self.namespace
             and (
-                is_of(shard.enrichment, models)
+                not wanted
+                or shard.enrichment in wanted
                 # Nobody knew who had asked when it was found at the service.
                 or (shard.enrichment is None and shard.task_key in tasks)
             )
@@ -158,31 +159,3 @@ def attached(
         stack.callback(service.close)
         adopt_batches(service, namespace, workspace=workspace, ledger=ledger, store=store, warn=log)
         yield Attachment(config, namespace, run_id, workspace, ledger, store, service, timings)
-
-
-def refuse_unknown(models: Collection[str], known: Collection[str]) -> None:
-    """Refuse names of models that were never run.
-
-    Args:
-        models: Names or unique ids of dbt models.
-        known: The unique ids of the models that were.
-
-    Raises:
-        ConfigurationError: One of the names is none of these.
-    """
-    for model in models:
-        if not any(is_of(enrichment, [model]) for enrichment in known):
-            names = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in known)) or "none"
-            raise ConfigurationError(
-                f"the model '{model}' was never run with this profile: run "
-                f"`dbt run --select {model}` first. Models that were: {names}"
-            )
-
-
-def is_of(enrichment: str | None, models: Collection[str]) -> bool:
-    """Whether a unique id is that of one of the models, by name or by unique id; all if none."""
-    if not models:
-        return True
-    return enrichment is not None and (
-        enrichment in models or enrichment.rsplit(".", 1)[-1] in models
-    )

@@ -177,6 +177,14 @@ class Engine:
             "local disk, or let one machine run at a time"
         )
 
+    def known_models(self) -> set[str]:
+        """Return the unique ids of the models that the ledger knows."""
+        path = self.config.state_dir.expanduser() / "ledger.sqlite"
+        if not path.exists():
+            return set()
+        with Ledger(path) as ledger:
+            return ledger.enrichments()
+
     def relations(self, known: str | None) -> tuple[str, Relations] | None:
         """Write what the relations of the schema `enrichment` hold, from ledger and answer store.
 

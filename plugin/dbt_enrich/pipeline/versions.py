@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger, Task
+from dbt_enrich.model_names import labels
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key
 from dbt_enrich.pipeline.budget import Spending, spending
 from dbt_enrich.store import StateDirectory
@@ -24,6 +26,46 @@ class Forgotten:
 
     answers: int
     worth: Spending
+
+
+def tasks_of(ledger: Ledger, enrichment: str) -> list[Task]:
+    """Return the tasks of a model, newest first: those that it asked, and those of its tables.
+
+    The ledger notes a task for the model that asked it first; another one with the same task has
+    none of its own.
+
+    Args:
+        ledger: The ledger.
+        enrichment: The model's unique id.
+    """
+    return [
+        task
+        for task in ledger.tasks()
+        if task.enrichment == enrichment or enrichment in ledger.askers(task.task_key)
+    ]
+
+
+def refuse_shared(ledger: Ledger, tasks: Sequence[Task], enrichments: Collection[str]) -> None:
+    """Refuse to let answers go that are those of another model too.
+
+    Args:
+        ledger: The ledger.
+        tasks: The tasks whose answers would go.
+        enrichments: The unique ids of the models that the user named.
+
+    Raises:
+        ConfigurationError: A model that is not named asked one of the tasks, or shows its answers.
+    """
+    names = labels(ledger.enrichments())
+    for task in tasks:
+        others = ledger.askers(task.task_key) - set(enrichments)
+        if others:
+            said = " and ".join(sorted(names[other] for other in others))
+            raise ConfigurationError(
+                f"the answers of the version {task.task_key[:8]} are those of {said} too",
+                fix="name every model that is to be asked again, each by --model, or another "
+                "version by --version; nothing was deleted",
+            )
 
 
 def answers_by_task(

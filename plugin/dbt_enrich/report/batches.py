@@ -34,11 +34,13 @@ def was_sent(shard: Shard) -> bool:
     return asked or shard.batch_id is not None
 
 
-def batch_report(shard: Shard, ledger: Ledger, now: datetime) -> BatchReport:
+def batch_report(
+    shard: Shard, names: Mapping[str, str], ledger: Ledger, now: datetime
+) -> BatchReport:
     """Return the life of one batch."""
     return BatchReport(
         batch=shard.batch_id or shard.shard,
-        model=(shard.enrichment or "?").rsplit(".", 1)[-1],
+        model=names[shard.enrichment] if shard.enrichment else "?",
         status=shard.status or ("synchronous" if shard.synchronous else shard.step.value),
         requests=shard.requests,
         rows=shard.row_count,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -13,9 +14,9 @@ import duckdb
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.ledger import Ledger, Publication, Task
-from dbt_enrich.pipeline.attach import is_of, refuse_unknown
+from dbt_enrich.model_names import chosen, labels
 from dbt_enrich.pipeline.load import outputs_of
-from dbt_enrich.pipeline.versions import answers_by_task
+from dbt_enrich.pipeline.versions import answers_by_task, tasks_of
 from dbt_enrich.report import rows
 from dbt_enrich.report.attention import sentences
 from dbt_enrich.report.batches import MOST_BATCHES, batch_report, day_reports, money, was_sent
@@ -62,19 +63,16 @@ def collect(
     now = now or datetime.now(UTC)
     path = config.state_dir.expanduser() / "ledger.sqlite"
     if not path.exists():
-        refuse_unknown(models, [])
+        chosen(models, [])
         return _report(project, now, (), config)
     with Ledger(path) as ledger:
-        publications = ledger.publications()
-        known = sorted(
-            {p.enrichment for p in publications} | {t.enrichment for t in ledger.tasks()}
-        )
-        refuse_unknown(models, known)
-        wanted = [p for p in publications if is_of(p.enrichment, models)]
+        names = labels(ledger.enrichments())
+        asked_for = chosen(models, names)
+        wanted = [p for p in ledger.publications() if not asked_for or p.enrichment in asked_for]
         if not wanted:
             return _report(project, now, (), config)
         with opened(databases, _SETTINGS) as connection:
-            return _collected(config, project, connection, ledger, wanted, now)
+            return _collected(config, project, connection, ledger, wanted, names, now)
 
 
 def _collected(
@@ -83,6 +81,7 @@ def _collected(
     connection: duckdb.DuckDBPyConnection,
     ledger: Ledger,
     publications: Sequence[Publication],
+    names: Mapping[str, str],
     now: datetime,
 ) -> Report:
     tables = {p.enrichment: find_table(connection, p) for p in publications}
@@ -90,7 +89,11 @@ def _collected(
     for table in tables.values():
         retries.update(rows.failed_attempts(connection, table) if table else {})
     models = tuple(
-        _model_report(config, connection, ledger, p, tables[p.enrichment]) for p in publications
+        replace(
+            _model_report(config, connection, ledger, p, tables[p.enrichment]),
+            name=names[p.enrichment],
+        )
+        for p in publications
     )
     shards = [s for p in publications for s in ledger.all_shards(enrichment=p.enrichment)]
     sent = sorted(filter(was_sent, shards), key=lambda shard: (shard.created_at, shard.shard))
@@ -107,7 +110,7 @@ def _collected(
         money=money(shards, config),
         oldest_pending=oldest,
         models=models,
-        batches=tuple(batch_report(shard, ledger, now) for shard in sent[-MOST_BATCHES:]),
+        batches=tuple(batch_report(shard, names, ledger, now) for shard in sent[-MOST_BATCHES:]),
         batches_of=len(sent),
         days=day_reports(sent, retries, config),
     )
@@ -134,7 +137,7 @@ def _model_report(
     publication: Publication,
     table: EnrichedTable | None,
 ) -> ModelReport:
-    tasks = _tasks(ledger, publication)
+    tasks = tasks_of(ledger, publication.enrichment)
     task = next((t for t in tasks if t.task_key == publication.task_key), None)
     shards = ledger.all_shards(enrichment=publication.enrichment)
     found = {
@@ -171,20 +174,6 @@ def _model_report(
         ),
         sampled_of=sum(statuses.values()),
     )
-
-
-def _tasks(ledger: Ledger, publication: Publication) -> list[Task]:
-    """Return the versions of a table's task, newest first.
-
-    The ledger notes a task for the model that asked it first; another with the same one has none
-    of its own.
-    """
-    tasks = ledger.tasks()
-    return [
-        task
-        for task in tasks
-        if task.enrichment == publication.enrichment or task.task_key == publication.task_key
-    ]
 
 
 def _asked(publication: Publication, task: Task) -> Asked:

@@ -67,10 +67,7 @@ def opened(
         )
     is_file = "://" not in first.path and not first.path.startswith("md:")
     if is_file and not Path(first.path).exists():
-        raise ConfigurationError(
-            f"there is no warehouse at {first.path}",
-            fix="run `dbt run` with this target first, or name another by --target",
-        )
+        raise _no_warehouse(Path(first.path))
     try:
         connection = duckdb.connect(first.path, read_only=True)
     except duckdb.Error as error:
@@ -95,6 +92,16 @@ def opened(
         ) from None
     finally:
         connection.close()
+
+
+def _no_warehouse(path: Path) -> ConfigurationError:
+    fix = "run `dbt run` with this target first, or name another by --target"
+    if not path.is_absolute():
+        fix += (
+            f"; `path: {path}` of the profile counts from the working directory, for dbt too: work "
+            "where dbt is run, or make it absolute"
+        )
+    return ConfigurationError(f"there is no warehouse at {path.absolute()}", fix=fix)
 
 
 def find_table(
