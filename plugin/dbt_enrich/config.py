@@ -313,6 +313,10 @@ class PluginConfig(BaseModel):
         zone = self.zone_of(deployment or self.deployment(model))
         return self.price_table().find(model, zone)
 
+    def price_problem(self, model: str) -> str:
+        """Say that a logical model has no price in its deployment's zone, and what to do."""
+        return self.price_table().unknown(model, self.zone_of(self.deployment(model)))
+
     def task_price(self, task: EnrichmentTask) -> Price | None:
         """Return the price of a task's requests, by the service tier that they ask for."""
         price = self.price(task.model)

@@ -231,3 +231,29 @@ def test_versions_list_prompts_with_their_rows_and_diffs(project: DbtProject) ->
     assert "+  Very." in shown
     listed = json.loads(command(project, "versions", "notes_enriched", "--json"))
     assert [row["answers"] for row in listed] == [6, 6]
+
+
+def test_plan_status_and_versions_agree_on_rows_that_keep_previous_answers(
+    project: DbtProject,
+) -> None:
+    """And where `on_task_change` has the run refuse, a plan says so and stops a pipeline."""
+    project.dbt("run")
+    meta = {"system": "Be brief.", "on_task_change": "new_rows"}
+    project.enrichment("notes_enriched", NOTES, meta=meta)
+    assert "6 of the answered rows keep" in command(project, "plan")
+    project.dbt("run")
+    (table,) = json.loads(command(project, "status", "--json"))["tables"]
+    assert table["counts"] == {"done": 6, "kept": 6}
+    assert re.search(r"notes_enriched +6( +0){4} +6 ", command(project, "status"))
+    said = command(project, "versions", "notes_enriched", "--no-diff")
+    assert "notes_enriched: 6 of 6 done rows keep the answers to previous versions" in said
+    newest, oldest = json.loads(command(project, "versions", "notes_enriched", "--json"))
+    assert (newest["kept"], oldest["kept"]) == (6, None)
+    project.enrichment(
+        "notes_enriched", NOTES, meta={"system": "Be long.", "on_task_change": "error"}
+    )
+    said = " ".join(command(project, "plan", exits=1).split())
+    assert "a run would refuse: model 'notes_enriched': the task changed (system text)" in said
+    (plan,) = json.loads(command(project, "plan", "--json", exits=1))
+    assert "nothing was" in plan["refusal"]
+    project.dbt("run", succeeds=False)

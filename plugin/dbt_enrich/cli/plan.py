@@ -57,7 +57,10 @@ def plan(
     if form == "json":
         for found in plans:
             found["waits_for"] = waits_for(found, plans, unplanned)
-        document = [*plans, *({**other, "unplanned": True} for other in unplanned)]
+        document = [
+            *plans,
+            *({**other, "unplanned": True, "waits_for": other["missing"]} for other in unplanned),
+        ]
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     elif plans or unplanned:
         _show(plans, unplanned, form)

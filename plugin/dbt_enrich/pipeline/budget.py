@@ -162,7 +162,7 @@ class Budget:
         caps = self._config.caps
         limits = (caps.run, caps.day, model_cap(request.options))
         if wanted.cost is None and any(cap.max_cost is not None for cap in limits):
-            unknown = self._config.price_table().unknown(request.logical_model)
+            unknown = self._config.price_problem(request.logical_model)
             raise CapError(
                 f"model '{request.model}': max_cost is set, but {unknown}. Nothing was sent"
             )

@@ -404,7 +404,7 @@ class Engine:
             kept=rows_kept(session, inputs.rows),
             existing=session.request.existing,
             currency=table.currency,
-            price_problem=table.unknown(task.model, config.zone_of(deployments[0])),
+            price_problem=config.price_problem(task.model),
             retirement=config.retirement(task.model),
             max_enqueued_tokens=None if None in limits else sum(limit or 0 for limit in limits),
             refusal=str(refusal) if refusal else None,
