@@ -7,7 +7,7 @@ BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo install browser test test-duckdb2 lint bench chaos fuzz soak clean
+.PHONY: demo install browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -36,14 +36,31 @@ browser:
 		|| { apt-get update --quiet && apt-get install --yes --quiet chromium; } >/dev/null
 	npm install --silent --no-save --no-package-lock --prefix .browser axe-core@4.14.1
 
+# The programs of a PostgreSQL server, which the tests of attached databases start themselves.
+postgres:
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+		|| apt-get install --yes --quiet postgresql >/dev/null \
+		|| { apt-get update --quiet && apt-get install --yes --quiet postgresql; } >/dev/null
+
 test: install lint
 	$(BIN)/python -m pytest -n 4 --durations=40 --durations-min=4
 
-# What touches DuckDB, on DuckDB 2.0, in an environment of its own; the lock uses 1.5.
+# The built wheel in a fresh environment as a user makes it: pip, no constraints, no extras.
+test-installation: install
+	$(BIN)/python -m pytest -m installation tests/installation
+
+# What touches DuckDB, and a run of dbt, on the oldest dbt and the newest DuckDB, in an environment
+# of its own; the lock uses dbt 1.12 and DuckDB 1.5.
 test-duckdb2:
 	$(MAKE) install VENV=$(VENV)-duckdb2 CONSTRAINTS=constraints-duckdb2.txt
 	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n 4 -m "not model" \
-		tests/unit tests/functional/test_engine.py
+		tests/unit tests/functional/test_engine.py tests/functional/test_dbt.py
+
+# Databases that are attached through DuckDB's extensions, which DuckDB 1.5.5 has as packages. What
+# needs a server of PostgreSQL is skipped where its programs are missing (make postgres).
+test-extensions:
+	$(MAKE) install VENV=$(VENV)-extensions CONSTRAINTS=constraints-extensions.txt
+	$(abspath $(VENV))-extensions/bin/python -m pytest -n 4 tests/functional/databases
 
 lint: install
 	$(BIN)/ruff check .
@@ -72,5 +89,5 @@ bench: install
 		$(if $(FILMS),--films $(abspath $(FILMS)))
 
 clean:
-	rm -rf $(VENV) $(VENV)-duckdb2 .browser .enrichment dbt_project/target dbt_project/dbt_packages \
+	rm -rf $(VENV) $(VENV)-duckdb2 $(VENV)-extensions .browser .enrichment dbt_project/target dbt_project/dbt_packages \
 		dbt_project/logs $(WAREHOUSE)
