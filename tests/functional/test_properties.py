@@ -47,6 +47,10 @@ class Echo:
         self.told: dict[str, str] = {}
         self.heard: list[str] = []
 
+    def models(self) -> list[str]:
+        """Return the one that answers."""
+        return [self.identity]
+
     def answer(
         self, requests: Iterable[ChatRequest]
     ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:

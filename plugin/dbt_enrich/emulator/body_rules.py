@@ -1,38 +1,19 @@
 """What the service refuses of a chat request's body before a model sees it.
 
-Sources: Azure's guides to structured outputs and JSON mode (keywords that strict mode does not
-take, one hundred properties, five levels of nesting), and errors that users reported.
+The body is held to its model whole; what concerns several of its parts is here. Sources: OpenAI's
+openapi.yaml, Azure's guides to structured outputs and JSON mode, and errors that users reported.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from dbt_enrich.emulator.errors import WireError
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MOST_PROPERTIES = 100
-_MOST_LEVELS = 5
-_MOST_ENUM_VALUES = 500
-_RANGES = {
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-}
-_COUNTS = ("max_tokens", "max_completion_tokens", "n")
-_REFUSED_KEYWORDS = frozenset(
-    {
-        "minLength", "maxLength", "pattern", "format",
-        "minimum", "maximum", "multipleOf", "exclusiveMinimum", "exclusiveMaximum",
-        "patternProperties", "unevaluatedProperties", "propertyNames", "minProperties",
-        "maxProperties", "unevaluatedItems", "contains", "minContains", "maxContains",
-        "minItems", "maxItems", "uniqueItems", "allOf", "oneOf", "not", "if", "then", "else",
-    }
-)  # fmt: skip
+from dbt_enrich.emulator.bodies import ChatBody, FunctionTool, SchemaForm, SchemaHolder
+from dbt_enrich.emulator.errors import WireError, refused
+from dbt_enrich.emulator.refusals import Refusal, read_body
+from dbt_enrich.emulator.schema_rules import schema_problem
 
 
 def body_problem(body: Mapping[str, Any], *, azure: bool, batch: bool) -> WireError | None:
@@ -43,115 +24,117 @@ def body_problem(body: Mapping[str, Any], *, azure: bool, batch: bool) -> WireEr
         azure: Whether strict schemas are held to Azure's list of keywords.
         batch: Whether it is a line of a batch, which cannot be streamed.
     """
-    problem = _parameter_problem(body, batch=batch) or _form_problem(body, azure=azure)
-    if problem is None:
-        return None
-    parameter, message = problem
-    return WireError(400, "invalid_request_error", message, param=parameter)
+    read = read_body(ChatBody, body)
+    if isinstance(read, Refusal):
+        return refused(read, of_a_model=True)
+    problem = (
+        _stream_problem(read, batch=batch)
+        or _conversation_problem(body["messages"])
+        or _tool_problem(read, azure=azure)
+        or _form_problem(read, body, azure=azure)
+    )
+    return refused(problem, of_a_model=True) if problem else None
 
 
-def _parameter_problem(body: Mapping[str, Any], *, batch: bool) -> tuple[str, str] | None:
-    for name, (least, most) in _RANGES.items():
-        value = body.get(name)
-        if value is not None and not (_is_number(value) and least <= value <= most):
-            return name, f"Invalid '{name}': it must be a number from {least} to {most}."
-    for name in _COUNTS:
-        value = body.get(name)
-        if value is not None and not (_is_number(value) and value == int(value) and value > 0):
-            return name, f"Invalid '{name}': it must be a positive whole number."
-    if batch and body.get("stream"):
-        return "stream", "Streaming is not supported in a batch."
+def _stream_problem(body: ChatBody, *, batch: bool) -> Refusal | None:
+    if batch and body.stream:
+        return Refusal("Streaming is not supported in a batch.", "stream", "unsupported_value")
+    if body.stream_options is not None and not body.stream:
+        return Refusal(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+            "stream_options",
+        )
     return None
 
 
-def _form_problem(body: Mapping[str, Any], *, azure: bool) -> tuple[str, str] | None:
-    form = body.get("response_format")
-    if form is None:
-        return None
-    kind = form.get("type") if isinstance(form, dict) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        spoken = json.dumps(body.get("messages"), ensure_ascii=False).lower()
-        if "json" in spoken:
+def _conversation_problem(messages: list[dict[str, Any]]) -> Refusal | None:
+    """Return which message does not go with those around it, or None."""
+    # The calls that the next messages must answer, and whether there are any to answer here.
+    owed: set[str] = set()
+    called = False
+    for place, message in enumerate(messages):
+        where = f"messages[{place}]"
+        if message["role"] == "tool":
+            if not called:
+                return Refusal(
+                    "Invalid parameter: messages with role 'tool' must be a response to a "
+                    "preceeding message with 'tool_calls'.",
+                    f"{where}.role",
+                )
+            owed.discard(message["tool_call_id"])
+            continue
+        if owed:
+            return _unanswered_calls(owed, place)
+        calls = message.get("tool_calls") if message["role"] == "assistant" else None
+        called = bool(calls)
+        owed = {call["id"] for call in calls or ()}
+        if message["role"] == "assistant" and _says_nothing(message):
+            return Refusal(
+                "Invalid value for 'content': expected a string, got null.", f"{where}.content"
+            )
+    return _unanswered_calls(owed, len(messages)) if owed else None
+
+
+def _says_nothing(message: Mapping[str, Any]) -> bool:
+    said = ("content", "refusal", "audio", "tool_calls", "function_call")
+    return all(message.get(name) is None for name in said)
+
+
+def _unanswered_calls(owed: set[str], place: int) -> Refusal:
+    return Refusal(
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to "
+        "each 'tool_call_id'. The following tool_call_ids did not have response messages: "
+        f"{', '.join(sorted(owed))[:200]}",
+        f"messages[{place}].role",
+    )
+
+
+def _tool_problem(body: ChatBody, *, azure: bool) -> Refusal | None:
+    if body.tools is None:
+        if body.tool_choice in (None, "none"):
             return None
-        return "messages", (
-            "'messages' must contain the word 'json' in some form, to use 'response_format' of "
-            "type 'json_object'."
+        return Refusal(
+            "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are "
+            "specified.",
+            "tool_choice",
         )
-    if kind != "json_schema":
-        return "response_format.type", f"Invalid value: '{kind}' is no type of response_format."
-    return _schema_form_problem(form.get("json_schema"), azure=azure)
+    for place, tool in enumerate(body.tools):
+        if not isinstance(tool, FunctionTool) or tool.function.parameters is None:
+            continue
+        function = tool.function
+        strict = bool(function.strict)
+        problem = schema_problem(tool.function.parameters or {}, strict=strict, azure=azure)
+        if problem:
+            return Refusal(
+                f"Invalid schema for function '{function.name}': {problem}",
+                f"tools[{place}].function.parameters",
+                "invalid_function_parameters",
+            )
+    return None
 
 
-def _schema_form_problem(form: Any, *, azure: bool) -> tuple[str, str] | None:
-    if not isinstance(form, dict) or not _NAME.fullmatch(str(form.get("name", ""))):
-        return "response_format.json_schema.name", (
-            "Invalid 'response_format.json_schema.name': it must match ^[a-zA-Z0-9_-]{1,64}$."
-        )
-    if not form.get("strict"):
+def _form_problem(body: ChatBody, raw: Mapping[str, Any], *, azure: bool) -> Refusal | None:
+    form = body.response_format
+    if form is None or form.type == "text":
         return None
-    schema = form.get("schema")
-    problem = _strict_problem(schema, azure=azure)
+    if isinstance(form, SchemaForm):
+        return _schema_problem(form.json_schema, azure=azure)
+    if "json" in json.dumps(raw["messages"], ensure_ascii=False).lower():
+        return None
+    return Refusal(
+        "'messages' must contain the word 'json' in some form, to use 'response_format' of "
+        "type 'json_object'.",
+        "messages",
+    )
+
+
+def _schema_problem(form: SchemaHolder, *, azure: bool) -> Refusal | None:
+    if form.schema_ is None:
+        name = "response_format.json_schema.schema"
+        return Refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+    problem = schema_problem(form.schema_, strict=bool(form.strict), azure=azure)
     if problem is None:
         return None
-    return "response_format", f"Invalid schema for response_format '{form['name']}': {problem}"
-
-
-def _strict_problem(schema: Any, *, azure: bool) -> str | None:
-    if not isinstance(schema, dict) or schema.get("type") != "object":
-        return "schema must be a JSON Schema of 'type: \"object\"'."
-    properties = enum_values = 0
-    for path, level, node in _nodes(schema, (), 0):
-        place = f"In context={path!r}, "
-        if level > _MOST_LEVELS:
-            return f"{place}{level} levels of nesting exceeds limit of {_MOST_LEVELS}."
-        refused = _REFUSED_KEYWORDS & node.keys() if azure else set()
-        if refused:
-            return f"{place}'{min(refused)}' is not permitted."
-        enum_values += len(node.get("enum") or [])
-        if node.get("type") == "object":
-            properties += len(node.get("properties") or {})
-            problem = _object_problem(node)
-            if problem:
-                return place + problem
-    if properties > _MOST_PROPERTIES:
-        return f"{properties} properties exceed the limit of {_MOST_PROPERTIES}."
-    if enum_values > _MOST_ENUM_VALUES:
-        return f"{enum_values} enum values exceed the limit of {_MOST_ENUM_VALUES}."
-    return None
-
-
-def _object_problem(node: Mapping[str, Any]) -> str | None:
-    if node.get("additionalProperties") is not False:
-        return "'additionalProperties' is required to be supplied and to be false."
-    missing = sorted(set(node.get("properties") or {}) - set(node.get("required") or []))
-    if missing:
-        return (
-            "'required' is required to be supplied and to be an array including every key in "
-            f"properties. Missing '{missing[0]}'."
-        )
-    return None
-
-
-def _nodes(
-    node: Mapping[str, Any], path: tuple[str, ...], level: int
-) -> Iterator[tuple[tuple[str, ...], int, Mapping[str, Any]]]:
-    """Yield each schema within a schema, with the number of objects and arrays around it."""
-    yield path, level, node
-    for name, child in (node.get("properties") or {}).items():
-        if isinstance(child, dict):
-            yield from _nodes(child, (*path, "properties", name), level + 1)
-    items = node.get("items")
-    if isinstance(items, dict):
-        yield from _nodes(items, (*path, "items"), level + 1)
-    for number, child in enumerate(node.get("anyOf") or []):
-        if isinstance(child, dict):
-            yield from _nodes(child, (*path, "anyOf", str(number)), level)
-    for name, child in (node.get("$defs") or {}).items():
-        if isinstance(child, dict):
-            yield from _nodes(child, (*path, "$defs", name), level + 1)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return Refusal(
+        f"Invalid schema for response_format '{form.name}': {problem}", "response_format"
+    )

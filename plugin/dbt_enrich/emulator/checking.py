@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from dbt_enrich.emulator.bodies import BatchLine
+from dbt_enrich.emulator.refusals import quoted, refusal_of
+
 _MAX_ERRORS = 10
-_MAX_LINE = 20_000_000
+MAX_LINE = 20_000_000
 _AZURE_URLS = ("/chat/completions", "/v1/chat/completions")
 _OPENAI_URLS = ("/v1/chat/completions",)
 
@@ -22,10 +27,16 @@ class LineError:
     code: str
     message: str
     line: int | None = None
+    param: str | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it as it stands in a batch's `errors`."""
-        return {"code": self.code, "message": self.message, "param": None, "line": self.line}
+        return {
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+            "line": self.line,
+        }
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ def check_input(
             return CheckedInput((_NO_MODEL,))
         file.seek(0)
         check = _Check(endpoint, azure, find_deployment)
-        for number, raw in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), start=1):
+        for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
             if raw.strip():
                 check.line(raw, number)
             if len(check.errors) >= _MAX_ERRORS:
@@ -138,18 +149,26 @@ class _Check:
 
     def line(self, raw: bytes, number: int) -> None:
         self.count += 1
-        line, error = _parse(raw, number)
-        error = error or _line_error(line, number, self._seen) or self._url_error(line, number)
-        if error is None:
-            asked = line["body"]["model"]
-            error = _model_error(asked, self.model, number, self._find_deployment)
-            self.model = self.model or asked
-            self._seen.add(line["custom_id"])
+        line = _read(raw, number)
+        error = line if isinstance(line, LineError) else self._error_of(line, number)
         if error:
             self.errors.append(error)
 
-    def _url_error(self, line: dict[str, Any], number: int) -> LineError | None:
-        url = line.get("url")
+    def _error_of(self, line: BatchLine, number: int) -> LineError | None:
+        if line.custom_id in self._seen:
+            return LineError(
+                "duplicate_custom_id", f"{quoted(line.custom_id)} is there already.", number
+            )
+        asked = line.body.model
+        error = self._url_error(line.url, number) or _model_error(
+            asked, self.model, number, self._find_deployment
+        )
+        if error is None:
+            self.model = self.model or asked
+            self._seen.add(line.custom_id)
+        return error
+
+    def _url_error(self, url: str, number: int) -> LineError | None:
         if self._azure:
             fits = url in _AZURE_URLS and _plain(url) == _plain(self._endpoint)
         else:
@@ -157,12 +176,14 @@ class _Check:
         if not fits:
             return LineError(
                 "url_mismatch",
-                f"The url '{url}' is not the batch's endpoint '{self._endpoint}'.",
+                f"The url {quoted(url)} is not the batch's endpoint '{self._endpoint}'.",
                 number,
             )
         if self._url is not None and url != self._url:
             return LineError(
-                "url_mismatch", f"The url '{url}' is not '{self._url}' of the first line.", number
+                "url_mismatch",
+                f"The url {quoted(url)} is not '{self._url}' of the first line.",
+                number,
             )
         self._url = url
         return None
@@ -172,34 +193,34 @@ def _plain(url: str) -> str:
     return url.removeprefix("/v1")
 
 
-def _parse(raw: bytes, number: int) -> tuple[dict[str, Any], LineError | None]:
+def parse_line(raw: bytes) -> Any:
+    """Parse a line as leniently as Python can: what is odd in it is its own request's affair.
+
+    Raises:
+        ValueError: It is no JSON, or no JSON that can be read.
+    """
+    text = raw.decode("utf-8")
     try:
-        line = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return {}, LineError("invalid_json_line", "The line is not valid JSON.", number)
-    if not isinstance(line, dict):
-        return {}, LineError("invalid_request", "The line is not an object.", number)
-    return line, None
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # Python reads no integer of more than some thousand digits.
+        return json.loads(text, parse_int=float)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply to be read") from error
 
 
-def _line_error(line: dict[str, Any], number: int, seen: set[str]) -> LineError | None:
-    custom_id, body = line.get("custom_id"), line.get("body")
-    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= 512:
-        return LineError("invalid_request", "custom_id must be a text.", number)
-    if line.get("method") != "POST":
-        return LineError("invalid_request", "method must be POST.", number)
-    if custom_id in seen:
-        return LineError("duplicate_custom_id", f"'{custom_id}' is there already.", number)
-    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
-        return LineError("invalid_request", "body.model must be a text.", number)
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
-        return LineError("invalid_request", "body.messages must be a list of messages.", number)
-    return None
-
-
-def _is_message(message: object) -> bool:
-    return isinstance(message, dict) and isinstance(message.get("role"), str)
+def _read(raw: bytes, number: int) -> BatchLine | LineError:
+    try:
+        line = parse_line(raw)
+    except ValueError:
+        return LineError("invalid_json_line", "The line is not valid JSON.", number)
+    try:
+        return BatchLine.model_validate(line)
+    except ValidationError as error:
+        refusal = refusal_of(error, line)
+        return LineError("invalid_request", refusal.message, number, refusal.param)
 
 
 def _model_error(
@@ -210,19 +231,23 @@ def _model_error(
 ) -> LineError | None:
     if model is not None and asked != model:
         return LineError(
-            "model_mismatch", f"The model '{asked}' is not '{model}' of the first line.", number
+            "model_mismatch",
+            f"The model {quoted(asked)} is not {quoted(model)} of the first line.",
+            number,
         )
     if model is not None:
         return None
     deployment = find_deployment(asked)
     if deployment is None:
         return LineError(
-            "model_not_found", f"The provided model deployment '{asked}' was not found.", number
+            "model_not_found",
+            f"The provided model deployment {quoted(asked)} was not found.",
+            number,
         )
     if not deployment.is_batch:
         return LineError(
             "invalid_request",
-            f"The deployment '{asked}' of type {deployment.sku} cannot be used for batches.",
+            f"The deployment {quoted(asked)} of type {deployment.sku} cannot be used for batches.",
             number,
         )
     return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from dbt_enrich.emulator.checking import Deployment
@@ -21,12 +21,18 @@ from dbt_enrich.emulator.errors import Flavour, WireError
 from dbt_enrich.emulator.faults import Faults
 from dbt_enrich.emulator.jobs import Jobs
 from dbt_enrich.emulator.quota import RateLimits
+from dbt_enrich.emulator.replies import Reply
 from dbt_enrich.emulator.responders.scripted import ScriptedResponder
 from dbt_enrich.emulator.transitions import Transitions
 from dbt_enrich.errors import EnrichmentError
 
 PREFIX = "/_control"
 _REMEMBERED = 10_000
+# What an action raises over a document that is none of its own.
+_WRONG = (
+    ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError,
+    EnrichmentError, WireError,
+)  # fmt: skip
 
 
 class Control:
@@ -71,13 +77,13 @@ class Control:
         """GET /_control/health: the responder's identity."""
         if not self._is_authorised(request.headers):
             return _denied()
-        return JSONResponse({"status": "ok", "responder": self._jobs.responder.identity})
+        return Reply({"status": "ok", "responder": self._jobs.responder.identity})
 
     async def account(self, request: Request) -> Response:
         """GET /_control/account: what was received, and how often each request was answered."""
         if not self._is_authorised(request.headers):
             return _denied()
-        return JSONResponse(await run_in_threadpool(self._account))
+        return Reply(await run_in_threadpool(self._account))
 
     async def act(self, request: Request) -> Response:
         """POST /_control/{action}."""
@@ -99,15 +105,15 @@ class Control:
         }
         action = actions.get(request.path_params["action"])
         if action is None:
-            return JSONResponse(WireError(404, "404", "no such action").body(Flavour.OPENAI), 404)
+            return Reply(WireError(404, "404", "no such action").body(Flavour.OPENAI), 404)
         try:
             document = await request.json() if await request.body() else None
             await run_in_threadpool(action, document)
-        except (ValueError, TypeError, KeyError, EnrichmentError, WireError) as error:
-            return JSONResponse(
+        except _WRONG as error:
+            return Reply(
                 WireError(400, "invalid", str(error)).body(Flavour.OPENAI), status_code=400
             )
-        return JSONResponse({"status": "ok"})
+        return Reply({"status": "ok"})
 
     def _account(self) -> dict[str, Any]:
         answered: Counter[str] = Counter()
@@ -179,4 +185,4 @@ def _by_request_key(custom_ids: Mapping[str, int]) -> dict[str, int]:
 
 
 def _denied() -> Response:
-    return JSONResponse(WireError(401, "401", "Access denied.").body(Flavour.OPENAI), 401)
+    return Reply(WireError(401, "401", "Access denied.").body(Flavour.OPENAI), 401)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from dbt_enrich.emulator.refusals import Refusal, quoted
+
 
 class Flavour(StrEnum):
     """Whose paths and bodies a request uses."""
@@ -45,8 +47,10 @@ class WireError(Exception):
         code: Azure's code, such as `quotaExceeded`.
         message: What the service says.
         headers: Further headers, such as `Retry-After`.
-        param: OpenAI: the field that is wrong.
+        param: The field that is wrong; Azure's `target`.
         inner: Azure: the `innererror`.
+        detail: OpenAI's code, where it is a finer one.
+        of_a_model: Whether a model's own endpoint says it, which speaks as OpenAI's everywhere.
     """
 
     status: int
@@ -55,18 +59,21 @@ class WireError(Exception):
     headers: dict[str, str] = field(default_factory=dict)
     param: str | None = None
     inner: dict[str, Any] | None = None
+    detail: str | None = None
+    of_a_model: bool = False
 
     def body(self, flavour: Flavour) -> dict[str, Any]:
         """Return the error body of `flavour`."""
-        if flavour.is_azure:
+        if flavour.is_azure and not self.of_a_model:
+            target = {"target": self.param} if self.param else {}
             inner = {"innererror": self.inner} if self.inner else {}
-            return {"error": {"code": self.code, "message": self.message, **inner}}
+            return {"error": {"code": self.code, "message": self.message, **target, **inner}}
         return {
             "error": {
                 "message": self.message,
                 "type": self._kind(),
                 "param": self.param,
-                "code": _OPENAI_CODES.get(self.code, self.code),
+                "code": self.detail or _OPENAI_CODES.get(self.code, self.code),
             }
         }
 
@@ -91,9 +98,28 @@ def denied(flavour: Flavour) -> WireError:
 
 def not_found(what: str, name: str) -> WireError:
     """A file, batch or deployment that is not there."""
-    return WireError(404, "notFound", f"The {what} '{name}' does not exist.", param="id")
+    return WireError(404, "notFound", f"The {what} {quoted(name)} does not exist.", param="id")
 
 
 def invalid(message: str, param: str | None = None) -> WireError:
     """A request that is not well-formed."""
     return WireError(400, "invalidPayload", message, param=param)
+
+
+def refused(refusal: Refusal, *, of_a_model: bool = False) -> WireError:
+    """A body that is not what the call's documents say."""
+    return WireError(
+        400,
+        "invalidPayload",
+        refusal.message,
+        param=refusal.param,
+        detail=refusal.code,
+        of_a_model=of_a_model,
+    )
+
+
+def broken() -> WireError:
+    """A call that the server itself failed on; its log has the reason."""
+    return WireError(
+        500, "internalFailure", "The server had an error while processing your request."
+    )

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dbt_enrich.emulator.errors import Flavour, WireError, invalid, not_found
+from dbt_enrich.emulator.records import FILE
+from dbt_enrich.emulator.refusals import quoted
 from dbt_enrich.emulator.storage import Storage
 from dbt_enrich.emulator.transitions import Transition
 from dbt_enrich.emulator.wire import new_id
@@ -39,6 +41,7 @@ class Files:
         self.max_files = _MAX_FILES
         self.max_lasting_files = _MAX_LASTING_FILES
         self.storage = storage
+        storage.pass_over("file", FILE)
         self._clock = clock
         self._transition = transition
         self._lock = threading.RLock()
@@ -62,7 +65,7 @@ class Files:
             flavour: Whose rules on expiry apply.
         """
         if purpose != "batch":
-            raise invalid(f"The purpose '{purpose}' is not supported; use batch.", "purpose")
+            raise invalid(f"The purpose {quoted(purpose)} is not supported; use batch.", "purpose")
         if expires_after is not None:
             check_expiry(expires_after, flavour)
         elif not flavour.is_azure:

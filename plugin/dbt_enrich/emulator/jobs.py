@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import threading
 import time
@@ -13,19 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from dbt_enrich.emulator.body_rules import body_problem
-from dbt_enrich.emulator.checking import CheckedInput, Deployment, LineError, check_input
+from dbt_enrich.emulator.checking import (
+    MAX_LINE,
+    CheckedInput,
+    Deployment,
+    LineError,
+    check_input,
+)
 from dbt_enrich.emulator.clock import Clock
 from dbt_enrich.emulator.endings import Endings
 from dbt_enrich.emulator.errors import Flavour, WireError, invalid, not_found
 from dbt_enrich.emulator.files import Files, check_expiry
+from dbt_enrich.emulator.plain import is_text
 from dbt_enrich.emulator.quota import BYTES_PER_TOKEN, held_tokens, token_limit_exceeded
+from dbt_enrich.emulator.records import BATCH
+from dbt_enrich.emulator.refusals import quoted
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, Responder
 from dbt_enrich.emulator.results import requests_of, write_results
 from dbt_enrich.emulator.storage import Storage
 from dbt_enrich.emulator.transitions import Transition, Transitions
 from dbt_enrich.emulator.wire import new_id
 from dbt_enrich.emulator.worker import Worker
+from dbt_enrich.errors import EnrichmentError
 
+logger = logging.getLogger(__name__)
 ENDPOINTS = ("/chat/completions", "/v1/chat/completions")
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 MAX_REQUESTS = {True: 100_000, False: 50_000}
@@ -61,6 +73,7 @@ class Jobs:
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)
         self.transitions = transitions or Transitions()
         self.endings = Endings(seed)
+        storage.pass_over("batch", BATCH)
         self.files = Files(storage, clock=self.clock, transition=lambda: self.transitions.file)
         self._deployments: dict[str, Deployment] | None = None
         self.set_deployments(deployments)
@@ -85,15 +98,17 @@ class Jobs:
     ) -> dict[str, Any]:
         """Create a batch on an uploaded file."""
         if endpoint not in ENDPOINTS or not (flavour.is_azure or endpoint.startswith("/v1")):
-            raise invalid(f"The endpoint '{endpoint}' is not supported.", "endpoint")
+            raise invalid(f"The endpoint {quoted(endpoint)} is not supported.", "endpoint")
         if completion_window != "24h":
             raise invalid(
-                f"The completion_window '{completion_window}' is not 24h.", "completion_window"
+                f"The completion_window {quoted(completion_window)} is not 24h.",
+                "completion_window",
             )
         if output_expires_after is not None:
             check_expiry(output_expires_after, flavour)
         file = self.files.get(input_file_id, polled=False)
-        if file["status"] != "processed":
+        # OpenAI takes a file at once, and looks at it while it validates the batch.
+        if flavour.is_azure and file["status"] != "processed":
             raise invalid(
                 f"The input file '{input_file_id}' is in '{file['status']}' state. Only files with "
                 "status 'Processed' are accepted as input.",
@@ -141,7 +156,12 @@ class Jobs:
         return self.storage.all("batch")[::-1]
 
     def counts(self, record: dict[str, Any]) -> dict[str, int]:
-        """Return a batch's request_counts; requests that no line was written for are no failure."""
+        """Return a batch's request_counts; requests that no line was written for are no failure.
+
+        They go with the state that the record shows: answers that came since then are not in it.
+        """
+        if record["status"] == "validating":
+            return {"total": 0, "completed": 0, "failed": 0}
         counter = self.counter(record["id"])
         return {
             "total": int(record.get("requests") or 0),
@@ -180,13 +200,22 @@ class Jobs:
         """Return the deployments that have been declared."""
         return list((self._deployments or {}).values())
 
+    def served(self) -> list[str]:
+        """Return the names that requests may give as their model, as far as they are known."""
+        if self._deployments is not None:
+            return list(self._deployments)
+        return self.responder.models()
+
     def held(self, deployment: str) -> int:
         """Return the tokens that open batches hold of a deployment's quota."""
         return held_tokens(self.open_batches(), deployment)
 
     def chat(self, body: dict[str, Any], flavour: Flavour, *, request_id: str = "") -> ChatReply:
         """Answer one synchronous request; one with an id is noted for the account."""
-        name = str(body.get("model", ""))
+        problem = body_problem(body, azure=flavour.is_azure, batch=False)
+        if problem:
+            raise problem
+        name = body["model"]
         deployment = self.deployment(name)
         if deployment is None:
             raise WireError(404, "DeploymentNotFound", f"The deployment '{name}' does not exist.")
@@ -197,12 +226,9 @@ class Jobs:
                 "The chatCompletion operation does not work with the specified model, "
                 f"{name}. Please choose different model and try again.",
             )
-        if not isinstance(body.get("messages"), list) or not body["messages"]:
-            raise invalid("'messages' must be a list of messages.", "messages")
-        problem = body_problem(body, azure=flavour.is_azure, batch=False)
-        if problem:
-            raise problem
-        request = ChatRequest(index=0, custom_id=request_id, body=body)
+        # The answer is streamed when it is there, whoever gives it.
+        asked = {key: body[key] for key in body if key not in ("stream", "stream_options")}
+        request = ChatRequest(index=0, custom_id=request_id, body=asked)
         with _abandoning(self.responder.answer([request])) as replies:
             answered = next(replies, None)
         if answered is None:
@@ -315,12 +341,16 @@ class Jobs:
         self.enter(record, status)
 
     def break_off(self, batch_id: str, error: Exception) -> None:
-        """Fail a batch that cannot be answered; what was answered is in its files."""
+        """Fail a batch that cannot be answered; what was answered is in its files.
+
+        The log has the reason; the batch has it only where it is written for its reader.
+        """
+        logger.error("batch %s cannot go on", batch_id, exc_info=error)
         with self._lock:
             record = self.storage.get("batch", batch_id)
             if record is None or record["status"] in TERMINAL:
                 return
-            problem = LineError("internalFailure", f"{type(error).__name__}: {error}")
+            problem = LineError("internalFailure", _spoken(error))
             record["errors"] = [problem.document()]
             try:
                 self.finish(record, "failed")
@@ -385,11 +415,21 @@ class Jobs:
 
 def _model_of_first_line(path: Path) -> str | None:
     with path.open("rb") as file:
-        first = file.readline()
+        first = file.readline(MAX_LINE)
     try:
-        return str(json.loads(first)["body"]["model"])
+        model = json.loads(first)["body"]["model"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return model if isinstance(model, str) and is_text(model) else None
+
+
+def _spoken(error: Exception) -> str:
+    """Return why a batch cannot be answered, without the names of this program's parts."""
+    if isinstance(error, EnrichmentError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return "The batch's input file is no longer there."
+    return "The server had an error while processing the batch."
 
 
 @contextmanager

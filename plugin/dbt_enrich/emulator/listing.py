@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dbt_enrich.emulator.errors import invalid
+from dbt_enrich.emulator.refusals import quoted
 from dbt_enrich.emulator.wire import page
 
 Document = dict[str, Any]
@@ -22,6 +23,10 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "le": lambda a, b: bool(a <= b),
 }
 _LONGEST_FILTER = 2_000
+_DEEPEST_FILTER = 20
+# More digits than any time or count has; what is longer may be no number at all.
+_MOST_DIGITS = 30
+_NUMBERS = ("created_at",)
 _FIELDS = ("created_at", "status", "id", "endpoint", "input_file_id", "completion_window")
 
 
@@ -41,7 +46,7 @@ def paged(
     if after:
         place = next((i for i, document in enumerate(documents) if document["id"] == after), None)
         if place is None:
-            raise invalid(f"'after' names '{after}', which is not in the list.", "after")
+            raise invalid(f"'after' names {quoted(after)}, which is not in the list.", "after")
         documents = documents[place + 1 :]
     return page(documents[:limit], has_more=len(documents) > limit)
 
@@ -50,7 +55,7 @@ def in_order(documents: list[Document], query: Mapping[str, str]) -> list[Docume
     """Return documents that come newest first in the order that `order` asks for."""
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
-        raise invalid(f"'order' is '{order}', not asc or desc.", "order")
+        raise invalid(f"'order' is {quoted(order)}, not asc or desc.", "order")
     return documents[::-1] if order == "asc" else documents
 
 
@@ -65,7 +70,7 @@ def filtered(documents: list[Document], query: Mapping[str, str]) -> list[Docume
         return documents
     found = _ORDER.fullmatch(orderby)
     if not found or found[1] not in _FIELDS:
-        raise invalid(f"'$orderby' is '{orderby}', not a field with asc or desc.")
+        raise invalid(f"'$orderby' is {quoted(orderby)}, not a field with asc or desc.", "$orderby")
     backwards = (found[2] or "asc").lower() == "desc"
     return sorted(documents, key=lambda d: _comparable(d.get(found[1])), reverse=backwards)
 
@@ -74,7 +79,7 @@ def _limit(value: str | None, usual: int, most: int) -> int:
     if value is None:
         return usual
     if not value.isascii() or not value.isdigit() or not 1 <= int(value[:9]) <= most:
-        raise invalid(f"'limit' is '{value}', not a whole number from 1 to {most}.", "limit")
+        raise invalid(f"'limit' is {quoted(value)}, not a whole number from 1 to {most}.", "limit")
     return int(value)
 
 
@@ -86,9 +91,15 @@ class _Filter:
     """A parser of `created_at gt 1728860560 and status eq 'Completed'`."""
 
     def __init__(self, expression: str) -> None:
-        self._expression = expression[:_LONGEST_FILTER]
+        if len(expression) > _LONGEST_FILTER:
+            raise invalid(
+                f"'$filter' has {len(expression)} characters; the most are {_LONGEST_FILTER}.",
+                "$filter",
+            )
+        self._expression = expression
         self._tokens = self._split()
         self._place = 0
+        self._depth = 0
 
     def parse(self) -> _Test:
         test = self._any()
@@ -121,14 +132,22 @@ class _Filter:
 
     def _one(self) -> _Test:
         if self._takes("not"):
-            test = self._one()
+            test = self._deeper(self._one)
             return lambda document: not test(document)
         if self._takes("("):
-            test = self._any()
+            test = self._deeper(self._any)
             if not self._takes(")"):
                 raise self._wrong()
             return test
         return self._comparison()
+
+    def _deeper(self, parse: Callable[[], _Test]) -> _Test:
+        self._depth += 1
+        if self._depth > _DEEPEST_FILTER:
+            raise invalid(f"'$filter' is nested deeper than {_DEEPEST_FILTER} levels.", "$filter")
+        test = parse()
+        self._depth -= 1
+        return test
 
     def _comparison(self) -> _Test:
         name, operator, literal = self._next(), self._next().lower(), self._next()
@@ -136,6 +155,8 @@ class _Filter:
         if name not in _FIELDS or compare is None:
             raise self._wrong()
         wanted = self._value(literal)
+        if isinstance(wanted, int) is not (name in _NUMBERS):
+            raise self._wrong()
 
         def test(document: Document) -> bool:
             value = _comparable(document.get(name))
@@ -146,6 +167,8 @@ class _Filter:
     def _value(self, literal: str) -> str | int:
         if literal.startswith("'"):
             return literal[1:-1].replace("''", "'").lower()
+        if len(literal) > _MOST_DIGITS:
+            raise self._wrong()
         try:
             return int(float(literal))
         except ValueError:
@@ -170,6 +193,7 @@ class _Filter:
 
     def _wrong(self) -> Exception:
         return invalid(
-            f"'$filter' is '{self._expression}', which is not understood; compare "
-            f"{', '.join(_FIELDS)} by eq, ne, gt, ge, lt, le, and join with and, or, not."
+            f"'$filter' is {quoted(self._expression)}, which is not understood; compare "
+            f"{', '.join(_FIELDS)} by eq, ne, gt, ge, lt, le, and join with and, or, not.",
+            "$filter",
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dbt_enrich.emulator.checking import parse_line
 from dbt_enrich.emulator.errors import Flavour
 from dbt_enrich.emulator.files import Files
 from dbt_enrich.emulator.responders.base import ChatRequest
@@ -22,7 +23,7 @@ def requests_of(path: Path, skip: set[int]) -> Iterator[ChatRequest]:
         for index, raw in enumerate(file):
             if index in skip or not raw.strip():
                 continue
-            line = json.loads(raw)
+            line = parse_line(raw)
             yield ChatRequest(index=index, custom_id=line["custom_id"], body=line["body"])
 
 

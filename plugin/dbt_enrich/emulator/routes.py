@@ -9,22 +9,26 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive
 
+from dbt_enrich.emulator.bodies import BatchBody, Body, Expiry, ImportBody, UploadForm
 from dbt_enrich.emulator.checking import Deployment
 from dbt_enrich.emulator.control import Control
-from dbt_enrich.emulator.errors import Flavour, WireError, denied, invalid, not_found
+from dbt_enrich.emulator.errors import Flavour, WireError, denied, invalid, not_found, refused
 from dbt_enrich.emulator.jobs import Jobs
 from dbt_enrich.emulator.listing import filtered, in_order, paged
+from dbt_enrich.emulator.plain import readable
+from dbt_enrich.emulator.refusals import Refusal, kind_of, missing, read_body
+from dbt_enrich.emulator.replies import Reply, error_handlers
+from dbt_enrich.emulator.streaming import stream_of
 from dbt_enrich.emulator.wire import batch_document, chat_body, file_document
 
 PREFIXES = {
@@ -37,10 +41,16 @@ _MAX_UPLOAD = 220_000_000
 _MAX_JSON = 64_000_000
 # Headers in which a client gives a synchronous request an id of its own.
 _CLIENT_REQUEST_ID = ("x-ms-client-request-id", "x-client-request-id")
+_RANGE = re.compile(r"bytes=(?=\d|-\d)(\d{0,18})-(\d{0,18})", re.ASCII)
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 # Older versions take no notice of an expiry.
 _EXPIRY_SINCE = "2025-03-01"
+_NO_JSON = (
+    "We could not parse the JSON body of your request. The API expects a JSON payload, but what "
+    "was sent was not valid JSON."
+)
 Handler = Callable[[Request], Awaitable[Response]]
+M = TypeVar("M", bound=Body)
 
 
 class Api:
@@ -68,19 +78,26 @@ class Api:
             ("GET", "/batches/{batch_id}", self.get_batch),
             ("POST", "/batches/{batch_id}/cancel", self.cancel_batch),
             ("GET", "/models", self.list_models),
-            ("GET", "/models/{model}", self.get_model),
+            # Names of models hold slashes and colons at some servers.
+            ("GET", "/models/{model:path}", self.get_model),
         ]
-        chat = [("POST", "/chat/completions", self.chat)]
+        chat = ("POST", "/chat/completions", self.chat)
+        importing = ("POST", "/files/import", self.import_file)
         classic: list[tuple[str, str, Handler]] = [
+            importing,
             ("POST", "/deployments/{deployment}/chat/completions", self.chat),
             ("GET", "/deployments", self.list_deployments),
             ("GET", "/deployments/{deployment}", self.get_deployment),
         ]
-        extra = {Flavour.AZURE_CLASSIC: classic}
+        extra: dict[Flavour, list[tuple[str, str, Handler]]] = {
+            Flavour.AZURE_CLASSIC: classic,
+            Flavour.AZURE_V1: [importing, chat],
+            Flavour.OPENAI: [chat],
+        }
         return [
             Route(prefix + path, self._guarded(handler, flavour), methods=[method])
             for prefix, flavour in PREFIXES.items()
-            for method, path, handler in [*table, *extra.get(flavour, chat)]
+            for method, path, handler in [*table, *extra[flavour]]
         ]
 
     def is_authorised(self, headers: Mapping[str, str], *, api_key_header: bool = True) -> bool:
@@ -94,13 +111,8 @@ class Api:
     def _guarded(self, handler: Handler, flavour: Flavour) -> Handler:
         async def guarded(request: Request) -> Response:
             request.state.flavour = flavour
-            try:
-                self._check(request, flavour)
-                return await handler(request)
-            except WireError as error:
-                return JSONResponse(
-                    error.body(flavour), status_code=error.status, headers=error.headers
-                )
+            self._check(request, flavour)
+            return await handler(request)
 
         return guarded
 
@@ -118,42 +130,66 @@ class Api:
             request.scope,
             _limited(request.receive, _MAX_UPLOAD, "The file is larger than 200 MB."),
         )
-        async with limited.form(max_files=1, max_fields=8) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise invalid("The form has no part 'file'.")
-            record = await run_in_threadpool(
-                self._jobs.files.add,
-                file.file,
-                filename=file.filename or "upload.jsonl",
-                purpose=str(form.get("purpose", "")),
-                expires_after=_expiry_of_upload(request, form),
-                flavour=request.state.flavour,
-            )
-        return self._created(request, file_document(record), f"/files/{record['id']}")
+        try:
+            async with limited.form(max_files=1, max_fields=8) as form:
+                record = await self._keep_upload(request, form)
+        except UnicodeError as error:
+            raise invalid("The form is not written in the charset that it names.") from error
+        flavour = request.state.flavour
+        return self._created(request, file_document(record, flavour), f"/files/{record['id']}")
+
+    async def _keep_upload(self, request: Request, form: FormData) -> dict[str, Any]:
+        described = _upload_form(request, form)
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise refused(missing("file"))
+        return await run_in_threadpool(
+            self._jobs.files.add,
+            file.file,
+            filename=readable(file.filename or "upload.jsonl"),
+            purpose=described.purpose,
+            expires_after=_seconds(described.expires_after),
+            flavour=request.state.flavour,
+        )
+
+    async def import_file(self, request: Request) -> Response:
+        """POST /files/import, of Azure: refused, as this server calls no other."""
+        _read(ImportBody, await _json(request))
+        raise WireError(
+            400,
+            "fileImportFailed",
+            "This server fetches nothing from other addresses, so it imports no files. Please "
+            "upload the file's content with POST /files.",
+            param="content_url",
+        )
 
     async def list_files(self, request: Request) -> Response:
         """GET /files."""
         wanted = request.query_params.get("purpose")
         files = await run_in_threadpool(self._jobs.files.all)
-        documents = [file_document(f) for f in files if wanted in (None, f["purpose"])]
+        flavour = request.state.flavour
+        documents = [file_document(f, flavour) for f in files if wanted in (None, f["purpose"])]
         documents = in_order(documents, request.query_params)
-        return JSONResponse(paged(documents, request.query_params, usual=10_000, most=10_000))
+        return Reply(paged(documents, request.query_params, usual=10_000, most=10_000))
 
     async def get_file(self, request: Request) -> Response:
         """GET /files/{file_id}."""
         record = await run_in_threadpool(self._jobs.files.get, request.path_params["file_id"])
-        return JSONResponse(file_document(record))
+        return Reply(file_document(record, request.state.flavour))
 
     async def delete_file(self, request: Request) -> Response:
         """DELETE /files/{file_id}."""
         file_id = request.path_params["file_id"]
         await run_in_threadpool(self._jobs.files.delete, file_id)
-        return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+        return Reply({"id": file_id, "object": "file", "deleted": True})
 
     async def file_content(self, request: Request) -> Response:
         """GET /files/{file_id}/content."""
-        path = await run_in_threadpool(self._jobs.files.content, request.path_params["file_id"])
+        file_id = request.path_params["file_id"]
+        path = await run_in_threadpool(self._jobs.files.content, file_id)
+        if not path.is_file():
+            raise not_found("content of the file", file_id)
+        _keep_to_ranges(request, path.stat().st_size)
         return FileResponse(path, media_type="application/octet-stream")
 
     async def create_batch(self, request: Request) -> Response:
@@ -161,14 +197,15 @@ class Api:
         body = await _json(request)
         if body.get("input_blob"):
             raise invalid("'input_blob' is not supported here; upload a file.", "input_blob")
+        asked = _read(BatchBody, body)
         record = await run_in_threadpool(
             self._jobs.create,
-            input_file_id=_text(body, "input_file_id"),
-            endpoint=_text(body, "endpoint"),
-            completion_window=_text(body, "completion_window"),
-            metadata=_metadata(body.get("metadata")),
+            input_file_id=asked.input_file_id,
+            endpoint=asked.endpoint,
+            completion_window=asked.completion_window,
+            metadata=asked.metadata,
             flavour=request.state.flavour,
-            output_expires_after=_expiry(body.get("output_expires_after")),
+            output_expires_after=_seconds(asked.output_expires_after),
         )
         document = batch_document(record, self._jobs.counts(record))
         response = self._created(request, document, f"/batches/{record['id']}")
@@ -187,17 +224,17 @@ class Api:
         documents = [batch_document(r, self._jobs.counts(r)) for r in records]
         if request.state.flavour is Flavour.AZURE_CLASSIC:
             documents = filtered(documents, request.query_params)
-        return JSONResponse(paged(documents, request.query_params, usual=20, most=100))
+        return Reply(paged(documents, request.query_params, usual=20, most=100))
 
     async def get_batch(self, request: Request) -> Response:
         """GET /batches/{batch_id}."""
         record = await run_in_threadpool(self._jobs.batch, request.path_params["batch_id"])
-        return JSONResponse(batch_document(record, self._jobs.counts(record)))
+        return Reply(batch_document(record, self._jobs.counts(record)))
 
     async def cancel_batch(self, request: Request) -> Response:
         """POST /batches/{batch_id}/cancel."""
         record = await run_in_threadpool(self._jobs.cancel, request.path_params["batch_id"])
-        return JSONResponse(batch_document(record, self._jobs.counts(record)))
+        return Reply(batch_document(record, self._jobs.counts(record)))
 
     async def chat(self, request: Request) -> Response:
         """POST /chat/completions."""
@@ -209,40 +246,44 @@ class Api:
             (request.headers[name] for name in _CLIENT_REQUEST_ID if name in request.headers), ""
         )
         reply = await run_in_threadpool(self._jobs.chat, asked, flavour, request_id=request_id)
-        return JSONResponse(chat_body(reply, flavour), status_code=reply.status_code)
+        answer = chat_body(reply, flavour)
+        if body.get("stream") and reply.status_code == 200:
+            options = body.get("stream_options") or {}
+            return stream_of(answer, include_usage=bool(options.get("include_usage")))
+        return Reply(answer, status_code=reply.status_code)
 
     async def list_models(self, request: Request) -> Response:  # noqa: ARG002
-        """GET /models."""
-        models = [_model_document(deployment) for deployment in self._jobs.deployments()]
-        return JSONResponse({"object": "list", "data": models})
+        """GET /models: the deployments that were declared, else what answers to any name."""
+        names = await run_in_threadpool(self._jobs.served)
+        return Reply({"object": "list", "data": [_served_document(name) for name in names]})
 
     async def list_deployments(self, request: Request) -> Response:  # noqa: ARG002
         """GET /deployments."""
         documents = [_deployment_document(deployment) for deployment in self._jobs.deployments()]
-        return JSONResponse({"object": "list", "data": documents})
+        return Reply({"object": "list", "data": documents})
 
     async def get_model(self, request: Request) -> Response:
         """GET /models/{model}."""
         deployment = self._deployment(request.path_params["model"])
-        return JSONResponse(_model_document(deployment))
+        return Reply(_served_document(deployment.name))
 
     async def get_deployment(self, request: Request) -> Response:
         """GET /deployments/{deployment}."""
         deployment = self._deployment(request.path_params["deployment"])
-        return JSONResponse(_deployment_document(deployment))
+        return Reply(_deployment_document(deployment))
 
     def _deployment(self, name: str) -> Deployment:
-        deployment = self._jobs.deployment(name)
+        deployment = self._jobs.deployment(name) if name else None
         if deployment is None:
             raise not_found("deployment", name)
         return deployment
 
-    def _created(self, request: Request, document: dict[str, Any], path: str) -> JSONResponse:
+    def _created(self, request: Request, document: dict[str, Any], path: str) -> Reply:
         if not request.state.flavour.is_azure:
-            return JSONResponse(document)
+            return Reply(document)
         prefix = "/openai/v1" if request.state.flavour is Flavour.AZURE_V1 else "/openai"
         location = f"{request.url.scheme}://{request.url.netloc}{prefix}{path}"
-        return JSONResponse(document, status_code=201, headers={"Location": location})
+        return Reply(document, status_code=201, headers={"Location": location})
 
 
 def create_app(jobs: Jobs, api_key: str) -> Starlette:
@@ -251,18 +292,12 @@ def create_app(jobs: Jobs, api_key: str) -> Starlette:
     control = Control(jobs, is_authorised=api.is_authorised)
     app = Starlette(
         routes=[*api.routes(), *control.routes()],
-        exception_handlers={HTTPException: _http_error},
+        exception_handlers=error_handlers(),
     )
+    # A path with a slash at its end is another one, and a redirect would be no JSON.
+    app.router.redirect_slashes = False
     app.state.control = control
     return app
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    """Answer unknown paths as the services do."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    flavour = Flavour.OPENAI if request.url.path.startswith("/v1") else Flavour.AZURE_V1
-    message = "Resource not found" if status == 404 else str(getattr(error, "detail", error))
-    return JSONResponse(WireError(status, str(status), message).body(flavour), status)
 
 
 def _limited(receive: Receive, most: int, message: str) -> Receive:
@@ -280,57 +315,67 @@ def _limited(receive: Receive, most: int, message: str) -> Receive:
     return counting
 
 
+def _keep_to_ranges(request: Request, size: int) -> None:
+    """Pass over a `Range` that is not one range of bytes, and refuse one beyond the file's end."""
+    found = _RANGE.fullmatch(request.headers.get("range", ""))
+    if found is None or (found[1] and found[2] and int(found[2]) < int(found[1])):
+        others = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
+        request.scope["headers"] = others
+        return
+    start = int(found[1]) if found[1] else size - int(found[2] or 0)
+    if start >= size:
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise WireError(416, "416", "The range begins behind the end of the file.", headers)
+
+
 async def _json(request: Request) -> dict[str, Any]:
     limited = Request(request.scope, _limited(request.receive, _MAX_JSON, "The body is too large."))
     try:
         body = await limited.json()
     except (ValueError, RecursionError) as error:
-        raise invalid("The body is not valid JSON.") from error
+        raise invalid(_NO_JSON) from error
     if not isinstance(body, dict):
-        raise invalid("The body is not an object.")
+        raise invalid(
+            f"Invalid type for the body: expected an object, but got {kind_of(body)} instead."
+        )
     return body
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise invalid(f"'{name}' is missing or no text.")
-    return value
+def _read(model: type[M], document: object) -> M:
+    read = read_body(model, document)
+    if isinstance(read, Refusal):
+        raise refused(read)
+    return read
 
 
-def _metadata(value: object) -> dict[str, str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or len(value) > 16:
-        raise invalid("metadata must be an object of at most 16 pairs.")
-    for key, text in value.items():
-        if len(key) > 64 or not isinstance(text, str) or len(text) > 512:
-            raise invalid(f"metadata.{key[:64]} must be a text of at most 512 characters.")
-    return value
-
-
-def _expiry_of_upload(request: Request, form: Mapping[str, Any]) -> int | None:
-    """Return the seconds after which an upload expires; older dated versions pass over it."""
+def _upload_form(request: Request, form: Mapping[str, Any]) -> UploadForm:
+    """Return the form's parts beside the file; older dated versions pass over an expiry."""
+    document: dict[str, Any] = {"purpose": form["purpose"]} if "purpose" in form else {}
     version = request.query_params.get("api-version", "")
     if request.state.flavour is Flavour.AZURE_CLASSIC and version[:10] < _EXPIRY_SINCE:
-        return None
-    anchor = form.get("expires_after[anchor]") or form.get("expires_after.anchor")
-    seconds = form.get("expires_after[seconds]") or form.get("expires_after.seconds")
-    if anchor is None and seconds is None:
-        return None
-    return _expiry({"anchor": anchor, "seconds": seconds})
+        return _read(UploadForm, document)
+    expiry = {
+        name: _number_of(value) if name == "seconds" else value
+        for name in ("anchor", "seconds")
+        for value in (form.get(f"expires_after[{name}]", form.get(f"expires_after.{name}")),)
+        if value is not None
+    }
+    return _read(UploadForm, {**document, **({"expires_after": expiry} if expiry else {})})
 
 
-def _expiry(value: object) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or value.get("anchor") != "created_at":
-        raise invalid("An expiry has the anchor 'created_at'.", "expires_after.anchor")
-    return _whole("expires_after.seconds", value.get("seconds"))
+def _number_of(value: object) -> object:
+    """Return the whole number that a form spells, in which all is text; else what it says."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
+        return int(value)
+    return value
 
 
-def _model_document(deployment: Deployment) -> dict[str, Any]:
-    return {"id": deployment.name, "object": "model", "created": 0, "owned_by": "emulator"}
+def _seconds(expiry: Expiry | None) -> int | None:
+    return None if expiry is None else expiry.seconds
+
+
+def _served_document(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "emulator"}
 
 
 def _deployment_document(deployment: Deployment) -> dict[str, Any]:
@@ -341,10 +386,3 @@ def _deployment_document(deployment: Deployment) -> dict[str, Any]:
         "status": "succeeded",
         "sku": {"name": deployment.sku},
     }
-
-
-def _whole(name: str, value: object) -> int:
-    text = str(value)
-    if not (text.isascii() and text.isdigit() and len(text) < 12):
-        raise invalid(f"'{name}' must be a whole number.", name)
-    return int(text)

@@ -8,6 +8,7 @@ the last whole line and answers no request twice.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -19,9 +20,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
+from dbt_enrich.emulator.records import RESULT
 from dbt_enrich.errors import EnrichmentError
 
+logger = logging.getLogger(__name__)
 _SYNC_SECONDS = 0.5
 # A predecessor that is ending lets go within this time.
 _LOCK_SECONDS = 20
@@ -67,6 +71,32 @@ class Storage:
         self._sqlite.execute("pragma synchronous = normal")
         self._sqlite.execute(_SCHEMA)
         self._lock = threading.RLock()
+        self._unreadable: set[tuple[str, str]] = set()
+
+    def pass_over(self, kind: str, record: TypeAdapter[Any]) -> None:
+        """Pass over what is on the disk and is no record; the log says what.
+
+        Args:
+            kind: The kind that is looked at.
+            record: What a record of it is.
+        """
+        with self._lock:
+            rows = self._sqlite.execute(
+                "select id, document from records where kind = ?", (kind,)
+            ).fetchall()
+            for identifier, document in rows:
+                try:
+                    found = record.validate_python(json.loads(document))
+                except (ValueError, RecursionError) as error:
+                    problem = str(error)
+                else:
+                    problem = "" if found["id"] == identifier else "it has another id"
+                if problem:
+                    self._unreadable.add((kind, identifier))
+                    logger.warning(
+                        "the %s %s in %s cannot be read and is passed over: %s",
+                        kind, identifier, self.directory, problem,
+                    )  # fmt: skip
 
     def close(self) -> None:
         """Close the database and let go of the directory."""
@@ -78,6 +108,7 @@ class Storage:
         """Forget everything."""
         with self._lock:
             self._sqlite.execute("delete from records")
+            self._unreadable.clear()
             for name in ("files", "results"):
                 shutil.rmtree(self.directory / name)
                 (self.directory / name).mkdir(mode=0o700)
@@ -97,15 +128,17 @@ class Storage:
             row = self._sqlite.execute(
                 "select document from records where kind = ? and id = ?", (kind, identifier)
             ).fetchone()
-        return None if row is None else json.loads(row[0])
+        if row is None or (kind, identifier) in self._unreadable:
+            return None
+        return dict(json.loads(row[0]))
 
     def all(self, kind: str) -> list[dict[str, Any]]:
         """Return all records of a kind, oldest first."""
         with self._lock:
             rows = self._sqlite.execute(
-                "select document from records where kind = ? order by place", (kind,)
+                "select id, document from records where kind = ? order by place", (kind,)
             ).fetchall()
-        return [json.loads(row[0]) for row in rows]
+        return [json.loads(row[1]) for row in rows if (kind, row[0]) not in self._unreadable]
 
     def remove(self, kind: str, identifier: str) -> bool:
         """Remove a record; say whether it was there."""
@@ -184,8 +217,9 @@ class Results:
             return
         with self.path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
-                    yield json.loads(line.decode("utf-8", "surrogatepass"))
+                result = self._read(line) if line.endswith(b"\n") else None
+                if result is not None:
+                    yield result
 
     def offsets(self) -> list[int]:
         """Return where each line begins."""
@@ -205,7 +239,17 @@ class Results:
         with self.path.open("rb") as file:
             for offset in offsets:
                 file.seek(offset)
-                yield json.loads(file.readline().decode("utf-8", "surrogatepass"))
+                result = self._read(file.readline())
+                if result is not None:
+                    yield result
+
+    def _read(self, line: bytes) -> dict[str, Any] | None:
+        """Return a result, or None for a line that is none: the disk's trouble, not a request's."""
+        try:
+            return dict(RESULT.validate_python(json.loads(line.decode("utf-8", "surrogatepass"))))
+        except (ValueError, RecursionError) as error:
+            logger.warning("a result in %s cannot be read and is passed over: %s", self.path, error)
+            return None
 
     def _drop_partial_line(self) -> None:
         if not self.path.exists():

@@ -26,9 +26,12 @@ def new_id(prefix: str) -> str:
     return f"{prefix}{uuid.uuid4().hex}"
 
 
-def file_document(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a file as the API shows it."""
-    return {"object": "file", **{name: record.get(name) for name in _FILE_FIELDS}}
+def file_document(record: dict[str, Any], flavour: Flavour) -> dict[str, Any]:
+    """Return a file as the API shows it: OpenAI knows no `pending`."""
+    document = {"object": "file", **{name: record.get(name) for name in _FILE_FIELDS}}
+    if document["status"] == "pending" and not flavour.is_azure:
+        document["status"] = "uploaded"
+    return document
 
 
 def batch_document(record: dict[str, Any], counts: dict[str, int]) -> dict[str, Any]:
@@ -55,9 +58,9 @@ def _usage(counted: dict[str, int]) -> dict[str, Any]:
 
 def usage_of(body: dict[str, Any]) -> dict[str, int]:
     """Return what a chat.completion says of its tokens, as flat counts."""
-    usage = body.get("usage") or {}
-    asked = usage.get("prompt_tokens_details") or {}
-    answered = usage.get("completion_tokens_details") or {}
+    usage = _object(body.get("usage"))
+    asked = _object(usage.get("prompt_tokens_details"))
+    answered = _object(usage.get("completion_tokens_details"))
     counts = {
         "prompt_tokens": usage.get("prompt_tokens"),
         "completion_tokens": usage.get("completion_tokens"),
@@ -65,6 +68,10 @@ def usage_of(body: dict[str, Any]) -> dict[str, int]:
         "reasoning_tokens": answered.get("reasoning_tokens"),
     }
     return {name: count for name, count in counts.items() if isinstance(count, int)}
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def page(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:

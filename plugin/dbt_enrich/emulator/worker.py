@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from dbt_enrich.emulator.asking import SERVER_ERROR, answers
 from dbt_enrich.emulator.body_rules import body_problem
 from dbt_enrich.emulator.errors import Flavour
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, WantedRequests
@@ -18,6 +20,7 @@ from dbt_enrich.emulator.wire import result_line, usage_of
 if TYPE_CHECKING:
     from dbt_enrich.emulator.jobs import Jobs
 
+logger = logging.getLogger(__name__)
 # A transition by time on a clock of the test's own is seen after this long at most.
 _IDLE_SECONDS = 0.02
 _STOP_SECONDS = 30.0
@@ -160,7 +163,7 @@ class Worker:
         def is_enough() -> bool:
             return limit is not None and counter.total() >= limit
 
-        with closing(jobs.responder.answer(requests)) as replies, results.appending() as append:
+        with closing(answers(jobs.responder, requests)) as replies, results.appending() as append:
             going_on = not is_enough()
             while going_on:
                 answered = next(replies, None)
@@ -198,18 +201,23 @@ def _accepted(
     flavour = Flavour(record["flavour"])
     for request in requests:
         if record["ending"].get("only_errors"):
-            refused.append((request, _SERVER_ERROR))
+            refused.append((request, SERVER_ERROR))
             continue
-        problem = body_problem(request.body, azure=flavour.is_azure, batch=True)
-        if problem:
-            refused.append((request, ChatReply(problem.status, problem.body(flavour))))
+        refusal = _refusal(request, flavour)
+        if refusal:
+            refused.append((request, refusal))
             continue
         yield request
 
 
-_SERVER_ERROR = ChatReply(
-    500, {"error": {"code": "internalFailure", "message": "The server had an error."}}
-)
+def _refusal(request: ChatRequest, flavour: Flavour) -> ChatReply | None:
+    """Return the reply to a request that no model is to see, or None."""
+    try:
+        problem = body_problem(request.body, azure=flavour.is_azure, batch=True)
+    except Exception:
+        logger.exception("the request %r cannot be checked", request.custom_id)
+        return SERVER_ERROR
+    return ChatReply(problem.status, problem.body(flavour)) if problem else None
 
 
 def _drained(refused: deque[tuple[ChatRequest, ChatReply]]) -> list[tuple[ChatRequest, ChatReply]]:
@@ -220,6 +228,15 @@ def _drained(refused: deque[tuple[ChatRequest, ChatReply]]) -> list[tuple[ChatRe
 
 
 def _result(request: ChatRequest, reply: ChatReply, record: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of an answer; of one that cannot be written, that it failed."""
+    try:
+        return _written(request, reply, record)
+    except Exception:
+        logger.exception("the answer to the request %r cannot be written", request.custom_id)
+        return _written(request, SERVER_ERROR, record)
+
+
+def _written(request: ChatRequest, reply: ChatReply, record: dict[str, Any]) -> dict[str, Any]:
     line = result_line(request, reply, Flavour(record["flavour"]))
     lines = [json.dumps(line, ensure_ascii=False)]
     return {

@@ -7,11 +7,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dbt_enrich.emulator.errors import Flavour
 from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.http_client import httpx
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 STYLES = {"classic": "/openai", "v1": "/openai/v1", "openai": "/v1"}
+FLAVOURS = {
+    "classic": Flavour.AZURE_CLASSIC,
+    "v1": Flavour.AZURE_V1,
+    "openai": Flavour.OPENAI,
+}
 DATED = "2025-04-01-preview"
 
 
@@ -27,6 +33,7 @@ class Resource:
     """The files and batches of an emulator, by the paths of one style."""
 
     def __init__(self, emulator: RunningEmulator, style: str = "openai") -> None:
+        self.flavour = FLAVOURS[style]
         query = {"api-version": DATED} if style == "classic" else {}
         self.http = httpx.Client(
             base_url=emulator.url + STYLES[style],

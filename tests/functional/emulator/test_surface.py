@@ -241,7 +241,7 @@ def test_azure_tells_what_its_filter_found(emulator: RunningEmulator) -> None:
     ("body", "said"),
     [
         ({"response_format": {"type": "json_object"}}, "must contain the word 'json'"),
-        ({"response_format": {"type": "yaml"}}, "no type of response_format"),
+        ({"response_format": {"type": "yaml"}}, "Invalid value: 'yaml'"),
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stream": True}, "not supported in a batch"),

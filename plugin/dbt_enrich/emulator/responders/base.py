@@ -55,6 +55,10 @@ class Responder(Protocol):
         """Who answers: `llama:<sha256 of the weights>`, `upstream:<model>` or `scripted`."""
         ...
 
+    def models(self) -> list[str]:
+        """Return the names that a request may give as its model, as far as they are known."""
+        ...
+
     def answer(
         self, requests: Iterable[ChatRequest]
     ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:

@@ -6,6 +6,7 @@ The answer is the model's: nothing is looked up, corrected or added to what the 
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 import threading
 from collections import Counter
@@ -25,6 +26,8 @@ from dbt_enrich.emulator.responders.llama_request import BadRequest, Completion,
 from dbt_enrich.emulator.responders.llama_server import LlamaServer
 from dbt_enrich.emulator.responders.weights import find_weights
 from dbt_enrich.errors import EnrichmentError
+
+logger = logging.getLogger(__name__)
 
 # Tokens of one request with its answer. The weights know longer ones, but every slot takes memory
 # for it: 8 slots of the packaged model 600 MB.
@@ -72,6 +75,10 @@ class LlamaResponder:
     def identity(self) -> str:
         """`llama:<sha256 of the weights>`."""
         return f"llama:{self._weights.sha256}"
+
+    def models(self) -> list[str]:
+        """Return the weights' name, which answers to every other too."""
+        return [self._weights.name]
 
     def answer(self, requests: Iterable[ChatRequest]) -> Generator[Reply, None, None]:
         """Yield each request with its reply as soon as it is there.
@@ -128,17 +135,17 @@ class LlamaResponder:
     def _reply(self, request: ChatRequest, stopped: Callable[[], bool]) -> ChatReply:
         try:
             completion = parse_request(request.body)
-        except BadRequest as problem:
-            return bad_request_reply(problem)
-        try:
             if completion.schema is not None and not self._server.can_follow(completion.schema):
                 return schema_reply(completion.schema)
             body = completion.body(has_chat_template=self._weights.has_chat_template)
             last, text = self._server.complete(body, stopped)
+        except BadRequest as problem:
+            return bad_request_reply(problem)
         except EnrichmentError:
             raise
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             # What the library raises for one request must not end a batch.
+            logger.exception("the local model failed on the request %r", request.custom_id)
             return server_error_reply(f"the local model failed: {error}")
         if "error" in last:
             return error_reply(last["error"])

@@ -21,6 +21,7 @@ from dbt_enrich.naming import unknown_key
 
 MODEL = "scripted"
 _ECHO = 200
+_MOST_ITEMS = 1_000
 _Maker = Callable[[Mapping[str, Any], str, str], Any]
 _RULE_KEYS = (
     "match", "times", "probability", "seed",
@@ -130,6 +131,10 @@ class ScriptedResponder:
     def identity(self) -> str:
         """Who answers."""
         return MODEL
+
+    def models(self) -> list[str]:
+        """Return the one that answers to every name."""
+        return [MODEL]
 
     def set_rules(self, rules: Iterable[Mapping[str, Any]]) -> None:
         """Replace the rules."""
@@ -274,27 +279,36 @@ def echo(body: Mapping[str, Any], message: str) -> Any:
 
 def _packed(schema: Mapping[str, Any], message: str) -> dict[str, Any] | None:
     """Answer each row of a pack by itself, or return None where the message is no pack."""
-    entry = (schema.get("properties") or {}).get("rows", {}).get("items", {})
-    answer = (entry.get("properties") or {}).get("answer")
-    try:
-        rows = json.loads(message)
-    except ValueError:
+    rows = _within(_within(schema, "properties"), "rows")
+    answer = _within(_within(_within(rows, "items"), "properties"), "answer")
+    if not answer:
         return None
-    if answer is None or not isinstance(rows, dict):
+    try:
+        texts = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(texts, dict) or not all(row.isdecimal() for row in texts):
         return None
     return {
         "rows": [
-            {"id": int(row), "answer": _value(answer, "answer", text)} for row, text in rows.items()
+            {"id": int(row), "answer": _value(answer, "answer", text)}
+            for row, text in texts.items()
         ]
     }
+
+
+def _within(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of a schema, or an empty one: a schema may also be `true`."""
+    found = schema.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _like_the_example(body: Mapping[str, Any], message: str) -> dict[str, Any] | None:
     for said in body.get("messages") or []:
         if said.get("role") == "assistant":
             try:
-                example = json.loads(said["content"])
-            except (ValueError, TypeError):
+                example = json.loads(said.get("content"))
+            except (ValueError, TypeError, RecursionError):
                 continue
             if isinstance(example, dict):
                 return {k: _like(v, k, message) for k, v in example.items()}
@@ -311,15 +325,17 @@ def _like(value: Any, name: str, message: str) -> Any:
 
 def _value(schema: Mapping[str, Any], name: str, message: str) -> Any:
     """Return a value under `schema`, chosen by a hash of the message."""
-    choices = schema.get("anyOf")
-    if choices:
-        return _value(next(c for c in choices if c.get("type") != "null"), name, message)
+    if "anyOf" in schema:
+        choices = [c for c in schema["anyOf"] if isinstance(c, Mapping) and c.get("type") != "null"]
+        return _value(choices[0], name, message) if choices else None
     if "enum" in schema:
         members = [member for member in schema["enum"] if member is not None]
-        return members[_hash(name, message) % len(members)]
+        return members[_hash(name, message) % len(members)] if members else None
     kind = schema.get("type")
     if isinstance(kind, list):
-        kind = next(item for item in kind if item != "null")
+        kind = next((item for item in kind if item != "null"), "null")
+    if kind == "null":
+        return None
     makers: dict[str, _Maker] = {
         "object": _object,
         "array": _array,
@@ -332,15 +348,17 @@ def _value(schema: Mapping[str, Any], name: str, message: str) -> Any:
 
 
 def _object(schema: Mapping[str, Any], _: str, message: str) -> dict[str, Any]:
-    return {k: _value(v, k, message) for k, v in (schema.get("properties") or {}).items()}
+    properties = _within(schema, "properties")
+    return {name: _value(_within(properties, name), name, message) for name in properties}
 
 
 def _array(schema: Mapping[str, Any], name: str, message: str) -> list[Any]:
-    items = schema.get("items") or {"type": "string"}
+    items = _within(schema, "items") or {"type": "string"}
     most = int(schema.get("maxItems", _told(schema, r"At most (\d+) items") or 3))
     plain = items.get("type") == "string" and not {"enum", "format", "pattern"} & set(items)
     made = _words(message) if plain else [_value(items, name, message)]
-    wanted = max(int(schema.get("minItems", 0)), min(most, len(made)))
+    least = min(int(schema.get("minItems", 0)), _MOST_ITEMS)
+    wanted = max(least, min(most, len(made)))
     return [made[i] if i < len(made) else f"{made[0]}{i}" for i in range(wanted)]
 
 
@@ -351,7 +369,7 @@ def _words(message: str) -> list[str]:
 
 def _integer(schema: Mapping[str, Any], name: str, message: str) -> int:
     least, most = _bounds(schema, 100)
-    return int(least) + _hash(name, message) % (int(most) - int(least) + 1)
+    return int(least) + _hash(name, message) % max(1, int(most) - int(least) + 1)
 
 
 def _number(schema: Mapping[str, Any], name: str, message: str) -> float:

@@ -17,7 +17,7 @@ from typing import Final
 from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest, Responder, WantedRequests
 from dbt_enrich.emulator.responders.upstream_client import UpstreamClient
 from dbt_enrich.emulator.responders.upstream_options import UpstreamOptions
-from dbt_enrich.emulator.responders.upstream_probe import check_upstream
+from dbt_enrich.emulator.responders.upstream_probe import check_upstream, upstream_models
 from dbt_enrich.emulator.responders.upstream_reply import error_reply
 
 _LOOK_SECONDS: Final = 0.2
@@ -55,6 +55,12 @@ class UpstreamResponder:
     def identity(self) -> str:
         """`upstream:<model>`, or `upstream` where each request names its own."""
         return self._options.answered_by(self._options.model) if self._options.model else "upstream"
+
+    def models(self) -> list[str]:
+        """Return the model that is asked, or those of the server where requests name their own."""
+        if self._options.model:
+            return [self._options.model]
+        return upstream_models(self._options)
 
     def answer(self, requests: Iterable[ChatRequest]) -> Generator[Reply, None, None]:
         """Yield each request with its reply as soon as it is there.

@@ -31,12 +31,7 @@ def check_upstream(options: UpstreamOptions, model: str | None) -> None:
         EnrichmentError: Nobody answers.
     """
     try:
-        with httpx.Client(
-            headers=options.headers(),
-            timeout=httpx.Timeout(_PROBE_SECONDS, connect=CONNECT_SECONDS),
-            trust_env=options.trusts_environment,
-        ) as client:
-            response = client.get(f"{options.base_url}/models")
+        response = _ask(options)
     except httpx.HTTPError as error:
         raise EnrichmentError(
             f"no model server answers at {options.base_url} ({str(error) or type(error).__name__})",
@@ -59,6 +54,24 @@ def check_upstream(options: UpstreamOptions, model: str | None) -> None:
             f"the model server at {options.base_url} has no model '{model}'; {_listed(names)}",
             fix="name one that it has, or load or pull the model there",
         )
+
+
+def upstream_models(options: UpstreamOptions) -> list[str]:
+    """Return the names of the server's models; none where it does not say."""
+    try:
+        response = _ask(options)
+    except httpx.HTTPError:
+        return []
+    return (_names(response) or []) if response.status_code == 200 else []
+
+
+def _ask(options: UpstreamOptions) -> httpx.Response:
+    with httpx.Client(
+        headers=options.headers(),
+        timeout=httpx.Timeout(_PROBE_SECONDS, connect=CONNECT_SECONDS),
+        trust_env=options.trusts_environment,
+    ) as client:
+        return client.get(f"{options.base_url}/models")
 
 
 def _refused_key(options: UpstreamOptions, status: int) -> ConfigurationError:
