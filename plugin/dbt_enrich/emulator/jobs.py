@@ -212,20 +212,12 @@ class Jobs:
 
     def chat(self, body: dict[str, Any], flavour: Flavour, *, request_id: str = "") -> ChatReply:
         """Answer one synchronous request; one with an id is noted for the account."""
+        # Whoever names what is not there is told so, whatever else is wrong.
+        if isinstance(body.get("model"), str):
+            self._check_single(body["model"], flavour)
         problem = body_problem(body, azure=flavour.is_azure, batch=False)
         if problem:
             raise problem
-        name = body["model"]
-        deployment = self.deployment(name)
-        if deployment is None:
-            raise WireError(404, "DeploymentNotFound", f"The deployment '{name}' does not exist.")
-        if self._deployments is not None and flavour.is_azure and deployment.is_batch:
-            raise WireError(
-                400,
-                "OperationNotSupported",
-                "The chatCompletion operation does not work with the specified model, "
-                f"{name}. Please choose different model and try again.",
-            )
         # The answer is streamed when it is there, whoever gives it.
         asked = {key: body[key] for key in body if key not in ("stream", "stream_options")}
         request = ChatRequest(index=0, custom_id=request_id, body=asked)
@@ -236,6 +228,21 @@ class Jobs:
         if request_id:
             self._note_synchronous(request_id, failed=answered[1].status_code != 200)
         return answered[1]
+
+    def _check_single(self, name: str, flavour: Flavour) -> None:
+        """Refuse a deployment that is not there, or that Azure has for batches alone."""
+        deployment = self.deployment(name)
+        if deployment is None:
+            raise WireError(
+                404, "DeploymentNotFound", f"The deployment {quoted(name)} does not exist."
+            )
+        if self._deployments is not None and flavour.is_azure and deployment.is_batch:
+            raise WireError(
+                400,
+                "OperationNotSupported",
+                "The chatCompletion operation does not work with the specified model, "
+                f"{name}. Please choose different model and try again.",
+            )
 
     def _note_synchronous(self, request_id: str, *, failed: bool) -> None:
         result = {"index": 0, "custom_id": request_id, "failed": failed, "lines": []}

@@ -116,8 +116,9 @@ def _upload(resource: Resource, chance: random.Random) -> httpx.Response:
             text = value if isinstance(value, str) else json.dumps(value)
             fields[name] = text.encode("utf-8", "replace")
     content = mutate_bytes(line("a").encode(), chance)
+    boundary = {"Content-Type": "multipart/form-data; boundary=between"}
     request = resource.http.build_request(
-        "POST", "/files", files={"file": ("a.jsonl", content)}, data=fields
+        "POST", "/files", files={"file": ("a.jsonl", content)}, data=fields, headers=boundary
     )
     if chance.random() < 0.4:
         body = mutate_bytes(request.read(), chance)
