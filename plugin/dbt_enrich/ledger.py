@@ -153,6 +153,7 @@ class Publication:
         relation: The table, quoted and qualified, or None if a former version published it.
         max_attempts: How often one of its rows is sent in all, or None likewise.
         ask_again: Kinds of failure that are asked again although they usually are not.
+        target: The profile's target whose table it is, or None if a former version published it.
     """
 
     enrichment: str
@@ -164,6 +165,7 @@ class Publication:
     relation: str | None = None
     max_attempts: int | None = None
     ask_again: tuple[str, ...] = ()
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -511,8 +513,8 @@ class Ledger:
         with self._write():
             self._sqlite.execute(
                 "insert or replace into publications (enrichment, name, model, task_key, counts, "
-                "published_at, relation, max_attempts, ask_again) "
-                "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "published_at, relation, max_attempts, ask_again, target) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     values.enrichment,
                     values.name,
@@ -523,6 +525,7 @@ class Ledger:
                     values.relation,
                     values.max_attempts,
                     json.dumps(values.ask_again),
+                    values.target,
                 ),
             )
 

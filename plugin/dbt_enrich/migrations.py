@@ -144,6 +144,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "alter table answers add column settings text",
         ),
     ),
+    ("m009_add_target", ("alter table publications add column target text",)),
 )
 
 

@@ -161,6 +161,7 @@ class Plugin(BasePlugin):
             project=project.name,
             log=logger.info,
             warn=logger.warning,
+            target=project.target,
         )
         stray = stray_state(self.config, project.root, engine.namespace)
         if stray:

@@ -123,6 +123,16 @@ def test_submit_status_wait_and_publish(project: DbtProject, emulator: RunningEm
     assert answered(emulator) == 6
 
 
+def test_status_names_the_target_that_published(project: DbtProject) -> None:
+    """One state serves all targets; the table of another is not shown as this one's."""
+    project.dbt("run", "--target", "prod")
+    said = "this is the table of the target prod, which published last; dev may have none"
+    assert f"notes_enriched: {said}" in command(project, "status")
+    assert "this is the table" not in command(project, "status", "--target", "prod")
+    (table,) = json.loads(command(project, "status", "--json"))["tables"]
+    assert table["target"] == "prod"
+
+
 def test_run_goes_on_until_nothing_is_left_to_ask(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:

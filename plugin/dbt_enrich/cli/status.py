@@ -101,8 +101,18 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
     spent = spending(sent, project.config)
     if as_json:
         return _document(rows, tables, spent)
+    told = [
+        f"{table.name}: this is the table of the target {table.target}, which published last; "
+        f"{project.target} may have none, or an older one"
+        for table in tables
+        if table.target not in (None, project.target)
+    ]
     return "\n\n".join(
-        [_batches(rows, spent.currency), _tables(tables), f"cost so far: {spent.said()}"]
+        [
+            _batches(rows, spent.currency),
+            "\n".join([_tables(tables), *told]),
+            f"cost so far: {spent.said()}",
+        ]
     )
 
 

@@ -83,6 +83,7 @@ class Engine:
         project: The dbt project's name, the default namespace.
         log: Takes a line for the user's log.
         warn: Takes a warning for the user's log.
+        target: The profile's target whose tables are published, or None.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class Engine:
         project: str,
         log: Callable[[str], None],
         warn: Callable[[str], None],
+        target: str | None = None,
     ) -> None:
         self.config = config
+        self._target = target
         self.namespace = config.namespace or project
         self.cancelled = threading.Event()
         self._log = log
@@ -226,7 +229,11 @@ class Engine:
         if publication and counts is not None:
             with Ledger(StateDirectory(self.config.state_dir).ledger) as ledger:
                 ledger.note_publication(
-                    replace(publication, counts={**counts, **publication.counts})
+                    replace(
+                        publication,
+                        counts={**counts, **publication.counts},
+                        target=self._target,
+                    )
                 )
         if scratch:
             scratch.close()
