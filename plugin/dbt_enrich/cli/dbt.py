@@ -82,9 +82,7 @@ def reports_of_dbt(
     """
     with tempfile.TemporaryDirectory(prefix="dbt-enrich-") as directory:
         path = Path(directory) / "reports.jsonl"
-        enrichments = replace(
-            options, select=tuple(map(_enrichments_of, options.select)) or (ALL_ENRICHMENTS,)
-        )
+        enrichments = _narrowed(options)
         told = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: str(path), **(environment or {})}
         done = subprocess.run(  # noqa: S603
             [*_DBT, "--quiet", "run", *enrichments.arguments()],
@@ -107,7 +105,7 @@ def models_of_dbt(options: DbtOptions) -> list[dict[str, Any]]:
     Raises:
         EnrichmentError: dbt cannot read the project; its own words are printed before.
     """
-    enrichments = replace(options, select=tuple(map(_enrichments_of, options.select)))
+    enrichments = _narrowed(options)
     keys = ("name", "alias", "database", "schema", "config", "columns")
     shown = ("--resource-type", "model", "--output", "json", "--output-keys", *keys)
     done = subprocess.run(  # noqa: S603
@@ -122,6 +120,12 @@ def models_of_dbt(options: DbtOptions) -> list[dict[str, Any]]:
         click.echo(done.stdout.strip(), err=True)
         raise EnrichmentError("dbt failed", fix="fix what it names above, then try again")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def _narrowed(options: DbtOptions) -> DbtOptions:
+    """Leave out what is selected and is no enrichment."""
+    select = tuple(map(_enrichments_of, options.select)) or (ALL_ENRICHMENTS,)
+    return replace(options, select=select)
 
 
 def _enrichments_of(selected: str) -> str:
