@@ -13,6 +13,7 @@ EnrichmentError
 │   └── UnknownOutcomeError     sent, but no reply: the service may have acted
 ├── BatchFailedError        the service failed a batch as a whole
 ├── FailedRowsError         rows failed that `fail_on` names
+├── StoppedError            too many answers failed alike; nothing more is sent
 ├── CapError                a cap would be passed; nothing was sent
 ├── TaskChangedError        the task changed, and `on_task_change` is `error`; nothing was sent
 ├── AwaitTimeoutError       the service took longer than `await_timeout`
@@ -124,6 +125,10 @@ class BatchFailedError(EnrichmentError):
 
 class FailedRowsError(EnrichmentError):
     """Rows failed with a kind that `fail_on` names."""
+
+
+class StoppedError(EnrichmentError):
+    """Too many answers failed in the same way; nothing more is sent, and what came is kept."""
 
 
 class CapError(EnrichmentError):

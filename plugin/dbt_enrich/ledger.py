@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -65,7 +65,8 @@ class Shard:
     several are packed into one, and None where a former version made the shard.
     One that is `synchronous` is no batch: its requests are asked one by one. `uploads_sought` says
     that the service was searched for files of uploads that got no reply. `settings` is what the
-    requests are sent with, as JSON, or None where a former version made the shard.
+    requests are sent with, as JSON, or None where a former version made the shard. A run is stopped
+    where more than `max_failed_share` of at least `least_answers` answers failed alike.
     """
 
     shard: str
@@ -97,6 +98,8 @@ class Shard:
     synchronous: bool = False
     uploads_sought: bool = False
     settings: str | None = None
+    max_failed_share: float | None = None
+    least_answers: int | None = None
     created_at: str = ""
     updated_at: str = ""
 
@@ -178,6 +181,7 @@ class AnswerFile:
         settings: What its requests were sent with, as JSON, or None if nobody noted it.
         claimed_at: When the shard was claimed that it answers, or None if it answers none.
         stored_at: When it was stored.
+        requests: How many requests that shard has.
     """
 
     name: str
@@ -185,6 +189,40 @@ class AnswerFile:
     settings: str | None
     claimed_at: str | None
     stored_at: str
+    requests: int | None = None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A row of `stops`: a run that was ended as too many answers failed alike.
+
+    Attributes:
+        task_key: The task.
+        enrichment: Unique id of the dbt model, or None if nobody knows.
+        settings: Fingerprint of what the requests were sent with.
+        kind: The kind of failure.
+        status: The requests' own HTTP status, or None.
+        said: What else the failures have in common.
+        failed: How many answers failed so.
+        answers: Of how many.
+        message: That, with examples.
+        began_at: Since when answers were counted.
+        at: When the run was stopped; the ledger sets it.
+        lifted_at: When somebody, or a fix, let the task's requests be sent again, or None.
+    """
+
+    task_key: str
+    enrichment: str | None
+    settings: str
+    kind: str
+    status: int | None
+    said: str
+    failed: int
+    answers: int
+    message: str
+    began_at: str = ""
+    at: str = ""
+    lifted_at: str | None = None
 
 
 _COLUMNS = tuple(field.name for field in fields(Shard))
@@ -507,6 +545,51 @@ class Ledger:
         """Note that the user wants a shard's batch cancelled, so that no run asks it again."""
         return self.note(shard, cancel_requested_at=self._now())
 
+    def stop(self, stop: Stop) -> Stop:
+        """Note that a task's run is stopped, and have all its batches cancelled; return the note.
+
+        Whoever drives the batches next carries it out, also after a crash.
+        """
+        noted = replace(stop, at=self._now())
+        columns = [field.name for field in fields(Stop)]
+        closed = ", ".join(f"'{step}'" for step in CLOSED_STEPS)
+        with self._write():
+            self._sqlite.execute(
+                f"insert into stops ({', '.join(columns)}) "
+                f"values ({', '.join('?' for _ in columns)})",
+                [getattr(noted, name) for name in columns],
+            )
+            self._sqlite.execute(
+                "update batches set cancel_requested_at = ? "
+                f"where task_key = ? and step not in ({closed})",
+                (noted.at, stop.task_key),
+            )
+        return noted
+
+    def stops(self, task_key: str) -> list[Stop]:
+        """Return the stops of a task, oldest first."""
+        columns = ", ".join(field.name for field in fields(Stop))
+        rows = self._read(
+            f"select {columns} from stops where task_key = ? order by id", (task_key,)
+        )
+        return [Stop(**dict(row)) for row in rows]
+
+    def lift_stops(self, *, task_key: str | None = None, enrichment: str | None = None) -> int:
+        """Let the requests of a task, or those of a model's tasks, be sent again.
+
+        Returns:
+            How many stops were lifted.
+        """
+        with self._write():
+            cursor = self._sqlite.execute(
+                "update stops set lifted_at = ?1 where lifted_at is null and (task_key = ?2 "
+                "or enrichment = ?3 or task_key in ("
+                "select task_key from tasks where enrichment = ?3 union "
+                "select task_key from publications where enrichment = ?3))",
+                (self._now(), task_key, enrichment),
+            )
+        return cursor.rowcount
+
     def note_publication(self, publication: Publication) -> None:
         """Note what a model's table was made of; `published_at` is set to now."""
         values = publication
@@ -628,7 +711,7 @@ class Ledger:
         """Return the live answer files of a task, in the order of `live_answers`."""
         rows = self._read(
             "select answers.name, answers.answers, answers.settings, "
-            "batches.created_at as claimed_at, answers.created_at as stored_at "
+            "batches.created_at as claimed_at, answers.created_at as stored_at, batches.requests "
             "from answers left join batches using (shard) where answers.task_key = ? "
             "order by answers.created_at, answers.name",
             (task_key,),

@@ -145,6 +145,31 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("m009_add_target", ("alter table publications add column target text",)),
+    (
+        "m010_add_stops",
+        (
+            "alter table batches add column max_failed_share real",
+            "alter table batches add column least_answers integer",
+            """
+            create table stops (
+                id integer primary key autoincrement,
+                task_key text not null,
+                enrichment text,
+                settings text not null,
+                kind text not null,
+                status integer,
+                said text not null,
+                failed integer not null,
+                answers integer not null,
+                message text not null,
+                began_at text not null,
+                at text not null,
+                lifted_at text
+            ) strict
+            """,
+            "create index stops_by_task on stops (task_key)",
+        ),
+    ),
 )
 
 

@@ -203,6 +203,10 @@ class EnrichmentOptions(BaseModel):
         on_task_change: What happens to rows that were answered before the task changed: `all` are
             asked again, `new_rows` keeps the former answers of rows whose text is unchanged, and
             `error` sends nothing and says what changed.
+        max_failed_share: The share of the answers that may fail in the same way; where more do,
+            of at least 20, the run is stopped. 1 never stops it.
+        canary: How many requests of a task without answers are sent before the others are, or None
+            for all at once.
         max_cost: What one run of the model may cost, at batch price.
         max_requests: How many requests one run of the model may send.
         max_tokens: How many tokens one run of the model may take.
@@ -230,6 +234,8 @@ class EnrichmentOptions(BaseModel):
     on_pending: Literal["keep", "null"] = "keep"
     ask_again: tuple[Literal["content_filter", "refusal"], ...] = ()
     on_task_change: Literal["all", "new_rows", "error"] = "all"
+    max_failed_share: float = Field(default=0.5, ge=0, le=1)
+    canary: int | None = Field(default=None, ge=1)
     max_cost: float | None = Field(default=None, ge=0)
     max_requests: int | None = Field(default=None, ge=0)
     max_tokens: int | None = Field(default=None, ge=0)

@@ -15,7 +15,6 @@ from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.cli.tables import markdown_table, plain_table
 from dbt_enrich.cost.estimate import OF_SCHEMA, WITHOUT_REASONING
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.failures import final_sentence
 from dbt_enrich.task import Mode
 
 _HEADERS = (
@@ -124,6 +123,8 @@ def chain_sentences(plans: list[dict[str, Any]], unplanned: list[dict[str, Any]]
 
 def sentences(plan: dict[str, Any]) -> list[str]:
     """Say of a plan what the table cannot."""
+    from dbt_enrich.pipeline.plan import notes
+
     name = plan["name"]
     found = []
     if plan["refusal"]:
@@ -142,6 +143,7 @@ def sentences(plan: dict[str, Any]) -> list[str]:
         found.append(f"{name}: the change of {changes} {_again(plan)}")
     if plan["retirement"]:
         found.append(f"{name}: {plan['retirement']}; move to another model before that day")
+    found += [f"{name}: {note}" for note in notes(plan)]
     return found + _token_sentences(plan)
 
 
@@ -163,9 +165,6 @@ def _token_sentences(plan: dict[str, Any]) -> list[str]:
         )
     if plan["requests"]:
         found.append(f"{name}: output tokens from the {_source(plan)}")
-    final = final_sentence(name, plan["failed_for_good"])
-    if final:
-        found.append(f"{name}: {final}")
     limit = plan["max_enqueued_tokens"]
     if limit and not estimate["synchronous"]:
         rounds = plan["rounds"]

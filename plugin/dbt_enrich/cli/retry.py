@@ -8,7 +8,7 @@ from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.failures import FailureKind
-from dbt_enrich.ledger import Ledger
+from dbt_enrich.ledger import Ledger, Publication
 from dbt_enrich.model_names import chosen, labels
 
 
@@ -30,24 +30,33 @@ def retry(
     """Have failed rows asked once more by the next dbt run.
 
     Also those that are not asked again by themselves: refusals, filtered rows, and rows that were
-    asked max_attempts times. Sends nothing itself; `dbt-enrich plan` says what it will cost.
+    asked max_attempts times. A run that was stopped as too many failed alike may go on, too. Sends
+    nothing itself; `dbt-enrich plan` says what it will cost.
     """
     project = load_project(location)
     with Ledger(project.existing_ledger()) as ledger:
         names = labels(ledger.enrichments())
         wanted = chosen(models, names)
-        tables = [t for t in ledger.publications() if not wanted or t.enrichment in wanted]
-        if not tables:
+        tables = {table.enrichment: table for table in ledger.publications()}
+        asked = [name for name in sorted(names) if not wanted or name in wanted]
+        if not asked:
             raise ConfigurationError(
-                f"no table of {', '.join(models) or 'this project'} was published yet",
+                f"nothing of {', '.join(models) or 'this project'} was sent or published yet",
                 fix="let a dbt run end first",
             )
-        for table in tables:
-            ledger.request_retry(table.enrichment, kinds or [kind.value for kind in FailureKind])
-            name, failed = names[table.enrichment], table.counts.get("failed", 0)
-            which = f"those with {', '.join(kinds)}" if kinds else "all"
-            click.echo(
-                f"{name}: of {failed:,} failed rows the next dbt run asks {which} once more"
-                if failed
-                else f"{name}: no row failed"
-            )
+        for enrichment in asked:
+            ledger.request_retry(enrichment, kinds or [kind.value for kind in FailureKind])
+            lifted = ledger.lift_stops(enrichment=enrichment)
+            said = _said(tables.get(enrichment), lifted, kinds)
+            click.echo(f"{names[enrichment]}: {said}")
+
+
+def _said(table: Publication | None, lifted: int, kinds: tuple[str, ...]) -> str:
+    """Say what the next run of a model does."""
+    if lifted:
+        return "a run was stopped; the next dbt run asks what failed alike, and goes on"
+    failed = table.counts.get("failed", 0) if table else 0
+    which = f"those with {', '.join(kinds)}" if kinds else "all"
+    if not failed:
+        return "no row failed"
+    return f"of {failed:,} failed rows the next dbt run asks {which} once more"

@@ -109,6 +109,9 @@ def _verdict(tables: list[Publication]) -> int:
         click.echo(f"{pending:,} rows are pending; run again to go on")
         return PENDING
     if failed:
-        click.echo(f"{failed:,} rows failed; the table <model>__errors says why")
+        click.echo(
+            f"{failed:,} rows failed; the table <model>__errors says why, and in "
+            "retry_with which command has them asked again"
+        )
         return FAILED_ROWS
     return DONE

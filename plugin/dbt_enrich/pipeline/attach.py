@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Ledger, Publication, Shard, Step, Task
-from dbt_enrich.model_names import chosen
+from dbt_enrich.model_names import chosen, label
+from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.load import load, outputs_of
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.recover import adopt_batches
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
+from dbt_enrich.pipeline.sent_with import noted_settings
+from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.pipeline.timings import Stage, Timings, logged_timings
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
@@ -128,6 +131,29 @@ class Attachment:
                 )
             done += loaded.done
         return done
+
+    def watch(self, shard: Shard) -> Watch:
+        """Return what watches the answers of a shard's task as they come home.
+
+        How many failures alike are borne is what the shard was claimed with.
+        """
+        usual = Tolerance()
+        share, least = shard.max_failed_share, shard.least_answers
+        task = self.ledger.task(shard.task_key)
+        enrichment = shard.enrichment or (task.enrichment if task else None)
+        return Watch(
+            model=label(enrichment, self.ledger.enrichments()),
+            enrichment=enrichment,
+            task_key=shard.task_key,
+            tolerance=Tolerance(
+                usual.max_failed_share if share is None else share,
+                usual.least_answers if least is None else least,
+            ),
+            workspace=self.workspace,
+            ledger=self.ledger,
+            store=self.store,
+            settings=noted_settings(shard),
+        )
 
     def unfinished(self, shards: Iterable[Shard]) -> list[Shard]:
         """Return the shards whose batches have not been brought home."""

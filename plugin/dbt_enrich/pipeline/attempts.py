@@ -1,18 +1,22 @@
 """Attempts: the live answers of tasks, and which of them count against a request's attempts.
 
-What was sent with other settings than now counts for nothing: whoever mends a deployment or a token
-limit has the failed rows asked anew. What nobody noted the settings of counts, as it always has.
+What was sent with other settings than now counts for nothing: whoever changes a deployment or a
+token limit has the failed rows asked anew. Nor does what stopped a run, so that all of it is asked
+after the fix. What nobody noted the settings of counts, as it always has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.ledger import Ledger
+from dbt_enrich.failures import FailureKind
+from dbt_enrich.ledger import AnswerFile, Ledger, Stop
 from dbt_enrich.pipeline.answers import answer_files_sql, standing_sql
 from dbt_enrich.pipeline.key_parts import KeyPart
 from dbt_enrich.pipeline.sent_with import SentWith, other_files
+from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
 
 
@@ -72,6 +76,7 @@ def attempts_of(
     task_keys: tuple[str, ...],
     now: SentWith | None,
     *,
+    is_borne: Callable[[Stop], bool] = lambda _: False,
     ledger: Ledger,
     store: StateDirectory,
 ) -> Attempts:
@@ -80,6 +85,7 @@ def attempts_of(
     Args:
         task_keys: The tasks.
         now: What requests are sent with now, or None where every attempt counts.
+        is_borne: Whether a stop is to be as if it had not been.
         ledger: Which answers are live.
         store: Where the files lie.
     """
@@ -89,6 +95,13 @@ def attempts_of(
     uncounted = []
     if others:
         uncounted.append(f"file_index in ({', '.join(map(str, others))})")
+    stops = [stop for key in task_keys for stop in ledger.stops(key)]
+    uncounted += [
+        f"(file_index in ({', '.join(map(str, places))}) "
+        f"and kind in ({literal(stop.kind)}, '{FailureKind.CANCELLED}'))"
+        for stop in stops
+        if not is_borne(stop) and (places := _stopped(found, stop))
+    ]
     return Attempts(
         files=tuple(store.answers(file.name) for file in found),
         answers=tuple(file.answers for file in found),
@@ -101,3 +114,12 @@ def attempts_of(
         ),
         uncounted=tuple(uncounted),
     )
+
+
+def _stopped(files: Sequence[AnswerFile], stop: Stop) -> list[int]:
+    """Return the places of the files whose answers a stop was about, or cut off."""
+    return [
+        place
+        for place, file in enumerate(files)
+        if file.claimed_at and file.claimed_at <= stop.at and file.stored_at > stop.began_at
+    ]

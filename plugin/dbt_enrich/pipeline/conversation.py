@@ -10,7 +10,7 @@ import json
 import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownO
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import DurableLines
 
+_OK = 200
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 # The service is in trouble, or busy: its reply is one request's, but all hold back for a while.
@@ -87,6 +88,7 @@ class Conversation:
     Attributes:
         answered: Requests with an answer.
         failed: Requests with a line that is none.
+        refused: Those of them that the service replied to, by status and code.
         idle: Set once no request is on its way, and none will be.
         said: Sentences for the user, as they come.
         error: What ended the conversation before its end, or None.
@@ -97,6 +99,7 @@ class Conversation:
     ) -> None:
         self.answered = 0
         self.failed = 0
+        self.refused: Counter[tuple[int, str]] = Counter()
         self.idle = threading.Event()
         self.said: deque[str] = deque()
         self.error: Exception | None = None
@@ -158,12 +161,20 @@ class Conversation:
                 self._pace.fails()
             else:
                 self._pace.works()
+            if reply.status_code != _OK:
+                self._count(reply.status_code, reply.body)
             response = {"status_code": reply.status_code, "body": reply.body}
             self._keep(
                 {"custom_id": custom_id, "response": response, "error": None},
-                is_answer=reply.status_code == 200,
+                is_answer=reply.status_code == _OK,
             )
             return
+
+    def _count(self, status: int, body: Any) -> None:
+        error = body.get("error") if isinstance(body, dict) else None
+        code = error.get("code") if isinstance(error, dict) else None
+        with self._lock:
+            self.refused[status, str(code or "")] += 1
 
     def _keep(self, line: dict[str, Any], *, is_answer: bool = False) -> None:
         data = json.dumps(line, ensure_ascii=False, separators=(",", ":"))

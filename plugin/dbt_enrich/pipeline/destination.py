@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dbt_enrich.packs import Packing
+from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.few import Few, requests_of_round
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.sent_with import SentWith
@@ -30,6 +31,7 @@ class Destination:
         few: Where a round of few requests goes instead, or None.
         is_synchronous: Whether the requests are asked one by one.
         sent_with: What they are sent with, apart from what identifies them.
+        tolerance: How many failures alike the run bears.
     """
 
     enrichment: str
@@ -42,6 +44,7 @@ class Destination:
     few: Few | None = None
     is_synchronous: bool = False
     sent_with: SentWith | None = None
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
     def of_round(
         self, paths: Sequence[Path], packing: Packing | None, workspace: Workspace

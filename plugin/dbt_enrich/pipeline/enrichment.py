@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 
 from dbt_enrich.config import PluginConfig
-from dbt_enrich.errors import AwaitTimeoutError, TaskChangedError
+from dbt_enrich.errors import AwaitTimeoutError, EnrichmentError, TaskChangedError
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.identity import answered_by
 from dbt_enrich.ledger import Ledger, Publication, Shard
@@ -35,6 +35,8 @@ from dbt_enrich.pipeline.outcomes import (
     rows_undone,
     table_comment,
     unpublished,
+    watch_of,
+    what_stands_in_the_way,
     without_rows,
 )
 from dbt_enrich.pipeline.plan import (
@@ -265,13 +267,14 @@ class Engine:
         session.tally.reused = rows.keyed - undone.rows
         chosen = choose_new(session, undone)
         fresh = count_new(session, rows, chosen)
-        refusal = self._refusal(session, fresh)
+        refusal: EnrichmentError | None = self._refusal(session, fresh)
         if refusal and options.mode in (Mode.RUN, Mode.SUBMIT):
             raise refusal
         if options.mode == Mode.PLAN:
             inputs = session.plan_inputs(rows, undone, chosen)
+            refusal = refusal or session.refusal_to_go_on(fresh.requests)
             plan = self._plan(session, inputs, fresh, refusal)
-            plan = replace(plan, failed_for_good=dict(finals_of(session, undone).kinds))
+            plan = replace(plan, **what_stands_in_the_way(session, undone, plan.requests))
             report({"plan": plan.document()})
             return unpublished(session, describe(plan), status=plan.short())
         blank = BlankRows(session)
@@ -397,7 +400,7 @@ class Engine:
         session: Session,
         inputs: PlanInputs,
         fresh: NewRequests,
-        refusal: TaskChangedError | None,
+        refusal: EnrichmentError | None,
     ) -> Plan:
         config, task = self.config, session.request.task
         service_id = config.service_settings().service_id
@@ -428,15 +431,20 @@ class Engine:
                 session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
         in_flight = session.ledger.open_shards(task_key=session.task_key)
         to_do = sends or in_flight or mode == Mode.COLLECT
+        watch = watch_of(session, rows)
         if not (to_do or leftovers(session) or inputs_to_forget(session)):
+            # `dbt-enrich wait` may have brought the answers home.
+            watch.look()
             return
         with self._service.use() as service:
             self._service.prepare(session, service, sends=sends > 0)
             batch_run = self._batch_run(session, rows, service)
             synchronous = SynchronousRun(
-                batch_run, is_patient=session.request.options.mode == Mode.RUN
+                batch_run,
+                is_patient=session.request.options.mode == Mode.RUN,
+                tolerance=session.tolerance,
             )
-            Exchange(session, rows, service, batch_run, synchronous).carry_out()
+            Exchange(session, rows, service, batch_run, synchronous, watch).carry_out()
             if batch_run.timed_out and session.request.options.on_await_timeout == "error":
                 raise AwaitTimeoutError(
                     f"model '{session.model}': the service did not finish within await_timeout = "

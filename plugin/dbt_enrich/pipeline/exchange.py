@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from dbt_enrich.cost.estimate import Estimate
-from dbt_enrich.errors import CapError
-from dbt_enrich.ledger import AT_SERVICE_STEPS, Shard, Step
+from dbt_enrich.errors import CapError, EnrichmentError, StoppedError
+from dbt_enrich.ledger import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
+from dbt_enrich.pipeline.claims import let_go
 from dbt_enrich.pipeline.export import claim
 from dbt_enrich.pipeline.inputs import forget_inputs
 from dbt_enrich.pipeline.load import load, outputs_of
@@ -18,10 +20,15 @@ from dbt_enrich.pipeline.run import BatchRun
 from dbt_enrich.pipeline.selection import Chosen, Undone
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage import StagedRows
+from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.pipeline.timings import Stage
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.task import Mode
+
+# A service takes up to ten minutes to end a batch.
+_CANCEL_SECONDS = 600.0
+_CANCEL_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Exchange:
         service: The service.
         batch_run: What drives shards through the service.
         synchronous: What asks the requests of few rows one by one.
+        watch: What watches the answers that come home.
     """
 
     session: Session
@@ -41,9 +49,22 @@ class Exchange:
     service: BatchService
     batch_run: BatchRun
     synchronous: SynchronousRun
+    watch: Watch
 
     def carry_out(self) -> None:
-        """Send and collect as far as the run's mode says."""
+        """Send and collect as far as the run's mode says.
+
+        Raises:
+            StoppedError: Too many answers failed alike, now or in an earlier run.
+        """
+        try:
+            self.watch.look()
+            self._carry_out()
+        except StoppedError:
+            self._wind_down()
+            raise
+
+    def _carry_out(self) -> None:
         mode = self.session.request.options.mode
         if mode == Mode.RUN:
             self._run_to_the_end()
@@ -118,8 +139,10 @@ class Exchange:
 
     def _was_cancelled(self, shards: Iterable[Shard]) -> bool:
         """Whether the user has had one of these batches cancelled meanwhile."""
-        names = [shard.shard for shard in shards]
-        return any(shard.cancel_requested_at for shard in self.session.ledger.shards(names))
+        ledger = self.session.ledger
+        stopped = {None, *(stop.at for stop in ledger.stops(self.session.task_key))}
+        found = ledger.shards(shard.shard for shard in shards)
+        return any(shard.cancel_requested_at not in stopped for shard in found)
 
     def _claim(self) -> list[Shard]:
         """Claim what is new; the batch run writes the files and sends them, one by one."""
@@ -142,6 +165,7 @@ class Exchange:
                     store=session.store,
                     expected=reserved,
                     check=partial(self._check_ledger, reserved) if reserved else None,
+                    allow=self._allowed,
                 )
                 shards = session.ledger.shards(claimed.shards)
                 span.rows = sum(shard.row_count for shard in shards)
@@ -153,6 +177,30 @@ class Exchange:
         session.tally.sent += sum(shard.row_count for shard in shards)
         session.tally.requests += sum(shard.requests for shard in shards)
         return shards
+
+    def _allowed(self, chosen: Chosen) -> int | None:
+        """Return how many new requests may be claimed now, or None for all.
+
+        Raises:
+            StoppedError: A run was stopped, and nothing has changed since.
+        """
+        session = self.session
+        if not chosen.requests:
+            return None
+        refusal = session.refusal_to_go_on(chosen.requests)
+        if refusal:
+            raise refusal
+        canary = session.request.options.canary
+        if canary is None or session.is_proven():
+            return None
+        is_out = any(
+            shard.step in AT_SERVICE_STEPS or self._is_driven(shard) for shard in self._open()
+        )
+        return 0 if is_out else canary
+
+    def _is_driven(self, shard: Shard) -> bool:
+        """Whether a live run is about to send a shard."""
+        return shard.owner is not None and self.session.store.is_alive(shard.owner)
 
     def _estimate(self) -> Estimate:
         """Count the tokens of what is about to be claimed."""
@@ -195,7 +243,41 @@ class Exchange:
         for shard in self.batch_run.collect(at_service):
             self._load(shard)
 
+    def _wind_down(self) -> None:
+        """End what a stopped run has in flight, and keep what it has finished.
+
+        What has not ended in time, or by a command that does not wait, the next run takes in.
+        """
+        session = self.session
+        unsent = [s for s in self._open() if s.step in UNSENT_STEPS and self._is_free(s)]
+        let_go(unsent, session.ledger, session.store)
+        ending = [s for s in self._open() if s.step in AT_SERVICE_STEPS]
+        if ending:
+            session.progress.say(f"nothing more is sent; ending {len(ending)} batches in flight")
+        patience = _CANCEL_SECONDS if session.request.options.mode == Mode.RUN else 0.0
+        deadline = time.monotonic() + patience
+        try:
+            while waiting := [s for s in self._open() if s.step in AT_SERVICE_STEPS]:
+                for shard in self.batch_run.collect(waiting):
+                    self._store(shard)
+                if time.monotonic() > deadline:
+                    return
+                pause = min(self.batch_run.settings.poll_interval, _CANCEL_PAUSE_SECONDS)
+                self.batch_run.cancelled.wait(pause)
+        except EnrichmentError as error:
+            session.progress.say(str(error))
+
+    def _is_free(self, shard: Shard) -> bool:
+        """Whether a shard is this run's, or nobody's."""
+        return shard.owner == self.session.run_id or not self._is_driven(shard)
+
     def _load(self, shard: Shard) -> None:
+        """Take a shard's answers in, and see whether all is well."""
+        self._store(shard)
+        if shard.task_key == self.session.task_key:
+            self.watch.look()
+
+    def _store(self, shard: Shard) -> None:
         session = self.session
         outputs = outputs_of(session.ledger, shard.task_key)
         if outputs is None:

@@ -13,6 +13,7 @@ from dbt_enrich.failures import repaired_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.packs import MARK
 from dbt_enrich.pipeline.answers import answers_sql
+from dbt_enrich.pipeline.canary import first_requests
 from dbt_enrich.pipeline.claims import (
     abandoned_shards,
     let_go,
@@ -76,6 +77,7 @@ def claim(
     store: StateDirectory,
     expected: Estimate | None = None,
     check: Callable[[list[Shard]], None] | None = None,
+    allow: Callable[[Chosen], int | None] | None = None,
 ) -> Claim:
     """Claim what is new among the rows, and take over what dead runs claimed of it and never sent.
 
@@ -93,6 +95,8 @@ def claim(
         expected: What they are expected to take, noted with the claim, or None.
         check: Called inside the critical section before anything is claimed, with the claims of
             dead runs that were never sent; what it raises leaves the rows unclaimed.
+        allow: Called there with what is new; returns how many of the requests may be claimed now,
+            or None for all. What it raises leaves the rows unclaimed.
 
     Returns:
         What was claimed.
@@ -110,7 +114,10 @@ def claim(
         chosen = choose(undone, selection, workspace=workspace, ledger=ledger, store=store)
         undone.remove()
         paths = _write_requests(chosen, rows, selection, destination, workspace, ledger, store)
+        allowed = allow(chosen) if allow else None
         chosen.remove()
+        if allowed is not None:
+            paths = first_requests(paths, allowed, selection.packing, workspace)
         destination = destination.of_round(paths, selection.packing, workspace)
         kept = _take_over(abandoned, paths, selection, destination, workspace, ledger, store)
         if kept:
@@ -124,6 +131,8 @@ def claim(
             claimed |= _claim(
                 paths, group, selection, destination, expected, workspace, ledger, store
             )
+        if claimed or kept:
+            ledger.lift_stops(task_key=selection.task_key)
     return Claim(new=claimed, kept=tuple(kept))
 
 
@@ -157,7 +166,12 @@ def _take_over(
     names = {shard.shard for shard in standing}
     for shard in standing:
         ledger.claim_again(shard.shard, former=shard.owner, owner=destination.owner)
-        ledger.note(shard.shard, settings=destination.settings)
+        ledger.note(
+            shard.shard,
+            settings=destination.settings,
+            max_failed_share=destination.tolerance.max_failed_share,
+            least_answers=destination.tolerance.least_answers,
+        )
     let_go([shard for shard in abandoned if shard.shard not in names], ledger, store)
     return sorted(names)
 
@@ -341,6 +355,8 @@ def _claim(
             synchronous=destination.is_synchronous,
             rows=asked_rows,
             settings=destination.settings,
+            max_failed_share=destination.tolerance.max_failed_share,
+            least_answers=destination.tolerance.least_answers,
             estimated_prompt_tokens=_share(expected.prompt_tokens if expected else None, share),
             estimated_completion_tokens=_share(
                 expected.completion_tokens if expected else None, share

@@ -12,6 +12,7 @@ from dbt_enrich.errors import ConfigurationError, FailedRowsError
 from dbt_enrich.ledger import KEPT, Publication
 from dbt_enrich.pipeline.answers import answers_sql, done_sql
 from dbt_enrich.pipeline.budget import spending
+from dbt_enrich.pipeline.canary import RECOMMENDED_ABOVE
 from dbt_enrich.pipeline.constraints import (
     asked_ids,
     of_answers,
@@ -36,6 +37,7 @@ from dbt_enrich.pipeline.selection import (
 )
 from dbt_enrich.pipeline.session import Figures, Outcome, Session
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, check_columns
+from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.task import EnrichmentTask, Mode
 
 
@@ -69,6 +71,48 @@ def finals_of(session: Session, undone: Undone) -> Finals:
         workspace=session.workspace,
         ledger=session.ledger,
         store=session.store,
+    )
+
+
+def what_stands_in_the_way(session: Session, undone: Undone, requests: int) -> dict[str, Any]:
+    """Return the fields of a plan that say which rows are not asked, or not at once.
+
+    Args:
+        session: The run.
+        undone: The rows that are not done.
+        requests: How many requests it would send.
+    """
+    canary = session.request.options.canary
+    is_many = requests > (canary or RECOMMENDED_ABOVE)
+    is_new = is_many and not session.is_proven()
+    return {
+        "failed_for_good": dict(finals_of(session, undone).kinds),
+        "canary": canary if is_new else None,
+        "recommends_canary": is_new and canary is None,
+    }
+
+
+def watch_of(session: Session, rows: StagedRows) -> Watch:
+    """Return what watches the answers of a run's task as they come home."""
+
+    def label(key: str) -> str:
+        (row_id,) = session.workspace.row(
+            f"select min(row_id) from {rows.keys_sql} as keys where request_key = cast(? as uuid)",
+            [key],
+        )
+        # Another model may have asked it, or an earlier run.
+        return key[:8] if row_id is None else session.request.relation.row_label(row_id)
+
+    return Watch(
+        model=session.model,
+        enrichment=session.request.enrichment,
+        task_key=session.task_key,
+        tolerance=session.tolerance,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+        settings=session.sent_with,
+        label=label,
     )
 
 

@@ -30,6 +30,7 @@ from dbt_enrich.packs import (
     pack_messages,
 )
 from dbt_enrich.pipeline.answers import answers_sql
+from dbt_enrich.pipeline.canary import RECOMMENDED
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.export import size_to_send
 from dbt_enrich.pipeline.owed import Upstream, unfinished
@@ -78,6 +79,8 @@ class Plan:
         upstream: Unique ids of the enrichments that the model reads.
         waits_for: Those of them, by name, that are not built or still owe texts.
         failed_for_good: Rows that failed and are not asked again, by kind of failure.
+        canary: How many requests are sent before the others are, or None for all at once.
+        recommends_canary: Whether that should be so.
     """
 
     name: str
@@ -110,6 +113,8 @@ class Plan:
     upstream: tuple[str, ...]
     waits_for: tuple[str, ...]
     failed_for_good: Mapping[str, int] = field(default_factory=dict)
+    canary: int | None = None
+    recommends_canary: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -142,9 +147,7 @@ def describe(plan: Plan) -> str:
         said += f"; changed: {', '.join(plan.task_changes)}"
     if plan.refusal:
         said += f"; a run would refuse: {plan.refusal}"
-    if plan.failed_for_good:
-        said += f"; {final_sentence(plan.name, plan.failed_for_good)}"
-    return said
+    return "; ".join([said, *notes(plan.document())])
 
 
 def _rows_said(plan: Plan) -> str:
@@ -161,6 +164,22 @@ def _rows_said(plan: Plan) -> str:
     if plan.skipped:
         parts.append(f"{plan.skipped:,} skipped")
     return ", ".join(parts)
+
+
+def notes(plan: Mapping[str, Any]) -> list[str]:
+    """Say of a plan, as its document has it, which rows are not asked, or not at once."""
+    found = [final_sentence(plan["name"], plan["failed_for_good"])]
+    if plan["canary"]:
+        found.append(
+            f"{plan['canary']:,} requests go first (canary), the others once these are home and "
+            "well"
+        )
+    if plan["recommends_canary"]:
+        found.append(
+            f"the task is new: with enrichment.canary: {RECOMMENDED} so many requests go first, "
+            "and the others once these are home and well"
+        )
+    return [sentence for sentence in found if sentence]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dbt_enrich.ledger import Ledger
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import answers_sql, done_sql, former_answers_key
 from dbt_enrich.pipeline.attempts import Attempts, attempts_of
+from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.key_parts import KeyPart, key_parts
 from dbt_enrich.pipeline.sent_with import SentWith
@@ -43,6 +44,7 @@ class Selection:
         packing: How many rows go into one request, or None for one.
         keeps_former: Whether answers to former tasks stand where the row's text is unchanged.
         sent_with: What requests are sent with now, or None where it does not matter.
+        tolerance: How many failures alike the run bears.
         began: When the run began; of rows that an outage failed before, one attempt more is made,
             and what it lost itself is left to the next one.
     """
@@ -55,6 +57,7 @@ class Selection:
     keeps_former: bool = False
     packing: Packing | None = None
     sent_with: SentWith | None = None
+    tolerance: Tolerance = field(default_factory=Tolerance)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -65,7 +68,13 @@ class Selection:
 
     def attempts(self, ledger: Ledger, store: StateDirectory) -> Attempts:
         """Return the live answers, and which of them count."""
-        return attempts_of(self.answer_keys, self.sent_with, ledger=ledger, store=store)
+        return attempts_of(
+            self.answer_keys,
+            self.sent_with,
+            is_borne=lambda stop: self.tolerance.bears(stop.failed, stop.answers),
+            ledger=ledger,
+            store=store,
+        )
 
 
 @dataclass(frozen=True)

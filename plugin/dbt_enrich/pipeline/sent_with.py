@@ -97,6 +97,14 @@ def of_shard(shard: Shard) -> str | None:
     return None if noted is None else canonical_json({**noted, "deployment": shard.deployment})
 
 
+def noted_settings(shard: Shard) -> SentWith | None:
+    """Return what the requests of a shard are sent with, or None if nobody noted it."""
+    noted = _read(shard.settings)
+    if noted is None:
+        return None
+    return SentWith(**{**noted, "deployments": tuple(noted["deployments"])})
+
+
 def other_files(now: SentWith | None, noted: Sequence[str | None]) -> list[int]:
     """Return the places of those attempts that were sent with other settings than now."""
     if now is None:

@@ -8,10 +8,13 @@ from datetime import datetime
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.money import money_text
+from dbt_enrich.errors import StoppedError
 from dbt_enrich.failures import final_sentence
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
+from dbt_enrich.pipeline.breaker import LEAST_ANSWERS, Tolerance
 from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation, run_began
+from dbt_enrich.pipeline.canary import is_proven
 from dbt_enrich.pipeline.constraints import Constraint
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.few import Few, route_of
@@ -24,6 +27,7 @@ from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
 from dbt_enrich.pipeline.sent_with import SentWith, present_settings
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.stops import standing_error, standing_stop
 from dbt_enrich.pipeline.timings import Timings
 from dbt_enrich.services.base import BatchService, ServiceLimits
 from dbt_enrich.store import StateDirectory
@@ -213,6 +217,7 @@ class Session:
             packing=self.packing,
             keeps_former=options.on_task_change == "new_rows",
             sent_with=self.sent_with,
+            tolerance=self.tolerance,
             began=self.began,
         )
 
@@ -220,6 +225,29 @@ class Session:
     def sent_with(self) -> SentWith:
         """What the run's requests are sent with, apart from what identifies them."""
         return present_settings(self.request.task, self.request.options, self.config)
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How many failures alike the run bears."""
+        options = self.request.options
+        return Tolerance(
+            options.max_failed_share, min(LEAST_ANSWERS, options.canary or LEAST_ANSWERS)
+        )
+
+    def refusal_to_go_on(self, requests: int) -> StoppedError | None:
+        """Return why so many requests are not sent, as an earlier run was stopped, or None."""
+        stop = None
+        if requests:
+            stop = standing_stop(
+                self.task_key, self.sent_with, self.tolerance, self.ledger, self.began
+            )
+        return standing_error(self.model, stop) if stop else None
+
+    def is_proven(self) -> bool:
+        """Whether the task has answers from which all is known to be well."""
+        return is_proven(
+            self.selection, workspace=self.workspace, ledger=self.ledger, store=self.store
+        )
 
     def plan_inputs(self, rows: StagedRows, undone: Undone, chosen: Chosen) -> PlanInputs:
         """Where a plan for what was chosen of the staged rows is read from."""
@@ -260,6 +288,7 @@ class Session:
             namespace=self.namespace,
             owner=self.run_id,
             sent_with=self.sent_with,
+            tolerance=self.tolerance,
             few=few,
         )
 

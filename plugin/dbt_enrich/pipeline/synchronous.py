@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dbt_enrich.errors import CancelledError, ConfigurationError, ServiceError
+from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Shard, Step
+from dbt_enrich.pipeline.breaker import Tolerance, Way, decide
 from dbt_enrich.pipeline.conversation import Conversation, Pace
 from dbt_enrich.pipeline.run import BatchRun
 from dbt_enrich.pipeline.timings import Stage
@@ -38,11 +40,13 @@ class SynchronousRun:
     Attributes:
         batch_run: What it shares service, ledger, files and waits with.
         is_patient: Whether an outage is waited out for as long as `await_timeout` allows.
+        tolerance: How many refusals alike are borne before nothing more is asked.
         timed_out: Whether `await_timeout` passed first.
     """
 
     batch_run: BatchRun
     is_patient: bool
+    tolerance: Tolerance = field(default_factory=Tolerance)
     timed_out: bool = False
     _pace: Pace = field(default_factory=Pace)
     _started: float = field(default_factory=time.monotonic)
@@ -96,7 +100,9 @@ class SynchronousRun:
                     "interrupted; the replies that came are kept, and the next dbt run asks the "
                     "other rows"
                 )
-            if self._is_timed_out():
+            if self._is_in_vain(talk):
+                talk.stop()
+            elif self._is_timed_out():
                 self.timed_out = True
                 talk.stop()
             elif self._is_out_of_patience():
@@ -126,6 +132,14 @@ class SynchronousRun:
         keeper = threading.Thread(target=talk.idle.wait, args=(_LINGER_SECONDS,))
         keeper.start()
         keeper.join()
+
+    def _is_in_vain(self, talk: Conversation) -> bool:
+        """Whether so many requests were refused alike that the others would be, too."""
+        with_status = {
+            Way(FailureKind.PROVIDER_ERROR, status, code): count
+            for (status, code), count in list(talk.refused.items())
+        }
+        return decide(with_status, talk.answered, self.tolerance) is not None
 
     def _is_timed_out(self) -> bool:
         limit = self.batch_run.settings.await_timeout

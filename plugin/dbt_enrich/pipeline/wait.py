@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.errors import StoppedError
 from dbt_enrich.ledger import AT_SERVICE_STEPS
 from dbt_enrich.pipeline.attach import attached
 
@@ -49,6 +50,7 @@ def wait_for_batches(
         cancelled: Set when the user interrupts.
 
     Raises:
+        StoppedError: Too many answers of a task failed alike; its batches are cancelled.
         EnrichmentError: The service or the state directory cannot be used.
     """
     with attached(config, namespace, log) as attachment:
@@ -59,5 +61,16 @@ def wait_for_batches(
             cancelled=cancelled,
             log=log,
         )
-        stored = attachment.keep(batch_run.wait(wanted))
+        stored = 0
+        stopped: StoppedError | None = None
+        for shard in batch_run.wait(wanted):
+            stored += attachment.keep([shard])
+            try:
+                attachment.watch(shard).look()
+            except StoppedError as error:
+                # Its batches are cancelled by the ledger's word; what they finished comes home.
+                stopped = stopped or error
+                log(str(error))
+        if stopped:
+            raise stopped
         return Waited(len(wanted), stored, len(attachment.unfinished(wanted)))
