@@ -819,7 +819,8 @@ def _refuse_damage(connection: sqlite3.Connection) -> None:
 
 def _unusable(path: Path, what: str, error: Exception) -> LedgerError:
     return LedgerError(
-        f"the ledger {path} cannot be {what} ({error}); check that the disk has room and that the "
-        "state directory is on a local disk, then run again. If the file is damaged, move it away: "
-        "batches at the service are found again by listing"
+        f"the ledger {path} cannot be {what} ({error})",
+        fix="check that the disk has room and that the state directory is on a local disk, then "
+        "run again. If the file is damaged, move it away: batches at the service are found "
+        "again by listing",
     )

@@ -171,8 +171,9 @@ class Plugin(BasePlugin):
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
             raise EnrichmentError(
-                "the plugin has no connection to the warehouse; run it through dbt-duckdb on a "
-                "local database (a remote Buena Vista server is not supported)"
+                "the plugin has no connection to the warehouse",
+                fix="run it through dbt-duckdb on a local database (a remote Buena Vista server "
+                "is not supported)",
             )
         return self._connection.cursor()
 
@@ -183,8 +184,8 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
     meta = call["meta"]
     if not isinstance(meta, Mapping) or not meta:
         raise ConfigurationError(
-            f"model '{name}': the YAML has no config.meta.enrichment; add it with model, user and "
-            "output"
+            f"model '{name}': the YAML has no config.meta.enrichment",
+            fix="add it with model, user and output",
         )
     blocks = _version_blocks(call)
     if blocks:
@@ -253,8 +254,9 @@ def _check_version(call: Mapping[str, Any]) -> None:
     if macros != __version__:
         raise ConfigurationError(
             f"the dbt package dbt_enrich is version {macros}, the Python package dbt-enrich is "
-            f"{__version__}; install the same version of both (packages.yml with dbt deps, and "
-            f"pip install dbt-enrich=={macros})"
+            f"{__version__}",
+            fix="install the same version of both (packages.yml with dbt deps, and pip install "
+            f"dbt-enrich=={macros})",
         )
 
 

@@ -57,8 +57,9 @@ def enrich(
     name = label(unique_id, engine.known_models())
     if options and options.publish == "merge":
         raise ConfigurationError(
-            f"model '{name}': publish = 'merge' is for SQL models; give the Python model "
-            "materialized = 'incremental' and a unique_key, and dbt merges what it returns"
+            f"model '{name}': publish = 'merge' is for SQL models",
+            fix="give the Python model materialized = 'incremental' and a unique_key, and dbt "
+            "merges what it returns",
         )
     engine.check()
     # No name that a model of the user's may have.
@@ -114,8 +115,8 @@ def _plugin() -> Plugin:
         if isinstance(plugin, Plugin):
             return plugin
     raise ConfigurationError(
-        "profiles.yml: the target has no plugin with the module dbt_enrich.plugin; add it under "
-        "plugins, with config: {provider: ...}"
+        "profiles.yml: the target has no plugin with the module dbt_enrich.plugin",
+        fix="add it under plugins, with config: {provider: ...}",
     )
 
 

@@ -65,7 +65,8 @@ class OutputColumn:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or "\x00" in self.name:
             raise ConfigurationError(
-                f"an output column has the name {self.name!r}; give it a text without NUL"
+                f"an output column has the name {self.name!r}",
+                fix="give it a text without NUL",
             )
         try:
             kind = parse_type(str(self.data_type))
@@ -87,18 +88,20 @@ class OutputColumn:
         for rule in ("nullable", "unique_items", "lower"):
             value = getattr(self, rule)
             if not isinstance(value, bool):
-                raise self._error(rule, f"is {value!r}; write true or false")
+                raise self._error(rule, f"is {value!r}", "write true or false")
 
     def _check_items(self, kind: DataType) -> None:
         if self.max_items is not None:
             if isinstance(self.max_items, bool) or not isinstance(self.max_items, int):
-                raise self._error("max_items", f"is {self.max_items!r}; write a whole number")
+                raise self._error("max_items", f"is {self.max_items!r}", "write a whole number")
             if self.max_items < 1:
-                raise self._error("max_items", f"is {self.max_items}; write 1 or more")
+                raise self._error("max_items", f"is {self.max_items}", "write 1 or more")
         for rule, given in (("max_items", self.max_items), ("unique_items", self.unique_items)):
             if given and not isinstance(kind, ListType):
                 raise self._error(
-                    rule, f"is for lists, but its type is {kind.sql}; remove it or use {kind.sql}[]"
+                    rule,
+                    f"is for lists, but its type is {kind.sql}",
+                    f"remove it or use {kind.sql}[]",
                 )
 
     def _check_bounds(self, kind: DataType) -> None:
@@ -106,16 +109,16 @@ class OutputColumn:
             if bound is None:
                 continue
             if isinstance(bound, bool) or not isinstance(bound, (int, float)):
-                raise self._error(rule, f"is {bound!r}; write a number")
+                raise self._error(rule, f"is {bound!r}", "write a number")
             if not math.isfinite(bound):
-                raise self._error(rule, f"is {bound!r}; write a finite number, or remove it")
+                raise self._error(rule, f"is {bound!r}", "write a finite number, or remove it")
             if not is_number(innermost(kind)):
                 raise self._error(
-                    rule, f"is for numbers, but its type is {kind.sql}; remove it or use integer"
+                    rule, f"is for numbers, but its type is {kind.sql}", "remove it or use integer"
                 )
         if self.min is not None and self.max is not None and self.min > self.max:
             raise self._error(
-                "min", f"is {self.min:g}, more than its max {self.max:g}; swap the two"
+                "min", f"is {self.min:g}, more than its max {self.max:g}", "swap the two"
             )
 
     def _check_lower(self, kind: DataType) -> None:
@@ -123,18 +126,19 @@ class OutputColumn:
             return
         if not any(is_text(leaf) for leaf in leaves(kind)):
             raise self._error(
-                "lower", f"is for texts, but its type is {kind.sql}; remove it or use varchar"
+                "lower", f"is for texts, but its type is {kind.sql}", "remove it or use varchar"
             )
         for leaf in leaves(kind):
             for member in leaf.members if isinstance(leaf, EnumType) else ():
                 if member != member.lower():
                     raise self._error(
                         "lower",
-                        f"never lets its enum have '{member}'; write the members in lower case",
+                        f"never lets its enum have '{member}'",
+                        "write the members in lower case",
                     )
 
-    def _error(self, rule: str, problem: str) -> ConfigurationError:
-        return ConfigurationError(f"the output column '{self.name}': {rule} {problem}")
+    def _error(self, rule: str, problem: str, fix: str) -> ConfigurationError:
+        return ConfigurationError(f"the output column '{self.name}': {rule} {problem}", fix=fix)
 
 
 def leaves(kind: DataType) -> Iterator[ScalarType | EnumType]:
@@ -346,7 +350,8 @@ def _check_limits(schema: dict[str, Any]) -> None:
         if count > limit:
             raise ConfigurationError(
                 f"the output columns make a JSON Schema with {count} {what}, but the service takes "
-                f"at most {limit}; {mend}, or set response: json_object"
+                f"at most {limit}",
+                fix=f"{mend}, or set response: json_object",
             )
 
 

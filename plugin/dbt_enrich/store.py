@@ -38,8 +38,9 @@ class StateDirectory:
             probe.unlink(missing_ok=True)
         except OSError as error:
             raise LedgerError(
-                f"the state directory {self.root} cannot be written ({error.strerror or error}); "
-                "make it writable, or set state_dir in the plugin's config to another directory"
+                f"the state directory {self.root} cannot be written ({error.strerror or error})",
+                fix="make it writable, or set state_dir in the plugin's config to another "
+                "directory",
             ) from error
 
     @property
@@ -252,8 +253,9 @@ def writing(path: Path) -> Iterator[None]:
 
 def _unwritable(path: Path, error: OSError) -> LedgerError:
     return LedgerError(
-        f"the file {path} cannot be written ({error.strerror or error}); make room on the disk or "
-        "set state_dir to another one, then run again: nothing is lost"
+        f"the file {path} cannot be written ({error.strerror or error})",
+        fix="make room on the disk or set state_dir to another one, then run again: nothing is "
+        "lost",
     )
 
 

@@ -91,7 +91,10 @@ class EnrichmentTask(BaseModel):
     def _without_last_line_break(cls, text: str | None) -> str | None:
         """Drop the line break that a YAML block scalar ends with; refuse what SQL cannot hold."""
         if text is not None and "\x00" in text:
-            raise ValueError("a NUL character cannot be sent; remove it")
+            raise WrongValueError(
+                "a NUL character cannot be sent",
+                fix="remove it",
+            )
         return None if text is None else text.removesuffix("\n")
 
     @field_validator("parameters")
@@ -99,7 +102,10 @@ class EnrichmentTask(BaseModel):
     def _without_engine_keys(cls, parameters: dict[str, Any]) -> dict[str, Any]:
         for key, mend in _ENGINE_PARAMETERS.items():
             if key in parameters:
-                raise ValueError(f"'{key}' cannot be set here: {mend}")
+                raise WrongValueError(
+                    f"'{key}' cannot be set here",
+                    fix=mend,
+                )
         return parameters
 
     @model_validator(mode="after")
@@ -107,15 +113,20 @@ class EnrichmentTask(BaseModel):
         names = [output.name.lower() for output in self.outputs]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"the output column '{name}' is given twice; remove one")
+                raise WrongValueError(
+                    f"the output column '{name}' is given twice",
+                    fix="remove one",
+                )
             if name in STATUS_TYPES or name.startswith(RESERVED_PREFIX):
-                raise ValueError(
-                    f"the output column '{name}' has a name that dbt-enrich adds itself; rename it"
+                raise WrongValueError(
+                    f"the output column '{name}' has a name that dbt-enrich adds itself",
+                    fix="rename it",
                 )
         if self.response == "json_object" and not self._mentions_json():
-            raise ValueError(
+            raise WrongValueError(
                 "response is json_object, but neither system, user nor an example says JSON, "
-                "which the service demands; name it, such as 'Answer with a JSON object'"
+                "which the service demands",
+                fix="name it, such as 'Answer with a JSON object'",
             )
         return self
 
@@ -262,11 +273,14 @@ class EnrichmentOptions(BaseModel):
     @model_validator(mode="after")
     def _one_packing(self) -> Self:
         if self.rows_per_request and self.tokens_per_request:
-            raise ValueError("rows_per_request and tokens_per_request are both given; remove one")
+            raise WrongValueError(
+                "rows_per_request and tokens_per_request are both given",
+                fix="remove one",
+            )
         if self.packs and self.max_attempts < 2:
-            raise ValueError(
-                "max_attempts is 1, but a row that its pack does not answer is asked again alone; "
-                "write 2 or more"
+            raise WrongValueError(
+                "max_attempts is 1, but a row that its pack does not answer is asked again alone",
+                fix="write 2 or more",
             )
         return self
 
@@ -314,14 +328,16 @@ def task_from_yaml(
     for key in ("model", "user", "output"):
         if not meta.get(key):
             raise ConfigurationError(
-                f"model '{model}': meta.enrichment has no '{key}'; add it to the model's YAML"
+                f"model '{model}': meta.enrichment has no '{key}'",
+                fix="add it to the model's YAML",
             )
     names = meta["output"]
     if not isinstance(names, Sequence) or isinstance(names, str):
         raise ConfigurationError(
-            f"model '{model}': enrichment.output must be a list of column names, such as "
+            f"model '{model}': enrichment.output must be a list of column names",
+            fix="write it as "
             f"[{', '.join(map(str, names)) if isinstance(names, Mapping) else names}]; their types "
-            "are those below columns:"
+            "are those below columns:",
         )
     values = {key: value for key, value in meta.items() if key in _TASK_KEYS - {"output"}}
     values["outputs"] = tuple(_output_column(model, str(name), columns) for name in names)
@@ -379,8 +395,8 @@ def _output_column(model: str, name: str, columns: Mapping[str, Mapping[str, Any
         )
     if not column.get("data_type"):
         raise ConfigurationError(
-            f"model '{model}': the output column '{name}' has no data_type in the YAML; add one, "
-            "such as data_type: varchar"
+            f"model '{model}': the output column '{name}' has no data_type in the YAML",
+            fix="add one, such as data_type: varchar",
         )
     meta = column.get("meta") or (column.get("config") or {}).get("meta") or {}
     rules = dict(meta.get("enrichment") or {})

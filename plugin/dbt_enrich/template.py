@@ -141,5 +141,6 @@ def _rendered(column: str, data_type: str, model: str) -> str:
         return f"cast({name} as varchar)"
     raise InputError(
         f"model '{model}': the column '{column}' of enrichment.user has the type {kind}, which has "
-        "no fixed rendering as text; cast it to varchar in the SELECT"
+        "no fixed rendering as text",
+        fix="cast it to varchar in the SELECT",
     )

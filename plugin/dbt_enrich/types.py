@@ -171,7 +171,8 @@ class _Parser:
                 size = self._next()[1]
                 raise UnsupportedTypeError(
                     f"the type '{self._text}' has an array of fixed length [{size}], which the "
-                    f"answer's schema cannot demand; use {kind.sql}[] and max_items: {size}"
+                    "answer's schema cannot demand",
+                    fix=f"use {kind.sql}[] and max_items: {size}",
                 )
             self._expect("]")
             kind = ListType(kind)
@@ -182,8 +183,8 @@ class _Parser:
     def _check_depth(self, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise UnsupportedTypeError(
-                f"the type '{self._text[:60]}…' is nested more than {MAX_DEPTH} levels deep; "
-                "flatten it"
+                f"the type '{self._text[:60]}…' is nested more than {MAX_DEPTH} levels deep",
+                fix="flatten it",
             )
 
     def _base(self, depth: int) -> DataType:
@@ -194,8 +195,8 @@ class _Parser:
             return self._enum()
         if name in UNSUPPORTED:
             raise UnsupportedTypeError(
-                f"the type '{self._text}' holds {name}, which has no JSON Schema; "
-                f"{UNSUPPORTED[name]}"
+                f"the type '{self._text}' holds {name}, which has no JSON Schema",
+                fix=UNSUPPORTED[name],
             )
         if name not in SCALARS:
             raise self._error(f"'{name}' is no type of DuckDB")
@@ -224,7 +225,8 @@ class _Parser:
         # timestamp(3) would be a type of its own precision.
         if numbers and name != "varchar" and numbers != [6]:
             raise UnsupportedTypeError(
-                f"the type '{self._text}' has a precision that JSON dates do not carry; use {name}"
+                f"the type '{self._text}' has a precision that JSON dates do not carry",
+                fix=f"use {name}",
             )
         if len(numbers) > 1:
             raise self._error(f"{name} takes one length")
@@ -312,6 +314,7 @@ class _Parser:
     def _error(self, problem: str) -> TypeSyntaxError:
         shown = self._text if len(self._text) <= 80 else self._text[:79] + "…"
         return TypeSyntaxError(
-            f"'{shown}' is no DuckDB type: {problem}; write it as in SQL, such as varchar, "
-            "integer, date, enum('a', 'b'), varchar[] or struct(a varchar, b integer)"
+            f"'{shown}' is no DuckDB type: {problem}",
+            fix="write it as in SQL, such as varchar, integer, date, enum('a', 'b'), varchar[] or "
+            "struct(a varchar, b integer)",
         )

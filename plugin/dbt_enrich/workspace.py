@@ -86,8 +86,8 @@ class Workspace:
             self._gave_back = False
         except duckdb.Error as error:
             raise EnrichmentError(
-                f"the private DuckDB cannot start ({error}); check memory_limit and threads in the "
-                "plugin's config"
+                f"the private DuckDB cannot start ({error})",
+                fix="check memory_limit and threads in the plugin's config",
             ) from error
 
     def close(self) -> None:
@@ -305,20 +305,20 @@ def _named_failures() -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException as error:
         raise EnrichmentError(
-            f"the private DuckDB ran out of memory or disk ({_said(error)}); raise memory_limit in "
-            "the plugin's config or make room for its temporary files"
+            f"the private DuckDB ran out of memory or disk ({_said(error)})",
+            fix="raise memory_limit in the plugin's config or make room for its temporary files",
         ) from error
     except duckdb.Error as error:
         if any(words in str(error).lower() for words in _DAMAGE):
             raise LedgerError(
-                f"a file of the state directory is missing or damaged ({_said(error)}); "
-                "`dbt-enrich doctor` says which, and what to do"
+                f"a file of the state directory is missing or damaged ({_said(error)})",
+                fix="run `dbt-enrich doctor`, which says which one, and what to do",
             ) from error
         if not isinstance(error, duckdb.IOException):
             raise
         raise LedgerError(
-            f"a file of the state directory cannot be read or written ({_said(error)}); make room "
-            "on the disk or mend its permissions, then run again: nothing is lost"
+            f"a file of the state directory cannot be read or written ({_said(error)})",
+            fix="make room on the disk or correct its permissions, then run again: nothing is lost",
         ) from error
 
 

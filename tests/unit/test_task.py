@@ -171,7 +171,7 @@ def test_a_task_is_a_value() -> None:
             r"optional: must be a list \(it is 'note'\); write it as \[one, other\]",
         ),
         ({"system": 5}, r"system: must be a text \(it is 5\); put it in quotes"),
-        ({"output": {"summary": "varchar"}}, r"a list of column names, such as \[summary\]"),
+        ({"output": {"summary": "varchar"}}, r"a list of column names; write it as \[summary\]"),
     ],
 )
 def test_a_wrong_value_is_said_in_the_words_of_yaml(changes: dict[str, Any], said: str) -> None:

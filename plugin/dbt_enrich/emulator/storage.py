@@ -61,8 +61,8 @@ class Storage:
             self._directory_lock.acquire()
         except Timeout as error:
             raise EnrichmentError(
-                f"another emulator works on the directory {directory}; end it, or give this one "
-                "another directory"
+                f"another emulator works on the directory {directory}",
+                fix="end it, or give this one another directory",
             ) from error
         database = directory / "emulator.sqlite"
         database.touch(mode=0o600)

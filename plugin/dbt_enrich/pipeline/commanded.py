@@ -55,10 +55,9 @@ def _mode(given: str) -> Mode:
     try:
         return Mode(given)
     except ValueError:
-        hint = near_match(given, list(Mode))
         raise ConfigurationError(
-            f"the environment variable {MODE_VARIABLE} is '{given}', which is no mode{hint}",
-            fix=f"set it to one of {', '.join(Mode)}",
+            f"the environment variable {MODE_VARIABLE} is '{given}', which is no mode",
+            fix=near_match(given, list(Mode)) or f"set it to one of {', '.join(Mode)}",
         ) from None
 
 

@@ -162,11 +162,11 @@ def _named_failures(directory: Path, rows: str) -> Iterator[None]:
         yield
     except (duckdb.IOException, OSError) as error:
         raise EnrichmentError(
-            f"{rows} cannot be written to {directory} ({error}); make room on the disk or mend the "
-            "permissions of the state directory"
+            f"{rows} cannot be written to {directory} ({error})",
+            fix="make room on the disk or correct the permissions of the state directory",
         ) from error
     except duckdb.OutOfMemoryException as error:
         raise EnrichmentError(
-            f"{rows} do not fit into the memory of the warehouse ({error}); raise the "
-            "memory_limit of the warehouse, in the settings of the dbt profile"
+            f"{rows} do not fit into the memory of the warehouse ({error})",
+            fix="raise the memory_limit of the warehouse, in the settings of the dbt profile",
         ) from error

@@ -383,6 +383,6 @@ def _refuse_large_row(
     )
     raise InputError(
         f"model '{relation.model}': the row with {relation.row_label(row_id)} makes a request of "
-        f"{size:,} bytes, more than the {limits.max_bytes:,} that a file may hold; shorten its "
-        "text in the SELECT. Nothing was sent"
+        f"{size:,} bytes, more than the {limits.max_bytes:,} that a file may hold",
+        fix="shorten its text in the SELECT. Nothing was sent",
     )

@@ -42,8 +42,9 @@ def check_route(model: str, options: EnrichmentOptions, config: PluginConfig) ->
     if options.sync_below and sends and config.provider == "azure" and not options.preview_model:
         raise ConfigurationError(
             f"model '{model}': enrichment.sync_below is {options.sync_below}, but a batch "
-            "deployment of Azure answers no single requests; name a standard deployment of the "
-            "same model as enrichment.preview_model, or take sync_below out. Nothing was sent"
+            "deployment of Azure answers no single requests",
+            fix="name a standard deployment of the same model as enrichment.preview_model, or "
+            "take sync_below out. Nothing was sent",
         )
 
 

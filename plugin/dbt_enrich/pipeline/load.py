@@ -273,6 +273,6 @@ def outputs_of(ledger: Ledger, task_key: str) -> list[OutputColumn] | None:
         return [OutputColumn(**column) for column in noted]
     except TypeError as error:
         raise EnrichmentError(
-            f"the ledger's outputs of the task {task_key} cannot be read ({error}); upgrade "
-            "dbt-enrich to the version that wrote them"
+            f"the ledger's outputs of the task {task_key} cannot be read ({error})",
+            fix="upgrade dbt-enrich to the version that wrote them",
         ) from error

@@ -102,17 +102,19 @@ def _check_columns(
         found = there.pop(name.lower(), None)
         if found is None:
             raise ConfigurationError(
-                f"model '{relation.model}': the table that is merged into has no column '{name}'; "
-                f"{_MEND}"
+                f"model '{relation.model}': the table that is merged into has no column '{name}'",
+                fix=_MEND,
             )
         kind = staged.get(name, found) if name not in types else types[name]
         if kind not in (found, spelling(found)):
             raise ConfigurationError(
                 f"model '{relation.model}': the column '{name}' is {kind}, but {found} in the "
-                f"table that is merged into; {_MEND}"
+                "table that is merged into",
+                fix=_MEND,
             )
     if there:
         raise ConfigurationError(
             f"model '{relation.model}': the table that is merged into has a column '{min(there)}' "
-            f"that is neither in the SELECT nor among the outputs; {_MEND}"
+            "that is neither in the SELECT nor among the outputs",
+            fix=_MEND,
         )

@@ -166,8 +166,8 @@ def check_examples(session: Session) -> None:
         if problem:
             raise ConfigurationError(
                 f"model '{session.model}': the answer of enrichment.examples number {number} does "
-                f"not fit the output columns ({problem}); mend it, as the language model copies "
-                "what the examples show"
+                f"not fit the output columns ({problem})",
+                fix="correct it, as the language model copies what the examples show",
             )
 
 
@@ -360,6 +360,7 @@ def refuse_failures(session: Session, published: Published) -> None:
     if failed:
         raise FailedRowsError(
             f"model '{session.model}': rows failed that fail_on names ({', '.join(failed)}); the "
-            "former table stays and all answers are kept. Mend the rows or the prompt, or take the "
-            "kind out of fail_on to publish the table with them"
+            "previous table stays and all answers are kept",
+            fix="correct the rows or the prompt, or take the kind out of fail_on to publish the "
+            "table with them",
         )

@@ -324,8 +324,9 @@ class BatchRun:
             raise BatchFailedError(
                 f"one request of {shard.bytes:,} bytes is larger than the tokens that the "
                 f"deployment '{shard.deployment}' may hold at once "
-                f"({self.room.limit(shard.service, shard.deployment):,}); raise its quota, or "
-                "shorten the row's text in the SELECT. Nothing of it was paid"
+                f"({self.room.limit(shard.service, shard.deployment):,})",
+                fix="raise its quota, or shorten the row's text in the SELECT. Nothing of it was "
+                "paid",
             )
 
     def _elsewhere(self, shard: Shard) -> str | None:

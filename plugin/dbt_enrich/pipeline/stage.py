@@ -151,7 +151,8 @@ def parse_unique_key(model: str, value: object) -> tuple[str, ...]:
     if not isinstance(names, Sequence) or not names or not all(isinstance(n, str) for n in names):
         raise ConfigurationError(
             f"model '{model}': the materialization enrichment needs a unique_key, the column or "
-            "list of columns that tells rows apart; add it: config(unique_key = 'id')"
+            "list of columns that tells rows apart",
+            fix="add it: config(unique_key = 'id')",
         )
     return tuple(names)
 
@@ -175,14 +176,16 @@ def check_columns(relation: StagedRelation, task: EnrichmentTask) -> None:
         if output.name.lower() in staged:
             raise ConfigurationError(
                 f"model '{relation.model}': '{output.name}' is both an output column and a column "
-                "of the SELECT; rename one of them"
+                "of the SELECT",
+                fix="rename one of them",
             )
     # A column named rowid would hide DuckDB's own, by which answers find their rows.
     for name in (*STATUS_TYPES, "rowid"):
         if name in staged:
             raise ConfigurationError(
                 f"model '{relation.model}': the SELECT returns '{name}', a name that dbt-enrich "
-                "uses itself; leave the column out or rename it"
+                "uses itself",
+                fix="leave the column out or rename it",
             )
 
 
@@ -197,7 +200,8 @@ def _check_unique_key(relation: StagedRelation) -> None:
     if found and found[0]:
         raise InputError(
             f"model '{relation.model}': the unique_key '{name}' is null in {found[0]} rows of the "
-            "SELECT; filter them out or choose another key"
+            "SELECT",
+            fix="filter them out or choose another key",
         )
     texts = ", ".join(f"cast({key} as varchar)" for key in keys)
     repeated = relation.connection.execute(
@@ -209,7 +213,8 @@ def _check_unique_key(relation: StagedRelation) -> None:
         shown = ", ".join(str(value) for value in values)
         raise InputError(
             f"model '{relation.model}': the unique_key '{name}' is not unique: the value {shown} "
-            f"stands in {count} rows; remove the repeats or choose another key"
+            f"stands in {count} rows",
+            fix="remove the repeats or choose another key",
         )
 
 

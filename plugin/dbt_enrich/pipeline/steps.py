@@ -181,7 +181,7 @@ class Steps:
         """Send a file anew that the service has lost or that has expired."""
         uploaded = self.ledger.when(shard.shard, Step.UPLOADED) or datetime.now(UTC)
         if abs((datetime.now(UTC) - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
-            raise TransientError(str(error)) from error
+            raise TransientError(error.problem, fix=error.fix) from error
         if not self.store.requests(shard.shard).exists():
             return self._record(shard, Step.RELEASED, error=str(error))
         self.warn(f"{error}; uploading it again")
@@ -280,7 +280,8 @@ class Steps:
         codes = {error.code.lower() for error in errors}
         raise BatchFailedError(
             f"the service failed batch {batch.id} of {shard.requests} requests as a whole "
-            f"({said or 'no reason given'}); {mend_of(codes, shard)}. None of its rows was paid"
+            f"({said or 'no reason given'})",
+            fix=f"{mend_of(codes, shard)}. None of its rows was paid",
         )
 
     def release(self, shard: Shard, reason: str) -> None:
@@ -293,7 +294,7 @@ class Steps:
         if self.transfers.is_over(name):
             lost = self.transfers.take(name)
             if lost and self._is_within_grace(self.ledger.when(name, Step.ENDED)):
-                raise TransientError(str(lost[0]))
+                raise TransientError(lost[0].problem, fix=lost[0].fix)
             for error in lost:
                 self.warn(f"{error}; {_of_lost_rows(shard)}")
             return self._record(shard, Step.DOWNLOADED)
@@ -317,7 +318,7 @@ class Steps:
                 self.service.download(file_id, self.store.response(shard.shard, kind))
             except NotFoundError as error:
                 if self._is_there(file_id):
-                    raise TransientError(str(error)) from error
+                    raise TransientError(error.problem, fix=error.fix) from error
                 lost.append(error)
         return lost
 
