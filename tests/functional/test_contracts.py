@@ -86,6 +86,8 @@ def test_what_cannot_hold_is_refused_before_anything_is_sent(
     again = f"{NOTES} union all select 3, 'note 1'"
     contracted(project, "repeated", [ID, NOTE, SUMMARY], select=again, constraints=repeated)
     contracted(project, "skips", [ID, NOTE, {**SUMMARY, **NOT_NULL}], select=some_null)
+    refers = [{"type": "foreign_key", "columns": ["id"], "expression": "others (id)", **QUIET}]
+    contracted(project, "referring", [ID, NOTE, SUMMARY], constraints=refers)
     said = " ".join(project.dbt("run", succeeds=False).split())
     assert said.count("This model has an enforced contract that failed") == 4
     for reason in (
@@ -96,6 +98,7 @@ def test_what_cannot_hold_is_refused_before_anything_is_sent(
         "constraint not_null of the column 'note': 1 rows break it",
         "constraint unique (note): 1 values repeat",
         "constraint not_null of the column 'summary' cannot hold, as 1 rows would be skipped",
+        "'referring': the contract has a foreign_key constraint",
     ):
         assert reason in " ".join(said.replace("|", " | ").split()), (reason, said)
     assert emulator.account()["request_keys"] == {}

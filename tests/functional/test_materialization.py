@@ -164,3 +164,48 @@ def test_an_index_that_cannot_be_is_refused_before_anything_is_sent(
     assert "nowhere" in project.dbt("run", succeeds=False)
     assert emulator.account()["request_keys"] == {}
     assert project.rows("select table_name from duckdb_tables() where schema_name = 'main'") == []
+
+
+def test_empty_builds_send_nothing(project: DbtProject, emulator: RunningEmulator) -> None:
+    """A table without rows, and a merged one as it is, though rows of it are unfinished."""
+    project.enrichment("rebuilt", NOTES)
+    project.enrichment("merged", NOTES, meta={"publish": "merge", "max_attempts": 2})
+    emulator.pause()
+    project.dbt("run", "--vars", "{enrichment_mode: submit}")
+    sent = emulator.account()
+    project.dbt("--warn-error", "run", "--empty")
+    assert emulator.account() == sent
+    assert project.rows("select count(*), count(summary) from rebuilt") == [(0, 0)]
+    assert project.rows("select count(*) from merged") == [(4,)]
+    emulator.resume()
+    emulator.settle()
+    project.dbt("run")
+    for table in ("rebuilt", "merged"):
+        assert project.rows(f"select count(summary) from {table}") == [(4,)]
+    assert set(emulator.account()["paid"].values()) == {1}
+
+
+def test_a_table_that_refers_to_an_enrichment_is_rebuilt_with_it(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """By a foreign key, which would hold the table that is replaced."""
+
+    def contracted(name: str, columns: list[dict[str, Any]], **config: Any) -> None:
+        config = {"contract": {"enforced": True}, **config}
+        project.write(
+            f"models/{name}.yml",
+            {"models": [{"name": name, "config": config, "columns": columns}]},
+        )
+
+    task = {"model": "gpt-4o-mini", "user": "{note}", "output": ["summary"]}
+    key = [{"type": "primary_key", "warn_unsupported": False}]
+    others = [{"name": name, "data_type": "varchar"} for name in ("note", "summary")]
+    project.enrichment("parents", NOTES)
+    own = {"name": "id", "data_type": "bigint", "constraints": key}
+    contracted("parents", [own, *others], meta={"enrichment": task})
+    project.write("models/children.sql", "select id as parent from {{ ref('parents') }}")
+    refers = {"type": "foreign_key", "to": "ref('parents')", "to_columns": ["id"]}
+    contracted("children", [{"name": "parent", "data_type": "bigint", "constraints": [refers]}])
+    for _ in range(2):
+        project.dbt("run")
+    assert project.rows("select count(*) from children join parents on id = parent") == [(4,)]
