@@ -1,8 +1,15 @@
-{% macro _rehearse(relation, empty_sql) %}
+{% macro _rehearse(relation, empty) %}
+  {%- set errors = dbt_enrich._errors_relation(relation) -%}
   {% call statement('rehearsal') -%}
-    {{ dbt_enrich._create_table_as(relation, empty_sql) }}
+    {{ dbt_enrich._create_table_as(relation, empty.enriched_sql) }}
   {%- endcall %}
   {% do create_indexes(relation) %}
+  {% call statement('errors_rehearsal') -%}
+    create or replace table {{ errors }} as (
+      {{ empty.errors_sql }}
+    )
+  {%- endcall %}
+  {{ drop_relation_if_exists(errors) }}
   {{ drop_relation_if_exists(relation) }}
   {{ adapter.commit() }}
 {% endmacro %}

@@ -49,7 +49,7 @@
   {% do dbt_enrich._add_status_columns(empty.status_columns) %}
 
   -- `BEGIN` and `COMMIT` happen in here:
-  {% do dbt_enrich._rehearse(intermediate_relation, empty.enriched_sql) %}
+  {% do dbt_enrich._rehearse(intermediate_relation, empty) %}
 
   {%- set outcome = dbt_enrich._call_plugin('enrich', target_relation, request) -%}
   {%- set counts = none -%}
