@@ -7,6 +7,10 @@
   {% if options.get('publish') != 'merge' or existing is none or not existing.is_table or should_full_refresh() %}
     {{ return(false) }}
   {% endif %}
+  {#- A preview shows the first rows, whether or not they are new. -#}
+  {% if (var('enrichment_mode', none) or options.get('mode')) == 'preview' %}
+    {{ return(false) }}
+  {% endif %}
   {#- Texts that another enrichment owed stand in rows that no filter lets through any more. -#}
   {%- set columns = adapter.get_columns_in_relation(existing) | map(attribute='name') | list -%}
   {% if 'enrichment_error' in columns %}

@@ -99,7 +99,7 @@ def test_preview_asks_now_and_stores_nothing(
     """With time, tokens, and what the whole table would cost."""
     shown = command(project, "preview", "notes_enriched", "-n", "2")
     assert shown.count("answered:") == 2
-    assert "At this rate 6 rows take" in shown
+    assert "At this rate 6 rows would take" in shown
     assert "nothing was stored" in shown
     assert not emulator.jobs.batches()
     (found,) = json.loads(command(project, "preview", "notes_enriched", "-n", "1", "--json"))

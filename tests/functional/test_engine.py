@@ -513,7 +513,7 @@ def test_typed_outputs_come_back_as_their_types(warehouse: Warehouse) -> None:
 @pytest.mark.parametrize(
     ("select", "options", "message"),
     [
-        ("select null::integer as id, 'x' as note", {}, "'id' is null in 1 rows"),
+        ("select null::integer as id, 'x' as note", {}, "'id' is null in 1 row of"),
         ("select 1 as id, 'x' as note union all select 1, 'y'", {}, "'id' is not unique.*1"),
         ("select 1 as id, 'x' as nota", {}, "'note'.*did you mean 'nota'"),
         ("select 1 as id, 'x' as note, 's' as summary", {}, "'summary' is both"),

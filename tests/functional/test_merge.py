@@ -82,6 +82,22 @@ def test_a_plan_before_the_first_run_hides_no_row(
     assert len(emulator.account()["paid"]) == 3
 
 
+def test_a_preview_shows_rows_that_are_not_new(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """The first ones of the whole SELECT, where a run would look at none; the table stays."""
+    project.enrichment("enriched", SELECT, meta={**MERGE, "preview_model": "standard"})
+    project.dbt("run")
+    before = enriched(project)
+    emulator.deployments({"name": "standard", "sku": "Standard"}, {"name": "gpt-4o-mini"})
+    output = project.dbt("run", "--vars", "{enrichment_mode: preview, enrichment_preview_rows: 1}")
+    assert "asked:    note 0" in output
+    assert "previewed 1 row by standard, 0 would fail" in output
+    assert enriched(project) == before
+    project.execute("delete from notes")
+    assert "no row to preview" in project.dbt("run", "--vars", "{enrichment_mode: preview}")
+
+
 def test_pending_rows_get_their_answers_although_the_select_has_them_no_more(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:

@@ -136,7 +136,7 @@ def test_a_preview_foretells_what_is_sent(
     assert "40 rows (10 of them differ) take, packed, " in packed
 
     def prompt(sentence: str) -> int:
-        found = re.search(r"([\d,]+) \+ [\d,]+ tokens", sentence)
+        found = re.search(r"([\d,]+) input and [\d,]+ output tokens", sentence)
         assert found
         return int(found[1].replace(",", ""))
 

@@ -184,7 +184,7 @@ def test_submit_leaves_what_finds_no_room_to_the_next_run(
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES, mode="submit")
     assert warehouse.statuses() == {"pending": 20}
-    assert any("wait for room in the quota and the next run" in line for line in warehouse.log)
+    assert any("to the next run, as the quota has no room" in line for line in warehouse.log)
     emulator.resume()
     warehouse.restart()
     warehouse.enrich(NOTES)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import click
 
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config import PluginConfig
@@ -48,7 +51,7 @@ def service_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[
         if settings.provider is Provider.LOCAL and not config.state_dir.expanduser().exists():
             # The emulator would make it, but readable by others.
             StateDirectory(config.state_dir)
-        service = create_service(settings)
+        service = create_service(settings, say=partial(click.echo, err=True))
     except EnrichmentError as error:
         yield of_error("service", error)
         return

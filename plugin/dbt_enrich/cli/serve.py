@@ -75,6 +75,8 @@ def serve(
         responder, gguf, script, slots, threads, upstream_from(responder, upstream)
     )
     spec.check_installed()
+    if spec.loads:
+        click.echo(f"loading {spec.loads}, which takes some seconds", err=True)
     from dbt_enrich.emulator.jobs import Jobs
     from dbt_enrich.emulator.responders.upstream import close_upstream_with
     from dbt_enrich.emulator.server import listen, make_server

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.cost.money import money_text
+from dbt_enrich.wording import counted
 
 
 class Cap(BaseModel):
@@ -98,7 +99,7 @@ def breach(cap: Cap, spent: Spent, estimate: Estimate, *, currency: str, where: 
     tokens = estimate.prompt_tokens + estimate.completion_tokens
     already = "" if not spent.requests else f" ({before} of it sent before)"
     return (
-        f"{estimate.requests:,} requests of about {tokens:,} tokens, {cost}, would bring "
+        f"{counted(estimate.requests, 'request')} of about {tokens:,} tokens, {cost}, would bring "
         f"{name} to {after}{already}, past the {limit} of {where}; nothing was sent. Raise "
         f"{name} there to allow it, or select fewer rows"
     )

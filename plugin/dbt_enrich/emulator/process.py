@@ -13,6 +13,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,11 @@ class EmulatorMembership:
 
 
 def join_emulator(
-    directory: Path, *, spec: ResponderSpec, startup_timeout: float = 120.0
+    directory: Path,
+    *,
+    spec: ResponderSpec,
+    startup_timeout: float = 120.0,
+    say: Callable[[str], None] | None = None,
 ) -> EmulatorMembership:
     """Join the emulator that runs on `directory`, or start one.
 
@@ -64,6 +69,7 @@ def join_emulator(
         directory: Where it keeps its state.
         spec: Who answers.
         startup_timeout: Seconds that starting may take; a model is loaded meanwhile.
+        say: Takes a line for the user where a model has to be loaded.
 
     Raises:
         ConfigurationError: One runs with another responder, or an extra is not installed.
@@ -80,6 +86,8 @@ def join_emulator(
         with FileLock(directory / "start.lock", mode=0o600):
             address = _running(directory)
             if address is None:
+                if say and spec.loads:
+                    say(f"loading {spec.loads}, which takes some seconds")
                 address = _start(directory, spec, startup_timeout)
             _check_spec(directory, address, spec)
     except BaseException:

@@ -181,7 +181,7 @@ def attached(
         workspace = Workspace(run.path, memory_limit=config.memory_limit, threads=config.threads)
         stack.callback(workspace.close)
         ledger = stack.enter_context(Ledger(store.ledger))
-        service = create_service(config.service_settings())
+        service = create_service(config.service_settings(), say=log)
         stack.callback(service.close)
         adopt_batches(service, namespace, workspace=workspace, ledger=ledger, store=store, warn=log)
         yield Attachment(config, namespace, run_id, workspace, ledger, store, service, timings)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.ledger import Shard, Step
 from dbt_enrich.pipeline.attach import Attachment, attached
+from dbt_enrich.wording import counted
 
 _POLL_SECONDS = 10.0
 
@@ -80,4 +81,5 @@ def _ask(shard: Shard, attachment: Attachment, log: Callable[[str], None]) -> No
     attachment.ledger.request_cancel(shard.shard)
     if shard.step == Step.SUBMITTED and shard.batch_id:
         batch = attachment.service.cancel(shard.batch_id)
-        log(f"batch {shard.batch_id} of {shard.requests:,} requests is {batch.status.value}")
+        requests = counted(shard.requests, "request")
+        log(f"batch {shard.batch_id} of {requests} is {batch.status.value}")

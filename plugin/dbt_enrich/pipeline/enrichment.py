@@ -74,6 +74,7 @@ from dbt_enrich.pipeline.timings import Stage, logged_timings
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import Mode
+from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 
 
@@ -104,7 +105,7 @@ class Engine:
         self._log = log
         self._warn = warn
         self._lock = threading.RLock()
-        self._service = SharedService(config, self.cancelled, warn)
+        self._service = SharedService(config, self.cancelled, log=log, warn=warn)
         self._has_warned = False
         self._budget = Budget(config, self.namespace)
         self._published: dict[str, ExitStack] = {}
@@ -379,7 +380,7 @@ class Engine:
             if any(is_in_flight(session.ledger, task.task_key) for task in former):
                 return TaskChangedError(
                     f"model '{session.model}': the task changed while its batches are in flight, "
-                    f"and {fresh.requests:,} requests would be sent; nothing was",
+                    f"and {counted(fresh.requests, 'request')} would be sent; nothing was",
                     fix="bring them home with `dbt-enrich wait`, so that their answers are kept, "
                     "then run again",
                 )
@@ -390,7 +391,7 @@ class Engine:
             return None
         return TaskChangedError(
             f"model '{session.model}': the task changed ({', '.join(changes)}), and "
-            f"{fresh.requests:,} requests would be sent; nothing was",
+            f"{counted(fresh.requests, 'request')} would be sent; nothing was",
             fix="set on_task_change to all to ask again, or to new_rows to keep the previous "
             "answers",
         )
@@ -448,7 +449,7 @@ class Engine:
             if batch_run.timed_out and session.request.options.on_await_timeout == "error":
                 raise AwaitTimeoutError(
                     f"model '{session.model}': the service did not finish within await_timeout = "
-                    f"{session.request.options.await_timeout:g} seconds; the former table stays, "
+                    f"{session.request.options.await_timeout:g} seconds; the previous table stays, "
                     "its batches go on, and the next run collects them"
                 )
 

@@ -41,6 +41,7 @@ from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
+from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 
 
@@ -135,10 +136,10 @@ def describe(plan: Plan) -> str:
     tokens = f"{estimated.prompt_tokens:,}"
     if estimated.prompt_margin:
         tokens += f" ± {estimated.prompt_margin:,}"
-    way = "synchronously" if estimated.synchronous else f"in {plan.files:,} files"
+    way = "synchronously" if estimated.synchronous else f"in {counted(plan.files, 'file')}"
     said = (
-        f"{_rows_said(plan)}; {plan.requests:,} requests to send{again} {way}, "
-        f"about {tokens} + {estimated.completion_tokens:,} tokens"
+        f"{_rows_said(plan)}; {counted(plan.requests, 'request')} to send{again} {way}, "
+        f"about {tokens} input and {estimated.completion_tokens:,} output tokens"
     )
     if estimated.cost is not None:
         cost, saved = (money_text(n, plan.currency) for n in (estimated.cost, estimated.saved))
@@ -151,7 +152,7 @@ def describe(plan: Plan) -> str:
 
 
 def _rows_said(plan: Plan) -> str:
-    rows = f"{plan.staged:,} rows: {plan.answered:,} answered before"
+    rows = f"{counted(plan.staged, 'row')}: {plan.answered:,} answered before"
     if plan.kept:
         rows += f" ({plan.kept:,} by a previous version)"
     parts = [rows, f"{plan.new:,} new", f"{plan.changed:,} changed"]

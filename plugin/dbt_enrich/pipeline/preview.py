@@ -19,6 +19,7 @@ from dbt_enrich.request_lines import request_body
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.validation import validated_answers_sql
+from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 
 
@@ -134,21 +135,23 @@ def preview_sentence(
 ) -> str:
     """Say what was previewed, and what the whole table would cost in a batch at this rate."""
     problems = sum(row.problem is not None for row in previewed)
+    if not previewed:
+        return "no row to preview: the SELECT yields none that has a text to send"
     said = (
-        f"previewed {len(previewed)} rows by {deployment}, {problems} would fail; "
+        f"previewed {counted(len(previewed), 'row')} by {deployment}, {problems} would fail; "
         "nothing was stored"
     )
-    counted = [row for row in previewed if row.prompt_tokens]
-    if not counted or price is None:
+    with_usage = [row for row in previewed if row.prompt_tokens]
+    if not with_usage or price is None:
         return said
-    prompt = sum(row.prompt_tokens for row in counted) / len(counted) * whole.asked
-    prompt *= _packed_share(counted, whole.packing, task)
-    completion = sum(row.completion_tokens for row in counted) / len(counted) * whole.asked
+    prompt = sum(row.prompt_tokens for row in with_usage) / len(with_usage) * whole.asked
+    prompt *= _packed_share(with_usage, whole.packing, task)
+    completion = sum(row.completion_tokens for row in with_usage) / len(with_usage) * whole.asked
     differ = f" ({whole.asked:,} of them differ)" if whole.asked < whole.rows else ""
     packed = ", packed," if whole.packing else ""
     return (
-        f"{said}. At this rate {whole.rows:,} rows{differ} take{packed} {prompt:,.0f} + "
-        f"{completion:,.0f} tokens, "
+        f"{said}. At this rate {counted(whole.rows, 'row')}{differ} would take{packed} "
+        f"{prompt:,.0f} input and {completion:,.0f} output tokens, "
         f"{money_text(price.batch_cost(prompt, completion), currency)} in a batch"
     )
 

@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from dbt_enrich.ledger import UNSENT_STEPS, Shard, Step
 from dbt_enrich.pipeline.terminal import Terminal
+from dbt_enrich.wording import counted
 
 _COUNT_SECONDS = 10.0
 _BEAT_SECONDS = 60.0
 _SENTENCES = {
-    Step.ANSWERING: "asking {requests} requests of the synchronous endpoint",
-    Step.UPLOADING: "uploading {requests} requests ({megabytes:.1f} MB)",
-    Step.SUBMITTED: "batch {batch_id} of {requests} requests is at the service",
+    Step.ANSWERING: "asking {requests} of the synchronous endpoint",
+    Step.UPLOADING: "uploading {requests} ({megabytes:.1f} MB)",
+    Step.SUBMITTED: "batch {batch_id} of {requests} is at the service",
     Step.ENDED: "batch {batch_id} is {status}: {completed} answered, {failed} failed",
 }
 _ASKED = "the synchronous endpoint is done: {completed} answered, {failed} failed"
@@ -58,7 +59,7 @@ class Progress:
             return
         self.say(
             sentence.format(
-                requests=f"{shard.requests:,}",
+                requests=counted(shard.requests, "request"),
                 megabytes=shard.bytes / 1e6,
                 batch_id=shard.batch_id,
                 status=shard.status,
@@ -92,7 +93,8 @@ class Progress:
         total = sum(shard.row_count for shard in shards)
         unsent = [shard for shard in shards if shard.step in _UNSENT]
         if unsent:
-            return f"uploading, {len(shards) - len(unsent)} of {len(shards)} batches at the service"
+            batches_said = counted(len(shards), "batch", "batches")
+            return f"uploading, {len(shards) - len(unsent)} of {batches_said} at the service"
         batches = [shard for shard in shards if not shard.synchronous]
         home = sum(shard.step in _HOME for shard in batches)
         answered = sum(shard.rows_of(shard.completed + shard.failed) for shard in shards)
@@ -102,8 +104,8 @@ class Progress:
         if any(shard.step == Step.ANSWERING for shard in shards):
             parts.append("asking the synchronous endpoint")
         if batches:
-            parts.append(f"{home} of {len(batches)} batches")
-        parts.append(f"{answered:,} of {total:,} rows")
+            parts.append(f"{home} of {counted(len(batches), 'batch', 'batches')}")
+        parts.append(f"{answered:,} of {counted(total, 'row')}")
         if failed:
             parts.append(f"{failed:,} failed")
         seconds = time.monotonic() - self._began
@@ -119,12 +121,16 @@ class Progress:
         if shard.synchronous:
             what = "asking the synchronous endpoint"
         self.say(
-            f"{what}: {shard.rows_of(shard.completed + shard.failed):,} of {shard.row_count:,} rows"
+            f"{what}: {shard.rows_of(shard.completed + shard.failed):,} of "
+            f"{counted(shard.row_count, 'row')}"
         )
 
 
 def _rate(rate: float) -> str:
-    return f"{rate:,.0f} rows/s" if rate >= 1 else f"{rate * 60:,.1f} rows/min"
+    if rate >= 1:
+        return f"{rate:,.0f} rows/s"
+    a_minute = rate * 60
+    return f"{a_minute:,.0f} rows/min" if a_minute >= 10 else f"{a_minute:.2g} rows/min"
 
 
 def _duration(seconds: float) -> str:

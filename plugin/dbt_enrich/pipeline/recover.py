@@ -33,6 +33,7 @@ from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask
 from dbt_enrich.types import DataType, ListType, ScalarType, StructType
+from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 
 _VERSION_DIGITS = 8
@@ -292,11 +293,11 @@ def adopt_batches(
     with store.adoption_lock():
         adopted = _adopted(service, namespace, workspace, ledger, store)
     if adopted:
-        requests = sum(shard.requests for shard in adopted)
+        requests = counted(sum(shard.requests for shard in adopted), "request")
         warn(
-            f"found {len(adopted)} batches of the namespace '{namespace}' at {service.service_id} "
-            f"that the state directory does not know, with {requests} requests; collecting them "
-            "instead of sending their rows again"
+            f"found {counted(len(adopted), 'batch', 'batches')} of the namespace '{namespace}' at "
+            f"{service.service_id} that the state directory does not know, with {requests}; "
+            "collecting them instead of sending their rows again"
         )
     return adopted
 

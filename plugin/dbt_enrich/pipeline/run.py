@@ -29,6 +29,7 @@ from dbt_enrich.pipeline.timings import Stage, Timings
 from dbt_enrich.pipeline.transfers import DEFAULT_TRANSFERS, Transfers
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
+from dbt_enrich.wording import counted
 
 # So often a batch may be refused, with nothing of ours in its way, before it counts as too big.
 _REFUSALS_BEFORE_CUT = 3
@@ -136,7 +137,10 @@ class BatchRun:
         """Whether `submit` goes on with a shard, or leaves it to the next run."""
         has_room = shard.step != Step.UPLOADED or self._has_room(shard, due)
         if (due.refusals or not has_room) and not self._elsewhere(shard):
-            self.warn(f"{shard.requests:,} requests wait for room in the quota and the next run")
+            self.warn(
+                f"leaving {counted(shard.requests, 'request')} to the next run, as the quota has "
+                "no room"
+            )
             return False
         patience = _SUBMIT_PATIENCE_SECONDS
         if due.error and time.monotonic() - (due.failing_since or 0) > patience:
@@ -161,8 +165,9 @@ class BatchRun:
                 self.timed_out = True
                 self.warn(
                     f"the service did not finish within await_timeout = "
-                    f"{self.settings.await_timeout:g} seconds; {len(waiting)} batches go on there, "
-                    "their rows are pending, and the next run collects them"
+                    f"{self.settings.await_timeout:g} seconds; "
+                    f"{counted(len(waiting), 'batch', 'batches')} at the service stay there, with "
+                    "their rows pending, and the next run collects them"
                 )
                 return
             self._pause(waiting)
@@ -345,7 +350,9 @@ class BatchRun:
             return shard
         self._discard_file(shard)
         due.refusals = 0
-        self.warn(f"sending {shard.requests:,} requests to the deployment '{deployment}' instead")
+        self.warn(
+            f"sending {counted(shard.requests, 'request')} to the deployment '{deployment}' instead"
+        )
         return moved
 
     def _is_closed(self, deployment: str | None) -> bool:
@@ -368,8 +375,8 @@ class BatchRun:
         if not due.told:
             due.told = True
             self.warn(
-                f"{shard.requests:,} requests wait for room in the enqueued tokens of the "
-                f"deployment '{shard.deployment}'"
+                f"waiting with {counted(shard.requests, 'request')} for room in the enqueued "
+                f"tokens of the deployment '{shard.deployment}'"
             )
         return False
 
@@ -385,8 +392,8 @@ class BatchRun:
         halves = self.cut(shard)
         if halves:
             self.warn(
-                f"a batch of {shard.requests:,} requests is too big for the enqueued tokens of "
-                f"the deployment '{shard.deployment}'; sending it in two"
+                f"a batch of {counted(shard.requests, 'request')} is too big for the enqueued "
+                f"tokens of the deployment '{shard.deployment}'; sending it in two"
             )
             self._discard_file(shard)
         return halves

@@ -32,6 +32,7 @@ from dbt_enrich.pipeline.timings import Timings
 from dbt_enrich.services.base import BatchService, ServiceLimits
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
+from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 
 STATUSES = ("done", "pending", "stale", "failed", "skipped")
@@ -302,11 +303,11 @@ def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:
     """Say what a run is about to send, before it does."""
     again = f" ({fresh.again:,} of them again)" if fresh.again else ""
     parts = [
-        f"{rows.rows:,} rows: {reused:,} answered before",
-        f"{fresh.requests:,} requests to send{again}",
+        f"{counted(rows.rows, 'row')}: {reused:,} answered before",
+        f"{counted(fresh.requests, 'request')} to send{again}",
     ]
     if fresh.equal:
-        parts.append(f"{fresh.equal:,} rows equal to others")
+        parts.append(f"{counted(fresh.equal, 'row')} equal to others")
     if fresh.in_flight:
         parts.append(f"{fresh.in_flight:,} in flight")
     if rows.owed:
@@ -329,7 +330,7 @@ def summary(model: str, published: Published, tally: Tally) -> str:
     final = final_sentence(model, published.finals)
     return (
         f"{model}: {', '.join(statuses)}; {tally.reused:,} reused, {tally.sent:,} sent, "
-        f"{tally.prompt_tokens:,} + {tally.completion_tokens:,} tokens"
+        f"{tally.prompt_tokens:,} input and {tally.completion_tokens:,} output tokens"
         + (f"; {final}" if final else "")
     )
 

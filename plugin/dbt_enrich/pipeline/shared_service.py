@@ -27,14 +27,21 @@ class SharedService:
     Args:
         config: The plugin's configuration.
         cancelled: Set when the user interrupts.
+        log: Takes a line for the user's log.
         warn: Takes a warning for the user's log.
     """
 
     def __init__(
-        self, config: PluginConfig, cancelled: threading.Event, warn: Callable[[str], None]
+        self,
+        config: PluginConfig,
+        cancelled: threading.Event,
+        *,
+        log: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._config = config
         self._cancelled = cancelled
+        self._log = log
         self._warn = warn
         self._lock = threading.RLock()
         self._service: BatchService | None = None
@@ -47,7 +54,7 @@ class SharedService:
         """Open the service with its first user, and close it with the last."""
         with self._lock:
             if self._service is None:
-                self._service = create_service(self._config.service_settings())
+                self._service = create_service(self._config.service_settings(), say=self._log)
             self._users += 1
             service = self._service
         try:

@@ -17,6 +17,7 @@ from dbt_enrich.pipeline.owed import Upstream, find_owing
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.template import has_blank_sql, message_sql
+from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 
 
@@ -199,8 +200,8 @@ def _check_unique_key(relation: StagedRelation) -> None:
     ).fetchone()
     if found and found[0]:
         raise InputError(
-            f"model '{relation.model}': the unique_key '{name}' is null in {found[0]} rows of the "
-            "SELECT",
+            f"model '{relation.model}': the unique_key '{name}' is null in "
+            f"{counted(found[0], 'row')} of the SELECT",
             fix="filter them out or choose another key",
         )
     texts = ", ".join(f"cast({key} as varchar)" for key in keys)

@@ -37,6 +37,7 @@ from dbt_enrich.services.base import (
 )
 from dbt_enrich.services.parse import limit_in
 from dbt_enrich.store import StateDirectory
+from dbt_enrich.wording import counted
 
 # A file is listed a moment after it was uploaded.
 _FILE_GRACE_SECONDS = 60.0
@@ -279,8 +280,8 @@ class Steps:
         self.release(shard, said)
         codes = {error.code.lower() for error in errors}
         raise BatchFailedError(
-            f"the service failed batch {batch.id} of {shard.requests} requests as a whole "
-            f"({said or 'no reason given'})",
+            f"the service failed batch {batch.id} of {counted(shard.requests, 'request')} as a "
+            f"whole ({said or 'no reason given'})",
             fix=f"{mend_of(codes, shard)}. None of its rows was paid",
         )
 
@@ -339,8 +340,8 @@ class Steps:
 def _of_lost_rows(shard: Shard) -> str:
     """Say what becomes of the rows of a batch whose answers cannot be had."""
     return (
-        f"what it held of the {shard.row_count:,} rows of the batch is lost (file_lost): this run "
-        "does not ask them again, the next one does, up to max_attempts"
+        f"what it held of the {counted(shard.row_count, 'row')} of the batch is lost (file_lost): "
+        "this run does not ask them again, the next one does, up to max_attempts"
     )
 
 

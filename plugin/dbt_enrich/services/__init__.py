@@ -5,17 +5,22 @@ Importing this package loads neither the `openai` package nor the emulator; `cre
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
 
 __all__ = ["BatchService", "Provider", "Secret", "ServiceSettings", "create_service"]
 
 
-def create_service(settings: ServiceSettings) -> BatchService:
+def create_service(
+    settings: ServiceSettings, *, say: Callable[[str], None] | None = None
+) -> BatchService:
     """Return the service that `settings` describe. Sends nothing yet.
 
     Args:
         settings: Checked settings.
+        say: Takes a line for the user before something that takes long, if anything does.
 
     Returns:
         A service that may be used from several threads, until its `close`.
@@ -27,7 +32,7 @@ def create_service(settings: ServiceSettings) -> BatchService:
     if settings.provider is Provider.LOCAL:
         from dbt_enrich.services.local import LocalService
 
-        return LocalService(settings)
+        return LocalService(settings, say)
     from dbt_enrich.services.openai import OpenAIBatchService
 
     return OpenAIBatchService(settings)

@@ -32,14 +32,16 @@ class LocalService:
 
     Args:
         settings: Settings of the provider `local`.
+        say: Takes a line for the user before a language model is loaded.
 
     Raises:
         ConfigurationError: What the emulator needs is not installed, or another one runs there.
         EnrichmentError: The emulator does not start.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, say: Callable[[str], None] | None = None) -> None:
         self._settings = settings
+        self._say = say
         self._lock = threading.Lock()
         self._closed = False
         self._membership, self._remote = self._join()
@@ -166,7 +168,9 @@ class LocalService:
                 "the provider `local` needs a responder", fix="set `responder` in the profile"
             )
         with ExitStack() as undo:
-            membership = join_emulator(settings.emulator_directory, spec=settings.responder)
+            membership = join_emulator(
+                settings.emulator_directory, spec=settings.responder, say=self._say
+            )
             undo.callback(membership.release)
             remote = OpenAIBatchService(
                 replace(

@@ -207,3 +207,15 @@ def test_a_script_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     spec = ResponderSpec("scripted", script=tmp_path / "nowhere.json")
     with pytest.raises(EnrichmentError, match=r"nowhere\.json"):
         join_emulator(tmp_path / "state", spec=spec)
+
+
+def test_a_model_that_is_loaded_is_announced(tmp_path: Path) -> None:
+    """Before it is, as it takes seconds; what is there at once is not."""
+    said: list[str] = []
+    model = ResponderSpec("llama", gguf=tmp_path / "weights.gguf")
+    with pytest.raises(EnrichmentError, match="the local emulator ended while it started"):
+        join_emulator(tmp_path / "model", spec=model, say=said.append)
+    assert said == [f"loading the language model {model.gguf}, which takes some seconds"]
+    assert ResponderSpec("llama").loads == "the packaged language model"
+    join_emulator(tmp_path / "scripted", spec=SCRIPTED, say=said.append).release()
+    assert len(said) == 1

@@ -58,6 +58,13 @@ class ResponderSpec:
     def _own_weights(self) -> tuple[str, ...]:
         return (WEIGHTS_PACKAGE,) if self.gguf else ()
 
+    @property
+    def loads(self) -> str | None:
+        """What is loaded before it can answer, in words; None where that takes no time."""
+        if self.name != "llama":
+            return None
+        return f"the language model {self.gguf}" if self.gguf else "the packaged language model"
+
     def arguments(self) -> list[str]:
         """Return the spec as arguments of the emulator's command line."""
         return list(self._arguments())
