@@ -1,10 +1,13 @@
 {% macro _create_relations() %}
+  {%- do dbt_enrich._refuse_server() -%}
   {%- if not execute or not dbt_enrich._has_plugin() -%}
     {{ return('') }}
   {%- endif -%}
   {%- set relations = dbt_enrich._enrichment_schema() -%}
   {% call statement('create_relations') -%}
-    create schema if not exists {{ relations.schema }};
+    {% if relations.schema %}
+      create schema if not exists {{ relations.schema }};
+    {% endif %}
     create table if not exists {{ relations.batches }} (
       batch_id varchar,
       shard varchar,

@@ -19,6 +19,12 @@
     'mode': var('enrichment_mode', none),
     'preview_rows': var('enrichment_preview_rows', none),
     'target': target | string,
+    'threads': adapter.config.threads,
+    'database': target.database,
+    'identifier': target.identifier,
+    'indexes': config.get('indexes'),
+    'comments': (config.persist_relation_docs() and model.description)
+      or (config.persist_column_docs() and model.columns),
     'full_refresh': should_full_refresh(),
     'upstream': dbt_enrich._upstream(model.depends_on.nodes),
     'empty': flags.EMPTY or false,

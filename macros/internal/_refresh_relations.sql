@@ -5,7 +5,7 @@
   {%- set relations = dbt_enrich._enrichment_schema() -%}
   {% call statement('known', fetch_result=true) -%}
     select comment from duckdb_tables()
-    where schema_name = '{{ relations.batches.schema }}' and table_name = 'batches'
+    where schema_name = '{{ relations.batches.schema }}' and table_name = '{{ relations.batches.identifier }}'
       and database_name = '{{ relations.batches.database }}'
   {%- endcall %}
   {%- set known = load_result('known').data -%}
@@ -19,7 +19,9 @@
       create or replace table {{ relations.batches }} as ({{ outcome.batches }});
       create or replace table {{ relations.attempts }} as ({{ outcome.attempts }});
       create or replace table {{ relations.usage }} as ({{ outcome.usage }});
-      comment on table {{ relations.batches }} is '{{ outcome.fingerprint }}'
+      {% if relations.has_comments %}
+        comment on table {{ relations.batches }} is '{{ outcome.fingerprint }}'
+      {% endif %}
     {%- endcall %}
     {{ adapter.commit() }}
     {% do dbt_enrich._call_plugin('finish', relations.batches, {'run_id': outcome.run_id}) %}

@@ -1,5 +1,6 @@
 {% materialization enrichment, adapter='duckdb', supported_languages=['sql'] %}
 
+  {%- do dbt_enrich._refuse_server() -%}
   {%- set existing_relation = load_cached_relation(this) -%}
   {%- set target_relation = this.incorporate(type='table') -%}
   {%- set intermediate_relation = make_intermediate_relation(target_relation) -%}
@@ -68,7 +69,7 @@
       {{ dbt_enrich._replace_errors(errors_relation, intermediate_relation, unique_key, outcome.errors_sql) }}
     {%- endcall %}
     {% call statement('main') -%}
-      {{ dbt_enrich._merge_into(target_relation, intermediate_relation, unique_key) }}
+      {{ dbt_enrich._merge_into(target_relation, intermediate_relation, unique_key, outcome.has_merge) }}
     {%- endcall %}
     {%- do outcome.response.add_rows(dbt_enrich._count_statuses(intermediate_relation)) -%}
     {%- set counts = dbt_enrich._count_statuses(target_relation) -%}
@@ -86,7 +87,7 @@
       {%- set counts = dbt_enrich._count_statuses(intermediate_relation) -%}
       {%- do outcome.response.add_rows(counts) -%}
     {% endif %}
-    {% do dbt_enrich._replace_table(existing_relation, intermediate_relation, target_relation, backup_relation) %}
+    {% do dbt_enrich._replace_table(existing_relation, intermediate_relation, target_relation, backup_relation, outcome.drops_indexes) %}
   {% else %}
     {#- plan and preview leave an existing table alone. -#}
     {% call statement('main') -%}
@@ -119,6 +120,9 @@
 
   -- finally, drop the existing/backup relation after the commit
   {{ drop_relation_if_exists(backup_relation) }}
+  {% if outcome.takes_turns %}
+    {% do dbt_enrich._call_plugin('yield', target_relation, {'staged': staged}) %}
+  {% endif %}
   {{ log(outcome.summary, info=true) }}
 
   {{ run_hooks(post_hooks, inside_transaction=False) }}

@@ -20,7 +20,9 @@ from dbt.adapters.events.logging import AdapterLogger
 from dbt_common.exceptions import DbtRuntimeError
 
 from dbt_enrich import __version__
+from dbt_enrich.catalogs import Catalog, catalog_of
 from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.databases import server_of
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
 from dbt_enrich.interrupts import interruptible
@@ -29,6 +31,7 @@ from dbt_enrich.pipeline.constraints import parse_constraints, refuse_staged_row
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.outcomes import empty_tables
 from dbt_enrich.pipeline.owed import Upstream
+from dbt_enrich.pipeline.placement import Placement, place
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.reports import report
 from dbt_enrich.pipeline.session import STATUSES, EnrichmentRequest, status_sentence
@@ -37,7 +40,7 @@ from dbt_enrich.pipeline.stray import stray_state
 from dbt_enrich.sql import identifier
 from dbt_enrich.task import options_from_yaml, task_from_yaml
 from dbt_enrich.version_lists import VersionBlocks, blocks_in, separated
-from dbt_enrich.work import WorkPlace, staged_name
+from dbt_enrich.work import Turns, WorkPlace, staged_name
 
 logger = AdapterLogger("dbt-enrich")
 
@@ -79,15 +82,24 @@ class Plugin(BasePlugin):
         """Read the configuration; nothing is opened or sent here."""
         settings = (self.creds.settings if self.creds else None) or {}
         with _as_dbt_error():
+            server = server_of(self.creds) if self.creds else None
+            if server:
+                raise server
             self.config: PluginConfig = parse_config(plugin_config, duckdb_settings=settings)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._engines: dict[HostProject, Engine] = {}
         self._lock = threading.Lock()
         self._work = WorkPlace()
+        self._turns = Turns()
+        self._has_warned = False
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """Keep the root connection, of which `store` takes cursors."""
         self._connection = conn
+
+    def configure_cursor(self, cursor: Any) -> None:  # noqa: ARG002 - dbt-duckdb's signature
+        """Notice that a thread of dbt turns to its next model; nothing is configured."""
+        self._turns.abandon()
 
     def load(self, source_config: SourceConfig) -> None:
         """Refuse to be a source: sources are resolved by `dbt compile` too, where none may pay.
@@ -105,7 +117,8 @@ class Plugin(BasePlugin):
 
         `open` the place where rows are staged, `prepare` the empty tables of what is staged,
         `enrich` it, `finish` once it is published, write the `relations` of the schema
-        `enrichment`, or note that a model is `unplanned`.
+        `enrichment`, note that a model is `unplanned`, say what the `catalog` of a database has,
+        or `yield` the turn to publish.
 
         Raises:
             DbtRuntimeError: What went wrong, as one sentence.
@@ -121,8 +134,16 @@ class Plugin(BasePlugin):
         engine = self.engine()
         if action == "open":
             engine.check()
-            names = (str(call[part]) for part in ("database", "schema", "identifier"))
+            names = [str(call[part]) for part in ("database", "schema", "identifier")]
+            find_catalog(cursor, names[0])
+            _refuse_saas_mode(cursor)
             return f"{self._work.open(cursor)}.{identifier(staged_name(*names))}"
+        if action == "catalog":
+            catalog = find_catalog(cursor, str(call["database"]))
+            return {"has_schemas": catalog.has_schemas, "has_comments": catalog.has_comments}
+        if action == "yield":
+            self._turns.give_back(str(call["staged"]))
+            return None
         if action == "unplanned":
             missing = [str(name) for name in call["missing"]]
             logger.info(f"{call['name']}: cannot be planned yet: {', '.join(missing)} not built")
@@ -138,14 +159,47 @@ class Plugin(BasePlugin):
             if call.get("staged"):
                 cursor.execute(f"drop table if exists {call['staged']}")
             return None
+        return self._worked(call, cursor, engine)
+
+    def _worked(
+        self, call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection, engine: Engine
+    ) -> Mapping[str, Any]:
+        """Prepare or enrich what is staged."""
         request = _request(call, cursor)
-        if action == "prepare":
+        catalog = request.placement.catalog
+        database, staged = str(call["database"]), str(call["staged"])
+        if call["action"] == "prepare":
             refuse_staged_rows(request.relation, request.constraints)
-            return asdict(empty_tables(request.relation, request.task))
+            columns, _ = place(request.placement, request.relation, request.task.outputs)
+            empty = empty_tables(request.relation, request.task)
+            enriched_sql, _ = columns.written(empty.enriched_sql, empty.errors_sql)
+            if catalog.has_one_writer:
+                self._turns.take(database, staged)
+            return {**asdict(empty), "enriched_sql": enriched_sql}
+        self._turns.give_back(staged)
+        self._warn_of_threads(request.placement, int(call.get("threads") or 1))
         with interruptible(engine.cancelled, logger.warning):
             outcome = engine.enrich(request)
+        if catalog.has_one_writer:
+            self._turns.take(database, staged)
         response = EnrichmentResponse(_message=outcome.status, **asdict(outcome.figures))
-        return {**asdict(outcome), "response": response}
+        return {
+            **asdict(outcome),
+            "response": response,
+            "drops_indexes": catalog.has_own_indexes,
+            "has_merge": catalog.merges,
+            "takes_turns": catalog.has_one_writer,
+        }
+
+    def _warn_of_threads(self, placement: Placement, threads: int) -> None:
+        with self._lock:
+            if self._has_warned or threads < 2 or not placement.catalog.is_lake:
+                return
+            self._has_warned = True
+        logger.warning(
+            f"{placement.catalog.label} can end the process where several threads write to it at "
+            "once; build with --threads 1. Answers are kept in any case, and not sent again"
+        )
 
     def engine(self) -> Engine:
         """Return the engine of the dbt project that is run, which its models share."""
@@ -216,6 +270,13 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
         constraints=parse_constraints(name, call["columns"], call["constraints"])
         if call["constraints"] is not None
         else (),
+        placement=Placement(
+            catalog=find_catalog(cursor, str(call["database"])),
+            table=str(call["identifier"]),
+            indexes=bool(call.get("indexes")),
+            comments=bool(call.get("comments")),
+            inlines=inlines_rows(cursor, str(call["database"])),
+        ),
     )
 
 
@@ -237,6 +298,42 @@ def _version_blocks(call: Mapping[str, Any]) -> VersionBlocks | None:
         return None
     path = package_root(str(call["package"])) / file
     return blocks_in(path, str(call["name_in_yaml"]), call["version_of_model"])
+
+
+def _refuse_saas_mode(cursor: duckdb.DuckDBPyConnection) -> None:
+    found = cursor.execute(
+        "select value from duckdb_settings() where name = 'motherduck_saas_mode'"
+    ).fetchone()
+    if found and str(found[0]).lower() in ("1", "true"):
+        raise ConfigurationError(
+            "motherduck_saas_mode is on, in which DuckDB reads no local file, such as those that "
+            "hold the answers",
+            fix="take it out of the profile",
+        )
+
+
+def find_catalog(connection: duckdb.DuckDBPyConnection, database: str) -> Catalog:
+    """Return the catalog of a database that is attached.
+
+    Raises:
+        ConfigurationError: Nothing is published there.
+    """
+    found = connection.execute(
+        "select type, path from duckdb_databases() where lower(database_name) = lower(?)",
+        [database],
+    ).fetchone()
+    return catalog_of(found[0], database, found[1]) if found else Catalog.DUCKDB
+
+
+def inlines_rows(connection: duckdb.DuckDBPyConnection, database: str) -> bool:
+    """Whether a lake keeps the rows of small tables in its catalog, as it does by default."""
+    found = connection.execute(
+        "select coalesce(options['data_inlining_row_limit'], (select value from duckdb_settings() "
+        "where name = 'ducklake_default_data_inlining_row_limit')) from duckdb_databases() "
+        "where lower(database_name) = lower(?) and type = 'ducklake'",
+        [database],
+    ).fetchone()
+    return found is not None and found[0] != "0"
 
 
 def _existing(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> ExistingTable | None:

@@ -15,10 +15,11 @@ from dbt_enrich.host import host_model, host_project
 from dbt_enrich.interrupts import interruptible
 from dbt_enrich.model_names import label
 from dbt_enrich.pipeline.commanded import commanded
+from dbt_enrich.pipeline.placement import Placement
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
-from dbt_enrich.plugin import Plugin, logger
+from dbt_enrich.plugin import Plugin, find_catalog, inlines_rows, logger
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
 
@@ -82,6 +83,11 @@ def enrich(
         enrichment=unique_id,
         existing=_existing(dbt, session),
         target=_qualified(dbt, table),
+        placement=Placement(
+            catalog=find_catalog(session, str(dbt.this.database)),
+            table=table,
+            inlines=inlines_rows(session, str(dbt.this.database)),
+        ),
     )
     with interruptible(engine.cancelled, logger.warning):
         outcome = engine.enrich(request)

@@ -16,6 +16,7 @@ from dbt_enrich.cli.diagnosis_service import service_findings
 from dbt_enrich.cli.diagnosis_state import state_findings
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.cli.project import Location, load_project
+from dbt_enrich.databases import Databases
 from dbt_enrich.errors import ConfigurationError
 
 _PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "openai")
@@ -41,9 +42,26 @@ def diagnose(location: Location, models: tuple[str, ...]) -> Iterator[Finding]:
         yield of_error("profile", error)
         return
     yield Finding("profile", "ok", f"{project.name}, provider {project.config.provider}")
+    yield from _databases(project.databases)
     yield from state_findings(project.config)
     yield from price_findings(project.config, models)
     yield from service_findings(project.config, models)
+
+
+def _databases(databases: Databases) -> Iterator[Finding]:
+    if databases.server:
+        yield of_error("database", databases.server)
+        return
+    yield Finding("database", "ok", f"models go to {databases.default} by default")
+    for other in databases.attached:
+        if other.is_quack:
+            yield Finding(
+                "database",
+                "warning",
+                f"{other.name} is a DuckDB server reached through Quack, to which no enriched "
+                "table is published",
+                "keep enrichments out of it",
+            )
 
 
 def _packages() -> Iterator[Finding]:

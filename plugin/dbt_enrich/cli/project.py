@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -18,9 +18,9 @@ import click
 import yaml
 
 from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.databases import Databases, databases_of
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.stray import stray_state
-from dbt_enrich.report.warehouse import Database
 
 _MODULE = "dbt_enrich.plugin"
 
@@ -103,14 +103,14 @@ class Project:
     Attributes:
         name: Its name, the default namespace.
         config: Our plugin's configuration in the profile's target, with absolute paths.
-        databases: The target's databases, the warehouse first.
+        databases: The target's databases.
         root: Its directory.
         target: The profile's target.
     """
 
     name: str
     config: PluginConfig
-    databases: tuple[Database, ...] = ()
+    databases: Databases
     root: Path = Path()
     target: str = ""
 
@@ -236,7 +236,7 @@ def load_project(location: Location) -> Project:
     return Project(
         name,
         config.within(root),
-        tuple(_databases(loaded.credentials)),
+        databases_of(loaded.credentials),
         root,
         str(loaded.target_name),
     )
@@ -252,14 +252,6 @@ def _variables(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigurationError("--vars is no mapping", fix="write it as '{a: 1}'")
     return found
-
-
-def _databases(credentials: Any) -> Iterator[Database]:
-    """Yield the DuckDB files of a target; others that it attaches hold no enriched table."""
-    yield Database(str(getattr(credentials, "path", ":memory:")))
-    for attached in getattr(credentials, "attach", None) or []:
-        if attached.type in (None, "duckdb"):
-            yield Database(str(attached.path), attached.alias)
 
 
 def _plugin_config(credentials: Any, target: str) -> PluginConfig:

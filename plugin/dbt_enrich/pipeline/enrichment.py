@@ -39,6 +39,7 @@ from dbt_enrich.pipeline.outcomes import (
     what_stands_in_the_way,
     without_rows,
 )
+from dbt_enrich.pipeline.placement import place
 from dbt_enrich.pipeline.plan import (
     Plan,
     PlanInputs,
@@ -132,6 +133,11 @@ class Engine:
         """
         self.check()
         request = request.identified()
+        columns, notice = place(request.placement, request.relation, request.task.outputs)
+        if notice:
+            self._warn(notice)
+        if request.existing:
+            request = replace(request, existing=columns.read(request.existing))
         store = StateDirectory(self.config.state_dir)
         store.sweep_runs()
         self._warn_of_network(store)
@@ -164,6 +170,8 @@ class Engine:
                 sweep_files(run_id, ledger=session.ledger, store=store)
             until_done.callback(session.progress.close)
             outcome = self._enrich(session)
+            enriched_sql, errors_sql = columns.written(outcome.enriched_sql, outcome.errors_sql)
+            outcome = replace(outcome, enriched_sql=enriched_sql, errors_sql=errors_sql)
             # The SELECTs that publish read the scratch files once more.
             published = until_published.pop_all()
             published.enter_context(timings.span(Stage.TABLE, rows=outcome.rows))
@@ -310,7 +318,7 @@ class Engine:
             figures=figures(session),
             warning=failure_warning(session, published),
             merges=merged_into is not None,
-            comment=table_comment(session),
+            comment=table_comment(session) if request.placement.catalog.has_comments else "",
             rows=rows.rows,
         )
 

@@ -19,6 +19,7 @@ from dbt_enrich.pipeline.constraints import Constraint
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.owed import Upstream
+from dbt_enrich.pipeline.placement import Placement
 from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
@@ -53,6 +54,7 @@ class EnrichmentRequest:
         upstream: Other enrichments that the model reads.
         empty: Whether dbt builds without rows (`--empty`), so that nothing is sent or waited for.
         constraints: Constraints of an enforced contract.
+        placement: Where it is published.
     """
 
     relation: StagedRelation
@@ -65,6 +67,7 @@ class EnrichmentRequest:
     upstream: tuple[Upstream, ...] = ()
     empty: bool = False
     constraints: tuple[Constraint, ...] = ()
+    placement: Placement = field(default_factory=Placement)
 
     def identified(self) -> EnrichmentRequest:
         """Return the request with the task whose answers are its own."""

@@ -13,6 +13,7 @@ import duckdb
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
+from dbt_enrich.databases import Databases, opened
 from dbt_enrich.ledger import Ledger, Publication, Task
 from dbt_enrich.model_names import chosen, labels
 from dbt_enrich.pipeline.load import outputs_of
@@ -29,7 +30,7 @@ from dbt_enrich.report.contents import (
     VersionReport,
 )
 from dbt_enrich.report.distributions import column_reports
-from dbt_enrich.report.warehouse import Database, EnrichedTable, find_table, opened
+from dbt_enrich.report.warehouse import EnrichedTable, find_table
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.template import parse_template
 
@@ -43,7 +44,7 @@ def collect(
     config: PluginConfig,
     *,
     project: str,
-    databases: Sequence[Database],
+    databases: Databases,
     models: Collection[str] = (),
     now: datetime | None = None,
 ) -> Report:
@@ -52,7 +53,7 @@ def collect(
     Args:
         config: The plugin's configuration.
         project: The dbt project's name.
-        databases: The target's databases, the warehouse first.
+        databases: The target's databases.
         models: Names or unique ids of the models that are wanted; all if there are none.
         now: The current time, in UTC.
 

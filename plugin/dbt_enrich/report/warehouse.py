@@ -1,34 +1,18 @@
-"""The warehouse as a report reads it: beside whoever else does, and without changing anything."""
+"""The enriched tables that a report finds in the warehouse."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 
 from dbt_enrich.columns import STATUS_TYPES
-from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Publication
-from dbt_enrich.sql import identifier, literal
+from dbt_enrich.sql import identifier
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-
-
-@dataclass(frozen=True)
-class Database:
-    """A DuckDB file of the profile's target.
-
-    Attributes:
-        path: Where it is.
-        alias: What it is called in SQL, or None for what DuckDB calls it by itself.
-    """
-
-    path: str
-    alias: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,64 +28,6 @@ class EnrichedTable:
     name: str
     columns: Mapping[str, str]
     errors: str | None
-
-
-@contextmanager
-def opened(
-    databases: Sequence[Database], settings: Mapping[str, object]
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the target's databases for reading; the first one is the warehouse.
-
-    Args:
-        databases: The files.
-        settings: Which of DuckDB's settings to change.
-
-    Raises:
-        ConfigurationError: There is no warehouse, or another process holds it.
-    """
-    first = databases[0]
-    if first.path == ":memory:":
-        raise ConfigurationError(
-            "the target's path is :memory:, so no warehouse is left after dbt run",
-            fix="set path to a file in the profile",
-        )
-    is_file = "://" not in first.path and not first.path.startswith("md:")
-    if is_file and not Path(first.path).exists():
-        raise _no_warehouse(Path(first.path))
-    try:
-        connection = duckdb.connect(first.path, read_only=True)
-    except duckdb.Error as error:
-        raise ConfigurationError(
-            f"the warehouse {first.path} cannot be read ({_line(error)})",
-            fix="if a dbt run holds it, wait for its end, or use `dbt-enrich run`, which leaves "
-            "it free while it waits",
-        ) from None
-    try:
-        connection.execute("set enable_progress_bar = false")
-        connection.execute("set timezone = 'UTC'")
-        for name, value in settings.items():
-            connection.execute(f"set {identifier(name)} = {literal(str(value))}")
-        for other in databases[1:]:
-            alias = f" as {identifier(other.alias)}" if other.alias else ""
-            connection.execute(f"attach if not exists {literal(other.path)}{alias} (read_only)")
-        yield connection
-    except duckdb.IOException as error:
-        raise ConfigurationError(
-            f"the warehouse {first.path} cannot be read ({_line(error)})",
-            fix="if a dbt run holds it, wait for its end",
-        ) from None
-    finally:
-        connection.close()
-
-
-def _no_warehouse(path: Path) -> ConfigurationError:
-    fix = "run `dbt run` with this target first, or name another by --target"
-    if not path.is_absolute():
-        fix += (
-            f"; `path: {path}` of the profile counts from the working directory, for dbt too: work "
-            "where dbt is run, or make it absolute"
-        )
-    return ConfigurationError(f"there is no warehouse at {path.absolute()}", fix=fix)
 
 
 def find_table(
@@ -155,7 +81,3 @@ def _columns(connection: duckdb.DuckDBPyConnection, parts: Parts) -> dict[str, s
 
 def _qualified(parts: Parts) -> str:
     return ".".join(identifier(part) for part in parts)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
-from dbt_enrich.emulator.checking import Deployment
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from dbt_enrich.emulator.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
 
 MODELS = 6
-
-
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
-    """An emulator with one batch deployment."""
-    with running_emulator(
-        tmp_path / "emulator", deployments=[Deployment("gpt-4o-mini")]
-    ) as running:
-        yield running
 
 
 @pytest.fixture
