@@ -130,8 +130,8 @@ def final_sentence(model: str, kinds: Mapping[str, int]) -> str:
     if not kinds:
         return ""
     rows = sum(kinds.values())
-    these, are = ("them", "are") if rows != 1 else ("it", "is")
+    they_are = "it is" if rows == 1 else "they are"
     return (
-        f"{rows:,} failed for good: {these} {are} asked again once a deployment, endpoint, API "
+        f"{rows:,} failed for good: {they_are} asked again once a deployment, endpoint, API "
         f"version or token limit is another, or by `{retry_command(model, kinds)}`"
     )
