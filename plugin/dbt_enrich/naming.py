@@ -87,6 +87,10 @@ def first_problem(error: ValidationError, *, is_secret: bool = False) -> Problem
         text, fix = _WRONG_TYPES.get(problem["type"], (problem["msg"], ""))
         text = text.removeprefix("Value error, ")
     given = problem.get("input")
+    if problem["type"] == "string_type" and isinstance(given, (list, dict)):
+        # Quotes around it would make its YAML the text.
+        kind = "a list" if isinstance(given, list) else "a mapping"
+        text, fix = f"must be one text, not {kind}", "write one text, such as '{title}: {body}'"
     if not is_secret and isinstance(given, (str, int, float, bool)):
         text = f"{text} (it is {given!r})"
     return Problem(text, fix, path)

@@ -165,7 +165,7 @@ def test_the_command_reads_the_profile_as_dbt_does(
     house.enrich(NOTES, mode="submit")
     done = CliRunner().invoke(main, ["cancel", "--project-dir", str(project)])
     assert done.exit_code == 0, done.output
-    assert "1 batches of 6 requests were to end" in done.output
+    assert "asked the service to end 1 batch of 6 requests" in done.output
     again = CliRunner().invoke(main, ["cancel", "--project-dir", str(project)])
     assert "nothing is in flight" in again.output
 

@@ -116,7 +116,7 @@ def test_submit_status_wait_and_publish(project: DbtProject, emulator: RunningEm
     assert status["tables"][0]["counts"] == {"pending": 6}
     assert "still in flight" in command(project, "wait", "--timeout", "0.3", exits=PENDING)
     emulator.resume()
-    assert "1 batches, 6 answers stored" in command(project, "wait")
+    assert "1 batch, 6 answers stored" in command(project, "wait")
     project.dbt("run")
     assert "cost so far: USD 0.000" in command(project, "status")
     assert "notes_enriched" in command(project, "status", "--all")
@@ -144,7 +144,7 @@ def test_run_goes_on_until_nothing_is_left_to_ask(
         ]
     )
     output = command(project, "run", exits=FAILED_ROWS)
-    assert "1 rows failed" in output
+    assert "1 row failed" in output
     assert project.rows(
         "select enrichment_status, count(*) from notes_enriched group by 1 order by 1"
     ) == [("done", 5), ("failed", 1)]

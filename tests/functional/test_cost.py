@@ -262,7 +262,7 @@ def test_a_plan_says_what_changed_and_what_it_costs(
     more = f"{NOTES} union all select 99, 'another'"
     outcome = warehouse.enrich(more, CHANGED, mode="plan")
     assert "0 answered before, 1 new, 8 changed" in outcome.summary
-    assert "9 requests to send in 1 files" in outcome.summary
+    assert "9 requests to send in 1 file" in outcome.summary
     assert "USD 0.00" in outcome.summary
     assert "changed: system text" in outcome.summary
     assert sent(emulator) == before

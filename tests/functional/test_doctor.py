@@ -275,7 +275,7 @@ def test_a_mode_that_lets_others_look(project: DbtProject, emulator: RunningEmul
 def test_answers_that_are_gone(project: DbtProject, emulator: RunningEmulator) -> None:
     """Or cut off, or overwritten."""
     enriched(project, emulator)
-    assert examined(project)["answers"]["found"] == "all 1 files are there, and whole"
+    assert examined(project)["answers"]["found"] == "1 file is there, and whole"
     (path,) = (project.state_dir / "answers").iterdir()
     whole = path.read_bytes()
     overwritten = whole[:8] + b"\xff" * 60 + whole[68:]

@@ -170,6 +170,7 @@ def test_a_task_is_a_value() -> None:
             {"optional": "note"},
             r"optional: must be a list \(it is 'note'\); write it as \[one, other\]",
         ),
+        ({"user": ["{note}"]}, r"user: must be one text, not a list; write one text, such as"),
         ({"system": 5}, r"system: must be a text \(it is 5\); put it in quotes"),
         ({"output": {"summary": "varchar"}}, r"a list of column names; write it as \[summary\]"),
     ],

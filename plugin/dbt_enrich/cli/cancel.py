@@ -6,6 +6,7 @@ import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
+from dbt_enrich.wording import counted
 
 _TEN_MINUTES = 600.0
 
@@ -39,8 +40,9 @@ def cancel(
         click.echo("nothing is in flight")
         return
     click.echo(
-        f"{result.batches} batches of {result.requests:,} requests were to end; "
-        f"{result.kept:,} finished answers are kept"
+        f"asked the service to end {counted(result.batches, 'batch', 'batches')} of "
+        f"{counted(result.requests, 'request')}; "
+        f"{counted(result.kept, 'finished answer is', 'finished answers are')} kept"
     )
     if result.waiting:
         click.echo(f"{result.waiting} of them are taken in by the dbt run that waits for them")

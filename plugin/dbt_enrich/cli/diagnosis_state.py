@@ -17,6 +17,7 @@ from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.sql import literal
+from dbt_enrich.wording import counted
 
 _LITTLE_ROOM = 1_000_000_000
 _MOVE_AWAY = (
@@ -118,7 +119,7 @@ def _ledger(root: Path) -> Iterator[Finding]:
     except EnrichmentError as error:
         yield of_error("ledger", error)
         return
-    yield Finding("ledger", "ok", f"whole, with {in_flight} batches in flight")
+    yield Finding("ledger", "ok", f"whole, with {counted(in_flight, 'batch', 'batches')} in flight")
     yield _answers(root, names)
 
 
@@ -137,7 +138,8 @@ def _answers(root: Path, names: list[str]) -> Finding:
     with duckdb.connect(":memory:", config={"memory_limit": "160MB", "threads": 2}) as reader:
         broken = [path.name for path in paths if not _is_whole(path, reader)]
     if not broken:
-        return Finding("answers", "ok", f"all {len(names):,} files are there, and whole")
+        said = "1 file is" if len(names) == 1 else f"all {len(names):,} files are"
+        return Finding("answers", "ok", f"{said} there, and whole")
     return Finding(
         "answers",
         "wrong",

@@ -10,6 +10,7 @@ from dbt_enrich.ledger import Ledger
 from dbt_enrich.model_names import chosen, label
 from dbt_enrich.pipeline.versions import forget as forget_answers
 from dbt_enrich.pipeline.versions import refuse_shared, tasks_of, worth_of
+from dbt_enrich.wording import counted
 
 
 @click.command()
@@ -48,7 +49,8 @@ def forget(
         refuse_shared(ledger, tasks, wanted)
         held = worth_of(project.config, ledger, tasks)
         click.echo(
-            f"{name}: {held.answers:,} answers that cost {held.worth.said()} at batch price; the "
+            f"{name}: {counted(held.answers, 'answer')} that cost {held.worth.said()} at batch "
+            "price; the "
             "next dbt run that sends pays for them again"
         )
         if not yes:

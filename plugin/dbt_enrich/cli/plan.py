@@ -16,6 +16,7 @@ from dbt_enrich.cli.tables import markdown_table, plain_table
 from dbt_enrich.cost.estimate import OF_SCHEMA, WITHOUT_REASONING
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.task import Mode
+from dbt_enrich.wording import counted
 
 _HEADERS = (
     "model", "rows", "skipped", "answered", "new", "changed", "equal", "in flight", "requests",
@@ -194,8 +195,11 @@ def _again(plan: dict[str, Any]) -> str:
     rows = plan["changed"] or plan["new"]
     cost, sent = plan["estimate"]["cost"], plan["changed"] + plan["new"]
     if cost is None or not sent:
-        return f"asks {rows:,} rows again"
-    return f"asks {rows:,} rows again, about {money_text(cost * rows / sent, plan['currency'])}"
+        return f"asks {counted(rows, 'row')} again"
+    return (
+        f"asks {counted(rows, 'row')} again, about "
+        f"{money_text(cost * rows / sent, plan['currency'])}"
+    )
 
 
 def _said_of(deployments: list[str]) -> str:

@@ -17,6 +17,7 @@ from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.pipeline.timings import TIMINGS_VARIABLE
 from dbt_enrich.task import Mode
+from dbt_enrich.wording import counted
 
 _ROOM_SECONDS = 60.0
 
@@ -62,7 +63,10 @@ def run(
             raise SystemExit(_verdict(tables))
         left = None if timeout is None else timeout - (time.monotonic() - began)
         if left is not None and left <= 0:
-            click.echo(f"{len(waiting)} batches are still in flight after {timeout:g} seconds")
+            click.echo(
+                f"{counted(len(waiting), 'batch is', 'batches are')} still in flight after "
+                f"{timeout:g} seconds"
+            )
             raise SystemExit(PENDING)
         if not any(shard.step in AT_SERVICE_STEPS for shard in waiting):
             # All of it waits for room in the quota, which others hold.
@@ -106,11 +110,11 @@ def _verdict(tables: list[Publication]) -> int:
     failed = sum(table.counts.get("failed", 0) for table in tables)
     pending = sum(table.counts.get("pending", 0) + table.counts.get("stale", 0) for table in tables)
     if pending:
-        click.echo(f"{pending:,} rows are pending; run again to go on")
+        click.echo(f"{counted(pending, 'row is', 'rows are')} pending; run again to go on")
         return PENDING
     if failed:
         click.echo(
-            f"{failed:,} rows failed; the table <model>__errors says why, and in "
+            f"{counted(failed, 'row')} failed; the table <model>__errors says why, and in "
             "retry_with which command has them asked again"
         )
         return FAILED_ROWS

@@ -9,6 +9,7 @@ import click
 from dbt_enrich.cli.exits import PENDING
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
+from dbt_enrich.wording import counted
 
 
 @click.command()
@@ -39,7 +40,9 @@ def wait(
     if not waited.batches:
         click.echo("nothing is in flight")
         return
-    click.echo(f"{waited.batches} batches, {waited.stored:,} answers stored")
+    click.echo(
+        f"{counted(waited.batches, 'batch', 'batches')}, {counted(waited.stored, 'answer')} stored"
+    )
     if waited.open:
-        click.echo(f"{waited.open} batches are still in flight")
+        click.echo(f"{counted(waited.open, 'batch is', 'batches are')} still in flight")
         raise SystemExit(PENDING)

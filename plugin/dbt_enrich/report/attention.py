@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from dbt_enrich.report.contents import ModelReport
+from dbt_enrich.wording import counted
 
 _WINDOW = timedelta(hours=24)
 
@@ -39,26 +40,32 @@ def _of_model(model: ModelReport) -> list[str]:
         found.append(f"{model.name}: {model.note}.")
     failed = model.statuses.get("failed", 0)
     if failed:
-        kinds = ", ".join(f"{f.rows:,} {f.kind}" for f in model.failures[:3])
+        kinds = ", ".join(f"{f.rows:,} {f.kind}" for f in model.failures)
         again = sum(failure.next_run for failure in model.failures)
         next_run = (
             f"the next run asks up to {again:,} of them again"
             if again
             else "none is asked again by itself"
         )
-        found.append(f"{model.name}: {failed:,} of {total:,} rows failed ({kinds}); {next_run}.")
+        found.append(
+            f"{model.name}: {failed:,} of {counted(total, 'row')} failed ({kinds}); {next_run}."
+        )
     stale, pending = model.statuses.get("stale", 0), model.statuses.get("pending", 0)
     if pending:
-        found.append(f"{model.name}: {pending:,} of {total:,} rows wait for their answers.")
+        found.append(
+            f"{model.name}: {pending:,} of {counted(total, 'row')} wait for their answers."
+        )
     if stale:
         found.append(
-            f"{model.name}: {stale:,} of {total:,} rows show a former answer until the new one "
+            f"{model.name}: {stale:,} of {counted(total, 'row')} show a former answer until the "
+            "new one "
             "is there."
         )
     skipped = model.statuses.get("skipped", 0)
     if skipped:
         found.append(
-            f"{model.name}: {skipped:,} of {total:,} rows were skipped, as a text that the "
+            f"{model.name}: {skipped:,} of {counted(total, 'row')} were skipped, as a text that "
+            "the "
             "template needs is missing."
         )
     if model.money.cost is None:

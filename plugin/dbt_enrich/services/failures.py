@@ -115,7 +115,7 @@ class Failures:
         code = detail.code or ""
         kind, mend = self._verdict(operation, status, code.lower(), detail.message)
         shown, message = self.redact(code), self.redact(detail.message)
-        label = f"HTTP {status}, {shown}" if shown else f"HTTP {status}"
+        label = f"HTTP {status}, {shown}" if shown not in ("", str(status)) else f"HTTP {status}"
         said = f': "{message}"' if message else ""
         verb = "failed" if status >= 500 else "refused"
         return kind(

@@ -157,3 +157,11 @@ def test_a_refusal_is_read_as_it_is_and_shown_without_the_key(key: str) -> None:
     shown = str(failure).partition(", ")[2].partition("; ")[0]
     assert "***" in shown
     assert key not in shown
+
+
+def test_a_code_that_is_the_status_is_not_said_twice() -> None:
+    """Azure writes `"code": "401"`; another one is shown beside the status."""
+    twice = failures_with("secret-1").refused(CREATE, 401, ErrorDetail("401", "Access denied"), {})
+    assert "(HTTP 401):" in str(twice)
+    other = failures_with("secret-1").refused(CREATE, 401, ErrorDetail("invalid_api_key", "No"), {})
+    assert "(HTTP 401, invalid_api_key):" in str(other)
