@@ -98,27 +98,23 @@ def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
     project.write("models/pythonic.py", _PYTHON)
     lacking = hide(tmp_path / "lacking", _HIDDEN)
     command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
-    told = {
-        ("run",): (None, Extra.LOCAL),
-        ("plan",): (command, Extra.LOCAL),
-        ("doctor",): (command, Extra.LOCAL),
-        ("report",): (command, Extra.REPORT),
-    }
-    running = {
-        arguments: project.start(*arguments, command=program, **lacking)
-        for arguments, (program, _) in told.items()
-    }
-    for arguments, process in running.items():
+    told = {"plan": Extra.LOCAL, "doctor": Extra.LOCAL, "report": Extra.REPORT}
+    # One process at a time may hold the warehouse.
+    run = project.start("run", **lacking)
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 1
+    assert "ERROR=2" in output
+    assert output.count(Extra.LOCAL.install) >= 2
+    assert "it was staged" not in output
+    # dbt-duckdb shows a traceback of whatever a Python model raises.
+    assert "ModuleNotFoundError" not in output
+    running = {name: project.start(name, command=command, **lacking) for name in told}
+    for name, process in running.items():
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 1, output
-        if arguments == ("run",):
-            assert "ERROR=2" in output
-        assert told[arguments][1].install in output
+        assert told[name].install in output
         assert "it was staged" not in output
-        # dbt-duckdb shows a traceback of whatever a Python model raises.
-        assert arguments == ("run",) or "Traceback" not in output
-        assert "ModuleNotFoundError" not in output
-        assert "Unhandled" not in output
+        assert "Traceback" not in output
     assert not project.state_dir.exists()
     assert not (project.directory / "report.html").exists()
 
