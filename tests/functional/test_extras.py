@@ -96,7 +96,7 @@ def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
     # A query that fails if it is run, so that nothing can be staged unseen.
     project.enrichment("enriched", "select 1 as id, error('it was staged') as note")
     project.write("models/pythonic.py", _PYTHON)
-    lacking = hide(tmp_path / "lacking", _HIDDEN)
+    lacking: dict[str, Any] = hide(tmp_path / "lacking", _HIDDEN)
     command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
     told = {"plan": Extra.LOCAL, "doctor": Extra.LOCAL, "report": Extra.REPORT}
     # One process at a time may hold the warehouse.
