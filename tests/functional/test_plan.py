@@ -130,10 +130,10 @@ def test_a_preview_foretells_what_is_sent(
     options: dict[str, Any] = {"mode": "preview", "preview_model": "standard"}
     warehouse.enrich(notes, **options)
     single = newest(reports, "preview")["sentence"]
-    assert "40 rows (10 of them differ) take " in single
+    assert "40 rows (10 of them differ) would take " in single
     warehouse.enrich(notes, rows_per_request=10, **options)
     packed = newest(reports, "preview")["sentence"]
-    assert "40 rows (10 of them differ) take, packed, " in packed
+    assert "40 rows (10 of them differ) would take, packed, " in packed
 
     def prompt(sentence: str) -> int:
         found = re.search(r"([\d,]+) input and [\d,]+ output tokens", sentence)
