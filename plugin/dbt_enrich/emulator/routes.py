@@ -29,7 +29,7 @@ from dbt_enrich.emulator.plain import readable
 from dbt_enrich.emulator.refusals import Refusal, kind_of, missing, read_body
 from dbt_enrich.emulator.replies import Reply, error_handlers
 from dbt_enrich.emulator.streaming import stream_of
-from dbt_enrich.emulator.wire import batch_document, chat_body, file_document
+from dbt_enrich.emulator.wire import batch_document, chat_body, file_document, is_completion
 
 PREFIXES = {
     "/openai/v1": Flavour.AZURE_V1,
@@ -247,7 +247,7 @@ class Api:
         )
         reply = await run_in_threadpool(self._jobs.chat, asked, flavour, request_id=request_id)
         answer = chat_body(reply, flavour)
-        if body.get("stream") and reply.status_code == 200:
+        if body.get("stream") and reply.status_code == 200 and is_completion(answer):
             options = body.get("stream_options") or {}
             return stream_of(answer, include_usage=bool(options.get("include_usage")))
         return Reply(answer, status_code=reply.status_code)

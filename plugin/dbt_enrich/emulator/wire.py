@@ -56,9 +56,9 @@ def _usage(counted: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def usage_of(body: dict[str, Any]) -> dict[str, int]:
+def usage_of(body: object) -> dict[str, int]:
     """Return what a chat.completion says of its tokens, as flat counts."""
-    usage = _object(body.get("usage"))
+    usage = _object(_object(body).get("usage"))
     asked = _object(usage.get("prompt_tokens_details"))
     answered = _object(usage.get("completion_tokens_details"))
     counts = {
@@ -100,9 +100,17 @@ def result_line(request: ChatRequest, reply: ChatReply, flavour: Flavour) -> dic
     return line if flavour.is_azure else {"id": new_id("batch_req_"), **line}
 
 
-def chat_body(reply: ChatReply, flavour: Flavour) -> dict[str, Any]:
+def is_completion(body: object) -> bool:
+    """Whether a body is a `chat.completion`, as far as its choices tell."""
+    choices = _object(body).get("choices")
+    return isinstance(choices, list) and all(
+        isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices
+    )
+
+
+def chat_body(reply: ChatReply, flavour: Flavour) -> Any:
     """Return a reply's body as a flavour writes it: Azure adds what its content filter found."""
-    if flavour.is_azure and reply.status_code == 200:
+    if flavour.is_azure and reply.status_code == 200 and is_completion(reply.body):
         return _with_filter_results(reply.body)
     return reply.body
 
@@ -122,9 +130,7 @@ def unanswered_line(custom_id: str, status: str, flavour: Flavour) -> dict[str, 
 
 
 def _with_filter_results(body: dict[str, Any]) -> dict[str, Any]:
-    choices = [
-        {"content_filter_results": _found(choice), **choice} for choice in body.get("choices") or []
-    ]
+    choices = [{"content_filter_results": _found(choice), **choice} for choice in body["choices"]]
     return {
         **body,
         "choices": choices,

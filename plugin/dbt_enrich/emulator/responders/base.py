@@ -20,12 +20,13 @@ class ChatRequest:
 class ChatReply:
     """The HTTP status and body with which the request is answered.
 
-    At status 200 the body is a `chat.completion` object, otherwise `{"error": {...}}`.
+    At status 200 the body is a `chat.completion` object, or whatever JSON a model server sends in
+    its place; otherwise it is `{"error": {...}}`.
     `spoil`, for tests, changes the lines that a batch's file gets for the request.
     """
 
     status_code: int
-    body: dict[str, Any]
+    body: Any
     spoil: Callable[[list[str]], list[str]] | None = None
 
 

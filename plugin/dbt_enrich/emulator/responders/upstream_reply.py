@@ -11,14 +11,17 @@ from dbt_enrich.emulator.responders.base import ChatReply
 
 MAX_REPLY_BYTES: Final = 32_000_000
 _MAX_MESSAGE: Final = 2_000
-
-
-class _BrokenReplyError(Exception):
-    """A reply that is no `chat.completion`; the text says why."""
+# What a body may have that is an error and nothing else.
+_OF_ERRORS: Final = frozenset(
+    {"error", "message", "detail", "code", "type", "object", "param", "status", "statusCode"}
+)
 
 
 def reply_of(status: int, content: bytes) -> ChatReply:
     """Return the reply for a status and body that the server sent.
+
+    A good reply is passed on as it came, whatever its shape: it may be paid for, and its reader
+    knows more shapes than one. A body that is no JSON is passed on as a text.
 
     Args:
         status: The HTTP status code.
@@ -39,10 +42,12 @@ def reply_of(status: int, content: bytes) -> ChatReply:
         )
     if status >= 400:
         return ChatReply(status, {"error": _error_of(status, content)})
-    try:
-        return ChatReply(200, _completion(content))
-    except _BrokenReplyError as problem:
-        return error_reply(502, f"The model server's reply {problem}.", code="invalid_reply")
+    body = _parsed(content)
+    if isinstance(body, dict) and body.get("error") and body.keys() <= _OF_ERRORS:
+        # Some servers send their errors at status 200.
+        said = f"The model server's reply is an error: {_message_of(body['error'])}"
+        return error_reply(502, said, code="invalid_reply")
+    return ChatReply(200, body)
 
 
 def error_reply(status: int, message: str, *, code: str) -> ChatReply:
@@ -52,41 +57,9 @@ def error_reply(status: int, message: str, *, code: str) -> ChatReply:
     return ChatReply(status, {"error": error})
 
 
-def _completion(content: bytes) -> dict[str, Any]:
-    """Return the body as it is, once it is known to be a `chat.completion`."""
-    body = _parsed(content)
-    if not isinstance(body, dict):
-        raise _BrokenReplyError(f"is no JSON object: {_excerpt(content)}")
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices:
-        # Some servers send their errors at status 200.
-        error = body.get("error")
-        said = f" but an error: {_message_of(error)}" if error else f": {_excerpt(content)}"
-        raise _BrokenReplyError(f"has no choices{said}")
-    if not all(isinstance(c, dict) and isinstance(c.get("message"), dict) for c in choices):
-        raise _BrokenReplyError(f"has a choice without a message: {_excerpt(content)}")
-    if not _can_be_counted(body.get("usage")):
-        # The answer is worth more than the count of its tokens.
-        del body["usage"]
-    return body
-
-
-def _can_be_counted(usage: object) -> bool:
-    """Whether tokens can be counted by a `usage`; there may be none: some servers do not count."""
-    if usage is None:
-        return True
-    if not isinstance(usage, dict):
-        return False
-    details = (usage.get("prompt_tokens_details"), usage.get("completion_tokens_details"))
-    return all(found is None or isinstance(found, dict) for found in details)
-
-
 def _error_of(status: int, content: bytes) -> dict[str, Any]:
     """Return the server's own error object, made from whatever it sent."""
-    try:
-        body = _parsed(content)
-    except _BrokenReplyError:
-        body = None
+    body = _parsed(content)
     error = body.get("error", body) if isinstance(body, dict) else None
     document = {"type": "server_error" if status >= 500 else "invalid_request_error"}
     if isinstance(error, Mapping):
@@ -111,22 +84,19 @@ def _text(value: object) -> str:
 
 
 def _parsed(content: bytes) -> Any:
-    """Parse JSON as the standard has it, so that it can be written as such again."""
+    """Return the JSON that a body is, such that it can be written again, or else its text.
+
+    Numbers that JSON does not have, as in some servers' `logprobs`, are null.
+    """
     try:
-        return json.loads(content, parse_constant=_refused, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise _BrokenReplyError(f"is not JSON: {_excerpt(content)}") from error
+        return json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return content.decode("utf-8", "replace")
 
 
-def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _finite(text: str) -> float:
+def _finite(text: str) -> float | None:
     number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no number that can be kept")
-    return number
+    return number if math.isfinite(number) else None
 
 
 def _excerpt(content: bytes) -> str:
