@@ -189,6 +189,7 @@ class Workspace:
         row_group_bytes: int = ROW_GROUP_BYTES,
         plain: bool = False,
         durable: bool = False,
+        arguments: dict[str, str] | None = None,
     ) -> None:
         """Write a query's rows to a Parquet file that is there whole or not at all.
 
@@ -201,6 +202,7 @@ class Workspace:
             plain: Whether texts are written out where they repeat, so that the file's metadata
                 says how large they are in memory.
             durable: Whether the file must outlive a loss of power.
+            arguments: Values of the query's named parameters.
         """
         options = (
             f"format parquet, compression {compression}, row_group_size {row_group}, "
@@ -208,7 +210,7 @@ class Workspace:
         )
         if plain:
             options += ", dictionary_size_limit 0"
-        self._write(query, path, options, durable=durable)
+        self._write(query, path, options, durable=durable, arguments=arguments)
 
     def write_sorted(self, sources: Sequence[Path], key: str) -> list[Path]:
         """Write the rows of Parquet files, in the order of a key, to files beside the first.
@@ -280,12 +282,21 @@ class Workspace:
             part.unlink()
         settle(whole, path, durable=False)
 
-    def _write(self, query: str, path: Path, options: str, *, durable: bool) -> None:
+    def _write(
+        self,
+        query: str,
+        path: Path,
+        options: str,
+        *,
+        durable: bool,
+        arguments: dict[str, str] | None = None,
+    ) -> None:
         temporary = path.with_name(f".{path.name}.writing")
         make_private(temporary)
         try:
             # Without a second temporary file, which would have the mode of the umask.
-            self._run(f"copy ({query}) to {literal(temporary)} ({options}, use_tmp_file false)")
+            target = f"{literal(temporary)} ({options}, use_tmp_file false)"
+            self._run(f"copy ({query}) to {target}", arguments)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -293,7 +304,9 @@ class Workspace:
         settle(temporary, path, durable=durable)
         self.give_back(written)
 
-    def _run(self, sql: str, arguments: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
+    def _run(
+        self, sql: str, arguments: list[Any] | dict[str, str] | None = None
+    ) -> duckdb.DuckDBPyConnection:
         with _named_failures():
             return self._connection.execute(sql, arguments)
 

@@ -188,6 +188,7 @@ class Stages:
         load(
             shard, list(self.task.outputs),
             workspace=self.workspace, ledger=self.ledger, store=self.store, keep_files=False,
+            mask="(?P<mark>sk-)x",
         )  # fmt: skip
 
     def publish(self, rows: StagedRows) -> Published:

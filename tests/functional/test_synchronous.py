@@ -187,7 +187,7 @@ def test_a_busy_service_is_waited_for_and_pays_nothing_twice(
     assert any("trying again" in line for line in warehouse.log)
 
 
-@pytest.mark.parametrize("name", ["lost_reply", "reset", "hang", "truncated", "garbage"])
+@pytest.mark.parametrize("name", ["lost_reply", "reset", "hang", "truncated"])
 def test_an_unknown_outcome_counts_as_an_attempt(
     name: str, warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:

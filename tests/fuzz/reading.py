@@ -134,6 +134,7 @@ def _load(keys: list[str], workspace: Workspace, ledger: Ledger, store: StateDir
         ledger=ledger,
         store=store,
         keep_files=True,
+        mask="(?P<mark>sk-)x",
     )
 
 

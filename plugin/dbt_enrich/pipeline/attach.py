@@ -128,6 +128,7 @@ class Attachment:
                     ledger=self.ledger,
                     store=self.store,
                     keep_files=self.config.keep_files,
+                    mask=self.service.mask,
                 )
             done += loaded.done
         return done

@@ -17,6 +17,7 @@ from typing import Any
 
 from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownOutcomeError
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.parse import is_error
 from dbt_enrich.store import DurableLines
 
 _OK = 200
@@ -157,7 +158,9 @@ class Conversation:
                 problem = {"code": "unknown_outcome", "message": str(error)}
                 self._keep({"custom_id": custom_id, "response": None, "error": problem})
                 return
-            if reply.status_code in _TROUBLED or reply.status_code >= 500:
+            is_good = reply.status_code == _OK
+            is_answer = is_good and not _is_trouble(reply.body)
+            if reply.status_code in _TROUBLED or reply.status_code >= 500 or is_good != is_answer:
                 self._pace.fails()
             else:
                 self._pace.works()
@@ -166,7 +169,7 @@ class Conversation:
             response = {"status_code": reply.status_code, "body": reply.body}
             self._keep(
                 {"custom_id": custom_id, "response": response, "error": None},
-                is_answer=reply.status_code == _OK,
+                is_answer=is_answer,
             )
             return
 
@@ -182,6 +185,11 @@ class Conversation:
             self._replies.add(data.encode("utf-8", "replace"))
             self.answered += is_answer
             self.failed += not is_answer
+
+
+def _is_trouble(body: object) -> bool:
+    """Whether a good reply's body is an error or a page, as of a proxy before the service."""
+    return not isinstance(body, dict) or is_error(body)
 
 
 def _lines_of(path: Path) -> Generator[bytes, None, None]:

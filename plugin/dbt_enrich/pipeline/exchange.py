@@ -295,6 +295,7 @@ class Exchange:
                 ledger=session.ledger,
                 store=session.store,
                 keep_files=session.config.keep_files,
+                mask=self.service.mask,
             )
         session.tally.stored.append(loaded.shard)
         if loaded.unassigned:

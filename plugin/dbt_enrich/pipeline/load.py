@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dbt_enrich.errors import EnrichmentError
@@ -30,6 +31,9 @@ from dbt_enrich.workspace import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspac
 _READINGS = 96
 # Rows of one row group of answers: validation needs memory beside those that each thread holds.
 _ANSWER_GROUP = 12_288
+# Outcomes whose message or text is the model's or our own, and those whose body is an error.
+_OF_MODELS = "('answered', 'refusal', 'truncated', 'missing')"
+_OF_ERRORS = "('provider_error', 'pack_failed')"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def load(
     ledger: Ledger,
     store: StateDirectory,
     keep_files: bool,
+    mask: str,
 ) -> LoadedShard:
     """Write a downloaded shard's answers to the answer store and close the shard.
 
@@ -70,6 +75,7 @@ def load(
         ledger: Where the shard is closed, after its answers are on disk.
         store: Where the files lie.
         keep_files: Whether request and response files stay.
+        mask: `BatchService.mask`: what must not be stored of an error's texts.
     """
     files = [
         path
@@ -82,12 +88,13 @@ def load(
     answers = store.answers(shard.shard)
     requests = workspace.count(manifest)
     unassigned = 0 if requests else count_packs(files, workspace)
-    _write_answers(shard, files, manifest, outputs, answers, workspace, LINE_BYTES)
+    write_answers = partial(_write_answers, shard, files, manifest, outputs, answers, workspace)
+    write_answers(LINE_BYTES, mask)
     longest = LINE_BYTES
     if workspace.count(answers) < requests:
         longest = longest_line(files, least=LINE_BYTES)
     if longest > LINE_BYTES:
-        _write_answers(shard, files, manifest, outputs, answers, workspace, longest)
+        write_answers(longest, mask)
     written = {shard.shard: workspace.count(answers)}
     missing = requests - written[shard.shard]
     if shard.synchronous:
@@ -124,6 +131,7 @@ def _write_answers(
     target: Path,
     workspace: Workspace,
     line_bytes: int,
+    mask: str,
 ) -> None:
     is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
     with ExitStack() as scratch:
@@ -153,6 +161,7 @@ def _write_answers(
             row_group=_ANSWER_GROUP,
             row_group_bytes=row_group_bytes,
             durable=True,
+            arguments={"mask": mask} if read else None,
         )
     (repeated,) = workspace.row(
         f"select count(*) - count(distinct request_key) from read_parquet({literal(target)})"
@@ -198,10 +207,15 @@ def _answers_query(
         columns = ", ".join(f"cast(null as {k}) as {n}" for n, k in ANSWER_COLUMNS.items())
         return f"select {columns} where false"
     kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
+    said = packed_message_sql() if is_packed else said_sql("mismatch")
     values = {
         "kind": kind,
-        "message": packed_message_sql() if is_packed else said_sql("mismatch"),
-        "content": f"if({kind} = 'done', clean_content, coalesce(raw, refusal, body))",
+        "message": f"if(outcome in {_OF_MODELS}, {said}, {_masked_sql(said)})",
+        "content": f"""case
+            when {kind} = 'done' then clean_content
+            when outcome in {_OF_ERRORS} then coalesce(raw, refusal, {_masked_sql("body")})
+            else coalesce(raw, refusal, body)
+        end""",
         "batch_id": "null" if shard.synchronous else literal(shard.batch_id or ""),
         "shard": literal(shard.shard),
         "received_at": "now()",
@@ -211,6 +225,11 @@ def _answers_query(
         for name, data_type in ANSWER_COLUMNS.items()
     )
     return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
+
+
+def _masked_sql(text: str) -> str:
+    """Build a text of the service without secrets, as `BatchService.masked` returns it."""
+    return f"regexp_replace({text}, $mask, '\\1***', 'g')"
 
 
 def _lost(shard: Shard, store: StateDirectory) -> str:

@@ -94,7 +94,6 @@ _TOKENS = {
         "$.usageMetadata.candidatesTokenCount",
     ),
 }
-_ERRORS = ("$.error",)
 _BODIES = ("$.response.body", "$.response", "$.body", "$.result.message", "$.result")
 _WRAPPERS = ("$.result", "$.data", "$.response", "$.body", "$.message.body")
 # What a body has that may hold a text.
@@ -135,7 +134,7 @@ def reply_fields(body: str) -> dict[str, str]:
         "finish_reason": _first(body, _ENDS),
         "refusal": _refusal(body),
         "model": _first(body, _MODELS),
-        "body_error": _first(body, _ERRORS),
+        "body_error": _error(body),
         **{name: _first(body, paths) for name, paths in _TOKENS.items()},
     }
 
@@ -201,6 +200,12 @@ def _listed(body: str, path: str) -> str:
 def _refusal(body: str) -> str:
     alone, *listed = _REFUSALS
     return f"coalesce({body} ->> {literal(alone)}, {', '.join(_listed(body, p) for p in listed)})"
+
+
+def _error(body: str) -> str:
+    """Build the error in a body; that of Azure's gateway has a status code in its place."""
+    is_gateways = f"json_exists({body}, '$.statusCode') and json_exists({body}, '$.message')"
+    return f"coalesce({body} ->> '$.error', case when {is_gateways} then {body} end)"
 
 
 def _first(body: str, paths: tuple[str, ...]) -> str:

@@ -227,6 +227,11 @@ class BatchService(Protocol):
         """
         ...
 
+    @property
+    def mask(self) -> str:
+        """What `masked` takes out of a text but for its group 1: a pattern for Python and RE2."""
+        ...
+
     def masked(self, text: str) -> str:
         """Return a text of the service without secrets, for what is shown, logged or stored."""
         ...

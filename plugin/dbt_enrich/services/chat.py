@@ -15,7 +15,6 @@ from dbt_enrich.services.failures import UNPAID_CODES, Failures, Operation
 from dbt_enrich.services.parse import (
     ErrorDetail,
     MalformedReplyError,
-    is_error,
     parse_error,
     parse_json,
 )
@@ -72,10 +71,8 @@ def chat_once(
         ),
     )
     if status == 200:
-        data = calls.parsed(operation, lambda: parse_json(text))
-        if is_error(data):
-            raise failures.error_in_reply(operation, data)
-        return SynchronousReply(200, data)
+        # It came, and may be paid for: whatever it is, it is kept as a batch's line is.
+        return SynchronousReply(200, _good_body(text))
     refusal = failures.refused(replace(operation, acts=False), status, parse_error(text), replied)
     if _is_of_every_request(status, refusal):
         raise refusal
@@ -89,6 +86,14 @@ def _is_of_every_request(status: int, refusal: ServiceError) -> bool:
     if (refusal.code or "").lower() in {_UNSUPPORTED, *UNPAID_CODES}:
         return True
     return isinstance(refusal, AuthenticationError | NotFoundError | QuotaError)
+
+
+def _good_body(text: str) -> Any:
+    """Return what a good reply holds: its JSON, or its text where it is none."""
+    try:
+        return parse_json(text)
+    except MalformedReplyError:
+        return text
 
 
 def _error_body(text: str, failures: Failures) -> dict[str, Any]:

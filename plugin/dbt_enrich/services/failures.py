@@ -162,6 +162,11 @@ class Failures:
             fix="try again later",
         )
 
+    @property
+    def mask(self) -> str:
+        """What `redact` replaces by its group 1 and `***`, as Python and DuckDB's RE2 read it."""
+        return self._masked.pattern
+
     def redact(self, text: str) -> str:
         """Take the key, and whatever looks like one, out of a text that the service wrote."""
         return self._masked.sub(lambda found: f"{found['mark'] or ''}***", text)

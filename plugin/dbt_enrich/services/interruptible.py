@@ -104,6 +104,11 @@ class InterruptibleService:
         """Send one synchronous request; not given up, for its reply is paid for."""
         return self._service.chat_once(body, request_id=request_id)
 
+    @property
+    def mask(self) -> str:
+        """The pattern of what `masked` takes out of a text."""
+        return self._service.mask
+
     def masked(self, text: str) -> str:
         """Return a text of the service without secrets."""
         return self._service.masked(text)

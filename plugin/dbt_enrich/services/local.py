@@ -116,6 +116,11 @@ class LocalService:
         """Send one synchronous request, never again once it was sent; return the reply to it."""
         return self._call(lambda remote: remote.chat_once(body, request_id=request_id))
 
+    @property
+    def mask(self) -> str:
+        """The pattern of what `masked` takes out of a text."""
+        return self._remote.mask
+
     def masked(self, text: str) -> str:
         """Return a text of the emulator, or of the server behind it, without secrets."""
         return self._remote.masked(text)

@@ -344,6 +344,11 @@ class OpenAIBatchService:
         headers = {_CLIENT_REQUEST_ID[self._settings.provider]: request_id}
         return chat_once(self._once, self._calls, self._failures, body, headers)
 
+    @property
+    def mask(self) -> str:
+        """The pattern of what `masked` takes out of a text."""
+        return self._failures.mask
+
     def masked(self, text: str) -> str:
         """Return a text of the service without secrets, for what is shown, logged or stored."""
         return self._failures.redact(text)

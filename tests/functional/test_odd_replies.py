@@ -1,0 +1,103 @@
+"""Replies that are no usual answer: all that may have been paid for is kept, by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
+from dbt_enrich.emulator.responders.scripted import ScriptedResponder, last_user_message
+from dbt_enrich.emulator.server import running_emulator
+from dbt_enrich.pipeline import conversation as conversation_module
+from support.warehouse import Warehouse, config_for
+
+KEY = "pl4nted/key=0c61"
+NO_TEXT = "the reply has no text of an answer"
+USAGE = {"prompt_tokens": 70, "completion_tokens": 30}
+
+
+class Odd(ScriptedResponder):
+    """Answers as the scripted responder does, but for some notes.
+
+    Args:
+        replies: The replies, by the note that asks for them.
+    """
+
+    def __init__(self, replies: dict[str, ChatReply]) -> None:
+        super().__init__()
+        self._replies = replies
+
+    def answer(
+        self, requests: Iterable[ChatRequest]
+    ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
+        """Yield each request with its reply."""
+        for request in requests:
+            found = self._replies.get(last_user_message(request.body))
+            ((_, usual),) = super().answer([request])
+            yield request, found or usual
+
+
+def spoiled(spoil: Callable[[str], str]) -> ChatReply:
+    """A good answer whose line is spoiled."""
+    message = {"role": "assistant", "content": json.dumps({"summary": "S"})}
+    body = {"choices": [{"message": message}], "model": "m", "usage": USAGE}
+    return ChatReply(200, body, lambda lines: [spoil(line) for line in lines])
+
+
+def notes(names: Iterable[str]) -> str:
+    """The SELECT of some notes."""
+    rows = ", ".join(f"('{name}', '{name}')" for name in names)
+    return f"select * from (values {rows}) as notes(id, note)"
+
+
+@pytest.mark.parametrize(
+    "ways", [{}, {"sync_below": 100, "preview_model": "standard"}], ids=["batch", "synchronous"]
+)
+def test_a_good_reply_without_an_answer_is_kept_by_name(
+    ways: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The body, the tokens and what was wrong; of an error's texts the secrets are taken out."""
+    monkeypatch.setattr(conversation_module, "_FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(conversation_module, "_LONGEST_PAUSE_SECONDS", 0.1)
+    error = {"code": "odd", "message": f"no room for {KEY}, Bearer {KEY}x"}
+    answer = {"role": "assistant", "content": json.dumps({"summary": f"key {KEY}"})}
+    replies = {
+        "failed": ChatReply(200, {"id": "r", "error": error, "usage": USAGE}),
+        "gateway": ChatReply(200, {"statusCode": 503, "message": f"busy {KEY}"}),
+        "page": ChatReply(200, "<html>a page</html>"),
+        "shapeless": ChatReply(200, {"id": "r", "usage": USAGE}),
+        "listed": ChatReply(200, [1]),
+        "refused": ChatReply(400, {"error": error}),
+        "said": ChatReply(200, {"choices": [{"message": answer}], "usage": USAGE}),
+    }
+    with running_emulator(tmp_path / "emulator", responder=Odd(replies), api_key=KEY) as emulator:
+        warehouse = Warehouse(config_for(emulator.url, KEY, tmp_path / "state"))
+        warehouse.enrich(notes(["usual", *replies]), max_attempts=1, **ways)
+    assert warehouse.statuses() == {"done": 2, "failed": 6}
+    assert warehouse.rows("select summary from enriched where id = 'said'") == [(f"key {KEY}",)]
+    found = {
+        name: (kind, message, raw)
+        for name, kind, message, raw in warehouse.rows(
+            "select id, kind, message, raw_answer from enriched__errors"
+        )
+    }
+    masked = {**error, "message": "no room for ***, Bearer ***"}
+    kind, message, raw = found["failed"]
+    assert (kind, message) == ("provider_error", f"odd: {masked['message']}")
+    assert json.loads(raw) == {"id": "r", "error": masked, "usage": USAGE}
+    assert found["gateway"][:2] == ("provider_error", "HTTP 200: busy ***")
+    assert KEY not in str(found)
+    assert found["refused"][:2] == ("provider_error", f"odd: {masked['message']}")
+    assert found["page"] == ("invalid_json", f"{NO_TEXT}: it is no JSON", "<html>a page</html>")
+    assert found["shapeless"][:2] == ("invalid_json", f"{NO_TEXT}: it has `id`, `usage`")
+    assert json.loads(found["shapeless"][2]) == replies["shapeless"].body
+    assert found["listed"] == ("invalid_json", f"{NO_TEXT}: it is no object", "[1]")
+    stored = warehouse.rows(
+        "select sum(prompt_tokens) from "
+        f"read_parquet('{tmp_path}/state/answers/*.parquet', union_by_name = true) "
+        "where kind <> 'done'"
+    )
+    assert stored == [(2 * 70,)]
