@@ -82,11 +82,15 @@ def breach(cap: Cap, spent: Spent, estimate: Estimate, *, currency: str, where: 
         currency: What costs are in.
         where: Where the cap is set, such as `caps.day of the plugin's config`.
     """
+
+    def said_cost(amount: float, beside: float) -> str:
+        return money_text(amount, currency, beside=beside)
+
     total = spent.plus(estimate)
     passed = [
-        (name, said(limit), said(before), said(after))
+        (name, said(limit, after), said(before, limit), said(after, limit))
         for name, limit, before, after, said in (
-            ("max_cost", cap.max_cost, spent.cost, total.cost, lambda n: money_text(n, currency)),
+            ("max_cost", cap.max_cost, spent.cost, total.cost, said_cost),
             ("max_requests", cap.max_requests, spent.requests, total.requests, _whole),
             ("max_tokens", cap.max_tokens, spent.tokens, total.tokens, _whole),
         )
@@ -105,5 +109,5 @@ def breach(cap: Cap, spent: Spent, estimate: Estimate, *, currency: str, where: 
     )
 
 
-def _whole(number: float) -> str:
+def _whole(number: float, _beside: float) -> str:
     return f"{number:,.0f}"

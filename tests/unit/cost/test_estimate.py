@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from dbt_enrich.cost.caps import Cap, Spent, breach
@@ -113,6 +114,14 @@ def test_a_cap_says_what_it_would_have_cost_and_how_to_allow_it() -> None:
     said = breach(Cap(max_cost=1), before, wanted, currency="USD", where="x")
     assert said is not None
     assert "USD 0.99 of it sent before" in said or "USD 1.00 of it sent before" in said
+    assert "to USD 1.02 " in said
+    # A little more than the cap is not written as the cap itself.
+    at_the_cap = Cap(max_cost=(wanted.cost or 0.0) + 0.995 - 1e-6)
+    said = breach(at_the_cap, before, wanted, currency="USD", where="x")
+    assert said is not None
+    amounts = re.search(r"to USD (\S+) .* past the USD (\S+) of", said)
+    assert amounts is not None
+    assert float(amounts[1]) > float(amounts[2])
     assert "max_requests" in (
         breach(Cap(max_requests=999), Spent(), wanted, currency="USD", where="x") or ""
     )
