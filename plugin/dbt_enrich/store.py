@@ -69,6 +69,10 @@ class StateDirectory:
         """A file of the answer store."""
         return self.root / "answers" / f"{name}.parquet"
 
+    def unassigned(self, shard: str) -> Path:
+        """The lines of a shard's downloaded files that nobody can assign to a request."""
+        return self.root / "answers" / f"{shard}.unassigned.jsonl"
+
     def run(self, run_id: str) -> Path:
         """The scratch directory of one run of one model."""
         return self.root / "runs" / run_id

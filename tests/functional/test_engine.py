@@ -316,7 +316,7 @@ def test_a_broken_line_is_asked_again(warehouse: Warehouse, emulator: RunningEmu
     emulator.rules([{"match": "note 3", "times": 1, "fault": "broken_line"}])
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": 5}
-    assert warehouse.rows("select kind from enriched__errors") == [("missing",)]
+    assert warehouse.rows("select kind from enriched__errors") == [("invalid_json",)]
 
 
 def test_a_changed_unique_key_makes_no_row_of_another_s_outputs(

@@ -38,7 +38,7 @@ OPERATIONS = (
 OUTCOMES: dict[str, tuple[str, bool] | None] = {
     "missing": ("missing", True),
     "duplicate": None,
-    "broken_line": ("missing", True),
+    "broken_line": ("invalid_json", True),
     "unknown_id": None,
     "null_id": ("missing", True),
     "empty_id": ("missing", True),

@@ -101,3 +101,39 @@ def test_a_good_reply_without_an_answer_is_kept_by_name(
         "where kind <> 'done'"
     )
     assert stored == [(2 * 70,)]
+
+
+def test_a_line_that_is_broken_is_kept(tmp_path: Path) -> None:
+    """With its row where it still names it, else beside the answers, where the run says."""
+    replies = {
+        "cut": spoiled(lambda line: line[:-3]),
+        "half": spoiled(lambda line: line[: line.index("response")]),
+        "no id": spoiled(lambda line: json.dumps({**json.loads(line), "custom_id": None})),
+        "lost": spoiled(lambda line: line[: line.index("custom_id")] + "text"),
+        "bytes": spoiled(lambda line: line.replace("assistant", "\udc80")),
+    }
+    with running_emulator(tmp_path / "emulator", responder=Odd(replies)) as emulator:
+        warehouse = Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
+        warehouse.enrich(notes(["usual", *replies]), max_attempts=1)
+        (batch,) = emulator.jobs.batches()
+        sent = emulator.jobs.storage.content(batch["output_file_id"]).read_bytes()
+    found = {
+        name: (kind, raw)
+        for name, kind, raw in warehouse.rows("select id, kind, raw_answer from enriched__errors")
+    }
+    lines = sent.splitlines()
+    for name in ("cut", "half"):
+        kind, raw = found.pop(name)
+        assert (kind, raw.encode() in lines) == ("invalid_json", True)
+    assert found == dict.fromkeys(("no id", "lost", "bytes"), ("missing", None))
+    (kept,) = (tmp_path / "state" / "answers").glob("*.unassigned.jsonl")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    unassigned = kept.read_bytes().splitlines()
+    assert len(unassigned) == 3
+    assert set(unassigned) < set(lines)
+    assert any("3 lines of which" in said and str(kept) in said for said in warehouse.log)
+    (tokens,) = warehouse.rows(
+        f"select max(prompt_tokens) from read_parquet('{tmp_path}/state/answers/*.parquet', "
+        "union_by_name = true) where kind = 'invalid_json'"
+    )
+    assert tokens == (70,)

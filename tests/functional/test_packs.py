@@ -128,7 +128,7 @@ PARTLY = ["pack_failed", "schema_mismatch"]
         ({"fault": "content_filter_answer"}, ["pack_failed"] * 3),
         ({"status": 500}, ["pack_failed"] * 3),
         ({"status": 400}, ["pack_failed"] * 3),
-        ({"fault": "broken_line"}, ["missing"] * 3),
+        ({"fault": "broken_line"}, ["pack_failed"] * 3),
         ({"fault": "duplicate"}, []),
         ({"fault": "code_fence"}, []),
     ],

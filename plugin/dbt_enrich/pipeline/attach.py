@@ -38,6 +38,7 @@ class Attachment:
         ledger: The ledger.
         store: The state directory.
         service: The service.
+        log: Tells the user.
         timings: Counts the seconds of transfers, waits and loading.
     """
 
@@ -48,6 +49,7 @@ class Attachment:
     ledger: Ledger
     store: StateDirectory
     service: BatchService
+    log: Callable[[str], None]
     timings: Timings = field(default_factory=Timings)
 
     def open_shards(self, models: Collection[str]) -> list[Shard]:
@@ -131,6 +133,8 @@ class Attachment:
                     mask=self.service.mask,
                 )
             done += loaded.done
+            if loaded.kept_lines:
+                self.log(loaded.said())
         return done
 
     def watch(self, shard: Shard) -> Watch:
@@ -185,4 +189,4 @@ def attached(
         service = create_service(config.service_settings(), say=log)
         stack.callback(service.close)
         adopt_batches(service, namespace, workspace=workspace, ledger=ledger, store=store, warn=log)
-        yield Attachment(config, namespace, run_id, workspace, ledger, store, service, timings)
+        yield Attachment(config, namespace, run_id, workspace, ledger, store, service, log, timings)

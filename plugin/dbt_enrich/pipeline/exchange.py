@@ -298,6 +298,8 @@ class Exchange:
                 mask=self.service.mask,
             )
         session.tally.stored.append(loaded.shard)
+        if loaded.kept_lines:
+            session.progress.say(loaded.said())
         if loaded.unassigned:
             session.progress.say(
                 f"batch {shard.batch_id} has {loaded.unassigned:,} answers to packs of rows, and "

@@ -20,6 +20,7 @@ from dbt_enrich.pipeline.response_lines import (
 )
 from dbt_enrich.pipeline.sent_with import of_shard
 from dbt_enrich.pipeline.sweep import remove_files
+from dbt_enrich.pipeline.unassigned import keep_unassigned
 from dbt_enrich.pipeline.unpack import unpacked
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import literal, preferred_sql
@@ -45,12 +46,26 @@ class LoadedShard:
         done: Requests with a valid answer.
         failed: Requests that failed, those without a line included.
         unassigned: Lines that answer packs of which nobody knows the rows; their files stay.
+        kept_lines: Other lines of which nobody can tell what they answer.
+        kept_in: The file that they were written to, beside the answers.
     """
 
     shard: Shard
     done: int
     failed: int
     unassigned: int = 0
+    kept_lines: int = 0
+    kept_in: Path | None = None
+
+    def said(self) -> str:
+        """Say what was kept of the lines that answered no request; empty if there were none."""
+        if not self.kept_lines:
+            return ""
+        lines = "1 line" if self.kept_lines == 1 else f"{self.kept_lines:,} lines"
+        return (
+            f"the result files of batch {self.shard.batch_id} have {lines} of which nobody can "
+            f"tell which request was answered; they are kept in {self.kept_in}"
+        )
 
 
 def load(
@@ -83,7 +98,8 @@ def load(
         if (path := store.response(shard.shard, kind)).exists() and path.stat().st_size
     ]
     manifest = store.manifest(shard.shard)
-    if not manifest.exists():
+    is_guessed = not manifest.exists()
+    if is_guessed:
         write_manifest(files, manifest, workspace)
     answers = store.answers(shard.shard)
     requests = workspace.count(manifest)
@@ -102,6 +118,9 @@ def load(
         missing = 0
         replies = sum(path.read_bytes().count(b"\n") for path in files)
         ledger.note(shard.shard, requests=replies, rows=written[shard.shard])
+    kept_in, kept_lines = store.unassigned(shard.shard), 0
+    if files and not (shard.synchronous or unassigned) and (missing or is_guessed):
+        kept_lines = keep_unassigned(files, manifest, answers, kept_in, workspace)
     if missing:
         name = f"{shard.shard}-missing"
         query = _missing_sql(shard, manifest, answers, store)
@@ -120,7 +139,14 @@ def load(
     if not keep_files and not unassigned:
         remove_files(shard, store)
     failed = sum(written.values()) - done
-    return LoadedShard(closed, done=done, failed=failed, unassigned=unassigned)
+    return LoadedShard(
+        closed,
+        done=done,
+        failed=failed,
+        unassigned=unassigned,
+        kept_lines=kept_lines,
+        kept_in=kept_in if kept_lines else None,
+    )
 
 
 def _write_answers(

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from dbt_enrich.packs import MARK, keys_sql
 from dbt_enrich.pipeline.pieces import longest_line
-from dbt_enrich.pipeline.response_lines import LINE_BYTES, key_sql, lines_sql
+from dbt_enrich.pipeline.response_lines import (
+    LINE_BYTES,
+    custom_id_sql,
+    key_sql,
+    lines_sql,
+)
 from dbt_enrich.sql import literal
 from dbt_enrich.workspace import Workspace
 
@@ -62,7 +67,7 @@ def count_packs(files: list[Path], workspace: Workspace) -> int:
     longest = longest_line(files, least=LINE_BYTES)
     (count,) = workspace.row(
         f"select count(*) from ({lines_sql(files, longest)}) as lines "
-        f"where starts_with(try(json_extract_string(line, '$.custom_id')), {literal(MARK)})"
+        f"where starts_with({custom_id_sql('line')}, {literal(MARK)})"
     )
     return int(count)
 
@@ -70,7 +75,7 @@ def count_packs(files: list[Path], workspace: Workspace) -> int:
 def _custom_ids_sql(files: list[Path], line_bytes: int) -> str:
     return f"""
         with lines as ({lines_sql(files, line_bytes)}),
-        ids as (select try(json_extract_string(line, '$.custom_id')) as custom_id from lines),
+        ids as (select {custom_id_sql("line")} as custom_id from lines),
         keys as (select {key_sql()} from ids)
         select distinct request_key, attempt
         from keys

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from dbt_enrich.pipeline.reply_shapes import body_sql, no_text_sql, reply_fields, unwrapped_sql
+from dbt_enrich.pipeline.reply_shapes import (
+    NO_TEXT,
+    body_sql,
+    no_text_sql,
+    reply_fields,
+    unwrapped_sql,
+)
 from dbt_enrich.sql import literal, literals
 
 # Few lines are longer, and the reader keeps several buffers of twice this size.
@@ -30,6 +37,15 @@ _ERRORS = {
     "line_code": ("line_error", ("$.code", "$.type")),
     "line_problem": ("line_error", ("$.message", "$.detail")),
 }
+_CUSTOM_ID = r'"custom_id"\s*:\s*"([^"\\]+)"'
+# What a line that is no JSON still tells.
+_OF_BROKEN = {
+    "custom_id": _CUSTOM_ID,
+    **{
+        name: rf'"{name}"\s*:\s*(\d+)'
+        for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
+    },
+}
 _FILTERED = "('content_filter', 'SAFETY', 'PROHIBITED_CONTENT')"
 _CUT = "('length', 'max_tokens', 'max_output_tokens', 'MAX_TOKENS')"
 
@@ -50,6 +66,18 @@ def lines_sql(files: list[Path], line_bytes: int) -> str:
             max_line_size = {line_bytes}, buffer_size = {2 * line_bytes}
         )
     """
+
+
+def custom_id_sql(line: str) -> str:
+    """Build the custom_id of a line; of one that is no JSON, the first that its text names."""
+    return (
+        f"coalesce(try(json_extract_string({line}, '$.custom_id')), "
+        f"case when not json_valid({line}) then {_broken_sql(line, _CUSTOM_ID)} end)"
+    )
+
+
+def _broken_sql(line: str, pattern: str) -> str:
+    return f"nullif(regexp_extract({line}, {literal(pattern)}, 1), '')"
 
 
 def key_sql() -> str:
@@ -82,9 +110,7 @@ def named_lines_sql(lines: str, among: str = "") -> str:
     fields = {name: f"fields[{i}]" for i, name in enumerate(_FIELDS, start=1)}
     replied = reply_fields("body")
     known = ", ".join(
-        f"coalesce({field}, case when body is not null then {replied[name]} end) as {name}"
-        if name in replied and name != "raw"
-        else f"{field} as {name}"
+        f"{_known_sql(name, field, replied)} as {name}"
         for name, field in fields.items()
         if name != "raw"
     )
@@ -101,7 +127,14 @@ def named_lines_sql(lines: str, among: str = "") -> str:
             select line, try(json_extract_string(line, [{paths}])) as fields from lines
         ),
         bodies as (
-            select fields, case when {unusual} then {body_sql("line")} end as whole from extracted
+            select
+                fields,
+                fields is null as is_broken,
+                case
+                    when fields is null then line
+                    when {unusual} then {body_sql("line")}
+                end as whole
+            from extracted
         ),
         unwrapped as (
             select *, case when whole is not null then {unwrapped_sql("whole")} end as body
@@ -111,6 +144,7 @@ def named_lines_sql(lines: str, among: str = "") -> str:
             select
                 {known},
                 whole,
+                is_broken,
                 case
                     when body is null then {fields["raw"]}
                     else coalesce({replied["raw"]}, case
@@ -127,6 +161,8 @@ def named_lines_sql(lines: str, among: str = "") -> str:
             select
                 keyed.*,
                 case
+                    -- It may hold an answer, so that it is named and kept as one without text.
+                    when is_broken then 'answered'
                     when line_code in ('batch_expired', 'batch_cancelled')
                         then substr(line_code, 7)
                     when code = 'content_filter'
@@ -144,14 +180,25 @@ def named_lines_sql(lines: str, among: str = "") -> str:
             {among}
         )
         select
-            * exclude (whole),
+            * exclude (whole, is_broken),
             if(outcome = 'answered', raw, null) as content,
             case when raw is null then whole end as body,
             case
+                when is_broken then {literal(f"{NO_TEXT}: its line is no JSON")}
                 when outcome = 'answered' and raw is null then {no_text_sql("whole")}
             end as no_text
         from named
     """
+
+
+def _known_sql(name: str, field: str, replied: Mapping[str, str]) -> str:
+    """Build what is known by a name: the usual field, or what there is in its place."""
+    places = [field]
+    if name in replied:
+        places.append(f"case when body is not null then {replied[name]} end")
+    if name in _OF_BROKEN:
+        places.append(f"case when is_broken then {_broken_sql('whole', _OF_BROKEN[name])} end")
+    return f"coalesce({', '.join([*places, 'null'])})"
 
 
 def _of_error(error: str, paths: tuple[str, ...]) -> str:

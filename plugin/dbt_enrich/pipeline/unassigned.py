@@ -1,0 +1,68 @@
+"""Unassigned: lines of response files of which nobody can tell what they answer, kept as they are.
+
+They may be answers that were paid for. The reader of lines knows them by their custom_id; what
+has none, or cannot be read as text, would else be gone with the service's file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dbt_enrich.sql import literal
+from dbt_enrich.store import make_private, settle
+from dbt_enrich.workspace import Workspace
+
+_CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]+)"')
+
+
+def keep_unassigned(
+    files: list[Path], manifest: Path, answers: Path, target: Path, workspace: Workspace
+) -> int:
+    """Write the lines that answered no request to a file; to none where all did.
+
+    It is for shards with requests that no line answered: of the others no answer is lost.
+
+    Args:
+        files: The response files, which bound the size of what is kept.
+        manifest: The shard's requests.
+        answers: What was read of the files.
+        target: Where the lines go, byte by byte as they came.
+        workspace: Where the manifest and the answers are read.
+
+    Returns:
+        The number of lines.
+    """
+    read = _custom_ids(manifest, answers, workspace)
+    writing = target.with_name(f".{target.name}.writing")
+    make_private(writing)
+    count = 0
+    with writing.open("wb") as kept:
+        for path in files:
+            with path.open("rb") as lines:
+                for line in lines:
+                    if line.strip() and _custom_id_of(line) not in read:
+                        kept.write(line if line.endswith(b"\n") else line + b"\n")
+                        count += 1
+    if count:
+        settle(writing, target)
+    else:
+        writing.unlink()
+    return count
+
+
+def _custom_id_of(line: bytes) -> str:
+    found = _CUSTOM_ID.search(line)
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+def _custom_ids(manifest: Path, answers: Path, workspace: Workspace) -> set[str]:
+    """Return the custom_ids of the requests of which a line was read."""
+    requests = f"read_parquet({literal(manifest)})"
+    is_packed = "custom_id" in workspace.columns(f"from {requests}")
+    alone = "replace(cast(request_key as varchar), '-', '') || '-' || attempt"
+    rows = workspace.rows(
+        f"select distinct {'custom_id' if is_packed else alone} from {requests} as requests "
+        f"semi join read_parquet({literal(answers)}) as answers using (request_key, attempt)"
+    )
+    return {str(custom_id) for (custom_id,) in rows}
