@@ -269,6 +269,10 @@ def test_rows_of_an_output_file_that_vanished_are_not_paid_again_in_the_same_run
     )
     assert error[0].startswith("file_lost: the service no longer has the output file " + file_id)
     assert any(file_id in said and "the next one does" in said for said in warehouse.log)
+    # Another model of the same dbt run asks the same.
+    warehouse.enrich(NOTES, table="other")
+    assert warehouse.statuses("other") == {"done": ROWS - 4, "failed": 4}
+    assert set(emulator.account()["paid"].values()) == {1}
     warehouse.restart()
     warehouse.enrich(NOTES, max_attempts=1)
     assert warehouse.statuses() == {"done": ROWS - 4, "failed": 4}

@@ -65,6 +65,9 @@ class Budget:
     Args:
         config: The plugin's configuration.
         namespace: The mark of the project's batches.
+
+    Attributes:
+        opened_at: When the run of all models began.
     """
 
     def __init__(self, config: PluginConfig, namespace: str) -> None:
@@ -73,6 +76,7 @@ class Budget:
         self._spent = Spent()
         self._lock = threading.Lock()
         self._began = _told_began()
+        self.opened_at = run_began()
 
     def is_set(self, options: EnrichmentOptions) -> bool:
         """Whether anything is limited for a model."""

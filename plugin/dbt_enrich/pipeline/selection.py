@@ -45,8 +45,10 @@ class Selection:
         keeps_former: Whether answers to former tasks stand where the row's text is unchanged.
         sent_with: What requests are sent with now, or None where it does not matter.
         tolerance: How many failures alike the run bears.
-        began: When the run began; of rows that an outage failed before, one attempt more is made,
-            and what it lost itself is left to the next one.
+        began: When the run of this model began; of rows that an outage failed before, one attempt
+            more is made.
+        lost_since: When the run of all models began: what any of them lost is left to the next
+            one.
     """
 
     task: EnrichmentTask
@@ -59,6 +61,7 @@ class Selection:
     sent_with: SentWith | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    lost_since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def answer_keys(self) -> tuple[str, ...]:
@@ -304,7 +307,7 @@ def asked_sql(selection: Selection, *, by_a_later_run: bool = False) -> str:
     )
     outage = outage_sql("standing.kind", "standing.status_code")
     if not by_a_later_run:
-        waits = waiting_sql("standing.kind", "standing.received_at", _moment(selection.began))
+        waits = waiting_sql("standing.kind", "standing.received_at", _moment(selection.lost_since))
         again += f" and not {waits}"
         outage += f" and standing.received_at < {_moment(selection.began)}"
     return (

@@ -223,6 +223,7 @@ class Session:
             sent_with=self.sent_with,
             tolerance=self.tolerance,
             began=self.began,
+            lost_since=self.budget.opened_at,
         )
 
     @property
