@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 
-from dbt_enrich.catalogs import refused_server
+from dbt_enrich.catalogs import Catalog, catalog_of, refused_server
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.sql import identifier, literal
 
@@ -117,6 +117,19 @@ def server_of(credentials: Any) -> ConfigurationError | None:
     if urlsplit(str(credentials.path)).scheme.lower() == "quack" or credentials.database in quack:
         return refused_server("the target's database is a DuckDB server reached through Quack")
     return None
+
+
+def find_catalog(connection: duckdb.DuckDBPyConnection, database: str) -> Catalog:
+    """Return the catalog of a database that is attached.
+
+    Raises:
+        ConfigurationError: Nothing is published there.
+    """
+    found = connection.execute(
+        "select type, path from duckdb_databases() where lower(database_name) = lower(?)",
+        [database],
+    ).fetchone()
+    return catalog_of(found[0], database, found[1]) if found else Catalog.DUCKDB
 
 
 @contextmanager

@@ -20,9 +20,8 @@ from dbt.adapters.events.logging import AdapterLogger
 from dbt_common.exceptions import DbtRuntimeError
 
 from dbt_enrich import __version__
-from dbt_enrich.catalogs import Catalog, catalog_of
 from dbt_enrich.config import PluginConfig, parse_config
-from dbt_enrich.databases import server_of
+from dbt_enrich.databases import find_catalog, server_of
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
 from dbt_enrich.interrupts import interruptible
@@ -310,19 +309,6 @@ def _refuse_saas_mode(cursor: duckdb.DuckDBPyConnection) -> None:
             "hold the answers",
             fix="take it out of the profile",
         )
-
-
-def find_catalog(connection: duckdb.DuckDBPyConnection, database: str) -> Catalog:
-    """Return the catalog of a database that is attached.
-
-    Raises:
-        ConfigurationError: Nothing is published there.
-    """
-    found = connection.execute(
-        "select type, path from duckdb_databases() where lower(database_name) = lower(?)",
-        [database],
-    ).fetchone()
-    return catalog_of(found[0], database, found[1]) if found else Catalog.DUCKDB
 
 
 def inlines_rows(connection: duckdb.DuckDBPyConnection, database: str) -> bool:

@@ -10,6 +10,7 @@ import duckdb
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.context.exceptions_jinja import warn
 
+from dbt_enrich.databases import find_catalog
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.host import host_model, host_project
 from dbt_enrich.interrupts import interruptible
@@ -19,7 +20,7 @@ from dbt_enrich.pipeline.placement import Placement
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
-from dbt_enrich.plugin import Plugin, find_catalog, inlines_rows, logger
+from dbt_enrich.plugin import Plugin, inlines_rows, logger
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
 

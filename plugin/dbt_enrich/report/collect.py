@@ -85,7 +85,10 @@ def _collected(
     names: Mapping[str, str],
     now: datetime,
 ) -> Report:
-    tables = {p.enrichment: find_table(connection, p) for p in publications}
+    tables = {
+        p.enrichment: find_table(connection, p, outputs_of(ledger, p.task_key) or [])
+        for p in publications
+    }
     retries: Counter[str] = Counter()
     for table in tables.values():
         retries.update(rows.failed_attempts(connection, table) if table else {})
@@ -161,7 +164,7 @@ def _model_report(
     template = parse_template(str(task.document.get("user") or "")) if task else None
     return ModelReport(
         **found,  # type: ignore[arg-type]
-        relation=table.name,
+        relation=table.label,
         note=None,
         statuses=statuses,
         versions=_versions(config, ledger, tasks, rows.versions(connection, table)),

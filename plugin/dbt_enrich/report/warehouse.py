@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from dbt_enrich.columns import STATUS_TYPES
+from dbt_enrich.databases import find_catalog
 from dbt_enrich.ledger import Publication
+from dbt_enrich.pipeline.placement import PlacedColumns, Placement
+from dbt_enrich.pipeline.publish import ExistingTable
+from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -20,20 +24,30 @@ class EnrichedTable:
     """An enriched table that is there.
 
     Attributes:
-        name: Quoted and qualified.
+        label: Its name, quoted and qualified.
+        name: SQL of its rows, with the outputs in their own types.
         columns: Its columns' types, by name, in their order.
-        errors: Its errors table, or None where there is none.
+        errors: SQL of its errors table's rows, or None where there is none.
     """
 
+    label: str
     name: str
     columns: Mapping[str, str]
     errors: str | None
 
 
 def find_table(
-    connection: duckdb.DuckDBPyConnection, publication: Publication
+    connection: duckdb.DuckDBPyConnection,
+    publication: Publication,
+    outputs: Sequence[OutputColumn] = (),
 ) -> EnrichedTable | None:
-    """Return the table that was published, or None if this warehouse has none of that name."""
+    """Return the table that was published, or None if this warehouse has none of that name.
+
+    Args:
+        connection: The target's databases.
+        publication: What the ledger knows of it.
+        outputs: Its output columns, which its database may hold as other types.
+    """
     parts = _parts(publication.relation)
     if parts is None:
         parts = _found_by_name(connection, publication.name)
@@ -43,11 +57,22 @@ def find_table(
     if not columns.keys() >= STATUS_TYPES.keys():
         return None
     errors = (*parts[:2], f"{parts[2]}__errors")
-    return EnrichedTable(
+    there = ExistingTable(
         name=_qualified(parts),
         columns=columns,
         errors=_qualified(errors) if "enrichment_key" in _columns(connection, errors) else None,
     )
+    placement = Placement(find_catalog(connection, parts[0]))
+    kinds = {output.name: output.type.sql for output in outputs} | STATUS_TYPES
+    read = PlacedColumns(placement, kinds, {}).read(there)
+    rows = read.name
+    if not placement.changes_nothing:
+        # Elsewhere rows have no `rowid`, and each look would fetch them anew.
+        rows = f"temp.main.{identifier(there.name)}"
+        connection.execute(
+            f"create or replace temp table {identifier(there.name)} as from {read.name}"
+        )
+    return EnrichedTable(there.name, rows, read.columns, read.errors)
 
 
 Parts = tuple[str, str, str]
