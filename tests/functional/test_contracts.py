@@ -95,9 +95,9 @@ def test_what_cannot_hold_is_refused_before_anything_is_sent(
         "more | | VARCHAR | missing in definition",
         "note | VARCHAR | | missing in contract",
         "enriched_at | TIMESTAMP WITH TIME ZONE | TIMESTAMP | data type mismatch",
-        "constraint not_null of the column 'note': 1 rows break it",
-        "constraint unique (note): 1 values repeat",
-        "constraint not_null of the column 'summary' cannot hold, as 1 rows would be skipped",
+        "constraint not_null of the column 'note': 1 row breaks it",
+        "constraint unique (note): 1 value repeats",
+        "constraint not_null of the column 'summary' cannot hold, as 1 row would be skipped",
         "'referring': the contract has a foreign_key constraint",
     ):
         assert reason in " ".join(said.replace("|", " | ").split()), (reason, said)
@@ -114,7 +114,7 @@ def test_an_output_that_may_not_be_null(project: DbtProject, emulator: RunningEm
     assert emulator.account()["request_keys"] == {}
     emulator.rules([{"match": "note 1", "fault": "wrong_shape", "times": 1}])
     failed = " ".join(project.dbt("run", succeeds=False).split())
-    assert "1 rows would be without an answer; the previous table stays" in failed
+    assert "1 row would be without an answer; the previous table stays" in failed
     contracted(project, "notes", [ID, NOTE, {**SUMMARY, **NOT_NULL}], max_attempts=2)
     emulator.rules([{"match": "note 1", "answer": {"summary": "at last"}}])
     project.dbt("run")

@@ -41,9 +41,9 @@ def parsed(*constraints: dict[str, Any], **columns: dict[str, Any]) -> tuple[Con
 @pytest.mark.parametrize(
     ("constraint", "said"),
     [
-        ({"type": "check", "expression": "id < 3"}, "check (id < 3): 1 rows break it"),
-        ({"type": "unique", "columns": ["kind"]}, "unique (kind): 1 values repeat"),
-        ({"type": "primary_key", "columns": ["kind", "the note"]}, "primary_key .*: 1 rows break"),
+        ({"type": "check", "expression": "id < 3"}, "check (id < 3): 1 row breaks it"),
+        ({"type": "unique", "columns": ["kind"]}, "unique (kind): 1 value repeats"),
+        ({"type": "primary_key", "columns": ["kind", "the note"]}, "primary_key .*: 1 row breaks"),
     ],
 )
 def test_rows_that_break_a_constraint_are_counted(
@@ -80,7 +80,7 @@ def test_rows_without_an_answer(staged: StagedRelation) -> None:
     blank = [("pending", "(select 0 as row_id)")]
     refuse_blank_rows(staged, [SUMMARY], held, blank)
     broken = of_answers(staged, parsed(summary=NOT_NULL))
-    with pytest.raises(ConfigurationError, match="'summary' cannot hold, as 1 rows would be pend"):
+    with pytest.raises(ConfigurationError, match="'summary' cannot hold, as 1 row would be pend"):
         refuse_blank_rows(staged, [SUMMARY], broken, blank)
 
 

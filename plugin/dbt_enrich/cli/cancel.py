@@ -45,9 +45,12 @@ def cancel(
         f"{counted(result.kept, 'finished answer is', 'finished answers are')} kept"
     )
     if result.waiting:
-        click.echo(f"{result.waiting} of them are taken in by the dbt run that waits for them")
+        click.echo(
+            f"{counted(result.waiting, 'batch is', 'batches are')} collected by the dbt run that "
+            f"waits for {'it' if result.waiting == 1 else 'them'}"
+        )
     if result.open:
         click.echo(
-            f"{result.open} of them had not ended after {wait:g} seconds; the next dbt run, or "
-            "enrichment_mode: collect, takes them in"
+            f"{counted(result.open, 'batch', 'batches')} had not ended after {wait:g} seconds; the "
+            "next dbt run, or one with enrichment_mode: collect, collects what is left"
         )

@@ -19,6 +19,7 @@ from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.services import BatchService, Provider, ServiceSettings, create_service
 from dbt_enrich.services.probe import no_batch_api
 from dbt_enrich.store import StateDirectory
+from dbt_enrich.wording import counted
 
 # Input files of a resource, with and without expiry:
 # https://learn.microsoft.com/azure/ai-services/openai/how-to/batch, "Batch limits".
@@ -177,7 +178,7 @@ def _files(service: BatchService, settings: ServiceSettings) -> Finding:
         return replace(of_error("file quota", error), verdict="warning")
     if settings.provider is not Provider.AZURE:
         size = sum(file.bytes or 0 for file in files) / 1e6
-        return Finding("file quota", "ok", f"{len(files):,} input files of {size:,.1f} MB")
+        return Finding("file quota", "ok", f"{counted(len(files), 'input file')} of {size:,.1f} MB")
     lasting = sum(file.expires_at is None for file in files)
     found = (
         f"{len(files):,} of {_MOST_FILES:,} input files, {lasting:,} of {_MOST_LASTING_FILES:,} "

@@ -137,7 +137,8 @@ def sentences(plan: dict[str, Any]) -> list[str]:
         )
     if plan["owed"]:
         found.append(
-            f"{name}: {plan['owed']:,} rows wait for the text of {' and '.join(plan['waits_for'])}"
+            f"{name}: {counted(plan['owed'], 'row waits', 'rows wait')} for the text of "
+            f"{' and '.join(plan['waits_for'])}"
         )
     if plan["task_changes"] and (plan["changed"] or plan["new"]):
         changes = " and ".join(plan["task_changes"])
@@ -156,13 +157,13 @@ def _token_sentences(plan: dict[str, Any]) -> list[str]:
         found.append(f"{name}: {plan['price_problem']}")
     if estimate["prompt_margin"]:
         found.append(
-            f"{name}: input tokens from a sample of {estimate['sampled']:,} rows, "
+            f"{name}: input tokens from a sample of {counted(estimate['sampled'], 'row')}, "
             f"± {estimate['prompt_margin']:,} at 95 %"
         )
     if estimate["synchronous"]:
         found.append(
-            f"{name}: {estimate['synchronous']:,} requests go through the synchronous endpoint, at "
-            "its price (sync_below)"
+            f"{name}: {counted(estimate['synchronous'], 'request goes', 'requests go')} through "
+            "the synchronous endpoint, at its price (sync_below)"
         )
     if plan["requests"]:
         found.append(f"{name}: output tokens from the {_source(plan)}")

@@ -16,6 +16,7 @@ from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.meters import Meters, models_of
 from dbt_enrich.cost.retail import RETAIL_URL, retail_items
 from dbt_enrich.errors import ServiceError
+from dbt_enrich.wording import counted
 
 # One region of each data zone; the global prices are the same in all regions.
 _REGIONS = ("eastus2", "swedencentral")
@@ -103,7 +104,8 @@ def refresh(output: Path, regions: tuple[str, ...], currency: str, url: str) -> 
     _write(output, models, currency=currency, url=url)
     without = sorted(m for m, v in models.items() if not _has_batch(v))
     click.echo(
-        f"{output}: {len(models):,} models; {len(unread):,} other meters were left out"
+        f"{output}: {counted(len(models), 'model')}; "
+        f"{counted(len(unread), 'other meter was', 'other meters were')} left out"
         + (f"; no batch price of {', '.join(without)}" if without else "")
     )
     click.echo(f"name it in the plugin's config: prices_file: {output}")

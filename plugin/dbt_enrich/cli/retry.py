@@ -10,6 +10,7 @@ from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger, Publication
 from dbt_enrich.model_names import chosen, labels
+from dbt_enrich.wording import counted
 
 
 @click.command()
@@ -59,4 +60,6 @@ def _said(table: Publication | None, lifted: int, kinds: tuple[str, ...]) -> str
     which = f"those with {', '.join(kinds)}" if kinds else "all"
     if not failed:
         return "no row failed"
-    return f"of {failed:,} failed rows the next dbt run asks {which} once more"
+    if failed == 1 and not kinds:
+        return "the next dbt run asks the failed row once more"
+    return f"of {counted(failed, 'failed row')}, the next dbt run asks {which} once more"

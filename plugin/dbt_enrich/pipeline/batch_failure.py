@@ -24,4 +24,4 @@ def mend_of(codes: set[str], shard: Shard) -> str:
         )
     if "url_mismatch" in codes:
         return "set line_url and batch_endpoint in the plugin's config to what the service wants"
-    return "mend what it names and run again"
+    return "fix what the service names, then run again"

@@ -18,6 +18,7 @@ from dbt_enrich.pipeline.selection import Chosen, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier, literal, literals
+from dbt_enrich.wording import counted
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,14 @@ def refuse_staged_rows(relation: StagedRelation, constraints: Iterable[Constrain
             rows = f"select 1 from {relation.name} where {constraint.breaks}"
         count = _count(relation, rows)
         if count:
-            said = "values repeat" if constraint.key else "rows break it"
+            said = (
+                counted(count, "value repeats", "values repeat")
+                if constraint.key
+                else counted(count, "row breaks it", "rows break it")
+            )
             raise InputError(
                 f"model '{relation.model}': the SELECT's rows do not keep the contract's "
-                f"constraint {constraint.name}: {count:,} {said}; nothing was sent",
+                f"constraint {constraint.name}: {said}; nothing was sent",
                 fix="filter the rows, or change the constraint",
             )
 
@@ -203,7 +208,7 @@ def _refuse(
         if count:
             raise ConfigurationError(
                 f"model '{relation.model}': the contract's constraint {constraint.name} cannot "
-                f"hold, as {count:,} rows would be {said}",
+                f"hold, as {counted(count, 'row')} would be {said}",
                 fix="leave the constraint out and test the rows that are done: a data test with "
                 "config: {where: \"enrichment_status = 'done'\"}",
             )

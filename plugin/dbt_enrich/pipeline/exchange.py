@@ -25,6 +25,7 @@ from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.pipeline.timings import Stage
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.task import Mode
+from dbt_enrich.wording import counted
 
 # A service takes up to ten minutes to end a batch.
 _CANCEL_SECONDS = 600.0
@@ -253,7 +254,10 @@ class Exchange:
         let_go(unsent, session.ledger, session.store)
         ending = [s for s in self._open() if s.step in AT_SERVICE_STEPS]
         if ending:
-            session.progress.say(f"nothing more is sent; ending {len(ending)} batches in flight")
+            session.progress.say(
+                "nothing more is sent; cancelling "
+                f"{counted(len(ending), 'batch', 'batches')} in flight"
+            )
         patience = _CANCEL_SECONDS if session.request.options.mode == Mode.RUN else 0.0
         deadline = time.monotonic() + patience
         try:
@@ -302,9 +306,9 @@ class Exchange:
             session.progress.say(loaded.said())
         if loaded.unassigned:
             session.progress.say(
-                f"batch {shard.batch_id} has {loaded.unassigned:,} answers to packs of rows, and "
-                "its input file, which alone names these rows, is gone at the service; the "
-                f"answers are kept in {session.store.response(shard.shard, 'output')}, and the "
+                f"batch {shard.batch_id} has {counted(loaded.unassigned, 'answer')} to packs of "
+                "rows, and its input file, which alone names these rows, is gone at the service; "
+                f"the answers are kept in {session.store.response(shard.shard, 'output')}, and the "
                 "rows are asked again"
             )
         self._forget_inputs()
@@ -324,9 +328,10 @@ class Exchange:
         ]
         if elsewhere:
             names = ", ".join(sorted({shard.service for shard in elsewhere}))
+            requests = sum(shard.requests for shard in elsewhere)
             self.session.progress.say(
-                f"{sum(shard.requests for shard in elsewhere):,} requests are in flight at "
-                f"{names}; run with that target to collect them"
+                f"{counted(requests, 'request is', 'requests are')} in flight at {names}; run with "
+                "the target of that service to collect them"
             )
 
 

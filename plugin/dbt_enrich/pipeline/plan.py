@@ -172,13 +172,13 @@ def notes(plan: Mapping[str, Any]) -> list[str]:
     found = [final_sentence(plan["name"], plan["failed_for_good"])]
     if plan["canary"]:
         found.append(
-            f"{plan['canary']:,} requests go first (canary), the others once these are home and "
-            "well"
+            f"{counted(plan['canary'], 'request goes', 'requests go')} first (canary), the others "
+            "once the first answers are back and valid"
         )
     if plan["recommends_canary"]:
         found.append(
-            f"the task is new: with enrichment.canary: {RECOMMENDED} so many requests go first, "
-            "and the others once these are home and well"
+            f"the task is new: set enrichment.canary: {RECOMMENDED} to send that many requests "
+            "first, and the others once the first answers are back and valid"
         )
     return [sentence for sentence in found if sentence]
 

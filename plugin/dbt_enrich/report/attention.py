@@ -53,20 +53,20 @@ def _of_model(model: ModelReport) -> list[str]:
     stale, pending = model.statuses.get("stale", 0), model.statuses.get("pending", 0)
     if pending:
         found.append(
-            f"{model.name}: {pending:,} of {counted(total, 'row')} wait for their answers."
+            f"{model.name}: {pending:,} of {counted(total, 'row')} "
+            f"{'waits for its answer' if pending == 1 else 'wait for their answers'}."
         )
     if stale:
         found.append(
-            f"{model.name}: {stale:,} of {counted(total, 'row')} show a former answer until the "
-            "new one "
-            "is there."
+            f"{model.name}: {stale:,} of {counted(total, 'row')} "
+            f"{'shows' if stale == 1 else 'show'} the previous answer until the new one arrives."
         )
     skipped = model.statuses.get("skipped", 0)
     if skipped:
         found.append(
-            f"{model.name}: {skipped:,} of {counted(total, 'row')} were skipped, as a text that "
-            "the "
-            "template needs is missing."
+            f"{model.name}: {skipped:,} of {counted(total, 'row')} "
+            f"{'was' if skipped == 1 else 'were'} skipped, as a text that the template needs is "
+            "missing."
         )
     if model.money.cost is None:
         found.append(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dbt_enrich.report.contents import Asked, Field, ModelReport, Report, SampleRow
+from dbt_enrich.wording import counted
 
 LARGEST_FILE = 5_000_000
 
@@ -54,22 +55,27 @@ def within(report: Report, limits: Limits) -> Report:
 def left_out(report: Report, kept: Report, limits: Limits) -> Iterator[str]:
     """Say what a file leaves out of a report, so that nobody takes a part for the whole."""
     if len(kept.models) < len(report.models):
-        yield f"{len(report.models) - len(kept.models):,} models are counted, but not shown"
+        hidden = len(report.models) - len(kept.models)
+        yield f"{counted(hidden, 'model is', 'models are')} counted, but not shown"
     by_name = {model.enrichment: model for model in report.models}
     if any(by_name[model.enrichment].asked != model.asked for model in kept.models):
         yield "long texts are shortened"
     for model in kept.models:
         whole = by_name[model.enrichment]
-        for name, said in _PARTS.items():
+        for name, noun in _PARTS.items():
             missing = len(getattr(whole, name)) - len(getattr(model, name))
             if missing:
-                yield f"{model.name}: {missing:,} {said} are not shown"
+                said = counted(missing, f"{noun} is", f"{noun}s are")
+                yield f"{model.name}: {said} not shown"
     bare = sum(len(model.columns) for model in kept.models) - limits.charts
     if bare > 0:
-        yield f"{bare:,} output columns are shown as tables, without charts"
+        columns = counted(
+            bare, "output column is shown as a table", "output columns are shown as tables"
+        )
+        yield f"{columns}, without charts"
 
 
-_PARTS = {"columns": "output columns", "versions": "former versions", "sample": "sampled rows"}
+_PARTS = {"columns": "output column", "versions": "previous version", "sample": "sampled row"}
 
 
 def _problems(model: ModelReport) -> int:

@@ -63,7 +63,7 @@ def test_what_needs_attention(reported: Reported) -> None:
     said = "\n".join(reported.report.sentences)
     assert f"tickets_enriched: 6 of {ROWS} rows failed" in said
     assert f"tickets_enriched: 3 of {ROWS} rows were skipped" in said
-    assert "notes_enriched: 1 of 1 row show a former answer" in said
+    assert "notes_enriched: 1 of 1 row shows the previous answer" in said
 
 
 def test_values_of_an_enum(reported: Reported) -> None:
