@@ -86,7 +86,6 @@ def message_sql(
             fix="put a column of the SELECT into single braces, such as {description} (what stands "
             "in double braces, dbt takes for its own)",
         )
-    tolerated = {name.lower() for name in optional}
     for name in (*template.columns, *optional):
         if name.lower() not in staged:
             field = "user" if name in template.columns else "optional"
@@ -105,8 +104,32 @@ def message_sql(
         if index % 2 or part
     ]
     message = " || ".join(pieces)
-    needed = [rendered[name] for name in template.columns if name.lower() not in tolerated]
+    needed = [rendered[name] for name in _needed(template, optional)]
     return f"case when {_present_sql(needed)} then {message} end" if needed else message
+
+
+def missing_sql(
+    template: Template, column_types: Mapping[str, str], optional: Collection[str], *, model: str
+) -> str:
+    """Build the SQL expression of the names of the needed texts that a row has not, else NULL.
+
+    Args:
+        template: The parsed user template, whose columns are all staged.
+        column_types: DuckDB type of each staged column, by name.
+        optional: Columns that may be NULL or blank.
+        model: The dbt model, for messages.
+    """
+    staged = {name.lower(): name for name in column_types}
+    columns = {name: staged[name.lower()] for name in _needed(template, optional)}
+    if not columns:
+        return "cast(null as varchar)"
+    texts = [_rendered(column, column_types[column], model) for column in columns.values()]
+    names = [
+        f"case when {_present_sql([text])} then null else {literal(name)} end"
+        for name, text in zip(columns, texts, strict=True)
+    ]
+    # Only of a row that lacks one each text is looked at alone.
+    return f"case when {_present_sql(texts)} then null else concat_ws(', ', {', '.join(names)}) end"
 
 
 def has_blank_sql(template: Template, column_types: Mapping[str, str], *, model: str) -> str:
@@ -121,6 +144,12 @@ def has_blank_sql(template: Template, column_types: Mapping[str, str], *, model:
     names = [staged[name.lower()] for name in template.columns]
     texts = [_rendered(name, column_types[name], model) for name in names]
     return f"not coalesce({_present_sql(texts)}, false)"
+
+
+def _needed(template: Template, optional: Collection[str]) -> list[str]:
+    """Return the columns of a template that must have a text."""
+    tolerated = {name.lower() for name in optional}
+    return [name for name in template.columns if name.lower() not in tolerated]
 
 
 def _present_sql(texts: Sequence[str]) -> str:

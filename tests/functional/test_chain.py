@@ -52,8 +52,11 @@ def rows(project: DbtProject, table: str) -> list[tuple[Any, ...]]:
     return project.rows(f"select id, enrichment_status, enrichment_error from {table} order by id")
 
 
-DONE = [(0, "done", None), (1, "done", None), (2, "skipped", "missing_input"), (3, "done", None)]
-SENT = [(i, "pending" if status == "done" else status, error) for i, status, error in DONE]
+def standing(status: str, column: str) -> list[tuple[Any, ...]]:
+    """The rows of a table of which row 2 has no text in a column."""
+    found: list[tuple[Any, ...]] = [(i, status, None) for i in range(4)]
+    found[2] = (2, "skipped", f"missing_input: {column}")
+    return found
 
 
 def test_a_row_waits_for_the_text_that_another_enrichment_owes(
@@ -85,9 +88,9 @@ def test_a_row_waits_for_the_text_that_another_enrichment_owes(
     emulator.pause()
     output = project.dbt("build", *SUBMIT)
     assert "b: 0 done, 4 pending" not in output
-    assert rows(project, "a") == SENT
+    assert rows(project, "a") == standing("pending", "note")
     waiting = [(i, "pending", WAITS) for i in range(4)]
-    assert rows(project, "b") == [*waiting[:2], SENT[2], waiting[3]]
+    assert rows(project, "b") == [*waiting[:2], standing("pending", "text")[2], waiting[3]]
     assert rows(project, "c") == waiting
     # A row of which `a` never makes a text is asked without it at once.
     assert rows(project, "d") == [*waiting[:2], (2, "pending", None), waiting[3]]
@@ -95,11 +98,12 @@ def test_a_row_waits_for_the_text_that_another_enrichment_owes(
     emulator.settle()
     emulator.pause()
     project.dbt("build", *SUBMIT)
-    assert rows(project, "a") == DONE
-    assert rows(project, "b") == rows(project, "c") == SENT
+    assert rows(project, "a") == standing("done", "note")
+    assert rows(project, "b") == rows(project, "c") == standing("pending", "text")
     emulator.resume()
     project.dbt("build")
-    assert rows(project, "a") == rows(project, "b") == rows(project, "c") == DONE
+    assert rows(project, "a") == standing("done", "note")
+    assert rows(project, "b") == rows(project, "c") == standing("done", "text")
     assert [status for _, status, _ in rows(project, "d")] == ["done"] * 4
     account = emulator.account()
     assert len(account["paid"]) == 3 + 3 + 3 + 4
@@ -115,7 +119,7 @@ def test_run_goes_through_a_chain_with_the_models_between(
     """One command does it all, and builds nothing that is not between two enrichments."""
     project.write("models/apart.sql", "select 1 as x from {{ ref('b') }}")
     project.command("run")
-    assert rows(project, "b") == DONE
+    assert rows(project, "b") == standing("done", "text")
     assert project.rows("select count(*) from duckdb_tables() where table_name = 'apart'") == [(0,)]
     assert set(emulator.account()["paid"].values()) == {1}
 
@@ -163,16 +167,16 @@ def test_a_merge_gets_the_texts_that_it_waited_for(
     assert [status for _, status, _ in rows(project, "b")].count("pending") == 3
     emulator.resume()
     project.dbt("run")
-    assert rows(project, "b") == DONE
+    assert rows(project, "b") == standing("done", "text")
     # A changed task asks new rows alone, also while some wait.
     project.execute("insert into notes values (4, 'note 4')")
     enrichment(project, "b", newer, publish="merge", system="Another prompt.")
     emulator.pause()
     project.dbt("run", *SUBMIT)
-    assert rows(project, "b") == [*DONE, (4, "pending", WAITS)]
+    assert rows(project, "b") == [*standing("done", "text"), (4, "pending", WAITS)]
     emulator.resume()
     project.dbt("run")
-    assert rows(project, "b") == [*DONE, (4, "done", None)]
+    assert rows(project, "b") == [*standing("done", "text"), (4, "done", None)]
     account = emulator.account()
     assert len(account["paid"]) == 4 + 4
     assert set(account["paid"].values()) == {1}

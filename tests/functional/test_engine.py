@@ -220,12 +220,29 @@ def test_plan_sends_nothing(warehouse: Warehouse, emulator: RunningEmulator) -> 
 
 
 def test_rows_without_text_are_skipped(warehouse: Warehouse, emulator: RunningEmulator) -> None:
-    """They are never sent, and no failure."""
-    warehouse.enrich("select 1 as id, null::varchar as note union all select 2, ' '")
-    assert warehouse.rows("select distinct enrichment_status, enrichment_error from enriched") == [
-        ("skipped", "missing_input")
+    """They are never sent, and no failure; each says which of the needed columns have no text."""
+    task = summary_task(user="{Note}: {message} ({missing}) {tags}", optional=("missing",))
+    warehouse.enrich(
+        """
+        select * from (values
+            (1, null, 'm', null, ['t']),
+            (2, ' ', chr(160), null, ['t']),
+            (3, 'n', 'm', 'x', null),
+            (4, 'n', 'm', null, ['t'])
+        ) as texts(id, note, message, missing, tags)
+        """,
+        task,
+    )
+    found = warehouse.rows(
+        "select id, enrichment_status, enrichment_error from enriched order by id"
+    )
+    assert found == [
+        (1, "skipped", "missing_input: Note"),
+        (2, "skipped", "missing_input: Note, message"),
+        (3, "skipped", "missing_input: tags"),
+        (4, "done", None),
     ]
-    assert paid(emulator) == {}
+    assert len(paid(emulator)) == 1
 
 
 FAILURES: list[tuple[dict[str, Any], str]] = [

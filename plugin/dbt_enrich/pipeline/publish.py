@@ -34,7 +34,8 @@ _LOOKED_UP = 200_000
 # Rows of one row group of a file that is read once, in pieces.
 _RESULT_GROUP = 8_192
 # Of a row whose text another enrichment still owes; no other pending row has an error.
-_WAITS = "missing_input: waits for the text of "
+_MISSING = "missing_input: "
+_WAITS = f"{_MISSING}waits for the text of "
 _KEY_TEXT = "replace(cast({} as varchar), '-', '')"
 
 
@@ -296,11 +297,11 @@ def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColum
     """Build the SELECT of the results of the rows that have no answer."""
     return f"""
         with unanswered as (
-            select row_id, request_key, false as is_owed
+            select row_id, request_key, false as is_owed, null as missing
             from {places} as places
             where file_index is null
             union all
-            select row_id, request_key, is_owed
+            select row_id, request_key, is_owed, missing
             from {rows.all_sql} as staged
             where request_key is null
         )
@@ -309,7 +310,7 @@ def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColum
             if(request_key is null and not is_owed, 'skipped', 'pending') as status,
             case
                 when is_owed then {literal(_WAITS + " and ".join(rows.waits_for))}
-                when request_key is null then 'missing_input'
+                when request_key is null then {literal(_MISSING)} || missing
             end as error,
             cast(null as varchar) as model,
             cast(null as varchar) as batch_id,

@@ -16,7 +16,7 @@ from dbt_enrich.pipeline.copy_out import copy_table
 from dbt_enrich.pipeline.owed import Upstream, find_owing
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task import KEY_DIGITS, EnrichmentTask
-from dbt_enrich.template import has_blank_sql, message_sql
+from dbt_enrich.template import has_blank_sql, message_sql, missing_sql
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 
@@ -58,8 +58,9 @@ class StagedRows:
 
     Attributes:
         files: Parquet of row_id, request_key (a UUID), user_message and message_bytes (of the
-            message as a JSON text), all NULL where a needed text is missing, and is_owed, whether
-            it is still to come; the rows of each row group follow on each other.
+            message as a JSON text), all NULL where a needed text is missing, is_owed, whether it
+            is still to come, and missing, the names of such columns; the rows of each row group
+            follow on each other.
         rows: All staged rows.
         skipped: Rows without a message, of which none is still to come.
         owed: Rows whose text another enrichment still owes.
@@ -120,13 +121,15 @@ def stage(
     columns = relation.columns()
     check_braces(task, columns, model=relation.model)
     message = message_sql(task.template, columns, task.optional, model=relation.model)
+    missing = missing_sql(task.template, columns, task.optional, model=relation.model)
     _check_unique_key(relation)
     owing = find_owing(relation.connection, columns, upstream)
     is_owed = "false"
     if owing:
         blank = has_blank_sql(task.template, columns, model=relation.model)
         is_owed = f"({blank} and ({owing.condition}))"
-    files = _copy_rows(relation, message, is_owed, task_key, workspace.directory / "rows")
+    rendered = f"{message} as message, {missing} as missing, {is_owed} as is_owed"
+    files = _copy_rows(relation, rendered, message, task_key, workspace.directory / "rows")
     rows, keyed, owed = workspace.row(
         "select count(*), count(request_key), count(*) filter (is_owed) "
         f"from read_parquet({literals(files)})"
@@ -220,7 +223,7 @@ def _check_unique_key(relation: StagedRelation) -> None:
 
 
 def _copy_rows(
-    relation: StagedRelation, message: str, is_owed: str, task_key: str, directory: Path
+    relation: StagedRelation, rendered: str, message: str, task_key: str, directory: Path
 ) -> tuple[Path, ...]:
     """Write the rows' messages and keys in one pass over the staged relation.
 
@@ -231,12 +234,13 @@ def _copy_rows(
     def query(where: str) -> str:
         return f"""
             with rendered as (
-                select rowid as row_id, {message} as message, {is_owed} as is_owed
+                select rowid as row_id, {rendered}
                 from {relation.name} as staged {where}
             ),
             messages as (
                 -- A text in `optional` is waited for too: without it the row would be asked twice.
-                select row_id, if(is_owed, null, message) as user_message, is_owed from rendered
+                select row_id, if(is_owed, null, message) as user_message, is_owed, missing
+                from rendered
             )
             select
                 row_id,
@@ -244,7 +248,8 @@ def _copy_rows(
                     as request_key,
                 user_message,
                 strlen(cast(to_json(user_message) as varchar)) as message_bytes,
-                is_owed
+                is_owed,
+                missing
             from messages
         """
 
