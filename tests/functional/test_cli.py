@@ -11,6 +11,7 @@ import pytest
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
 from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.pipeline.timings import Stage
+from filelock import FileLock
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
 
@@ -121,6 +122,25 @@ def test_submit_status_wait_and_publish(project: DbtProject, emulator: RunningEm
     assert "cost so far: USD 0.000" in command(project, "status")
     assert "notes_enriched" in command(project, "status", "--all")
     assert answered(emulator) == 6
+
+
+def test_status_says_that_a_local_batch_waits(tmp_path: Path) -> None:
+    """With the local service a batch goes on only while some process runs that."""
+    plugin = {"provider": "local", "responder": "scripted"}
+    project = DbtProject(tmp_path, plugin)
+    project.enrichment("notes_enriched", NOTES)
+    project.dbt("run", "--vars", "enrichment_mode: submit")
+    said = command(project, "status")
+    assert "1 batch waits: nothing runs the local service; `dbt-enrich wait` goes on" in said
+    assert re.search(r"notes_enriched +batch_\S+ +waits ", said)
+    (batch,) = json.loads(command(project, "status", "--json"))["batches"]
+    assert batch["waits"] is True
+    users = project.state_dir / "local" / "users"
+    with FileLock(users / "another.lock"):
+        assert "nothing runs" not in command(project, "status")
+    assert (users / "another.lock").exists()
+    assert "6 answers stored" in command(project, "wait")
+    assert "nothing is in flight" in command(project, "status")
 
 
 def test_status_names_the_target_that_published(project: DbtProject) -> None:

@@ -18,8 +18,11 @@ from dbt_enrich.cost.money import money_text
 from dbt_enrich.ledger import KEPT, Ledger, Publication, Shard
 from dbt_enrich.model_names import chosen, labels
 from dbt_enrich.pipeline.budget import Spending, shard_cost, shard_tokens, spending
+from dbt_enrich.services.base import BatchStatus
+from dbt_enrich.wording import counted
 
 _WATCH_SECONDS = 2.0
+_AT_WORK = frozenset(status for status in BatchStatus if not status.is_terminal)
 _STATUSES = ("done", "pending", "stale", "failed", "skipped")
 
 
@@ -37,6 +40,7 @@ class BatchStatusRow:
         failed: How many failed.
         tokens: Tokens of its prompts and answers: counted, else as estimated.
         cost: What they cost at batch price, or None if the price is unknown.
+        waits: Whether nothing works on it, as no process runs the local service.
     """
 
     model: str
@@ -48,6 +52,7 @@ class BatchStatusRow:
     failed: int
     tokens: int
     cost: float | None
+    waits: bool = False
 
 
 @click.command()
@@ -97,7 +102,12 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
             for table in ledger.publications()
             if not wanted or table.enrichment in wanted
         ]
-    rows = [_row(shard, names, project) for shard in sent if everything or not shard.is_closed]
+    idle = _is_local_service_idle(project, sent)
+    rows = [
+        _row(shard, names, project, idle=idle)
+        for shard in sent
+        if everything or not shard.is_closed
+    ]
     spent = spending(sent, project.config)
     if as_json:
         return _document(rows, tables, spent)
@@ -130,7 +140,20 @@ def _document(
     return json.dumps(document, indent=2)
 
 
-def _row(shard: Shard, names: Mapping[str, str], project: Project) -> BatchStatusRow:
+def _is_local_service_idle(project: Project, shards: Sequence[Shard]) -> bool:
+    """Whether batches are with the local service, and no process runs it."""
+    if not any(_is_at_local_service(shard) for shard in shards):
+        return False
+    from dbt_enrich.emulator.process import is_used
+
+    return not is_used(project.ledger.parent / "local")
+
+
+def _is_at_local_service(shard: Shard) -> bool:
+    return shard.service == "local" and not shard.is_closed and shard.status in _AT_WORK
+
+
+def _row(shard: Shard, names: Mapping[str, str], project: Project, *, idle: bool) -> BatchStatusRow:
     made = datetime.fromisoformat(shard.created_at)
     return BatchStatusRow(
         model=names[shard.enrichment] if shard.enrichment else "?",
@@ -142,6 +165,7 @@ def _row(shard: Shard, names: Mapping[str, str], project: Project) -> BatchStatu
         failed=shard.failed,
         tokens=sum(shard_tokens(shard)),
         cost=shard_cost(shard, project.config),
+        waits=idle and _is_at_local_service(shard),
     )
 
 
@@ -149,14 +173,19 @@ def _batches(rows: list[BatchStatusRow], currency: str) -> str:
     if not rows:
         return "nothing is in flight"
     headers = ("model", "batch", "status", "age", "requests", "done", "failed", "tokens", "cost")
-    return plain_table(
+    table = plain_table(
         headers,
         [
-            (r.model, r.batch, r.status, _age(r.age), r.requests, r.completed, r.failed, r.tokens,
-             money_text(r.cost, currency))
+            (r.model, r.batch, "waits" if r.waits else r.status, _age(r.age), r.requests,
+             r.completed, r.failed, r.tokens, money_text(r.cost, currency))
             for r in rows
         ],
     )  # fmt: skip
+    waiting = sum(row.waits for row in rows)
+    if not waiting:
+        return table
+    wait = counted(waiting, "batch waits", "batches wait")
+    return f"{table}\n{wait}: nothing runs the local service; `dbt-enrich wait` goes on"
 
 
 def _tables(tables: list[Publication]) -> str:

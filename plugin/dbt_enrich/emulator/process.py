@@ -101,14 +101,30 @@ def has_users(directory: Path) -> bool:
     """Whether anybody holds a lock in the emulator's directory; dead users' files are removed."""
     alive = False
     for path in (directory / "users").glob("*.lock"):
-        try:
-            with FileLock(path, timeout=0):
-                pass
-        except Timeout:
+        if _is_held(path):
             alive = True
         else:
             path.unlink(missing_ok=True)
     return alive
+
+
+def is_used(directory: Path) -> bool:
+    """Whether anybody holds a lock in the emulator's directory, in which nothing is removed.
+
+    Where that cannot be told, somebody may.
+    """
+    try:
+        return any(_is_held(path) for path in (directory / "users").glob("*.lock"))
+    except OSError:
+        return True
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def write_address(directory: Path, url: str, api_key: str, spec: ResponderSpec) -> None:
