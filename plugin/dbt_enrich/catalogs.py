@@ -110,7 +110,7 @@ def catalog_of(kind: str, database: str, path: str | None = None) -> Catalog:
         known = ", ".join(_LABELS.values())
         raise ConfigurationError(
             f"the database '{database}' is of the type {kind}, to which enriched tables are not "
-            f"published (they are to {known})",
+            f"published (only to {known})",
             fix="let the enrichment go to a DuckDB file (config database), and copy its table with "
             "a model of your own",
         )

@@ -132,6 +132,6 @@ def final_sentence(model: str, kinds: Mapping[str, int]) -> str:
     rows = sum(kinds.values())
     they_are = "it is" if rows == 1 else "they are"
     return (
-        f"{rows:,} failed for good: {they_are} asked again once a deployment, endpoint, API "
-        f"version or token limit is another, or by `{retry_command(model, kinds)}`"
+        f"{rows:,} failed for good: {they_are} asked again once the deployment, endpoint, API "
+        f"version or token limit has changed, or by `{retry_command(model, kinds)}`"
     )

@@ -26,7 +26,7 @@ def describe(model: str, location: Location) -> None:
     found = models_of_dbt(DbtOptions(location, (model,)))
     if not found:
         raise click.ClickException(
-            f"no SQL model called {model} has materialized = 'enrichment'; name another one"
+            f"no SQL model called {model} has materialized = 'enrichment'; name one that has"
         )
     models = [{"name": node["name"], "columns": _columns(STATUS_COLUMNS)} for node in found]
     document = {"models": models, "sources": [_errors_source(node) for node in found]}

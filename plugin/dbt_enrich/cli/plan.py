@@ -65,7 +65,9 @@ def plan(
     elif plans or unplanned:
         _show(plans, unplanned, form)
     else:
-        click.echo("no enrichment is selected; a Python model is planned by its own mode")
+        click.echo(
+            "no enrichment is selected; to plan a Python model, give it mode: plan and run it"
+        )
     if any(plan["refusal"] for plan in plans):
         raise SystemExit(ERROR)
 

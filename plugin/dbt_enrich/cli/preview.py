@@ -44,8 +44,8 @@ def preview(
         return
     if not found:
         raise click.ClickException(
-            f"no model called {model} has materialized = 'enrichment'; a Python model is previewed "
-            "by its own mode"
+            f"no model called {model} has materialized = 'enrichment'; to preview a "
+            "Python model, give it mode: preview and run it"
         )
     for shown in found:
         for row in shown["rows"]:

@@ -52,7 +52,7 @@ def retail_items(
     seen: set[str] = set()
     while page:
         if page in seen or len(seen) >= _MOST_PAGES:
-            raise ServiceError(f"the price list goes round in circles at {page}", fix="try later")
+            raise ServiceError(f"the price list repeats its page {page}", fix="try later")
         seen.add(page)
         items, page = _page(page, pause)
         yield from items
@@ -102,6 +102,6 @@ def _read(url: str, pause: Callable[[float], None]) -> bytes:
             pause(wait)
             wait *= 2
     raise TransientError(
-        f"{url} was not to be had in {_TRIES} tries: {problem}",
+        f"{url} could not be read in {_TRIES} tries: {problem}",
         fix="check the network, or set HTTPS_PROXY; no file was written",
     )

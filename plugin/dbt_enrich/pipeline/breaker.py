@@ -176,6 +176,7 @@ def stopped_error(model: str, said: str, way: Way, *, again: bool) -> StoppedErr
     return StoppedError(
         f"model '{model}': {what}",
         fix=f"{way.fix}, then run again. If the cause was outside this project, "
-        f"`{retry_command(model, (way.kind,))}` goes on, with enrichment.max_failed_share: 1 the "
-        "rows are sent all the same, and enrichment_mode: collect publishes what is there",
+        f"`{retry_command(model, (way.kind,))}` lets the next run go on. "
+        "enrichment.max_failed_share: 1 sends the rows all the same; enrichment_mode: collect "
+        "publishes what is there",
     )
