@@ -277,6 +277,7 @@ def test_a_directory_that_is_no_package(project: Path) -> None:
     [
         ("profiles.yml", "shop: [", "is no YAML that can be read"),
         ("profiles.yml", "other: {}", "has no profile 'shop'"),
+        ("dbt_project.yml", "name: shop", "dbt_project.yml names no profile; add"),
         ("packages.yml", "packages: 3", "packages is no list"),
         ("packages.yml", "- local: x", "holds no keys"),
         ("dbt_project.yml", "name: [", "is no YAML that can be read"),

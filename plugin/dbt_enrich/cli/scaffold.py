@@ -199,6 +199,10 @@ def find_target(
     Raises:
         ConfigurationError: The profile or the target is not there, or is not DuckDB's.
     """
+    if profile is None:
+        raise ConfigurationError(
+            f"{chosen_by} names no profile", fix="add a profile to it, or name one by --profile"
+        )
     found = (parsed(path, text) or {}).get(profile)
     if not isinstance(found, dict):
         raise ConfigurationError(
