@@ -16,6 +16,7 @@ from dbt_enrich.report.batches import PHASES
 from dbt_enrich.report.contents import (
     BatchReport,
     Count,
+    Crossing,
     DayReport,
     Histogram,
     Pair,
@@ -93,18 +94,41 @@ def histogram_chart(histogram: Histogram) -> str:
 
 def pairs_chart(pairs: Sequence[Pair]) -> str:
     """Draw which items stand in one list, as a heat map."""
-    alt = _altair()
     labels = _labels(dict.fromkeys(name for pair in pairs for name in (pair.one, pair.other)))
     rows = [
         {"one": labels[one], "other": labels[other], "rows": pair.rows}
         for pair in pairs
         for one, other in ((pair.one, pair.other), (pair.other, pair.one))
     ]
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("one:N", title=None, axis=alt.Axis(labelAngle=-45, grid=False)),
-        y=alt.Y("other:N", title=None, axis=alt.Axis(grid=False)),
+    return _heat_map(rows)
+
+
+def crossing_chart(name: str, crossing: Crossing) -> str:
+    """Draw one column by another, as a heat map.
+
+    Args:
+        name: The column's name.
+        crossing: How its values go with the other column's.
+    """
+    ones = _labels(dict.fromkeys(pair.one for pair in crossing.pairs))
+    others = _labels(dict.fromkeys(pair.other for pair in crossing.pairs))
+    rows = [
+        {"one": others[pair.other], "other": ones[pair.one], "rows": pair.rows}
+        for pair in crossing.pairs
+    ]
+    return _heat_map(rows, x=_label(crossing.other), y=_label(name))
+
+
+def _heat_map(
+    rows: Sequence[Mapping[str, Any]], *, x: str | None = None, y: str | None = None
+) -> str:
+    """Draw `rows` by `one` to the right and `other` upwards, with titles of the two."""
+    alt = _altair()
+    base = alt.Chart(alt.Data(values=list(rows))).encode(
+        x=alt.X("one:N", title=x, axis=alt.Axis(labelAngle=-45, grid=False)),
+        y=alt.Y("other:N", title=y, axis=alt.Axis(grid=False)),
     )
-    most = max(pair.rows for pair in pairs)
+    most = max(row["rows"] for row in rows)
     cells = base.mark_rect(fill=_ACCENT).encode(
         fillOpacity=alt.FillOpacity(
             "rows:Q", legend=None, scale=alt.Scale(domain=[0, most], range=[0.08, 0.5])

@@ -29,7 +29,7 @@ from dbt_enrich.report.contents import (
     Report,
     VersionReport,
 )
-from dbt_enrich.report.distributions import column_reports
+from dbt_enrich.report.distributions import column_reports, crossings
 from dbt_enrich.report.warehouse import EnrichedTable, find_table
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.template import parse_template
@@ -233,7 +233,11 @@ def _columns(
 ) -> tuple[ColumnReport, ...]:
     answered = f"(select * from {table.name} where enrichment_status in ('done', 'stale'))"
     found = (column_reports(connection, answered, output) for output in outputs)
-    return tuple(itertools.chain.from_iterable(found))
+    crossed = list(crossings(connection, answered, outputs))
+    return tuple(
+        replace(column, crossings=tuple(with_ for one, with_ in crossed if one == column.name))
+        for column in itertools.chain.from_iterable(found)
+    )
 
 
 def _inputs(table: EnrichedTable, asked_about: Sequence[str]) -> list[str]:

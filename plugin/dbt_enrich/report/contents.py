@@ -54,11 +54,24 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Pair:
-    """How many rows have both values in one list."""
+    """How many rows have both values, in one list or in two columns."""
 
     one: str
     other: str
     rows: int
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """An output column by another one.
+
+    Attributes:
+        other: The other column's name.
+        pairs: Values of the two that stand in one row, the most frequent of each.
+    """
+
+    other: str
+    pairs: tuple[Pair, ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ class ColumnReport:
         histogram: Of numbers and times, of the lengths of texts, and of lists their items.
         sizes: How many items the lists have.
         pairs: Items that stand in one list, the most frequent ones.
+        crossings: The column by later ones, where both are of few values.
     """
 
     name: str
@@ -90,6 +104,7 @@ class ColumnReport:
     histogram: Histogram | None = None
     sizes: Histogram | None = None
     pairs: tuple[Pair, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
 
-from dbt_enrich.report.contents import Bin, ColumnReport, Count, Histogram, Pair
+from dbt_enrich.report.contents import Bin, ColumnReport, Count, Crossing, Histogram, Pair
 from dbt_enrich.schema import OutputColumn, is_number
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.types import DataType, EnumType, ListType, ScalarType, StructType
 
 TOP_VALUES = 15
 _PAIRED_VALUES = 10
+# Of more enumerated columns than five, each by each, nobody looks at all charts.
+_MOST_CROSSINGS = 10
+_BOOLEAN = ScalarType("boolean")
 _BINS = 20
 # So many whole numbers have a bar each.
 _MOST_WHOLE_NUMBERS = 40
@@ -43,6 +47,23 @@ def column_reports(
     """
     source = f"(select {identifier(output.name)} as value from {table} as answered)"
     yield from _reports(connection, source, output.name, output.type, output.description)
+
+
+def crossings(
+    connection: duckdb.DuckDBPyConnection, table: str, outputs: Sequence[OutputColumn]
+) -> Iterator[tuple[str, Crossing]]:
+    """Yield the name of an enum or boolean column, and how it goes with a later one.
+
+    Args:
+        connection: The warehouse.
+        table: Table expression of the answered rows.
+        outputs: The output columns.
+    """
+    few = [o.name for o in outputs if isinstance(o.type, EnumType) or o.type == _BOOLEAN]
+    for one, other in itertools.islice(itertools.combinations(few, 2), _MOST_CROSSINGS):
+        pairs = _crossed(connection, table, one, other)
+        if pairs:
+            yield one, Crossing(other, pairs)
 
 
 def _reports(
@@ -196,6 +217,38 @@ def _pairs(connection: duckdb.DuckDBPyConnection, source: str) -> tuple[Pair, ..
         """
     ).fetchall()
     return tuple(Pair(str(one), str(other), int(count)) for one, other, count in rows)
+
+
+def _crossed(
+    connection: duckdb.DuckDBPyConnection, table: str, one: str, other: str
+) -> tuple[Pair, ...]:
+    """Return how many rows have which of the most frequent values of two columns."""
+    rows = connection.execute(
+        f"""
+        with answers as (
+            select
+                left(cast({identifier(one)} as varchar), {_VALUE_CHARACTERS}) as one,
+                left(cast({identifier(other)} as varchar), {_VALUE_CHARACTERS}) as other
+            from {table} as answered
+        ),
+        counted as (
+            select one, other, count(*) as rows from answers
+            where one is not null and other is not null group by one, other
+        ),
+        ones as (
+            select one from counted group by one order by sum(rows) desc, one
+            limit {_PAIRED_VALUES}
+        ),
+        others as (
+            select other from counted group by other order by sum(rows) desc, other
+            limit {_PAIRED_VALUES}
+        )
+        select one, other, rows from counted
+        where one in (from ones) and other in (from others)
+        order by rows desc, one, other
+        """
+    ).fetchall()
+    return tuple(Pair(str(value), str(with_), int(count)) for value, with_, count in rows)
 
 
 def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:

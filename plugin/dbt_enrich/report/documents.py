@@ -15,6 +15,7 @@ from dbt_enrich.report.contents import (
     STATUSES,
     Asked,
     ColumnReport,
+    Crossing,
     Histogram,
     ModelReport,
     Report,
@@ -120,11 +121,7 @@ def _model(model: ModelReport) -> Iterator[str]:
             yield f"Difference that version {_escaped(version.version)} made:"
             yield _fenced(version.diff, "diff")
     if model.columns:
-        yield "### Answers"
-        yield _table(
-            ("column", "filled", "empty", "different", "distribution"),
-            [_column(column) for column in model.columns],
-        )
+        yield from _answers(model.columns)
     if model.failures:
         yield "### Failures"
         yield _table(
@@ -149,6 +146,17 @@ def _model(model: ModelReport) -> Iterator[str]:
                 for row in model.sample[:_SAMPLED_ROWS]
             ],
         )
+
+
+def _answers(columns: Sequence[ColumnReport]) -> Iterator[str]:
+    yield "### Answers"
+    yield _table(
+        ("column", "filled", "empty", "different", "distribution"),
+        [_column(column) for column in columns],
+    )
+    for column in columns:
+        for crossing in column.crossings:
+            yield cross_table(column.name, crossing)
 
 
 def _asked(asked: Asked) -> Iterator[str]:
@@ -185,6 +193,17 @@ def _column(column: ColumnReport) -> tuple[object, ...]:
         parts.append(f"most often together: {pair.one} and {pair.other} ({number(pair.rows)})")
     distinct = "" if column.distinct is None else number(column.distinct)
     return column.name, number(column.filled), number(column.empty), distinct, "; ".join(parts)
+
+
+def cross_table(name: str, crossing: Crossing) -> str:
+    """Write how many rows have which values of two columns, one of them by line."""
+    counts = {(pair.one, pair.other): pair.rows for pair in crossing.pairs}
+    ones = sorted({one for one, _ in counts})
+    others = sorted({other for _, other in counts})
+    return _table(
+        (f"{name} by {crossing.other}", *(shown(other) for other in others)),
+        [(shown(one), *(number(counts.get((one, o), 0)) for o in others)) for one in ones],
+    )
 
 
 def _spread(histogram: Histogram) -> str:

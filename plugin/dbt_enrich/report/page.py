@@ -162,6 +162,11 @@ def _distributions(column: ColumnReport) -> Iterator[Distribution]:
         pairs = [(shown(p.one), shown(p.other), number(p.rows)) for p in column.pairs]
         heads = (("one", False), ("other", False), ("rows", True))
         yield "Found together", partial(charts.pairs_chart, column.pairs), heads, pairs
+    for crossing in column.crossings:
+        pairs = [(shown(p.one), shown(p.other), number(p.rows)) for p in crossing.pairs]
+        heads = ((visible(column.name), False), (visible(crossing.other), False), ("rows", True))
+        draw = partial(charts.crossing_chart, column.name, crossing)
+        yield f"By {visible(crossing.other)}", draw, heads, pairs
 
 
 def _histograms(column: ColumnReport) -> Iterator[tuple[str, Histogram]]:

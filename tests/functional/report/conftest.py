@@ -30,6 +30,7 @@ COLUMNS: list[dict[str, Any]] = [
     {"name": "urgency", "data_type": "integer", "description": "From 1 to 10"},
     {"name": "due", "data_type": "date", "description": "When"},
     {"name": "who", "data_type": "struct(name varchar, vip boolean)", "description": "Who wrote"},
+    {"name": "late", "data_type": "boolean", "description": "Whether it is late"},
     {"name": "reply", "data_type": "varchar", "description": "An answer"},
 ]  # fmt: skip
 META: dict[str, Any] = {
@@ -45,6 +46,7 @@ META: dict[str, Any] = {
                 "urgency": 1,
                 "due": "2026-01-31",
                 "who": {"name": "Ann", "vip": False},
+                "late": False,
                 "reply": "We look at it.",
             },
         }
@@ -68,6 +70,7 @@ def answer_of(row: int) -> dict[str, Any]:
         "urgency": row % 10 + 1,
         "due": f"2026-{row % 12 + 1:02d}-01",
         "who": {"name": f"Ann {TEXT}" if row % 2 else "Bob", "vip": row % 5 == 0},
+        "late": row % 3 == 0 or row % 2 == 0,
         "reply": TEXT + " thanks" * row,
     }
 

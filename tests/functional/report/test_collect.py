@@ -75,6 +75,15 @@ def test_values_of_an_enum(reported: Reported) -> None:
     assert (column.filled, column.empty, column.distinct) == (len(ANSWERS), 0, 3)
 
 
+def test_an_enum_by_a_boolean(reported: Reported) -> None:
+    """How many rows have which two values."""
+    (crossing,) = column_of(reported, "topic").crossings
+    assert crossing.other == "late"
+    expected = Counter((answer["topic"], str(answer["late"]).lower()) for answer in ANSWERS)
+    assert {(pair.one, pair.other): pair.rows for pair in crossing.pairs} == expected
+    assert not column_of(reported, "late").crossings
+
+
 def test_items_and_pairs_of_a_list(reported: Reported) -> None:
     """Items, sizes and which stand together."""
     column = column_of(reported, "tags")

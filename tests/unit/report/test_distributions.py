@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import duckdb
-from dbt_enrich.report.charts import bin_rows, histogram_chart
+from dbt_enrich.report.charts import bin_rows, crossing_chart, histogram_chart
 from dbt_enrich.report.contents import ColumnReport
-from dbt_enrich.report.distributions import column_reports
+from dbt_enrich.report.distributions import column_reports, crossings
+from dbt_enrich.report.documents import cross_table
 from dbt_enrich.schema import OutputColumn
 
 
@@ -30,6 +31,41 @@ def test_a_list_of_structs_is_shown_by_field() -> None:
     assert [(c.value, c.rows) for c in found["found[].name"].values] == [("a", 3), ("b", 1)]
     assert found["found[].score"].histogram
     assert found["found[].score"].histogram.median == 2
+
+
+def test_columns_of_few_values_are_shown_by_each_other() -> None:
+    """Enums and booleans in pairs, also where a name needs quoting; lists and texts are not."""
+    kinds = {"kind": "enum('a', 'b', 'c')", "is done": "boolean", "mood": "enum('good', 'bad')",
+             "tags": "varchar[]", "text": "varchar"}  # fmt: skip
+    outputs = [OutputColumn(name, kind, "x") for name, kind in kinds.items()]
+    with duckdb.connect() as connection:
+        columns = ", ".join(f'cast(column{i} as {k}) as "{n}"' for i, (n, k) in
+                            enumerate(kinds.items()))  # fmt: skip
+        connection.execute(
+            f"""create table answers as select {columns} from (values
+            ('a', true, 'good', ['x'], 't'), ('a', true, 'bad', [], 't'),
+            ('b', false, null, [], 't'), ('a', null, 'bad', [], 't'))
+            as answers(column0, column1, column2, column3, column4)"""
+        )
+        found = list(crossings(connection, "answers", outputs))
+        empty = list(crossings(connection, "(select * from answers where false)", outputs))
+    assert {
+        (one, crossing.other): [(p.one, p.other, p.rows) for p in crossing.pairs]
+        for one, crossing in found
+    } == {
+        ("kind", "is done"): [("a", "true", 2), ("b", "false", 1)],
+        ("kind", "mood"): [("a", "bad", 2), ("a", "good", 1)],
+        ("is done", "mood"): [("true", "bad", 1), ("true", "good", 1)],
+    }
+    assert not empty
+    assert cross_table("kind", found[0][1]).splitlines() == [
+        "| kind by is done | false | true |",
+        "| --- | --- | --- |",
+        "| a | 0 | 2 |",
+        "| b | 1 | 0 |",
+    ]
+    drawn = crossing_chart("kind", found[0][1])
+    assert all(f">{text}<" in drawn for text in ("kind", "is done", "a", "b", "true", "false", "2"))
 
 
 def test_whole_numbers_have_a_bar_each() -> None:
