@@ -23,7 +23,8 @@ from support.dbt_project import DbtProject, azure
 from support.warehouse import Warehouse, config_for
 
 ROWS = 3_000
-NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
+# Long enough that the staged rows take more of the disk than the ledger does.
+NOTES = f"select i as id, 'note ' || i || repeat('.', 60) as note from range({ROWS}) as numbers(i)"
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def failed_once(output: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("largest", "what"),
     [
-        (100_000, "the staged rows cannot be written to"),
+        (200_000, "the staged rows cannot be written to"),
         (400_000, "jsonl.writing"),
         (1_700_000, "output.jsonl"),
     ],
