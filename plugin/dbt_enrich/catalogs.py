@@ -67,9 +67,13 @@ class Catalog(StrEnum):
         return self not in (Catalog.POSTGRES, Catalog.SQLITE)
 
     @property
-    def is_lake(self) -> bool:
-        """Whether it is a DuckLake, which several threads at once can break (DuckLake 1.5.5)."""
-        return self in _LAKES
+    def trouble_of_threads(self) -> str:
+        """What several threads that work in it at once can meet (DuckDB 1.5.5); mostly nothing."""
+        if self in _LAKES:
+            return "can end the process where several threads write to it at once"
+        if self == Catalog.SQLITE:
+            return "refuses to be read or written by one thread while another one commits"
+        return ""
 
     @property
     def name_bytes(self) -> int | None:

@@ -192,12 +192,12 @@ class Plugin(BasePlugin):
 
     def _warn_of_threads(self, placement: Placement, threads: int) -> None:
         with self._lock:
-            if self._has_warned or threads < 2 or not placement.catalog.is_lake:
+            if self._has_warned or threads < 2 or not placement.catalog.trouble_of_threads:
                 return
             self._has_warned = True
         logger.warning(
-            f"{placement.catalog.label} can end the process where several threads write to it at "
-            "once; build with --threads 1. Answers are kept in any case, and not sent again"
+            f"{placement.catalog.label} {placement.catalog.trouble_of_threads}; build with "
+            "--threads 1. Answers are kept in any case, and not sent again"
         )
 
     def engine(self) -> Engine:
