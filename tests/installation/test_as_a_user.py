@@ -70,7 +70,9 @@ def rows(user: User, directory: Path, sql: str) -> list[list[Any]]:
 
 def findings(user: User, directory: Path, *, exits: int = 0) -> dict[str, dict[str, str]]:
     """What `dbt-enrich doctor` finds, by subject."""
-    told = user.run("dbt-enrich", "doctor", "--json", at=directory, exits=exits)
+    told = user.run(
+        "dbt-enrich", "doctor", "--json", at=directory, exits=exits, is_for_machines=True
+    )
     return {finding["subject"]: finding for finding in json.loads(told)}
 
 

@@ -38,13 +38,16 @@ class User:
         """Return the same user with further environment variables."""
         return replace(self, variables={**self.variables, **variables})
 
-    def run(self, *command: str, at: Path | None = None, exits: int = 0) -> str:
+    def run(
+        self, *command: str, at: Path | None = None, exits: int = 0, is_for_machines: bool = False
+    ) -> str:
         """Run a command of the environment and return what it printed.
 
         Args:
             command: The command; its first word is looked for in the environment.
             at: The working directory (default: the home directory).
             exits: The exit code that it must have.
+            is_for_machines: Whether what goes to stderr is for people, and left out.
         """
         kept = {
             name: value
@@ -65,7 +68,7 @@ class User:
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE if is_for_machines else subprocess.STDOUT,
             text=True,
             check=False,
             timeout=_SECONDS,

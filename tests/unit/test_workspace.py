@@ -85,7 +85,15 @@ def test_no_row_makes_one_file(workspace: Workspace) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_free_memory_goes_back_to_the_system(workspace: Workspace) -> None:
-    """Once enough was written; before that, and without it, the allocator keeps it."""
+    """Once enough was written; before that, and without it, the allocator keeps it.
+
+    On a busy machine its own thread may have given some back before it is asked to.
+    """
+    assert any(_given_back_mb(workspace) > 50 for _ in range(3))
+    workspace.execute("select 1")
+
+
+def _given_back_mb(workspace: Workspace) -> float:
     workspace.execute(
         "create table texts as select repeat(md5(i::varchar), 6) as text from range(400000) t(i)"
     )
@@ -95,8 +103,7 @@ def test_free_memory_goes_back_to_the_system(workspace: Workspace) -> None:
     workspace.give_back(1)
     held = _resident_mb()
     workspace.give_back(1_000_000_000)
-    assert _resident_mb() < held - 50
-    workspace.execute("select 1")
+    return held - _resident_mb()
 
 
 def _resident_mb() -> float:
