@@ -84,17 +84,7 @@ def reports_of_dbt(
         path = Path(directory) / "reports.jsonl"
         enrichments = _narrowed(options)
         told = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: str(path), **(environment or {})}
-        done = subprocess.run(  # noqa: S603
-            [*_DBT, "--quiet", "run", *enrichments.arguments()],
-            check=False,
-            env={**os.environ, **told},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode:
-            click.echo(done.stdout.strip(), err=True)
-            raise EnrichmentError("dbt failed", fix="fix what it names above, then try again")
+        _quiet_dbt("run", *enrichments.arguments(), environment=told)
         lines: Sequence[str] = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 
@@ -108,10 +98,16 @@ def models_of_dbt(options: DbtOptions) -> list[dict[str, Any]]:
     enrichments = _narrowed(options)
     keys = ("name", "alias", "database", "schema", "config", "columns")
     shown = ("--resource-type", "model", "--output", "json", "--output-keys", *keys)
+    listed = _quiet_dbt("ls", *enrichments.arguments(), *shown)
+    return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
+
+
+def _quiet_dbt(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run dbt in silence and return what it printed, which is shown where it failed."""
     done = subprocess.run(  # noqa: S603
-        [*_DBT, "--quiet", "ls", *enrichments.arguments(), *shown],
+        [*_DBT, "--quiet", *arguments],
         check=False,
-        env=dict(os.environ),
+        env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -119,7 +115,7 @@ def models_of_dbt(options: DbtOptions) -> list[dict[str, Any]]:
     if done.returncode:
         click.echo(done.stdout.strip(), err=True)
         raise EnrichmentError("dbt failed", fix="fix what it names above, then try again")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.stdout
 
 
 def _narrowed(options: DbtOptions) -> DbtOptions:

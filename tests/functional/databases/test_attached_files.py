@@ -42,10 +42,11 @@ def done(path: Path, schema: str = "main") -> dict[str, int]:
             [schema],
         ).fetchall()
         return {
-            name: connection.execute(
-                f"select count(*) from {schema}.{name} where enrichment_status = 'done'"
-            ).fetchone()[0]  # type: ignore[index]
+            name: count
             for (name,) in tables
+            for (count,) in connection.execute(
+                f"select count(*) from {schema}.{name} where enrichment_status = 'done'"
+            ).fetchall()
         }
 
 
