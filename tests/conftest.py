@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from batch_server.server import RunningEmulator, running_emulator
 from hypothesis import HealthCheck, settings
 
 # The machine's speed is not what a property test judges. The examples are the same each time, so

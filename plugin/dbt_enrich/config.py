@@ -27,7 +27,8 @@ from dbt_enrich.services.secret import Secret
 from dbt_enrich.services.settings import Provider, ServiceSettings
 
 if TYPE_CHECKING:
-    from dbt_enrich.emulator.responders import ResponderSpec
+    from batch_server.responders import ResponderSpec
+
     from dbt_enrich.task import EnrichmentTask
 
 # Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
@@ -377,7 +378,7 @@ class PluginConfig(BaseModel):
     def _responder_spec(self) -> ResponderSpec | None:
         if self.provider != "local":
             return None
-        from dbt_enrich.emulator.responders import ResponderSpec, UpstreamOptions
+        from batch_server.responders import ResponderSpec, UpstreamOptions
 
         return ResponderSpec(
             name=self.responder,

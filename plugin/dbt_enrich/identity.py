@@ -19,6 +19,6 @@ def answered_by(config: PluginConfig, model: str) -> str:
     settings = config.service_settings()
     if settings.responder is not None and settings.responder.upstream is not None:
         return settings.responder.upstream.answered_by(config.deployment(model))
-    from dbt_enrich.emulator.responders.weights import weights_identity
+    from batch_server.responders.weights import weights_identity
 
     return f"llama:{weights_identity(config.gguf.expanduser() if config.gguf else None)}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from dbt_enrich.errors import LedgerError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline import enrichment as enrichment_module

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from support.bench import FILES, Bench
 
 # dbt itself gives its threads two seconds; the rest is for a busy machine.

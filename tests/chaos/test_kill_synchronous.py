@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dbt_enrich.emulator.server import running_emulator
+from batch_server.server import running_emulator
 from dbt_enrich.ledger import Step
 from support.bench import ROWS, Bench
 from support.dbt_project import DbtProject, azure

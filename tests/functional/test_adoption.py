@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from dbt_enrich.errors import ConfigurationError, StoppedError
 from dbt_enrich.pipeline.exchange import Exchange
 from dbt_enrich.pipeline.reports import REPORTS_VARIABLE

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.server import RunningEmulator
 from click.testing import CliRunner
 from dbt_enrich.cli import main
-from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.cancel import Cancellation, cancel
 from support.warehouse import Warehouse, config_for

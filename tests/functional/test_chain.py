@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
 
 SUBMIT = ("--vars", "{enrichment_mode: submit}")

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from batch_server.server import RunningEmulator
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
-from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.pipeline.timings import Stage
 from filelock import FileLock
 from support.dbt_project import DbtProject, azure

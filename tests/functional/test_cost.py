@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.server import RunningEmulator
 from dbt_enrich.cost.caps import Cap, Caps
-from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import CapError, ConfigurationError, EnrichmentError, TaskChangedError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from batch_server.checking import Deployment
+from batch_server.process import ADDRESS_FILE
+from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich import __version__
-from dbt_enrich.emulator.checking import Deployment
-from dbt_enrich.emulator.process import ADDRESS_FILE
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
 from dbt_enrich.task import Mode
 from support.dbt_project import REPOSITORY, DbtProject
 

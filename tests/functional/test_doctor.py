@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.server import RunningEmulator
 from click.testing import CliRunner
 from dbt_enrich.cli import main
-from dbt_enrich.emulator.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
 from support.phrases import assert_two_phrases
 from support.warehouse import Warehouse, config_for

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from dbt_enrich.errors import EnrichmentError, FailedRowsError, InputError, LedgerError
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.task import Example

@@ -12,9 +12,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
-from dbt_enrich.emulator.responders.llama import LlamaResponder
-from dbt_enrich.emulator.responders.weights import PACKAGED_NAME, PACKAGED_SHA256, find_weights
+from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.llama import LlamaResponder
+from batch_server.responders.weights import PACKAGED_NAME, PACKAGED_SHA256, find_weights
 from dbt_enrich.errors import EnrichmentError
 
 pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]

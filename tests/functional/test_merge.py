@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from dbt_enrich.ledger import Ledger
 from support.dbt_project import DbtProject, azure
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.server import RunningEmulator
 from dbt_enrich.cli.exits import ERROR
-from dbt_enrich.emulator.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
 

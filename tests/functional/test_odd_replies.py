@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
-from dbt_enrich.emulator.responders.scripted import ScriptedResponder, last_user_message
-from dbt_enrich.emulator.server import running_emulator
+from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.scripted import ScriptedResponder, last_user_message
+from batch_server.server import running_emulator
 from dbt_enrich.pipeline import conversation as conversation_module
 from support.warehouse import Warehouse, config_for
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.packs import keys_sql

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.server import RunningEmulator
 from dbt_enrich.cli.plan import sentences
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import TaskChangedError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.reports import REPORTS_VARIABLE

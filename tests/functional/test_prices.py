@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from batch_server.server import RunningEmulator
 from click.testing import CliRunner, Result
 from dbt_enrich.cli import main
 from dbt_enrich.config import parse_config
 from dbt_enrich.cost.prices import price_table
 from dbt_enrich.cost.retail import retail_items
-from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import ServiceError, TransientError
 from support.dbt_project import DbtProject, azure
 

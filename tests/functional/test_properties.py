@@ -12,9 +12,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
-from dbt_enrich.emulator.responders.scripted import completion, last_user_message
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.scripted import completion, last_user_message
+from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.schema import OutputColumn
 from fuzz.lines import OUTPUTS, failed_line, joined_lines, right_line
 from fuzz.reading import stored_answers

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from dbt_enrich.pipeline.relations import ATTEMPT_COLUMNS, BATCH_COLUMNS, USAGE_COLUMNS
 from support.dbt_project import DbtProject, azure
 

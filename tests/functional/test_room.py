@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError, LedgerError
 from dbt_enrich.ledger import Ledger, Step
 from dbt_enrich.pipeline import key_parts, spread, steps

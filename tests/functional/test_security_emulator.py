@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from dbt_enrich.emulator.jobs import Jobs
-from dbt_enrich.emulator.responders.scripted import ScriptedResponder
-from dbt_enrich.emulator.routes import create_app
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
-from dbt_enrich.emulator.storage import Storage
+from batch_server.jobs import Jobs
+from batch_server.responders.scripted import ScriptedResponder
+from batch_server.routes import create_app
+from batch_server.server import RunningEmulator, running_emulator
+from batch_server.storage import Storage
 from dbt_enrich.http_client import httpx
 from starlette.routing import Route
 from support.leftovers import files_below
 
-ROUTES = "dbt_enrich.emulator.routes"
+ROUTES = "batch_server.routes"
 FILES = "/openai/files?api-version=2024-10-21"
 # What a path that leaves the directory would have to look like, for some decoder on the way.
 ESCAPES = [

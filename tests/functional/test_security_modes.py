@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.workspace import Workspace
 from support.dbt_project import DbtProject

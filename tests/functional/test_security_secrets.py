@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from batch_server.server import RunningEmulator, running_emulator
 from functional.services.wire import Reply, Request, batch_body, file_body, serving
 from support.dbt_project import DbtProject
 from support.leftovers import contents, forms, places_of

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.server import RunningEmulator
 from click.testing import CliRunner
 from dbt_enrich.cli import main
-from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.ledger import Ledger, Step
 from dbt_enrich.pipeline.exchange import Exchange

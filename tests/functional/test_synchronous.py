@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.server import RunningEmulator
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import (
     AuthenticationError,
     AwaitTimeoutError,

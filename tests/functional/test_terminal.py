@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyte
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from dbt_enrich.ledger import Shard, Step
 from dbt_enrich.pipeline.progress import Progress
 from support.dbt_project import DbtProject, azure

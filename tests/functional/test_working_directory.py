@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
 

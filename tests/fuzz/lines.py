@@ -7,8 +7,8 @@ import random
 import uuid
 from typing import Any
 
-from dbt_enrich.emulator.responders.base import ChatReply, ChatRequest
-from dbt_enrich.emulator.responders.scripted import FAULTS, ScriptedResponder
+from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.scripted import FAULTS, ScriptedResponder
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.task import EnrichmentTask
 from fuzz.mutate import mutate_bytes, mutate_document

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.extras import MODULES
 from installation.user import User, new_user
 from support.dbt_project import REPOSITORY

@@ -79,10 +79,10 @@ def test_without_extras_all_but_the_emulator_is_imported() -> None:
     )
     failed: dict[str, str] = json.loads(done.stdout)
     assert failed, "the packages were not hidden"
-    assert {name for name in failed if not name.startswith("dbt_enrich.emulator.")} == set()
+    assert {name for name in failed if not name.startswith("batch_server.")} == set()
     assert {name.partition(".")[0] for name in failed.values()} <= set(MODULES[Extra.EMULATOR])
     # The doors themselves are there, and say it in a sentence.
-    assert not {"dbt_enrich.emulator.process", "dbt_enrich.emulator.responders"} & set(failed)
+    assert not {"batch_server.process", "batch_server.responders"} & set(failed)
 
 
 def test_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-
-from dbt_enrich.emulator.responders.upstream_cli import upstream_command_options, upstream_from
+from batch_server.responders.upstream_cli import upstream_command_options, upstream_from
 
 
 @click.command()
@@ -69,7 +68,7 @@ def serve(
             f"{host} is not a loopback address; the emulator is for this machine alone",
             param_hint="--host",
         )
-    from dbt_enrich.emulator.responders import ResponderSpec, create_responder
+    from batch_server.responders import ResponderSpec, create_responder
 
     spec = ResponderSpec(
         responder, gguf, script, slots, threads, upstream_from(responder, upstream)
@@ -77,10 +76,10 @@ def serve(
     spec.check_installed()
     if spec.loads:
         click.echo(f"loading {spec.loads}, which takes some seconds", err=True)
-    from dbt_enrich.emulator.jobs import Jobs
-    from dbt_enrich.emulator.responders.upstream import close_upstream_with
-    from dbt_enrich.emulator.server import listen, make_server
-    from dbt_enrich.emulator.storage import Storage
+    from batch_server.jobs import Jobs
+    from batch_server.responders.upstream import close_upstream_with
+    from batch_server.server import listen, make_server
+    from batch_server.storage import Storage
 
     jobs = Jobs(Storage(directory), create_responder(spec))
     try:

@@ -144,7 +144,7 @@ def _is_local_service_idle(project: Project, shards: Sequence[Shard]) -> bool:
     """Whether batches are with the local service, and no process runs it."""
     if not any(_is_at_local_service(shard) for shard in shards):
         return False
-    from dbt_enrich.emulator.process import is_used
+    from batch_server.process import is_used
 
     return not is_used(project.ledger.parent / "local")
 

@@ -16,7 +16,7 @@ from dbt_enrich.services.openai import OpenAIBatchService
 from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
 
 if TYPE_CHECKING:
-    from dbt_enrich.emulator.process import EmulatorMembership
+    from batch_server.process import EmulatorMembership
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class LocalService:
         spec = self._settings.responder
         if spec is None or spec.upstream is None or spec.upstream.model is not None:
             return
-        from dbt_enrich.emulator.responders.upstream_probe import check_upstream
+        from batch_server.responders.upstream_probe import check_upstream
 
         check_upstream(spec.upstream, deployment)
 
@@ -165,7 +165,7 @@ class LocalService:
             return self._remote
 
     def _join(self) -> tuple[EmulatorMembership, OpenAIBatchService]:
-        from dbt_enrich.emulator.process import join_emulator
+        from batch_server.process import join_emulator
 
         settings = self._settings
         if settings.emulator_directory is None or settings.responder is None:

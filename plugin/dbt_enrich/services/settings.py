@@ -17,7 +17,7 @@ from dbt_enrich.services.credential import CredentialSettings
 from dbt_enrich.services.secret import Secret as Secret
 
 if TYPE_CHECKING:
-    from dbt_enrich.emulator.responders import ResponderSpec
+    from batch_server.responders import ResponderSpec
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 

@@ -9,8 +9,8 @@ from tempfile import mkdtemp
 
 import duckdb
 import pytest
-from dbt_enrich.emulator.checking import Deployment
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
+from batch_server.checking import Deployment
+from batch_server.server import RunningEmulator, running_emulator
 from support.extensions import extension_directory, postgres_cluster
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
 
 MODELS = 6

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from dbt_enrich.emulator.server import RunningEmulator
+from batch_server.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
 

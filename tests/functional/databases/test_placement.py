@@ -6,8 +6,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from batch_server.server import RunningEmulator
 from dbt_enrich.catalogs import Catalog, catalog_of
-from dbt_enrich.emulator.server import RunningEmulator
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.pipeline.placement import Placement, place
 from dbt_enrich.pipeline.stage import StagedRelation

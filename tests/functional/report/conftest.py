@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.server import running_emulator
 from dbt_enrich.cli.project import Location, load_project
-from dbt_enrich.emulator.server import running_emulator
 from dbt_enrich.report.collect import collect
 from dbt_enrich.report.contents import Report
 from support.dbt_project import DbtProject, azure

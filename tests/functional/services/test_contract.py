@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.emulator.checking import Deployment
-from dbt_enrich.emulator.server import RunningEmulator, running_emulator
-from dbt_enrich.emulator.transitions import Transition, Transitions
+from batch_server.checking import Deployment
+from batch_server.server import RunningEmulator, running_emulator
+from batch_server.transitions import Transition, Transitions
 from dbt_enrich.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from dbt_enrich.emulator.process import ADDRESS_FILE, has_users
-from dbt_enrich.emulator.responders import ResponderSpec
+from batch_server.process import ADDRESS_FILE, has_users
+from batch_server.responders import ResponderSpec
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.services import Provider, ServiceSettings, create_service
 from dbt_enrich.services.base import BatchService, BatchStatus, ServiceLimits

@@ -1,0 +1,74 @@
+"""The shared emulator process: `python -m batch_server`, started by `join_emulator`."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from dbt_enrich.errors import EnrichmentError
+
+from batch_server.jobs import Jobs
+from batch_server.process import KEY_VARIABLE, has_users, write_address
+from batch_server.responders import ResponderSpec, create_responder
+from batch_server.responders.upstream import close_upstream_with
+from batch_server.responders.upstream_cli import upstream_command_options, upstream_from
+from batch_server.server import listen, make_server
+from batch_server.storage import Storage
+
+_LOOK_SECONDS = 0.3
+# A model that ends lets go just before the next one joins.
+_PATIENCE_SECONDS = 3.0
+
+
+@click.command()
+@click.option("--directory", type=click.Path(path_type=Path), required=True)
+@click.option("--responder", default="llama")
+@click.option("--gguf", type=click.Path(path_type=Path))
+@click.option("--script", type=click.Path(path_type=Path))
+@click.option("--slots", type=int, default=8)
+@click.option("--threads", type=int, default=2)
+@upstream_command_options
+def main(
+    directory: Path,
+    responder: str,
+    gguf: Path | None,
+    script: Path | None,
+    slots: int,
+    threads: int,
+    **upstream: Any,
+) -> None:
+    """Serve until nobody uses the directory any more."""
+    api_key = os.environ.pop(KEY_VARIABLE)
+    try:
+        spec = ResponderSpec(
+            responder, gguf, script, slots, threads, upstream_from(responder, upstream)
+        )
+        jobs = Jobs(Storage(directory), create_responder(spec))
+    except EnrichmentError as error:
+        # Whoever started the process shows its last words.
+        raise click.ClickException(str(error)) from error
+    listener = listen("127.0.0.1", 0)
+    server = make_server(jobs, api_key)
+    close_upstream_with(jobs.responder, lambda: bool(server.should_exit))
+
+    def watch() -> None:
+        used_at = time.monotonic()
+        while time.monotonic() - used_at < _PATIENCE_SECONDS:
+            if has_users(directory):
+                used_at = time.monotonic()
+            time.sleep(_LOOK_SECONDS)
+        server.should_exit = True
+
+    write_address(directory, f"http://127.0.0.1:{listener.getsockname()[1]}", api_key, spec)
+    threading.Thread(target=watch, daemon=True).start()
+    server.run(sockets=[listener])
+    jobs.close()
+    jobs.storage.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the batch server does wrong on demand: faults, endings, delays, odd replies."""
