@@ -20,19 +20,19 @@ from dbt.adapters.events.logging import AdapterLogger
 from dbt_common.exceptions import DbtRuntimeError
 
 from dbt_enrich import __version__
-from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.config.command import commanded, refuse_several
+from dbt_enrich.config.profile import PluginConfig, parse_config
+from dbt_enrich.console.command_reports import report
 from dbt_enrich.databases import find_catalog, server_of
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
 from dbt_enrich.interrupts import interruptible
-from dbt_enrich.pipeline.commanded import commanded, refuse_several
 from dbt_enrich.pipeline.constraints import parse_constraints, refuse_staged_rows
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.outcomes import empty_tables
 from dbt_enrich.pipeline.owed import Upstream
 from dbt_enrich.pipeline.placement import Placement, place
 from dbt_enrich.pipeline.publish import ExistingTable
-from dbt_enrich.pipeline.reports import report
 from dbt_enrich.pipeline.session import STATUSES, EnrichmentRequest, status_sentence
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
 from dbt_enrich.pipeline.stray import stray_state

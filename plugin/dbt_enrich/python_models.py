@@ -10,12 +10,12 @@ import duckdb
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.context.exceptions_jinja import warn
 
+from dbt_enrich.config.command import commanded
 from dbt_enrich.databases import find_catalog
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.host import host_model, host_project
 from dbt_enrich.interrupts import interruptible
 from dbt_enrich.model_names import label
-from dbt_enrich.pipeline.commanded import commanded
 from dbt_enrich.pipeline.placement import Placement
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest

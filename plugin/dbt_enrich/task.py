@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError, EnrichmentError, WrongValueError
 from dbt_enrich.failures import FailureKind
-from dbt_enrich.naming import first_problem, near_match, unknown_key
 from dbt_enrich.schema import OutputColumn, canonical_outputs, json_schema
 from dbt_enrich.template import Template, parse_template
+from dbt_enrich.wording import first_problem, near_match, unknown_key
 
 KEY_VERSION = 1
 KEY_DIGITS = 32

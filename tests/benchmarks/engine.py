@@ -23,7 +23,9 @@ from benchmarks.movies import (
     categories_sql,
     summary_sql,
 )
-from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.profile import PluginConfig, parse_config
+from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
@@ -39,10 +41,8 @@ from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, stage
-from dbt_enrich.pipeline.timings import Stage, Timings
 from dbt_enrich.request_lines import request_body
 from dbt_enrich.schema import OutputColumn
-from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import KEY_DIGITS, EnrichmentOptions, EnrichmentTask, Mode

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.console.command_reports import REPORTS_VARIABLE
 from dbt_enrich.errors import ConfigurationError, StoppedError
 from dbt_enrich.pipeline.exchange import Exchange
-from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
 from dbt_enrich.task import options_from_yaml
 from support.warehouse import Warehouse, config_for
 

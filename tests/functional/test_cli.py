@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
-from dbt_enrich.pipeline.timings import Stage
+from dbt_enrich.console.timings import Stage
 from filelock import FileLock
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from dbt_enrich.cli import main
-from dbt_enrich.config import parse_config
+from dbt_enrich.config.profile import parse_config
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import MODULES, WEIGHTS_PACKAGE, Extra, missing
 from dbt_enrich.services import create_service

@@ -12,10 +12,10 @@ from typing import Any
 import duckdb
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.console.command_reports import REPORTS_VARIABLE
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.packs import keys_sql
-from dbt_enrich.pipeline.reports import REPORTS_VARIABLE
 from dbt_enrich.schema import OutputColumn
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentTask, Example

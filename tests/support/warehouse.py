@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome

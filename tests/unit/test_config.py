@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dbt_enrich.config import parse_config
+from dbt_enrich.config.profile import parse_config
 from dbt_enrich.errors import ConfigurationError
 
 AZURE = {"provider": "azure", "endpoint": "https://r.openai.azure.com", "api_key": "k"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.pipeline.cuts import Group, limits_in_room
-from dbt_enrich.services.base import ServiceLimits
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.store import StateDirectory, settle
+from dbt_enrich.files import settle
+from dbt_enrich.store import StateDirectory
 
 
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:

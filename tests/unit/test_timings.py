@@ -7,8 +7,8 @@ import threading
 import time
 
 import pytest
-from dbt_enrich.pipeline import timings as timings_module
-from dbt_enrich.pipeline.timings import Stage, Timings, logged_timings
+from dbt_enrich.console import timings as timings_module
+from dbt_enrich.console.timings import Stage, Timings, logged_timings
 
 
 class Clock:

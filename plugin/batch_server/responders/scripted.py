@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.naming import unknown_key
+from dbt_enrich.wording import unknown_key
 
 from batch_server.responders.base import ChatReply, ChatRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.ledger import Ledger
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import AuthenticationError, EnrichmentError, NotFoundError, ServiceError
 from dbt_enrich.extras import Extra
 from dbt_enrich.ledger import Ledger, Shard, Step

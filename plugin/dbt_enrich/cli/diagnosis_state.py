@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.ledger import Ledger

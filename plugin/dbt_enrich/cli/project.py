@@ -17,7 +17,7 @@ from typing import Any
 import click
 import yaml
 
-from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.databases import Databases, databases_of
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.stray import stray_state

@@ -13,9 +13,9 @@ from dbt_enrich.cli.dbt import DbtOptions, run_dbt
 from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
 from dbt_enrich.cli.selection import dbt_selection
+from dbt_enrich.console.timings import TIMINGS_VARIABLE
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
-from dbt_enrich.pipeline.timings import TIMINGS_VARIABLE
 from dbt_enrich.task import Mode
 from dbt_enrich.wording import counted
 

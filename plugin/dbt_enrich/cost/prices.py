@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.naming import near_match
+from dbt_enrich.wording import near_match
 
 _MILLION = 1_000_000
 # Where a deployment answers: anywhere, in the data zone of the USA or of the EU, in one region.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.cost.caps import Cap, Spent, breach
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.cost.money import money_text

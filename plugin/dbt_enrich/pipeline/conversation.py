@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownOutcomeError
+from dbt_enrich.files import DurableLines
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.services.parse import is_error
-from dbt_enrich.store import DurableLines
 
 _OK = 200
 _FIRST_PAUSE_SECONDS = 1.0

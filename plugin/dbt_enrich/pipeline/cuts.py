@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dbt_enrich.services.base import ServiceLimits
+from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.workspace import Workspace
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.few import Few, requests_of_round
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.sent_with import SentWith
 from dbt_enrich.pipeline.spread import Spread
-from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.workspace import Workspace
 
 

@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.answered_by import answered_by
+from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.console.command_reports import report
+from dbt_enrich.console.live_lines import live_terminal
+from dbt_enrich.console.progress import Progress
+from dbt_enrich.console.timings import Stage, logged_timings
 from dbt_enrich.errors import AwaitTimeoutError, EnrichmentError, TaskChangedError
 from dbt_enrich.filesystems import network_file_system
-from dbt_enrich.identity import answered_by
 from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
@@ -50,11 +54,9 @@ from dbt_enrich.pipeline.plan import (
     make_plan,
 )
 from dbt_enrich.pipeline.preview import WholeTable, preview, preview_sentence
-from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import publish
 from dbt_enrich.pipeline.recover import recover_answers
 from dbt_enrich.pipeline.relations import Relations, fingerprint, relations
-from dbt_enrich.pipeline.reports import report
 from dbt_enrich.pipeline.request_file import write_file
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
 from dbt_enrich.pipeline.selection import NewRequests, Undone
@@ -70,8 +72,6 @@ from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage import StagedRows, check_columns, stage
 from dbt_enrich.pipeline.sweep import sweep_files
 from dbt_enrich.pipeline.synchronous import SynchronousRun
-from dbt_enrich.pipeline.terminal import live_terminal
-from dbt_enrich.pipeline.timings import Stage, logged_timings
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import Mode

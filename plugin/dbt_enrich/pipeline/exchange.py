@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError, EnrichmentError, StoppedError
 from dbt_enrich.ledger import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
@@ -22,7 +23,6 @@ from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.pipeline.synchronous import SynchronousRun
-from dbt_enrich.pipeline.timings import Stage
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.task import Mode
 from dbt_enrich.wording import counted

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import InputError
 from dbt_enrich.failures import repaired_kinds
@@ -28,7 +29,6 @@ from dbt_enrich.pipeline.reply_shapes import NO_TEXT
 from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.request_lines import line_template, repair_sql
-from dbt_enrich.services.base import ServiceLimits
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import KEY_DIGITS

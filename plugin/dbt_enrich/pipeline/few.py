@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.spread import Spread

@@ -6,9 +6,10 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
+from dbt_enrich.files import make_private, settle, writing
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.manifests import count_requests, manifest_from_requests
-from dbt_enrich.store import StateDirectory, make_private, settle, writing
+from dbt_enrich.store import StateDirectory
 from dbt_enrich.workspace import Workspace
 
 

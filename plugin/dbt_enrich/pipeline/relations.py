@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.ledger import Ledger, Shard, Task
 from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.budget import spending

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from dbt_enrich.console.progress import Progress
+from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.errors import (
     BatchFailedError,
     QuotaError,
@@ -21,11 +23,9 @@ from dbt_enrich.errors import (
 )
 from dbt_enrich.ledger import AT_SERVICE_STEPS, UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.pace import FIRST_DELAY, Due
-from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.spread import elsewhere, move
 from dbt_enrich.pipeline.steps import Steps
-from dbt_enrich.pipeline.timings import Stage, Timings
 from dbt_enrich.pipeline.transfers import DEFAULT_TRANSFERS, Transfers
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory

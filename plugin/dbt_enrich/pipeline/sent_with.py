@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.ledger import Shard
 from dbt_enrich.task import EnrichmentOptions, EnrichmentTask, canonical_json
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.console.progress import Progress
+from dbt_enrich.console.timings import Timings
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.failures import final_sentence
@@ -21,7 +24,6 @@ from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.owed import Upstream
 from dbt_enrich.pipeline.placement import Placement
 from dbt_enrich.pipeline.plan import PlanInputs
-from dbt_enrich.pipeline.progress import Progress
 from dbt_enrich.pipeline.publish import ExistingTable, Published
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
@@ -29,8 +31,7 @@ from dbt_enrich.pipeline.sent_with import SentWith, present_settings
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.pipeline.stops import standing_error, standing_stop
-from dbt_enrich.pipeline.timings import Timings
-from dbt_enrich.services.base import BatchService, ServiceLimits
+from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
 from dbt_enrich.wording import counted

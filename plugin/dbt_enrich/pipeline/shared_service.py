@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import TransientError
 from dbt_enrich.pipeline.recover import adopt_batches
 from dbt_enrich.pipeline.session import Session

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dbt_enrich.files import make_private, settle
 from dbt_enrich.sql import literal
-from dbt_enrich.store import make_private, settle
 from dbt_enrich.workspace import Workspace
 
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]+)"')

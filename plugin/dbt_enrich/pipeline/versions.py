@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger, Task
 from dbt_enrich.model_names import labels

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.databases import Databases, opened
 from dbt_enrich.ledger import Ledger, Publication, Task

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt_enrich.config.service import Provider, Secret, ServiceSettings
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
 
 __all__ = ["BatchService", "Provider", "Secret", "ServiceSettings", "create_service"]
 

@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from dbt_enrich.config.file_limits import ServiceLimits
+
 # Of a call that is refused, and of a batch that fails, for want of room in a quota.
 QUOTA_CODES: Final = frozenset({"token_limit_exceeded", "quotaexceeded", "quota_exceeded"})
 
@@ -122,14 +124,6 @@ class RemoteBatch:
             return True
         completed = self.counts.completed and not self.output_file_id
         return bool(completed or (self.counts.failed and not self.error_file_id))
-
-
-@dataclass(frozen=True)
-class ServiceLimits:
-    """What one input file may hold."""
-
-    max_requests: int
-    max_bytes: int
 
 
 @dataclass(frozen=True)

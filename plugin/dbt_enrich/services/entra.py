@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from dbt_enrich.config.credential import CredentialKind, CredentialSettings
+from dbt_enrich.config.service import ServiceSettings
 from dbt_enrich.errors import AuthenticationError, ConfigurationError, ServiceError, TransientError
-from dbt_enrich.services.credential import CredentialKind, CredentialSettings
 from dbt_enrich.services.failures import Failures, Operation
-from dbt_enrich.services.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import openai
 
+from dbt_enrich.config.service import Provider, ServiceSettings
 from dbt_enrich.errors import (
     AuthenticationError,
     NotFoundError,
@@ -36,7 +37,6 @@ from dbt_enrich.services.parse import (
     parse_error,
     parse_retry_after,
 )
-from dbt_enrich.services.settings import Provider, ServiceSettings
 
 # Names, as the classes come from httpx or from httpx2. All are raised before a request is sent.
 _NOT_SENT: Final = frozenset(

@@ -12,14 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.errors import CancelledError
-from dbt_enrich.services.base import (
-    BatchService,
-    RemoteBatch,
-    RemoteFile,
-    ServiceLimits,
-    SynchronousReply,
-)
+from dbt_enrich.services.base import BatchService, RemoteBatch, RemoteFile, SynchronousReply
 
 T = TypeVar("T")
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.service import Provider, Secret, ServiceSettings
 from dbt_enrich.errors import ConfigurationError, TransientError
-from dbt_enrich.services.base import RemoteBatch, RemoteFile, ServiceLimits, SynchronousReply
+from dbt_enrich.services.base import RemoteBatch, RemoteFile, SynchronousReply
 from dbt_enrich.services.openai import OpenAIBatchService
-from dbt_enrich.services.settings import Provider, Secret, ServiceSettings
 
 if TYPE_CHECKING:
     from batch_server.process import EmulatorMembership

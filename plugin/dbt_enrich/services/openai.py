@@ -10,14 +10,10 @@ from typing import Any, Final, cast
 
 import openai
 
+from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.service import Provider, ServiceSettings
 from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
-from dbt_enrich.services.base import (
-    BatchStatus,
-    RemoteBatch,
-    RemoteFile,
-    ServiceLimits,
-    SynchronousReply,
-)
+from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, SynchronousReply
 from dbt_enrich.services.calls import Calls
 from dbt_enrich.services.chat import chat_once, chat_operation
 from dbt_enrich.services.download import PartialFile, RangeMismatchError, complete, receive
@@ -25,7 +21,6 @@ from dbt_enrich.services.entra import SignIn, SignInFailures
 from dbt_enrich.services.failures import Failures, Operation
 from dbt_enrich.services.parse import is_error, parse_batch, parse_file, parse_json, parse_page
 from dbt_enrich.services.probe import check_deployment, no_batch_api
-from dbt_enrich.services.settings import Provider, ServiceSettings
 from dbt_enrich.services.transport import build_client
 
 logger = logging.getLogger(__name__)

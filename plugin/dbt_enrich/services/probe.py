@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+from dbt_enrich.config.service import Provider, ServiceSettings
 from dbt_enrich.errors import ConfigurationError, NotFoundError, ServiceError
 from dbt_enrich.services.parse import ErrorDetail
-from dbt_enrich.services.settings import Provider, ServiceSettings
 
 logger = logging.getLogger(__name__)
 

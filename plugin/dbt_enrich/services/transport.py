@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import openai
 
+from dbt_enrich.config.service import Provider, ServiceSettings, is_loopback
 from dbt_enrich.services.entra import SignIn
-from dbt_enrich.services.settings import Provider, ServiceSettings, is_loopback
 
 _CONNECT_SECONDS: Final = 15.0
 # The client wants a key before it sends anything; this one never leaves the process.

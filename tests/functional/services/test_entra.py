@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 import trustme
+from dbt_enrich.config.credential import CredentialKind, CredentialSettings
 from dbt_enrich.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -24,7 +25,6 @@ from dbt_enrich.errors import (
     TransientError,
 )
 from dbt_enrich.services import Secret
-from dbt_enrich.services.credential import CredentialKind, CredentialSettings
 from dbt_enrich.services.entra import SignIn
 from dbt_enrich.services.openai import OpenAIBatchService
 from functional.services.conftest import Connect

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from batch_server.process import ADDRESS_FILE, has_users
 from batch_server.responders import ResponderSpec
+from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.services import Provider, ServiceSettings, create_service
-from dbt_enrich.services.base import BatchService, BatchStatus, ServiceLimits
+from dbt_enrich.services.base import BatchService, BatchStatus
 from functional.services.test_contract import ended, lines, shard, submitted
 
 

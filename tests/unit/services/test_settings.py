@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbt_enrich.config import parse_config
-from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.services import Provider, Secret, ServiceSettings
-from dbt_enrich.services.base import ServiceLimits
-from dbt_enrich.services.credential import (
+from dbt_enrich.config.credential import (
     COGNITIVE_SERVICES_SCOPE,
     CredentialKind,
     CredentialSettings,
 )
-from dbt_enrich.services.settings import is_loopback
+from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config.service import is_loopback
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.services import Provider, Secret, ServiceSettings
 from support.phrases import assert_two_phrases
 
 KEY = Secret("k1")

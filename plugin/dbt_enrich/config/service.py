@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
+from dbt_enrich.config.credential import CredentialSettings
+from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.secret import Secret as Secret
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import Extra
-from dbt_enrich.services.base import ServiceLimits
-from dbt_enrich.services.credential import CredentialSettings
-from dbt_enrich.services.secret import Secret as Secret
 
 if TYPE_CHECKING:
     from batch_server.responders import ResponderSpec

@@ -8,10 +8,10 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
+from dbt_enrich.config.secret import Secret
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import Extra, require
-from dbt_enrich.naming import near_match
-from dbt_enrich.services.secret import Secret
+from dbt_enrich.wording import near_match
 
 COGNITIVE_SERVICES_SCOPE: Final = "https://cognitiveservices.azure.com/.default"
 """What a token is asked for, in Azure's public cloud."""

@@ -17,14 +17,14 @@ from pydantic import (
     model_validator,
 )
 
+from dbt_enrich.config.credential import CredentialKind, CredentialSettings
+from dbt_enrich.config.secret import Secret
+from dbt_enrich.config.service import Provider, ServiceSettings
 from dbt_enrich.cost.caps import Caps
 from dbt_enrich.cost.prices import DEFAULT_ZONE, FREE, Price, PriceTable, Zone, price_table
 from dbt_enrich.cost.retirement import retirement_warning
 from dbt_enrich.errors import ConfigurationError, WrongValueError
-from dbt_enrich.naming import first_problem, near_match
-from dbt_enrich.services.credential import CredentialKind, CredentialSettings
-from dbt_enrich.services.secret import Secret
-from dbt_enrich.services.settings import Provider, ServiceSettings
+from dbt_enrich.wording import first_problem, near_match
 
 if TYPE_CHECKING:
     from batch_server.responders import ResponderSpec

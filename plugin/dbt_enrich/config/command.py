@@ -11,8 +11,8 @@ from collections.abc import Collection
 
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.model_names import labels
-from dbt_enrich.naming import near_match
 from dbt_enrich.task import EnrichmentOptions, Mode
+from dbt_enrich.wording import near_match
 
 MODE_VARIABLE = "DBT_ENRICH_MODE"
 PREVIEW_ROWS_VARIABLE = "DBT_ENRICH_PREVIEW_ROWS"

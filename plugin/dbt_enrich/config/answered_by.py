@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import PluginConfig
 
 
 def answered_by(config: PluginConfig, model: str) -> str:

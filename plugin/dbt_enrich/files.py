@@ -1,0 +1,130 @@
+"""TODO-DOC plugin/dbt_enrich/files.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dbt_enrich.errors import LedgerError
+
+
+def settle(temporary: Path, final: Path, *, durable: bool = True) -> None:
+    """Move a finished file to its name: private, and whole or not there at all.
+
+    Args:
+        temporary: The finished file.
+        final: Its name.
+        durable: Whether it must outlive a loss of power; scratch files, and files that can be
+            written again, need not.
+
+    Raises:
+        LedgerError: The disk is full or the directory cannot be written.
+    """
+    try:
+        temporary.chmod(0o600)
+        if durable:
+            _sync(temporary)
+        temporary.replace(final)
+        if durable:
+            _sync(final.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _unwritable(final, error) from error
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that its owner alone may read, whatever the umask.
+
+    Whoever writes it then, without replacing it, keeps its mode.
+
+    Raises:
+        LedgerError: The directory cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+class DurableLines:
+    """A file that grows by whole lines, each on the disk before the next step; private.
+
+    Args:
+        path: The file; it is made where it is not there.
+
+    Raises:
+        LedgerError: The directory cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            _sync(path.parent)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def add(self, line: bytes) -> None:
+        """Append a line, whole or not at all.
+
+        Raises:
+            LedgerError: The disk is full.
+        """
+        size = os.fstat(self._descriptor).st_size
+        rest = memoryview(line + b"\n")
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, size)
+            raise _unwritable(self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def append(source: Path, target: Path) -> None:
+    """Append a file's bytes to another.
+
+    Raises:
+        LedgerError: The disk is full or the directory cannot be written.
+    """
+    with writing(target), source.open("rb") as reader, target.open("ab") as writer:
+        shutil.copyfileobj(reader, writer)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file in the error of a full disk or of a directory that cannot be written.
+
+    Raises:
+        LedgerError: The block failed for one of these.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> LedgerError:
+    return LedgerError(
+        f"the file {path} cannot be written ({error.strerror or error})",
+        fix="make room on the disk or set state_dir to another one, then run again: nothing is "
+        "lost",
+    )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
