@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 from filelock import FileLock, Timeout
 
 from batch_server.responders import ResponderSpec

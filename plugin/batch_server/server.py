@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 from starlette.types import ASGIApp
 
 from batch_server.checking import Deployment

@@ -21,14 +21,15 @@ __all__ = [
 if TYPE_CHECKING:
     from dbt_enrich.errors import EnrichmentError
     from dbt_enrich.python_models import enrich
-    from dbt_enrich.schema import OutputColumn
-    from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
+    from dbt_enrich.task.enrichment_task import EnrichmentTask
+    from dbt_enrich.task.options import EnrichmentOptions
+    from dbt_enrich.task.schema import OutputColumn
 
 _LAZY = {
     "EnrichmentError": "dbt_enrich.errors",
-    "EnrichmentOptions": "dbt_enrich.task",
-    "EnrichmentTask": "dbt_enrich.task",
-    "OutputColumn": "dbt_enrich.schema",
+    "EnrichmentOptions": "dbt_enrich.task.enrichment_task",
+    "EnrichmentTask": "dbt_enrich.task.enrichment_task",
+    "OutputColumn": "dbt_enrich.task.schema",
     "enrich": "dbt_enrich.python_models",
 }
 

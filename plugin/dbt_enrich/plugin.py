@@ -37,8 +37,8 @@ from dbt_enrich.pipeline.session import STATUSES, EnrichmentRequest, status_sent
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
 from dbt_enrich.pipeline.stray import stray_state
 from dbt_enrich.sql import identifier
-from dbt_enrich.task import options_from_yaml, task_from_yaml
-from dbt_enrich.version_lists import VersionBlocks, blocks_in, separated
+from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
+from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
 from dbt_enrich.work import Turns, WorkPlace, staged_name
 
 logger = AdapterLogger("dbt-enrich")

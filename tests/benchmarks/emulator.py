@@ -16,7 +16,7 @@ from benchmarks import movies
 from benchmarks.measuring import Figures
 from benchmarks.movies import MODEL, PARAMETERS, SCHEMA, SYSTEM
 from benchmarks.service import Service, running_service
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 
 _CALLERS = 4
 _SINGLE_REQUESTS = 2_000

@@ -26,8 +26,9 @@ from benchmarks.movies import (
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.timings import Stage, Timings
+from dbt_enrich.endpoints.packs import Packing
+from dbt_enrich.endpoints.request_lines import request_body
 from dbt_enrich.ledger import Ledger, Shard
-from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.enrichment import Engine
@@ -41,11 +42,11 @@ from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, stage
-from dbt_enrich.request_lines import request_body
-from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import KEY_DIGITS, EnrichmentOptions, EnrichmentTask, Mode
+from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
+from dbt_enrich.task.options import EnrichmentOptions, Mode
+from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.workspace import ROW_GROUP, Workspace
 
 # What the warehouse may hold in memory, in the same process.

@@ -19,7 +19,9 @@ from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.task import EnrichmentOptions, EnrichmentTask, task_from_yaml
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.from_yaml import task_from_yaml
+from dbt_enrich.task.options import EnrichmentOptions
 
 # Rows of a request; the model reads 4,096 tokens.
 PACKS = (1, 3, 10)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import resident_mb
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 
 _STOP_SECONDS = 30.0
 

@@ -18,7 +18,7 @@ from benchmarks.measuring import Figures
 from benchmarks.movies import MODEL
 from dbt_enrich.cost.prices import Price, price_table
 from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
-from dbt_enrich.packs import Packing
+from dbt_enrich.endpoints.packs import Packing
 
 ONE_ROW = "dbt-enrich, one row a request"
 PACKS = (5, 10, 20, 50)

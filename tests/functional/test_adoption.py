@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
 ROWS = 10

@@ -11,7 +11,7 @@ from batch_server.server import RunningEmulator
 from dbt_enrich.console.command_reports import REPORTS_VARIABLE
 from dbt_enrich.errors import ConfigurationError, StoppedError
 from dbt_enrich.pipeline.exchange import Exchange
-from dbt_enrich.task import options_from_yaml
+from dbt_enrich.task.from_yaml import options_from_yaml
 from support.warehouse import Warehouse, config_for
 
 ROWS = 30

@@ -18,7 +18,7 @@ from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.pipeline.versions import forget, worth_of
 from dbt_enrich.pipeline.wait import wait_for_batches
-from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(8) as numbers(i)"

@@ -16,7 +16,7 @@ from batch_server.checking import Deployment
 from batch_server.process import ADDRESS_FILE
 from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich import __version__
-from dbt_enrich.task import Mode
+from dbt_enrich.task.options import Mode
 from support.dbt_project import REPOSITORY, DbtProject
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"

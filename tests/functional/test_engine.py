@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.errors import EnrichmentError, FailedRowsError, InputError, LedgerError
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.task import Example
+from dbt_enrich.task.enrichment_task import Example
+from dbt_enrich.task.schema import OutputColumn
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(5) as numbers(i)"

@@ -11,8 +11,8 @@ import duckdb
 import pytest
 from benchmarks.answers import answer_requests
 from benchmarks.engine import Stages, open_warehouse, publish_table
+from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.copy_out import copy_table
 
 # A text of so many characters, that tells its row from all others.

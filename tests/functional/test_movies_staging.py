@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
-from dbt_enrich.task import task_from_yaml
+from dbt_enrich.task.from_yaml import task_from_yaml
 from support.forked_dbt import run_forked
 
 ROOT = Path(__file__).parents[2]

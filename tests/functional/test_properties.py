@@ -15,7 +15,7 @@ import pytest
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.scripted import completion, last_user_message
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task.schema import OutputColumn
 from fuzz.lines import OUTPUTS, failed_line, joined_lines, right_line
 from fuzz.reading import stored_answers
 from hypothesis import HealthCheck, assume, given, settings

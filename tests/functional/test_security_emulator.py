@@ -17,7 +17,7 @@ from batch_server.responders.scripted import ScriptedResponder
 from batch_server.routes import create_app
 from batch_server.server import RunningEmulator, running_emulator
 from batch_server.storage import Storage
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 from starlette.routing import Route
 from support.leftovers import files_below
 

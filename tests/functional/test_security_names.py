@@ -15,9 +15,9 @@ from dbt_enrich.errors import ConfigurationError, ServiceError
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier
-from dbt_enrich.task import EnrichmentOptions
+from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.task.schema import OutputColumn
 from functional.services.wire import Reply, Request, batch_body, file_body, serving
 from support.dbt_project import DbtProject
 from support.leftovers import files_below

@@ -9,8 +9,8 @@ from typing import Any
 
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.scripted import FAULTS, ScriptedResponder
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.task import EnrichmentTask
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.schema import OutputColumn
 from fuzz.mutate import mutate_bytes, mutate_document
 
 OUTPUTS = [

@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.load import load
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.validation import typed_answers_sql
+from dbt_enrich.task.failures import FailureKind
+from dbt_enrich.validation.answers import typed_answers_sql
 from dbt_enrich.workspace import Workspace
 from fuzz.lines import (
     OUTPUTS,

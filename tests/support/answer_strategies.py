@@ -10,9 +10,9 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal
 from typing import Any
 
-from dbt_enrich.schema import OutputColumn, innermost, is_number, is_text, leaves
-from dbt_enrich.type_names import INTEGER_RANGES
-from dbt_enrich.types import DataType, EnumType, ListType, ScalarType, StructType, parse_type
+from dbt_enrich.task.schema import OutputColumn, innermost, is_number, is_text, leaves
+from dbt_enrich.task.type_names import INTEGER_RANGES
+from dbt_enrich.task.types import DataType, EnumType, ListType, ScalarType, StructType, parse_type
 from hypothesis import strategies as st
 
 DOCUMENTS = 40

@@ -11,9 +11,9 @@ from datetime import date, datetime, time
 from decimal import Context, Decimal
 from typing import Any
 
-from dbt_enrich.schema import OutputColumn, json_schema
-from dbt_enrich.type_names import INTEGER_RANGES
-from dbt_enrich.types import DataType, EnumType, ListType, ScalarType, StructType
+from dbt_enrich.task.schema import OutputColumn, json_schema
+from dbt_enrich.task.type_names import INTEGER_RANGES
+from dbt_enrich.task.types import DataType, EnumType, ListType, ScalarType, StructType
 from jsonschema import Draft202012Validator
 
 EXACT = Context(prec=400)

@@ -12,8 +12,9 @@ from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.task.schema import OutputColumn
 
 SUMMARY = OutputColumn(name="summary", data_type="varchar", description="What it says")
 

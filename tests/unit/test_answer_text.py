@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import duckdb
 import pytest
-from dbt_enrich.answer_text import fragment_sql, object_sql
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.validation import validated_answers_sql
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.validation.answer_text import fragment_sql, object_sql
+from dbt_enrich.validation.answers import validated_answers_sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.answer_strategies import documents

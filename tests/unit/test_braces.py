@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dbt_enrich.braces import check_braces
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.task import EnrichmentTask
-from dbt_enrich.template import parse_template
+from dbt_enrich.task.braces import check_braces
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.task.template import parse_template
 
 COLUMNS = ("id", "note", "Ticket Body", "my-col", "s", "größe", "1st", "topic")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from dbt_enrich.failures import FailureKind
 from dbt_enrich.pipeline.breaker import Tolerance, Way, decide, example, stopped_error, way_sql
+from dbt_enrich.task.failures import FailureKind
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -15,7 +15,7 @@ from dbt_enrich.pipeline.constraints import (
     refuse_staged_rows,
 )
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task.schema import OutputColumn
 
 SUMMARY = OutputColumn("summary", "varchar")
 NOT_NULL = {"type": "not_null"}

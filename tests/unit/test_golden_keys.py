@@ -12,8 +12,8 @@ from typing import Any
 import duckdb
 import pytest
 from dbt_enrich.pipeline.stage import StagedRelation, stage
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.task import EnrichmentTask
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.workspace import Workspace
 
 GOLDEN: list[dict[str, Any]] = json.loads(

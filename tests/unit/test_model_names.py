@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.model_names import chosen, label, labels
+from dbt_enrich.task.model_names import chosen, label, labels
 
 VERSIONS = ["model.shop.a.v1", "model.shop.a.v2", "model.shop.b.v1"]
 PACKAGES = ["model.shop.a", "model.crm.a", "model.crm.c"]

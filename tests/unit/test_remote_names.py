@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dbt_enrich.remote_names import RemoteMark, batch_metadata, file_name, mark_of
+from dbt_enrich.endpoints.batch_marks import RemoteMark, batch_metadata, file_name, mark_of
 
 KEY = "0123456789abcdef0123456789abcdef"
 SHARD = "01234567-0123456789abcdef"

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import duckdb
-from dbt_enrich.request_lines import line_sql, line_template, repair_sql, request_body
-from dbt_enrich.task import EnrichmentTask, Example
+from dbt_enrich.endpoints.request_lines import line_sql, line_template, repair_sql, request_body
+from dbt_enrich.task.enrichment_task import EnrichmentTask, Example
 from hypothesis import given
 from hypothesis import strategies as st
 from support.warehouse import SUMMARY, summary_task

@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.task import (
-    EnrichmentTask,
-    Example,
-    Mode,
-    build_task,
-    options_from_yaml,
-    task_from_yaml,
-)
+from dbt_enrich.task.enrichment_task import EnrichmentTask, Example
+from dbt_enrich.task.from_yaml import build_task, options_from_yaml, task_from_yaml
+from dbt_enrich.task.options import Mode
+from dbt_enrich.task.schema import OutputColumn
 from support.warehouse import summary_task
 
 META: dict[str, Any] = {

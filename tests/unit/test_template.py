@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 from dbt_enrich.errors import ConfigurationError, InputError
-from dbt_enrich.template import message_sql, parse_template
+from dbt_enrich.task.template import message_sql, parse_template
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,8 +10,12 @@ from typing import Any, NamedTuple
 
 import duckdb
 import pytest
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.validation import answer_struct_type, typed_answers_sql, validated_answers_sql
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.validation.answers import (
+    answer_struct_type,
+    typed_answers_sql,
+    validated_answers_sql,
+)
 
 MOVIE = [
     OutputColumn("categories", "varchar[]", max_items=4, unique_items=True, lower=True),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import duckdb
 import pytest
-from dbt_enrich.validation import typed_answers_sql, validated_answers_sql
+from dbt_enrich.validation.answers import typed_answers_sql, validated_answers_sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.answer_strategies import documents, output_columns

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from dbt_common.utils import deep_merge
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.version_lists import VersionBlocks, blocks_in, separated
+from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
 
 ABOVE: dict[str, Any] = {
     "model": "gpt-4o-mini",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 
 from batch_server.responders.base import ChatReply
 from batch_server.responders.upstream_options import UpstreamOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 
 from batch_server.responders.upstream_client import CONNECT_SECONDS
 from batch_server.responders.upstream_options import UpstreamOptions

@@ -15,7 +15,7 @@ from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.cli.tables import markdown_table, plain_table
 from dbt_enrich.cost.estimate import OF_SCHEMA, WITHOUT_REASONING
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.task import Mode
+from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
 
 _HEADERS = (

@@ -7,9 +7,9 @@ import click
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger, Publication
-from dbt_enrich.model_names import chosen, labels
+from dbt_enrich.task.failures import FailureKind
+from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.wording import counted
 
 

@@ -16,7 +16,7 @@ from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.timings import TIMINGS_VARIABLE
 from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Publication, Shard
 from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
-from dbt_enrich.task import Mode
+from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
 
 _ROOM_SECONDS = 60.0

@@ -16,9 +16,9 @@ from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.ledger import KEPT, Ledger, Publication, Shard
-from dbt_enrich.model_names import chosen, labels
 from dbt_enrich.pipeline.budget import Spending, shard_cost, shard_tokens, spending
 from dbt_enrich.services.base import BatchStatus
+from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.wording import counted
 
 _WATCH_SECONDS = 2.0

@@ -10,8 +10,8 @@ import os
 from collections.abc import Collection
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.model_names import labels
-from dbt_enrich.task import EnrichmentOptions, Mode
+from dbt_enrich.task.model_names import labels
+from dbt_enrich.task.options import EnrichmentOptions, Mode
 from dbt_enrich.wording import near_match
 
 MODE_VARIABLE = "DBT_ENRICH_MODE"

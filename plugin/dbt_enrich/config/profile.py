@@ -29,7 +29,7 @@ from dbt_enrich.wording import first_problem, near_match
 if TYPE_CHECKING:
     from batch_server.responders import ResponderSpec
 
-    from dbt_enrich.task import EnrichmentTask
+    from dbt_enrich.task.enrichment_task import EnrichmentTask
 
 # Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
 # name with these keys except the ones that mean the same for the private DuckDB.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dbt_enrich.cost.prices import Price
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.types import DataType, EnumType, ListType, ScalarType, StructType
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.task.types import DataType, EnumType, ListType, ScalarType, StructType
 
 # Above so many requests the tokens of a sample of that size are counted.
 SAMPLE_SIZE = 2_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbt_enrich.failures import FailureKind
 from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.key_parts import KeyPart
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
+from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.workspace import read_parquet
 
 # One row for each request of a shard, in the order in which the files hold them.

@@ -12,7 +12,6 @@ from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings, logged_timings
 from dbt_enrich.ledger import Ledger, Publication, Shard, Step, Task
-from dbt_enrich.model_names import chosen, label
 from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.load import load, outputs_of
 from dbt_enrich.pipeline.recover import adopt_batches
@@ -23,6 +22,7 @@ from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
+from dbt_enrich.task.model_names import chosen, label
 from dbt_enrich.workspace import Workspace
 
 

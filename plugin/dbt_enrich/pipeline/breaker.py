@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dbt_enrich.errors import StoppedError
-from dbt_enrich.failures import TRANSIENT_STATUSES, FailureKind, retry_command
+from dbt_enrich.task.failures import TRANSIENT_STATUSES, FailureKind, retry_command
 
 # So many answers say something of those to come.
 LEAST_ANSWERS = 20

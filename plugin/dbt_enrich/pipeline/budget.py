@@ -16,7 +16,7 @@ from dbt_enrich.cost.prices import FREE, Price, PriceTable
 from dbt_enrich.errors import CapError
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import estimated_tokens
-from dbt_enrich.task import EnrichmentOptions
+from dbt_enrich.task.options import EnrichmentOptions
 
 # When a command that runs dbt several times began, in ISO 8601: its caps are on all of them.
 RUN_BEGAN_VARIABLE = "DBT_ENRICH_RUN_BEGAN"

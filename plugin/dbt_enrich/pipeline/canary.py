@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.ledger import Ledger
-from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.breaker import UNANSWERED
 from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.sql import literals

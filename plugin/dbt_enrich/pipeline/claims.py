@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.endpoints.request_lines import line_template
 from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.manifests import NO_REQUESTS
-from dbt_enrich.request_lines import line_template
 from dbt_enrich.sql import literals
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import EnrichmentTask
+from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.workspace import Workspace, read_parquet
 
 _CUSTOM_ID = re.compile(r'\{"custom_id":"[0-9a-z-]{1,64}"')

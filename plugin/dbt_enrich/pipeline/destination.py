@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dbt_enrich.config.file_limits import ServiceLimits
-from dbt_enrich.packs import Packing
+from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.few import Few, requests_of_round
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN

@@ -14,10 +14,10 @@ from dbt_enrich.console.command_reports import report
 from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, logged_timings
+from dbt_enrich.endpoints.packs import check_packing
 from dbt_enrich.errors import AwaitTimeoutError, EnrichmentError, TaskChangedError
 from dbt_enrich.filesystems import network_file_system
 from dbt_enrich.ledger import Ledger, Publication, Shard
-from dbt_enrich.packs import check_packing
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.few import check_route, route_of
@@ -74,7 +74,7 @@ from dbt_enrich.pipeline.sweep import sweep_files
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import Mode
+from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 

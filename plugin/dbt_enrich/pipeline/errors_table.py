@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbt_enrich.columns import ERROR_TYPES
-from dbt_enrich.failures import retry_command
 from dbt_enrich.pipeline.attempts import Attempts
 from dbt_enrich.pipeline.finals import Finals
 from dbt_enrich.pipeline.key_parts import KeyPart, key_parts
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.sql import identifier, literal, literals
+from dbt_enrich.task.failures import retry_command
 from dbt_enrich.workspace import Workspace
 
 _KEY_TEXT = "replace(cast({} as varchar), '-', '')"

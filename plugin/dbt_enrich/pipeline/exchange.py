@@ -24,7 +24,7 @@ from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.task import Mode
+from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
 
 # A service takes up to ten minutes to end a batch.

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.cost.estimate import Estimate
+from dbt_enrich.endpoints.packs import MARK
+from dbt_enrich.endpoints.reply_shapes import NO_TEXT
+from dbt_enrich.endpoints.request_lines import line_template, repair_sql
 from dbt_enrich.errors import InputError
-from dbt_enrich.failures import repaired_kinds
 from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.packs import MARK
 from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.canary import first_requests
 from dbt_enrich.pipeline.claims import (
@@ -25,13 +26,12 @@ from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_sel
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.key_parts import row_parts
 from dbt_enrich.pipeline.manifests import count_requests
-from dbt_enrich.pipeline.reply_shapes import NO_TEXT
 from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.request_lines import line_template, repair_sql
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import KEY_DIGITS
+from dbt_enrich.task.enrichment_task import KEY_DIGITS
+from dbt_enrich.task.failures import repaired_kinds
 from dbt_enrich.workspace import Workspace
 
 

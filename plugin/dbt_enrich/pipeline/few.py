@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.sql import literals
-from dbt_enrich.task import EnrichmentOptions, Mode
+from dbt_enrich.task.options import EnrichmentOptions, Mode
 from dbt_enrich.workspace import Workspace
 
 

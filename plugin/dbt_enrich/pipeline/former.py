@@ -19,11 +19,11 @@ from dbt_enrich.pipeline.copy_out import copy_table
 from dbt_enrich.pipeline.key_parts import ALL_KEYS, KeyPart
 from dbt_enrich.pipeline.selection import Selection, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.schema import canonical_outputs
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import KEY_DIGITS
-from dbt_enrich.template import message_sql, parse_template
+from dbt_enrich.task.enrichment_task import KEY_DIGITS
+from dbt_enrich.task.schema import canonical_outputs
+from dbt_enrich.task.template import message_sql, parse_template
 from dbt_enrich.workspace import Workspace
 
 _VERSION_DIGITS = 8

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from dbt_enrich.endpoints.batch_marks import file_name
 from dbt_enrich.errors import ServiceError
 from dbt_enrich.ledger import Ledger, Shard
-from dbt_enrich.remote_names import file_name
 from dbt_enrich.services.base import BatchService
 
 

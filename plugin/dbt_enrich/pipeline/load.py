@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.ledger import GONE, Ledger, Shard
-from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
-from dbt_enrich.pipeline.manifests import count_packs, write_manifest
-from dbt_enrich.pipeline.pieces import in_pieces, longest_line
-from dbt_enrich.pipeline.response_lines import (
+from dbt_enrich.endpoints.response_lines import (
     LINE_BYTES,
     named_sql,
     packed_message_sql,
     said_sql,
 )
+from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.ledger import GONE, Ledger, Shard
+from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
+from dbt_enrich.pipeline.manifests import count_packs, write_manifest
+from dbt_enrich.pipeline.pieces import in_pieces, longest_line
 from dbt_enrich.pipeline.sent_with import of_shard
 from dbt_enrich.pipeline.sweep import remove_files
 from dbt_enrich.pipeline.unassigned import keep_unassigned
 from dbt_enrich.pipeline.unpack import unpacked
-from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.validation import validated_answers_sql
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.validation.answers import validated_answers_sql
 from dbt_enrich.workspace import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
 
 # How much memory the functions of all threads reserve for what they read at once.

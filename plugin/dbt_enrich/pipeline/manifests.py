@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbt_enrich.packs import MARK, keys_sql
-from dbt_enrich.pipeline.pieces import longest_line
-from dbt_enrich.pipeline.response_lines import (
+from dbt_enrich.endpoints.packs import MARK, keys_sql
+from dbt_enrich.endpoints.response_lines import (
     LINE_BYTES,
     custom_id_sql,
     key_sql,
     lines_sql,
 )
+from dbt_enrich.pipeline.pieces import longest_line
 from dbt_enrich.sql import literal
 from dbt_enrich.workspace import Workspace
 

@@ -38,7 +38,8 @@ from dbt_enrich.pipeline.selection import (
 from dbt_enrich.pipeline.session import Figures, Outcome, Session
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, check_columns
 from dbt_enrich.pipeline.stops import Watch
-from dbt_enrich.task import EnrichmentTask, Mode
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.options import Mode
 
 
 def rows_undone(session: Session, rows: StagedRows) -> Undone:

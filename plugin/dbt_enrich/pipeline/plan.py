@@ -20,15 +20,14 @@ from dbt_enrich.cost.estimate import (
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import REASONING_PARAMETERS, count_tokens, may_reason, prompt_overhead
-from dbt_enrich.failures import final_sentence
-from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Task
-from dbt_enrich.packs import (
+from dbt_enrich.endpoints.packs import (
     ANSWER_WRAPPING_TOKENS,
     MESSAGE_WRAPPING_TOKENS,
     Packing,
     pack_format,
     pack_messages,
 )
+from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Task
 from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.canary import RECOMMENDED
 from dbt_enrich.pipeline.destination import Destination
@@ -40,7 +39,8 @@ from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import EnrichmentTask
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.failures import final_sentence
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 

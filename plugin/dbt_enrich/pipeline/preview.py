@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens
+from dbt_enrich.endpoints.packs import Packing
+from dbt_enrich.endpoints.request_lines import request_body
+from dbt_enrich.endpoints.response_lines import named_lines_sql, said_sql
 from dbt_enrich.errors import CancelledError, EnrichmentError
-from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.plan import row_overheads
-from dbt_enrich.pipeline.response_lines import named_lines_sql, said_sql
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.request_lines import request_body
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.task import EnrichmentTask
-from dbt_enrich.validation import validated_answers_sql
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.validation.answers import validated_answers_sql
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 

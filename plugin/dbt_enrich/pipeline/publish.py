@@ -19,12 +19,12 @@ from dbt_enrich.pipeline.errors_table import errors_table_sql, write_errors
 from dbt_enrich.pipeline.finals import Finals
 from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import EnrichmentTask
-from dbt_enrich.types import spelling
-from dbt_enrich.validation import answer_struct_type, typed_answers_sql
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.task.types import spelling
+from dbt_enrich.validation.answers import answer_struct_type, typed_answers_sql
 from dbt_enrich.workspace import Workspace
 
 VERSION_DIGITS = 8

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from dbt_enrich.endpoints.batch_marks import RemoteMark, mark_of
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.answers import (
@@ -26,13 +27,12 @@ from dbt_enrich.pipeline.manifests import count_requests, manifest_from_requests
 from dbt_enrich.pipeline.publish import IDENTITY_COLUMNS, ExistingTable
 from dbt_enrich.pipeline.selection import Undone
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.remote_names import RemoteMark, mark_of
-from dbt_enrich.schema import OutputColumn
 from dbt_enrich.services.base import BatchService, RemoteBatch
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import EnrichmentTask
-from dbt_enrich.types import DataType, ListType, ScalarType, StructType
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.task.types import DataType, ListType, ScalarType, StructType
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dbt_enrich.chunks import CHUNK_BYTES, CHUNK_ROWS
+from dbt_enrich.endpoints.packs import MARK, message_sql
+from dbt_enrich.endpoints.request_lines import line_sql, line_template
 from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.packs import MARK, message_sql
 from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.pipeline.stage import StagedRows
-from dbt_enrich.request_lines import line_sql, line_template
 from dbt_enrich.store import StateDirectory
 from dbt_enrich.workspace import Workspace
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbt_enrich.failures import ask_again_sql, outage_sql, repaired_kinds, waiting_sql
+from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.ledger import Ledger
-from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.answers import answers_sql, done_sql, former_answers_key
 from dbt_enrich.pipeline.attempts import Attempts, attempts_of
 from dbt_enrich.pipeline.breaker import Tolerance
@@ -20,7 +19,8 @@ from dbt_enrich.pipeline.sent_with import SentWith
 from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.sql import literal
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import TOKEN_LIMITS, EnrichmentTask
+from dbt_enrich.task.enrichment_task import TOKEN_LIMITS, EnrichmentTask
+from dbt_enrich.task.failures import ask_again_sql, outage_sql, repaired_kinds, waiting_sql
 from dbt_enrich.workspace import Workspace, read_parquet
 
 _NO_CHOSEN = (

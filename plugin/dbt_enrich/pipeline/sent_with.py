@@ -15,7 +15,8 @@ from typing import Any
 
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.ledger import Shard
-from dbt_enrich.task import EnrichmentOptions, EnrichmentTask, canonical_json
+from dbt_enrich.task.enrichment_task import EnrichmentTask, canonical_json
+from dbt_enrich.task.options import EnrichmentOptions
 
 _DIGITS = 8
 

@@ -11,10 +11,9 @@ from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
 from dbt_enrich.cost.money import money_text
+from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import StoppedError
-from dbt_enrich.failures import final_sentence
 from dbt_enrich.ledger import Ledger, Shard
-from dbt_enrich.packs import Packing
 from dbt_enrich.pipeline.breaker import LEAST_ANSWERS, Tolerance
 from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation, run_began
 from dbt_enrich.pipeline.canary import is_proven
@@ -33,7 +32,9 @@ from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.pipeline.stops import standing_error, standing_stop
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.store import StateDirectory
-from dbt_enrich.task import EnrichmentOptions, EnrichmentTask
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.failures import final_sentence
+from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace import Workspace
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings
+from dbt_enrich.endpoints.batch_marks import batch_metadata, file_name
 from dbt_enrich.errors import (
     BatchFailedError,
     CancelledError,
@@ -26,7 +27,6 @@ from dbt_enrich.ledger import GONE, UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.batch_failure import mend_of
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.transfers import Transfers
-from dbt_enrich.remote_names import batch_metadata, file_name
 from dbt_enrich.services.base import (
     QUOTA_CODES,
     BatchService,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbt_enrich.packs import entries_sql, lines_sql, opened_sql, packs_sql, rows_sql
+from dbt_enrich.endpoints.packs import entries_sql, lines_sql, opened_sql, packs_sql, rows_sql
 from dbt_enrich.sql import literal
 from dbt_enrich.workspace import LONG_ROW_GROUP_BYTES, Workspace
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.ledger import Ledger, Task
-from dbt_enrich.model_names import labels
 from dbt_enrich.pipeline.answers import answers_sql, former_answers_key
 from dbt_enrich.pipeline.budget import Spending, spending
 from dbt_enrich.store import StateDirectory
+from dbt_enrich.task.model_names import labels
 from dbt_enrich.workspace import Workspace
 
 

@@ -15,7 +15,6 @@ from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.databases import Databases, opened
 from dbt_enrich.ledger import Ledger, Publication, Task
-from dbt_enrich.model_names import chosen, labels
 from dbt_enrich.pipeline.load import outputs_of
 from dbt_enrich.pipeline.versions import answers_by_task, tasks_of
 from dbt_enrich.report import rows
@@ -31,8 +30,9 @@ from dbt_enrich.report.contents import (
 )
 from dbt_enrich.report.distributions import column_reports, crossings
 from dbt_enrich.report.warehouse import EnrichedTable, find_table
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.template import parse_template
+from dbt_enrich.task.model_names import chosen, labels
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.task.template import parse_template
 
 _VERSION_DIGITS = 8
 _MOST_INPUTS = 8

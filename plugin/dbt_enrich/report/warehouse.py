@@ -13,8 +13,8 @@ from dbt_enrich.databases import find_catalog
 from dbt_enrich.ledger import Publication
 from dbt_enrich.pipeline.placement import PlacedColumns, Placement
 from dbt_enrich.pipeline.publish import ExistingTable
-from dbt_enrich.schema import OutputColumn
 from dbt_enrich.sql import identifier
+from dbt_enrich.task.schema import OutputColumn
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 

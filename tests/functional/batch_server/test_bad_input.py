@@ -14,7 +14,7 @@ import pytest
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.scripted import ScriptedResponder
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 from functional.batch_server.resource import STYLES, Resource, line
 
 _DAY = 86_400

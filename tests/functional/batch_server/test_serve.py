@@ -19,7 +19,7 @@ import pytest
 from batch_server.process import join_emulator
 from batch_server.responders import ResponderSpec
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.http_client import httpx
+from dbt_enrich.services.http_client import httpx
 
 KEY = "served-key"
 SCRIPTED = ResponderSpec("scripted")

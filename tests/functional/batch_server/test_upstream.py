@@ -23,8 +23,8 @@ from batch_server.server import running_emulator
 from dbt_enrich.config.answered_by import answered_by
 from dbt_enrich.config.profile import parse_config
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.http_client import httpx
 from dbt_enrich.services import Provider, ServiceSettings, create_service
+from dbt_enrich.services.http_client import httpx
 from functional.batch_server.model_server import (
     PATIENCE,
     ModelServer,

@@ -11,7 +11,7 @@ from dbt_enrich.catalogs import Catalog, catalog_of
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.pipeline.placement import Placement, place
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task.schema import OutputColumn
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
 

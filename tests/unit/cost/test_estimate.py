@@ -11,8 +11,8 @@ from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.cost.estimate import completion_tokens_of_schema, estimate
 from dbt_enrich.cost.prices import price_table
 from dbt_enrich.cost.tokens import count_tokens, encoding_name, prompt_overhead
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.task import EnrichmentTask, Example
+from dbt_enrich.task.enrichment_task import EnrichmentTask, Example
+from dbt_enrich.task.schema import OutputColumn
 
 PRICE = price_table().models["gpt-4o-mini"]
 

@@ -7,7 +7,7 @@ from dbt_enrich.report.charts import bin_rows, crossing_chart, histogram_chart
 from dbt_enrich.report.contents import ColumnReport
 from dbt_enrich.report.distributions import column_reports, crossings
 from dbt_enrich.report.documents import cross_table
-from dbt_enrich.schema import OutputColumn
+from dbt_enrich.task.schema import OutputColumn
 
 
 def reports(values: str, data_type: str) -> dict[str, ColumnReport]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dbt_enrich.pipeline.reply_shapes import (
+from dbt_enrich.endpoints.reply_shapes import (
     NO_TEXT,
     body_sql,
     no_text_sql,

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbt_enrich.answer_text import object_sql
-from dbt_enrich.schema import OutputColumn
-from dbt_enrich.validation_problems import object_problem_sql
-from dbt_enrich.validation_values import (
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.validation.answer_text import object_sql
+from dbt_enrich.validation.problems import object_problem_sql
+from dbt_enrich.validation.values import (
     answer_sql,
     answer_struct_type,
     doubtful_sql,

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.type_names import INTEGER_RANGES, NUMBER_NAMES
-from dbt_enrich.types import (
+from dbt_enrich.task.type_names import INTEGER_RANGES, NUMBER_NAMES
+from dbt_enrich.task.types import (
     DataType,
     EnumType,
     ListType,

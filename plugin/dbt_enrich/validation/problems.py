@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Collection, Sequence
 
 from dbt_enrich.sql import literal, literals
-from dbt_enrich.type_names import INTEGER_RANGES
-from dbt_enrich.types import (
+from dbt_enrich.task.type_names import INTEGER_RANGES
+from dbt_enrich.task.types import (
     DataType,
     EnumType,
     ListType,

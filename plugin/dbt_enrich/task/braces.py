@@ -14,7 +14,7 @@ from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.sql import identifier
 
 if TYPE_CHECKING:
-    from dbt_enrich.task import EnrichmentTask
+    from dbt_enrich.task.enrichment_task import EnrichmentTask
 
 _BRACES = re.compile(r"\\\{|\{(?P<inner>[^{}]*)\}")
 _NAME = re.compile(r"[^\W\d]\w*")

@@ -1,0 +1,212 @@
+"""What to ask and what comes back: the task, its identity, and how a model's YAML becomes one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dbt_enrich.columns import STATUS_TYPES
+from dbt_enrich.errors import ConfigurationError, WrongValueError
+from dbt_enrich.task.schema import OutputColumn, canonical_outputs, json_schema
+from dbt_enrich.task.template import Template, parse_template
+from dbt_enrich.wording import first_problem
+
+KEY_VERSION = 1
+KEY_DIGITS = 32
+RESERVED_PREFIX = "enrichment_"
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+# Body parameters that leave the answer as it is, so that changing one asks nothing again.
+_NEUTRAL_PARAMETERS = frozenset(
+    {*TOKEN_LIMITS, "user", "metadata", "store", "service_tier", "prompt_cache_key"}
+    | {"safety_identifier", "prompt_cache_retention"}
+)
+# Body keys that the engine writes; `stream` and `n` would change the shape of the reply.
+_ENGINE_PARAMETERS = {
+    "model": "set enrichment.model and the profile's deployments",
+    "messages": "set enrichment.system, examples and user",
+    "response_format": "set enrichment.response; the columns are the schema",
+    "stream": "a batch cannot stream",
+    "n": "a row has one answer; use enrichment.variant for a second sample",
+}
+
+
+class Example(BaseModel):
+    """One few-shot pair: a user message and the answer to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user: str
+    answer: dict[str, Any]
+
+
+class EnrichmentTask(BaseModel):
+    """What is asked of the language model for each row, and the columns that come back.
+
+    Attributes:
+        model: Logical model name; the profile's `deployments` maps it to deployments.
+        user: The row's user message, a template such as `"{overview}"` over the staged columns.
+        outputs: The output columns; their types and descriptions are the answer's schema.
+        system: Constant system text, sent first, or None.
+        examples: Few-shot pairs that go before each row.
+        parameters: Body parameters of the request, passed on as they are; none has a default.
+        response: `json_schema` for structured output, `json_object` for JSON mode.
+        optional: Template columns that may be NULL or blank without the row being skipped.
+        variant: A name for another sample of the same rows; part of the identity.
+        literal_braces: Columns whose names may stand in braces as text; not part of the identity.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    model: str = Field(min_length=1)
+    user: str = Field(min_length=1)
+    outputs: Annotated[tuple[OutputColumn, ...], Field(min_length=1)]
+    system: str | None = None
+    examples: tuple[Example, ...] = ()
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    response: Literal["json_schema", "json_object"] = "json_schema"
+    optional: tuple[str, ...] = ()
+    variant: str | None = None
+    literal_braces: tuple[str, ...] = ()
+
+    @field_validator("system", "user")
+    @classmethod
+    def _without_last_line_break(cls, text: str | None) -> str | None:
+        """Drop the line break that a YAML block scalar ends with; refuse what SQL cannot hold."""
+        if text is not None and "\x00" in text:
+            raise WrongValueError(
+                "a NUL character cannot be sent",
+                fix="remove it",
+            )
+        return None if text is None else text.removesuffix("\n")
+
+    @field_validator("parameters")
+    @classmethod
+    def _without_engine_keys(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for key, mend in _ENGINE_PARAMETERS.items():
+            if key in parameters:
+                raise WrongValueError(
+                    f"'{key}' cannot be set here",
+                    fix=mend,
+                )
+        return parameters
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        names = [output.name.lower() for output in self.outputs]
+        for name in names:
+            if names.count(name) > 1:
+                raise WrongValueError(
+                    f"the output column '{name}' is given twice",
+                    fix="remove one",
+                )
+            if name in STATUS_TYPES or name.startswith(RESERVED_PREFIX):
+                raise WrongValueError(
+                    f"the output column '{name}' has a name that dbt-enrich adds itself",
+                    fix="rename it",
+                )
+        if self.response == "json_object" and not self._mentions_json():
+            raise WrongValueError(
+                "response is json_object, but neither system, user nor an example says JSON, "
+                "which the service demands",
+                fix="name it, such as 'Answer with a JSON object'",
+            )
+        return self
+
+    def _mentions_json(self) -> bool:
+        texts = [self.system or "", self.user, *(example.user for example in self.examples)]
+        return any("json" in text.lower() for text in texts)
+
+    @cached_property
+    def template(self) -> Template:
+        """The parsed user template."""
+        return parse_template(self.user)
+
+    def task_key(self, answered_by: str) -> str:
+        """Return the identity of the task as 32 hexadecimal digits.
+
+        Args:
+            answered_by: Who answers: the task's model for Azure and OpenAI, for the local service
+                the weights' own identity.
+        """
+        return _digest(canonical_json(self.document(answered_by)))
+
+    def document(self, answered_by: str) -> dict[str, Any]:
+        """Return the canonical document that identifies the task. Its form never changes."""
+        document = {
+            "key_version": KEY_VERSION,
+            "answered_by": answered_by,
+            "model": self.model,
+            "system": self.system,
+            "user": self.user,
+            "optional": sorted(name.lower() for name in self.optional),
+            "outputs": canonical_outputs(self.outputs),
+            "examples": [{"user": e.user, "answer": e.answer} for e in self.examples],
+            "response": self.response,
+            "parameters": {
+                key: value
+                for key, value in self.parameters.items()
+                if key not in _NEUTRAL_PARAMETERS
+            },
+            "variant": self.variant,
+        }
+        return cast("dict[str, Any]", _plain_numbers(document))
+
+    @property
+    def neutral_parameters(self) -> dict[str, Any]:
+        """The body parameters that are no part of the identity."""
+        chosen = {k: v for k, v in self.parameters.items() if k in _NEUTRAL_PARAMETERS}
+        return cast("dict[str, Any]", _plain_numbers(chosen))
+
+    def constant_messages(self) -> list[dict[str, str]]:
+        """Return the messages that go before every row's own: system text and examples."""
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        for example in self.examples:
+            messages.append({"role": "user", "content": example.user})
+            messages.append({"role": "assistant", "content": self.example_text(example)})
+        return messages
+
+    def example_text(self, example: Example) -> str:
+        """Return an example's answer as JSON, its keys in the order of the outputs."""
+        order = {output.name: position for position, output in enumerate(self.outputs)}
+        answer = sorted(example.answer.items(), key=lambda item: order.get(item[0], len(order)))
+        return json.dumps(dict(answer), ensure_ascii=False)
+
+    def response_format(self) -> dict[str, Any]:
+        """Return the body's `response_format`."""
+        if self.response == "json_object":
+            return {"type": "json_object"}
+        return {
+            "type": "json_schema",
+            "json_schema": {"name": "row", "strict": True, "schema": json_schema(self.outputs)},
+        }
+
+
+def _wrong(where: str, error: ValidationError) -> ConfigurationError:
+    found = first_problem(error)
+    place = f"enrichment.{found.path}" if found.path else "enrichment"
+    return ConfigurationError(f"{where}: {place}: {found.text}", fix=found.fix)
+
+
+def canonical_json(document: object) -> str:
+    """Serialise `document` so that equal documents have equal texts, on any machine."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _plain_numbers(value: object) -> object:
+    """Write a whole number as an integer, so that 0 and 0.0 are one identity."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_numbers(item) for item in value]
+    return value
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]

@@ -1,0 +1,1 @@
+"""An answer's verdict, in SQL generated from the schema."""
