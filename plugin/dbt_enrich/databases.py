@@ -13,7 +13,7 @@ import duckdb
 
 from dbt_enrich.catalogs import Catalog, catalog_of, refused_server
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.sql import identifier, literal
+from dbt_enrich.workspace.sql import identifier, literal
 
 _MOTHERDUCK = ("md", "motherduck")
 

@@ -1,4 +1,4 @@
-"""TODO-DOC plugin/dbt_enrich/files.py."""
+"""How a file gets to its place: whole, private to its owner, and on the disk."""
 
 from __future__ import annotations
 

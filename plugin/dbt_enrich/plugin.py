@@ -35,11 +35,11 @@ from dbt_enrich.pipeline.placement import Placement, place
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import STATUSES, EnrichmentRequest, status_sentence
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
-from dbt_enrich.pipeline.stray import stray_state
-from dbt_enrich.sql import identifier
+from dbt_enrich.state.stray_directory import stray_state
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
 from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
 from dbt_enrich.work import Turns, WorkPlace, staged_name
+from dbt_enrich.workspace.sql import identifier
 
 logger = AdapterLogger("dbt-enrich")
 

@@ -20,10 +20,10 @@ from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest
 from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
 from dbt_enrich.plugin import Plugin, inlines_rows, logger
-from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.model_names import label
 from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.workspace.sql import identifier, literal
 
 
 def enrich(

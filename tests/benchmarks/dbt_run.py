@@ -10,7 +10,8 @@ from benchmarks import movies
 from benchmarks.measuring import Figures, resident_mb
 from benchmarks.movies import CATEGORIES, MODEL, PARAMETERS, SUMMARY, SYSTEM
 from benchmarks.service import running_service
-from dbt_enrich.ledger import Ledger, Step
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Step
 from support.dbt_project import DbtProject, azure
 
 # How often the batch is looked at, so that the pause between two looks is not what is measured.

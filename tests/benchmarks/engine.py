@@ -28,12 +28,9 @@ from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.endpoints.request_lines import request_body
-from dbt_enrich.ledger import Ledger, Shard
-from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.export import Claim, claim
-from dbt_enrich.pipeline.finals import Finals
 from dbt_enrich.pipeline.load import load
 from dbt_enrich.pipeline.publish import ExistingTable, Published, publish
 from dbt_enrich.pipeline.request_file import write_file
@@ -42,12 +39,16 @@ from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, stage
-from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.answer_store import ANSWER_COLUMNS
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.final_failures import Finals
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions, Mode
 from dbt_enrich.task.schema import OutputColumn
-from dbt_enrich.workspace import ROW_GROUP, Workspace
+from dbt_enrich.workspace.database import ROW_GROUP, Workspace
+from dbt_enrich.workspace.sql import literal
 
 # What the warehouse may hold in memory, in the same process.
 WAREHOUSE_MEMORY = "100MB"

@@ -8,7 +8,8 @@ from __future__ import annotations
 from shutil import rmtree
 
 import pytest
-from dbt_enrich.ledger import Ledger, Step
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Step
 from support.bench import FILES, Bench
 
 SELECT = ("run", "--select", "from_sql")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from batch_server.server import running_emulator
-from dbt_enrich.ledger import Step
+from dbt_enrich.state.shards import Step
 from support.bench import ROWS, Bench
 from support.dbt_project import DbtProject, azure
 

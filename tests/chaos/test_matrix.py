@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from dbt_enrich.ledger import Step
+from dbt_enrich.state.shards import Step
 from support.bench import ROWS, Bench
 from support.dbt_project import DbtProject
 from support.pairs import Case, all_pairs, covering, pairs_of

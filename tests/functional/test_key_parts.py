@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.pipeline import key_parts
+from dbt_enrich.workspace import key_ranges as key_parts
 from support.warehouse import Warehouse, config_for, summary_task
 
 # Equal rows, rows without a text, and rows whose answers are no good at first or for ever.

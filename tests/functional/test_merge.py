@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.ledger import Ledger
+from dbt_enrich.state.ledger import Ledger
 from support.dbt_project import DbtProject, azure
 
 MERGE = {"publish": "merge"}

@@ -15,8 +15,8 @@ from batch_server.server import RunningEmulator
 from dbt_enrich.console.command_reports import REPORTS_VARIABLE
 from dbt_enrich.endpoints.packs import keys_sql
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.ledger import Ledger
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.enrichment_task import EnrichmentTask, Example
 from dbt_enrich.task.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task

@@ -13,7 +13,7 @@ from dbt_enrich.cli.plan import sentences
 from dbt_enrich.console.command_reports import REPORTS_VARIABLE
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.errors import TaskChangedError
-from dbt_enrich.ledger import Ledger
+from dbt_enrich.state.ledger import Ledger
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(300) as numbers(i)"

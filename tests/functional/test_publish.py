@@ -8,8 +8,8 @@ import duckdb
 import pytest
 from dbt_enrich.pipeline.publish import ExistingTable, enriched_sql
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.sql import literal
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.workspace.sql import literal
 
 ROWS = 300_000
 OUTPUTS = [OutputColumn("summary", "varchar")]

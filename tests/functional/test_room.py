@@ -12,12 +12,14 @@ import pytest
 from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError, LedgerError
 from dbt_enrich.files import settle
-from dbt_enrich.ledger import Ledger, Step
-from dbt_enrich.pipeline import key_parts, spread, steps
 from dbt_enrich.pipeline import run as run_module
+from dbt_enrich.pipeline import spread, steps
 from dbt_enrich.pipeline.room import estimated_tokens
 from dbt_enrich.services.parse import limit_in
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Step
+from dbt_enrich.workspace import key_ranges as key_parts
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(20) as numbers(i)"

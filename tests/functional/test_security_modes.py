@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.store import StateDirectory
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.workspace.database import Workspace
 from support.dbt_project import DbtProject
 from support.warehouse import Warehouse, config_for
 

@@ -21,14 +21,15 @@ from dbt_enrich.errors import (
     ConfigurationError,
     LedgerError,
 )
-from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline import conversation as conversation_module
 from dbt_enrich.pipeline import synchronous as synchronous_module
 from dbt_enrich.pipeline.cancel import cancel
 from dbt_enrich.pipeline.relations import relations
 from dbt_enrich.pipeline.wait import wait_for_batches
-from dbt_enrich.store import StateDirectory
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.workspace.database import Workspace
 from support.warehouse import Warehouse, config_for
 
 ROWS = 6
@@ -486,7 +487,7 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_lines(
 ) -> None:
     """What was written before counts; nothing else is taken for a reply."""
     with monkeypatch.context() as patched:
-        patched.setattr("dbt_enrich.store.os", FullDisk())
+        patched.setattr("dbt_enrich.state.directory.os", FullDisk())
         with pytest.raises(LedgerError, match="No space left"):
             warehouse.enrich(NOTES, **SYNC)
     (shard,) = shards_of(warehouse)

@@ -17,7 +17,7 @@ import pyte
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.console.progress import Progress
-from dbt_enrich.ledger import Shard, Step
+from dbt_enrich.state.shards import Shard, Step
 from support.dbt_project import DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range(9) as numbers(i)"

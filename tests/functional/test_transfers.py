@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.ledger import Shard
 from dbt_enrich.pipeline import enrichment, request_file
 from dbt_enrich.pipeline.transfers import Transfers
 from dbt_enrich.services.openai import OpenAIBatchService
+from dbt_enrich.state.shards import Shard
 from support.warehouse import Warehouse, config_for
 
 NOTES = "select i as id, 'note ' || i as note from range(20) as numbers(i)"

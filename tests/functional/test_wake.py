@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.console.command_reports import REPORTS_VARIABLE
-from dbt_enrich.ledger import Ledger
+from dbt_enrich.state.ledger import Ledger
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"

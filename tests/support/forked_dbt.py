@@ -23,8 +23,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import dbt_enrich.cli.dbt as commands
-from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.enrichment import Engine
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
 
 _TESTS = Path(__file__).resolve().parents[1]
 # The manifest as JSON takes as long to write as a small project to parse; the tests that read it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dbt_enrich.filesystems import network_file_system
+from dbt_enrich.state.filesystems import network_file_system
 
 MOUNTS = """/dev/sda1 / ext4 rw 0 0
 server:/share /mnt/share nfs4 rw 0 0

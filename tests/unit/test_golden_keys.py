@@ -14,7 +14,7 @@ import pytest
 from dbt_enrich.pipeline.stage import StagedRelation, stage
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
 
 GOLDEN: list[dict[str, Any]] = json.loads(
     Path(__file__).with_name("golden_keys.json").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import duckdb
-from dbt_enrich.pipeline.key_parts import ROWS_OF_PART, key_parts, row_parts
+from dbt_enrich.workspace.key_ranges import ROWS_OF_PART, key_parts, row_parts
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.migrations import MIGRATIONS
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.migrations import MIGRATIONS
+from dbt_enrich.state.shards import Shard, Step
 
 
 def shard(name: str = "s", **changes: object) -> Shard:

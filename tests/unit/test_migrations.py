@@ -10,8 +10,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from dbt_enrich.ledger import Ledger, Step
-from dbt_enrich.migrations import MIGRATIONS
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.migrations import MIGRATIONS
+from dbt_enrich.state.shards import Step
 
 LEDGERS = Path(__file__).parent / "ledgers"
 NAMES = [name for name, _ in MIGRATIONS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dbt_enrich.pipeline.pieces import in_pieces
+from dbt_enrich.workspace.long_lines import in_pieces
 
 
 def write_lines(path: Path, lines: int, length: int) -> bytes:

@@ -11,9 +11,9 @@ from uuid import UUID
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dbt_enrich.pipeline.answers import answer_files_sql, done_sql, standing_sql
-from dbt_enrich.pipeline.key_parts import key_parts
+from dbt_enrich.state.answer_store import answer_files_sql, done_sql, standing_sql
 from dbt_enrich.task.failures import FailureKind
+from dbt_enrich.workspace.key_ranges import key_parts
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dbt_enrich.errors import LedgerError
 from dbt_enrich.files import settle
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
 
 
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:
@@ -48,7 +48,8 @@ def test_a_run_is_alive_until_it_is_released(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_no_live_run(tmp_path: Path) -> None:
     """The kernel frees the lock of a process that was killed with SIGKILL."""
     script = (
-        "import sys, time; from pathlib import Path; from dbt_enrich.store import StateDirectory; "
+        "import sys, time; from pathlib import Path; "
+        "from dbt_enrich.state.directory import StateDirectory; "
         "run = StateDirectory(Path(sys.argv[1])).begin_run('run-b'); "
         "print('held', flush=True); time.sleep(60)"
     )

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from dbt_enrich import workspace as workspace_module
-from dbt_enrich.sql import literals
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace import database as workspace_module
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sorted_files import write_sorted
+from dbt_enrich.workspace.sql import literals
 
 ROWS = 60_000
 # Rows as they lie near their place, and as they lie anywhere.
@@ -37,7 +38,7 @@ def test_rows_are_written_in_their_order(
             f"where i % 3 = {number} order by {ORDERS[order]}",
             source,
         )
-    files = workspace.write_sorted(sources, "row_id")
+    files = write_sorted(workspace, sources, "row_id")
     assert (len(files) > 1) == (size < 16_777_216)
     found = workspace.rows(
         f"""
@@ -70,7 +71,7 @@ def test_rows_that_lie_anywhere_are_not_read_for_each_file(
         "write_parquet",
         lambda query, path, **_: _note(workspace, query, path, written),
     )
-    files = workspace.write_sorted([source], "row_id")
+    files = write_sorted(workspace, [source], "row_id")
     assert len(files) > 50
     assert sum(str(source) in query for query in written) < len(files) ** 0.5 + 2
 
@@ -79,7 +80,7 @@ def test_no_row_makes_one_file(workspace: Workspace) -> None:
     """There is something to read."""
     source = workspace.directory / "source.parquet"
     workspace.write_parquet("select 1::bigint as row_id where false", source)
-    (file,) = workspace.write_sorted([source], "row_id")
+    (file,) = write_sorted(workspace, [source], "row_id")
     assert workspace.row(f"select count(*) from read_parquet({literals([file])})") == (0,)
 
 

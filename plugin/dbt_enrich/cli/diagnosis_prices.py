@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.ledger import Ledger
+from dbt_enrich.state.ledger import Ledger
 
 _FIX = (
     "move to another model before that day: set model in meta.enrichment (dbt-enrich plan says "

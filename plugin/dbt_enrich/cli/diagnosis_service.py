@@ -14,11 +14,12 @@ from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import AuthenticationError, EnrichmentError, NotFoundError, ServiceError
 from dbt_enrich.extras import Extra
-from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.services import BatchService, Provider, ServiceSettings, create_service
 from dbt_enrich.services.probe import no_batch_api
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
 # Input files of a resource, with and without expiry:

@@ -7,7 +7,8 @@ import click
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.ledger import Ledger, Publication
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Publication
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.wording import counted

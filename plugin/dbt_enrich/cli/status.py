@@ -15,10 +15,12 @@ from dbt_enrich.cli.project import Location, Project, load_project, project_opti
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.ledger import KEPT, Ledger, Publication, Shard
 from dbt_enrich.pipeline.budget import Spending, shard_cost, shard_tokens, spending
 from dbt_enrich.services.base import BatchStatus
+from dbt_enrich.state.ledger import KEPT, Ledger
+from dbt_enrich.state.shards import Publication, Shard
 from dbt_enrich.task.model_names import chosen, labels
+from dbt_enrich.task.version import short_version
 from dbt_enrich.wording import counted
 
 _WATCH_SECONDS = 2.0
@@ -199,7 +201,7 @@ def _tables(tables: list[Publication]) -> str:
                 table.name,
                 *(table.counts.get(name, 0) for name in _STATUSES),
                 table.counts.get(KEPT, 0),
-                table.task_key[:8],
+                short_version(table.task_key),
                 table.published_at[:19].replace("T", " "),
             )
             for table in tables

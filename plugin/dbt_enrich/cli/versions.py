@@ -10,9 +10,10 @@ import click
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.changes import task_changes, task_diff
-from dbt_enrich.ledger import KEPT, Ledger
 from dbt_enrich.pipeline.versions import answers_by_task, tasks_of
+from dbt_enrich.state.ledger import KEPT, Ledger
 from dbt_enrich.task.model_names import chosen, label
+from dbt_enrich.task.version import short_version
 
 
 @click.command()
@@ -43,7 +44,7 @@ def versions(
     ]
     rows = [
         (
-            task.task_key[:8],
+            short_version(task.task_key),
             task.first_seen_at[:19].replace("T", " "),
             counts.get(task.task_key, 0),
             "published" if task.task_key in tables else "",
@@ -66,5 +67,5 @@ def versions(
             )
     if diff:
         for task, former in itertools.pairwise(tasks):
-            names = (former.task_key[:8], task.task_key[:8])
+            names = (short_version(former.task_key), short_version(task.task_key))
             click.echo("\n" + task_diff(former.document, task.document, names=names))

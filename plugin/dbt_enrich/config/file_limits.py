@@ -1,4 +1,4 @@
-"""TODO-DOC plugin/dbt_enrich/config/file_limits.py."""
+"""What one batch input file may hold, at the service that takes it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from dbt_enrich.console.live_lines import Terminal
-from dbt_enrich.ledger import UNSENT_STEPS, Shard, Step
+from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
 from dbt_enrich.wording import counted
 
 _COUNT_SECONDS = 10.0

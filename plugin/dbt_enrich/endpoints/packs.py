@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.task.schema import packed_schema
 from dbt_enrich.validation.answer_text import fragment_sql, object_sql
+from dbt_enrich.workspace.sql import key_text_sql, literal, preferred_sql
 
 MARK = "pack-"
 # What a row's id and its wrapping take, about, in the message and in the answer: counted with
@@ -84,7 +84,7 @@ class Packing:
             )
             select
                 * exclude (pack),
-                '{MARK}' || replace(cast(first_value(request_key) over in_pack as varchar), '-', '')
+                '{MARK}' || {key_text_sql("first_value(request_key) over in_pack")}
                     as custom_id,
                 cast(row_number() over in_pack as integer) as position
             from numbered

@@ -11,19 +11,20 @@ from dataclasses import dataclass, field
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings, logged_timings
-from dbt_enrich.ledger import Ledger, Publication, Shard, Step, Task
 from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.load import load, outputs_of
 from dbt_enrich.pipeline.recover import adopt_batches
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.run import BatchRun, RunSettings
-from dbt_enrich.pipeline.sent_with import noted_settings
 from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.sent_with import noted_settings
+from dbt_enrich.state.shards import Publication, Shard, Step, Task
 from dbt_enrich.task.model_names import chosen, label
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbt_enrich.ledger import Shard
+from dbt_enrich.state.shards import Shard
 
 
 def mend_of(codes: set[str], shard: Shard) -> str:

@@ -14,8 +14,9 @@ from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import FREE, Price, PriceTable
 from dbt_enrich.errors import CapError
-from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import estimated_tokens
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.options import EnrichmentOptions
 
 # When a command that runs dbt several times began, in ISO 8601: its caps are on all of them.

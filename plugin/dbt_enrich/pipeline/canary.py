@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbt_enrich.endpoints.packs import Packing
-from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.breaker import UNANSWERED
 from dbt_enrich.pipeline.selection import Selection
-from dbt_enrich.sql import literals
-from dbt_enrich.store import StateDirectory
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import literals
 
 # A task of more requests than this deserves a canary.
 RECOMMENDED_ABOVE = 10_000

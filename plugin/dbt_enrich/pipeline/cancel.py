@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from dbt_enrich.config.profile import PluginConfig
-from dbt_enrich.ledger import Shard, Step
 from dbt_enrich.pipeline.attach import Attachment, attached
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
 _POLL_SECONDS = 10.0

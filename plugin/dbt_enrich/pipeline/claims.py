@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.endpoints.request_lines import line_template
-from dbt_enrich.ledger import UNSENT_STEPS, Ledger, Shard, Step
-from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.manifests import NO_REQUESTS
-from dbt_enrich.sql import literals
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
 from dbt_enrich.task.enrichment_task import EnrichmentTask
-from dbt_enrich.workspace import Workspace, read_parquet
+from dbt_enrich.workspace.database import Workspace, read_parquet
+from dbt_enrich.workspace.key_ranges import key_parts
+from dbt_enrich.workspace.sql import literals
 
 _CUSTOM_ID = re.compile(r'\{"custom_id":"[0-9a-z-]{1,64}"')
 

@@ -16,9 +16,9 @@ from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.pipeline.selection import Chosen, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.wording import counted
+from dbt_enrich.workspace.sql import identifier, literal, literals
 
 
 @dataclass(frozen=True)

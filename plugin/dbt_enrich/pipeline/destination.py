@@ -11,9 +11,9 @@ from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.few import Few, requests_of_round
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
-from dbt_enrich.pipeline.sent_with import SentWith
 from dbt_enrich.pipeline.spread import Spread
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.state.sent_with import SentWith
+from dbt_enrich.workspace.database import Workspace
 
 
 @dataclass(frozen=True)

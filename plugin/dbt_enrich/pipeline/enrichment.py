@@ -16,8 +16,6 @@ from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, logged_timings
 from dbt_enrich.endpoints.packs import check_packing
 from dbt_enrich.errors import AwaitTimeoutError, EnrichmentError, TaskChangedError
-from dbt_enrich.filesystems import network_file_system
-from dbt_enrich.ledger import Ledger, Publication, Shard
 from dbt_enrich.pipeline.budget import Budget
 from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.few import check_route, route_of
@@ -44,15 +42,7 @@ from dbt_enrich.pipeline.outcomes import (
     without_rows,
 )
 from dbt_enrich.pipeline.placement import place
-from dbt_enrich.pipeline.plan import (
-    Plan,
-    PlanInputs,
-    changes_since,
-    describe,
-    former_tasks,
-    is_in_flight,
-    make_plan,
-)
+from dbt_enrich.pipeline.plan import Plan, PlanInputs, changes_since, describe, make_plan
 from dbt_enrich.pipeline.preview import WholeTable, preview, preview_sentence
 from dbt_enrich.pipeline.publish import publish
 from dbt_enrich.pipeline.recover import recover_answers
@@ -70,13 +60,17 @@ from dbt_enrich.pipeline.session import (
 )
 from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage import StagedRows, check_columns, stage
-from dbt_enrich.pipeline.sweep import sweep_files
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.file_cleanup import sweep_files
+from dbt_enrich.state.filesystems import network_file_system
+from dbt_enrich.state.former_tasks import former_tasks, is_in_flight
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Publication, Shard
 from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
 
 
 class Engine:

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbt_enrich.columns import ERROR_TYPES
-from dbt_enrich.pipeline.attempts import Attempts
-from dbt_enrich.pipeline.finals import Finals
-from dbt_enrich.pipeline.key_parts import KeyPart, key_parts
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.sql import identifier, literal, literals
+from dbt_enrich.state.attempts import Attempts
+from dbt_enrich.state.final_failures import Finals
 from dbt_enrich.task.failures import retry_command
-from dbt_enrich.workspace import Workspace
-
-_KEY_TEXT = "replace(cast({} as varchar), '-', '')"
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.key_ranges import KeyPart, key_parts
+from dbt_enrich.workspace.sql import identifier, key_text_sql, literal, literals
 
 
 def empty_errors_sql(relation: StagedRelation) -> str:
@@ -65,7 +63,7 @@ def _errors_sql(keys: str, attempts: Attempts, finals: Finals, model: str, part:
         )
         select
             failing.row_id,
-            {_KEY_TEXT.format("answers.request_key")} as enrichment_key,
+            {key_text_sql("answers.request_key")} as enrichment_key,
             answers.attempt,
             answers.kind,
             answers.message,

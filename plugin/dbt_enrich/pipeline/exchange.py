@@ -10,7 +10,6 @@ from functools import partial
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError, EnrichmentError, StoppedError
-from dbt_enrich.ledger import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
 from dbt_enrich.pipeline.claims import let_go
 from dbt_enrich.pipeline.export import claim
 from dbt_enrich.pipeline.inputs import forget_inputs
@@ -24,6 +23,7 @@ from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.pipeline.synchronous import SynchronousRun
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.shards import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
 from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
 

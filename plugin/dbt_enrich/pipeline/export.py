@@ -13,8 +13,6 @@ from dbt_enrich.endpoints.packs import MARK
 from dbt_enrich.endpoints.reply_shapes import NO_TEXT
 from dbt_enrich.endpoints.request_lines import line_template, repair_sql
 from dbt_enrich.errors import InputError
-from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.canary import first_requests
 from dbt_enrich.pipeline.claims import (
     abandoned_shards,
@@ -24,15 +22,19 @@ from dbt_enrich.pipeline.claims import (
 )
 from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_selects
 from dbt_enrich.pipeline.destination import Destination
-from dbt_enrich.pipeline.key_parts import row_parts
 from dbt_enrich.pipeline.manifests import count_requests
 from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.sql import literal, literals
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.answer_store import answers_sql
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
 from dbt_enrich.task.failures import repaired_kinds
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.task.version import short_version
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.key_ranges import row_parts
+from dbt_enrich.workspace.sql import literal, literals
 
 
 @dataclass(frozen=True)
@@ -331,7 +333,7 @@ def _claim(
     limits = _limits_of(group, selection, destination)
     claimed = {}
     for select in shard_selects(paths, group, limits, workspace):
-        name = f"{selection.task_key[:8]}-{secrets.token_hex(8)}"
+        name = f"{short_version(selection.task_key)}-{secrets.token_hex(8)}"
         manifest = store.manifest(name)
         columns = "request_key, attempt"
         if packing:

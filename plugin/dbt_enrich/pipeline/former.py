@@ -6,8 +6,10 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbt_enrich.ledger import Ledger, Task
-from dbt_enrich.pipeline.answers import (
+from dbt_enrich.pipeline.copy_out import copy_table
+from dbt_enrich.pipeline.selection import Selection, Undone
+from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     FORMER_PREFIX,
     answers_sql,
@@ -15,18 +17,16 @@ from dbt_enrich.pipeline.answers import (
     former_answers_key,
     standing_sql,
 )
-from dbt_enrich.pipeline.copy_out import copy_table
-from dbt_enrich.pipeline.key_parts import ALL_KEYS, KeyPart
-from dbt_enrich.pipeline.selection import Selection, Undone
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.sql import literal, literals
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Task
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
 from dbt_enrich.task.schema import canonical_outputs
 from dbt_enrich.task.template import message_sql, parse_template
-from dbt_enrich.workspace import Workspace
-
-_VERSION_DIGITS = 8
+from dbt_enrich.task.version import short_version
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.key_ranges import ALL_KEYS, KeyPart
+from dbt_enrich.workspace.sql import literal, literals
 
 
 def keep_former_answers(
@@ -105,7 +105,7 @@ def _keep(
     ledger: Ledger,
     store: StateDirectory,
 ) -> int:
-    name = f"{FORMER_PREFIX}{task.task_key[:_VERSION_DIGITS]}-{secrets.token_hex(8)}"
+    name = f"{FORMER_PREFIX}{short_version(task.task_key)}-{secrets.token_hex(8)}"
     columns = ", ".join(
         {"request_key": "wanted.request_key", "attempt": "1", "shard": literal(name)}.get(
             column, f"former.{column}"
@@ -175,7 +175,7 @@ def _messages_sql(
         lambda where: f"{select} {where}",
         relation.name,
         message,
-        workspace.directory / f"former-{task.task_key[:_VERSION_DIGITS]}",
+        workspace.directory / f"former-{short_version(task.task_key)}",
         rows=f"model '{relation.model}': the staged rows",
     )
     return f"select * from read_parquet({literals(files)})"

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from dbt_enrich.files import make_private, settle, writing
-from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.manifests import count_requests, manifest_from_requests
-from dbt_enrich.store import StateDirectory
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.task.version import short_version
+from dbt_enrich.workspace.database import Workspace
 
 
 def cut_in_two(
@@ -28,7 +30,7 @@ def cut_in_two(
         return []
     halves = []
     for start, end in ((0, middle), (middle, path.stat().st_size)):
-        name = f"{shard.task_key[:8]}-{secrets.token_hex(8)}"
+        name = f"{short_version(shard.task_key)}-{secrets.token_hex(8)}"
         _copy_range(path, store.requests(name), start, end)
         manifest_from_requests(
             store.requests(name), store.manifest(name), workspace, task_key=shard.task_key

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 from dbt_enrich.endpoints.batch_marks import file_name
 from dbt_enrich.errors import ServiceError
-from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard
 
 
 def inputs_may_be_left(service_id: str, ledger: Ledger) -> bool:

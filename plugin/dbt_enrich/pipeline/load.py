@@ -14,19 +14,20 @@ from dbt_enrich.endpoints.response_lines import (
     said_sql,
 )
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.ledger import GONE, Ledger, Shard
-from dbt_enrich.pipeline.answers import ANSWER_COLUMNS
 from dbt_enrich.pipeline.manifests import count_packs, write_manifest
-from dbt_enrich.pipeline.pieces import in_pieces, longest_line
-from dbt_enrich.pipeline.sent_with import of_shard
-from dbt_enrich.pipeline.sweep import remove_files
 from dbt_enrich.pipeline.unassigned import keep_unassigned
 from dbt_enrich.pipeline.unpack import unpacked
-from dbt_enrich.sql import literal, preferred_sql
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.answer_store import ANSWER_COLUMNS
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.file_cleanup import remove_files
+from dbt_enrich.state.ledger import GONE, Ledger
+from dbt_enrich.state.sent_with import of_shard
+from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.validation.answers import validated_answers_sql
-from dbt_enrich.workspace import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
+from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
+from dbt_enrich.workspace.long_lines import in_pieces, longest_line
+from dbt_enrich.workspace.sql import literal, preferred_sql
 
 # How much memory the functions of all threads reserve for what they read at once.
 _READINGS = 96

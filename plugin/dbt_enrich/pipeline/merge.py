@@ -14,9 +14,9 @@ from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.owed import DUE
 from dbt_enrich.pipeline.publish import VERSION_DIGITS, ExistingTable
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import spelling
+from dbt_enrich.workspace.sql import identifier, literal
 
 _MEND = "run dbt with --full-refresh, which rebuilds the table and asks no answered row again"
 _UNFINISHED = "('pending', 'stale', 'failed')"

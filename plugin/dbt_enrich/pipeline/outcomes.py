@@ -9,8 +9,6 @@ from typing import Any
 
 from dbt_enrich.columns import STATUS_COLUMNS
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
-from dbt_enrich.ledger import KEPT, Publication
-from dbt_enrich.pipeline.answers import answers_sql, done_sql
 from dbt_enrich.pipeline.budget import spending
 from dbt_enrich.pipeline.canary import RECOMMENDED_ABOVE
 from dbt_enrich.pipeline.constraints import (
@@ -22,9 +20,7 @@ from dbt_enrich.pipeline.constraints import (
     without_former,
 )
 from dbt_enrich.pipeline.errors_table import empty_errors_sql
-from dbt_enrich.pipeline.finals import Finals, find_finals
 from dbt_enrich.pipeline.inputs import inputs_may_be_left
-from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.preview import answer_problem
 from dbt_enrich.pipeline.publish import Published, empty_table_sql
 from dbt_enrich.pipeline.selection import (
@@ -38,8 +34,14 @@ from dbt_enrich.pipeline.selection import (
 from dbt_enrich.pipeline.session import Figures, Outcome, Session
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, check_columns
 from dbt_enrich.pipeline.stops import Watch
+from dbt_enrich.state.answer_store import answers_sql, done_sql
+from dbt_enrich.state.final_failures import Finals, find_finals
+from dbt_enrich.state.ledger import KEPT
+from dbt_enrich.state.shards import Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import Mode
+from dbt_enrich.task.version import short_version
+from dbt_enrich.workspace.key_ranges import key_parts
 
 
 def rows_undone(session: Session, rows: StagedRows) -> Undone:
@@ -177,7 +179,8 @@ def table_comment(session: Session) -> str:
     enrichment = session.request.enrichment
     spent = spending(session.ledger.all_shards(enrichment=enrichment), session.config)
     cost = "cost unknown" if spent.cost is None else f"cost so far {spent.said()}"
-    return f"Enriched by {session.request.task.model}, task version {session.task_key[:8]}; {cost}"
+    version = short_version(session.task_key)
+    return f"Enriched by {session.request.task.model}, task version {version}; {cost}"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from dbt_enrich.columns import ERROR_TYPES, STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.sql import identifier
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.workspace.sql import identifier
 
 # What dbt puts after the name of a table that it replaces, the longest of such endings.
 _LONGEST_ENDING = "__dbt_backup"

@@ -27,8 +27,6 @@ from dbt_enrich.endpoints.packs import (
     pack_format,
     pack_messages,
 )
-from dbt_enrich.ledger import AT_SERVICE_STEPS, Ledger, Task
-from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.canary import RECOMMENDED
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.export import size_to_send
@@ -37,12 +35,17 @@ from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.sql import identifier, literal
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.answer_store import answers_sql
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.former_tasks import former_tasks
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
+from dbt_enrich.task.version import short_version
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import identifier, literal
 
 
 @dataclass(frozen=True)
@@ -314,7 +317,7 @@ def make_plan(
         enrichment=inputs.destination.enrichment,
         model=selection.task.model,
         deployments=inputs.destination.spread.deployments,
-        version=selection.task_key[:8],
+        version=short_version(selection.task_key),
         staged=inputs.rows.rows,
         skipped=inputs.rows.skipped,
         owed=inputs.rows.owed,
@@ -351,28 +354,6 @@ def changes_since(ledger: Ledger, enrichment: str, selection: Selection) -> tupl
     if current is None:
         return ()
     return tuple(task_changes(former[0].document, current.document))
-
-
-def former_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
-    """Return the other tasks of a model that have answers, or are about to.
-
-    The one that its table was made of last comes first, whichever model asked it first; then the
-    newest.
-    """
-    published = [p.task_key for p in ledger.publications() if p.enrichment == enrichment]
-    last = [task for key in published if (task := ledger.task(key))]
-    asked = [task for task in ledger.tasks(enrichment) if task.task_key not in published]
-    return [
-        task
-        for task in (*last, *asked)
-        if task.task_key != task_key
-        and (ledger.live_answers(task.task_key) or is_in_flight(ledger, task.task_key))
-    ]
-
-
-def is_in_flight(ledger: Ledger, task_key: str) -> bool:
-    """Whether requests of a task are at the service, and so paid for."""
-    return any(shard.step in AT_SERVICE_STEPS for shard in ledger.open_shards(task_key=task_key))
 
 
 def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float, str]:

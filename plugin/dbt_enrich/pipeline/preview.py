@@ -20,7 +20,7 @@ from dbt_enrich.services.base import BatchService
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.validation.answers import validated_answers_sql
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.columns import STATUS_TYPES
-from dbt_enrich.ledger import Ledger
-from dbt_enrich.pipeline.answers import FORMER_PREFIX, answer_files_sql, standing_sql
-from dbt_enrich.pipeline.attempts import attempts_of
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.errors_table import errors_table_sql, write_errors
-from dbt_enrich.pipeline.finals import Finals
-from dbt_enrich.pipeline.key_parts import key_parts
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
-from dbt_enrich.sql import identifier, literal, literals
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.answer_store import FORMER_PREFIX, answer_files_sql, standing_sql
+from dbt_enrich.state.attempts import attempts_of
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.final_failures import Finals
+from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import spelling
 from dbt_enrich.validation.answers import answer_struct_type, typed_answers_sql
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.key_ranges import key_parts
+from dbt_enrich.workspace.sorted_files import write_sorted
+from dbt_enrich.workspace.sql import identifier, key_text_sql, literal, literals
 
 VERSION_DIGITS = 8
 # Answers whose rows are looked up at once: their keys fit into a small part of the memory, so that
@@ -36,7 +37,6 @@ _RESULT_GROUP = 8_192
 # Of a row whose text another enrichment still owes; no other pending row has an error.
 _MISSING = "missing_input: "
 _WAITS = f"{_MISSING}waits for the text of "
-_KEY_TEXT = "replace(cast({} as varchar), '-', '')"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def publish(
     places = _write_places(rows, answers, in_flight, workspace)
     results = _write_results(rows, places, files, task.outputs, workspace)
     file = f"read_parquet({literals(results)})"
-    in_order = workspace.write_sorted(results, "row_id")
+    in_order = write_sorted(workspace, results, "row_id")
     counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
     finals = find_finals() if counts.get("failed") else Finals()
     errors = write_errors(rows, attempts, finals, relation.model, workspace)
@@ -350,7 +350,7 @@ def enriched_sql(
         "enrichment_model": "results.model",
         "enrichment_batch_id": "results.batch_id",
         "enriched_at": "results.enriched_at",
-        "enrichment_key": _KEY_TEXT.format("results.request_key"),
+        "enrichment_key": key_text_sql("results.request_key"),
         "enrichment_version": "if(results.status = 'done', coalesce(results.former_version, "
         f"{literal(task_key[:VERSION_DIGITS])}), null)",
     }

@@ -14,13 +14,6 @@ from pathlib import Path
 
 from dbt_enrich.endpoints.batch_marks import RemoteMark, mark_of
 from dbt_enrich.errors import NotFoundError
-from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.pipeline.answers import (
-    ANSWER_COLUMNS,
-    FORMER_PREFIX,
-    answered_sql,
-    answers_sql,
-)
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.copy_out import copy_out
 from dbt_enrich.pipeline.manifests import count_requests, manifest_from_requests
@@ -28,15 +21,23 @@ from dbt_enrich.pipeline.publish import IDENTITY_COLUMNS, ExistingTable
 from dbt_enrich.pipeline.selection import Undone
 from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.services.base import BatchService, RemoteBatch
-from dbt_enrich.sql import identifier, literal, literals
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.answer_store import (
+    ANSWER_COLUMNS,
+    FORMER_PREFIX,
+    answered_sql,
+    answers_sql,
+)
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import DataType, ListType, ScalarType, StructType
+from dbt_enrich.task.version import short_version
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import identifier, literal, literals
 
-_VERSION_DIGITS = 8
 _KEY = "try_cast({} as uuid)"
 # More than a file holds, so that file and row make one number.
 _ROWS_OF_FILE = 1 << 40
@@ -109,7 +110,7 @@ def _selects(
     task_key = answer_keys[0]
     keys = f"(select request_key from read_parquet({literal(wanted)}))"
     forgotten = ledger.forgotten_at(task_key)
-    version = f"coalesce(enrichment_version, '') = {literal(task_key[:_VERSION_DIGITS])}"
+    version = f"coalesce(enrichment_version, '') = {literal(short_version(task_key))}"
     selects: list[tuple[str, str, str | None]] = []
     is_keyed = set(IDENTITY_COLUMNS) <= {name.lower() for name in existing.columns}
     if is_keyed and existing.has_outputs(task.outputs):

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dbt_enrich.config.profile import PluginConfig
-from dbt_enrich.ledger import Ledger, Shard, Task
-from dbt_enrich.pipeline.answers import answers_sql
 from dbt_enrich.pipeline.budget import spending
-from dbt_enrich.sql import identifier, literal
-from dbt_enrich.store import StateDirectory
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.state.answer_store import answers_sql
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Task
+from dbt_enrich.task.version import short_version
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import identifier, key_text_sql, literal
 
 BATCH_COLUMNS = {
     "batch_id": "varchar",
@@ -69,7 +71,6 @@ USAGE_COLUMNS = {
     "saved": "double",
     "currency": "varchar",
 }
-_VERSION_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _batch_row(config: PluginConfig, shard: Shard) -> Sequence[object]:
     values |= {
         "step": shard.step.value,
         "rows": shard.row_count,
-        "enrichment_version": shard.task_key[:_VERSION_DIGITS],
+        "enrichment_version": short_version(shard.task_key),
         "cost": spent.cost if counted else None,
         "saved": spent.saved if counted else None,
         "currency": spent.currency,
@@ -153,7 +154,7 @@ def _batch_row(config: PluginConfig, shard: Shard) -> Sequence[object]:
 
 def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) -> str:
     values = {
-        "enrichment_key": "replace(cast(request_key as varchar), '-', '')",
+        "enrichment_key": key_text_sql("request_key"),
         "enrichment_model": "model",
         "enrichment_batch_id": "batch_id",
     }
@@ -164,7 +165,7 @@ def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) 
         own = {
             **values,
             "enrichment": literal(task.enrichment),
-            "enrichment_version": literal(task.task_key[:_VERSION_DIGITS]),
+            "enrichment_version": literal(short_version(task.task_key)),
         }
         columns = ", ".join(
             f"cast({own.get(name, name)} as {kind}) as {name}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dbt_enrich.chunks import CHUNK_BYTES, CHUNK_ROWS
 from dbt_enrich.endpoints.packs import MARK, message_sql
 from dbt_enrich.endpoints.request_lines import line_sql, line_template
-from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.pipeline.stage import StagedRows
-from dbt_enrich.store import StateDirectory
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.row_sizes import CHUNK_BYTES, CHUNK_ROWS
+from dbt_enrich.workspace.sql import key_text_sql
 
 # Bytes of the messages of a range, about.
 _RANGE_BYTES = 4_194_304
@@ -53,7 +55,7 @@ def write_file(
     )
     line = line_sql(
         template,
-        key="'pack'" if is_packed else "replace(cast(request_key as varchar), '-', '')",
+        key="'pack'" if is_packed else key_text_sql("request_key"),
         attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
         message="user_message",
         repair="cast(null as varchar)" if is_packed else "repair",

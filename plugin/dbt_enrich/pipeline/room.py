@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.services.base import RemoteBatch
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
 
 # The service's own estimate is made from the number of characters.
 BYTES_PER_TOKEN = 4

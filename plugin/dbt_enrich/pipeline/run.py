@@ -21,14 +21,15 @@ from dbt_enrich.errors import (
     ServiceError,
     TransientError,
 )
-from dbt_enrich.ledger import AT_SERVICE_STEPS, UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.pace import FIRST_DELAY, Due
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.spread import elsewhere, move
 from dbt_enrich.pipeline.steps import Steps
 from dbt_enrich.pipeline.transfers import DEFAULT_TRANSFERS, Transfers
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
 from dbt_enrich.wording import counted
 
 # So often a batch may be refused, with nothing of ours in its way, before it counts as too big.

@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dbt_enrich.endpoints.packs import Packing
-from dbt_enrich.ledger import Ledger
-from dbt_enrich.pipeline.answers import answers_sql, done_sql, former_answers_key
-from dbt_enrich.pipeline.attempts import Attempts, attempts_of
 from dbt_enrich.pipeline.breaker import Tolerance
 from dbt_enrich.pipeline.claims import in_flight_sql
-from dbt_enrich.pipeline.key_parts import KeyPart, key_parts
-from dbt_enrich.pipeline.sent_with import SentWith
 from dbt_enrich.pipeline.stage import StagedRows
-from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.answer_store import answers_sql, done_sql, former_answers_key
+from dbt_enrich.state.attempts import Attempts, attempts_of
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.sent_with import SentWith
 from dbt_enrich.task.enrichment_task import TOKEN_LIMITS, EnrichmentTask
 from dbt_enrich.task.failures import ask_again_sql, outage_sql, repaired_kinds, waiting_sql
-from dbt_enrich.workspace import Workspace, read_parquet
+from dbt_enrich.workspace.database import Workspace, read_parquet
+from dbt_enrich.workspace.key_ranges import KeyPart, key_parts
+from dbt_enrich.workspace.sql import literal
 
 _NO_CHOSEN = (
     "select cast(null as uuid) as request_key, cast(null as bigint) as row_id, "

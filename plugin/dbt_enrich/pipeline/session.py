@@ -13,7 +13,6 @@ from dbt_enrich.console.timings import Timings
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import StoppedError
-from dbt_enrich.ledger import Ledger, Shard
 from dbt_enrich.pipeline.breaker import LEAST_ANSWERS, Tolerance
 from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation, run_began
 from dbt_enrich.pipeline.canary import is_proven
@@ -26,17 +25,19 @@ from dbt_enrich.pipeline.plan import PlanInputs
 from dbt_enrich.pipeline.publish import ExistingTable, Published
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
-from dbt_enrich.pipeline.sent_with import SentWith, present_settings
 from dbt_enrich.pipeline.spread import Spread
 from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
 from dbt_enrich.pipeline.stops import standing_error, standing_stop
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.sent_with import SentWith, present_settings
+from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
 
 STATUSES = ("done", "pending", "stale", "failed", "skipped")
 

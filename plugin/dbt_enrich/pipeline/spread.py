@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dbt_enrich.files import make_private, settle, writing
-from dbt_enrich.ledger import Ledger, Shard, Step
 from dbt_enrich.pipeline.room import TokenRoom
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
 
 _BLOCK_BYTES = 1 << 20
 # A quotation mark inside a row's text is escaped, so that only the body's own model is met. Whose

@@ -12,12 +12,12 @@ from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.pipeline.copy_out import copy_table
 from dbt_enrich.pipeline.owed import Upstream, find_owing
-from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task.braces import check_braces
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.task.template import has_blank_sql, message_sql, missing_sql
 from dbt_enrich.wording import counted, near_match
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import identifier, literal, literals
 
 
 @dataclass(frozen=True)

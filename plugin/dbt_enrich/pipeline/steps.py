@@ -23,7 +23,6 @@ from dbt_enrich.errors import (
     TransientError,
     UnknownOutcomeError,
 )
-from dbt_enrich.ledger import GONE, UNSENT_STEPS, Ledger, Shard, Step
 from dbt_enrich.pipeline.batch_failure import mend_of
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.transfers import Transfers
@@ -36,7 +35,9 @@ from dbt_enrich.services.base import (
     RemoteFile,
 )
 from dbt_enrich.services.parse import limit_in
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import GONE, Ledger
+from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
 from dbt_enrich.wording import counted
 
 # A file is listed a moment after it was uploaded.

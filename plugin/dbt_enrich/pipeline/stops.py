@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dbt_enrich.errors import StoppedError
-from dbt_enrich.ledger import AnswerFile, Ledger, Stop
-from dbt_enrich.pipeline.answers import answer_files_sql
-from dbt_enrich.pipeline.attempts import attempts_of
 from dbt_enrich.pipeline.breaker import (
     UNANSWERED,
     Tolerance,
@@ -20,9 +17,13 @@ from dbt_enrich.pipeline.breaker import (
     stopped_error,
     way_sql,
 )
-from dbt_enrich.pipeline.sent_with import SentWith, other_files
-from dbt_enrich.store import StateDirectory
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.state.answer_store import answer_files_sql
+from dbt_enrich.state.attempts import attempts_of
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import AnswerFile, Ledger, Stop
+from dbt_enrich.state.sent_with import SentWith, other_files
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import key_text_sql
 
 _EXAMPLES = 3
 _UNANSWERED = ", ".join(f"'{kind}'" for kind in UNANSWERED)
@@ -179,7 +180,7 @@ class Watch:
         """Say of three rows what became of them."""
         found = self.workspace.rows(
             f"""
-            select replace(cast(request_key as varchar), '-', ''), message
+            select {key_text_sql("request_key")}, message
             from ({self._firsts_sql(fresh)})
             where kind = ? and status is not distinct from ? and said = ?
             order by request_key

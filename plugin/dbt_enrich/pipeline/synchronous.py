@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.errors import CancelledError, ConfigurationError, ServiceError
 from dbt_enrich.files import DurableLines
-from dbt_enrich.ledger import Shard, Step
 from dbt_enrich.pipeline.breaker import Tolerance, Way, decide
 from dbt_enrich.pipeline.conversation import Conversation, Pace
 from dbt_enrich.pipeline.run import BatchRun
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.failures import FailureKind
 
 # Requests on their way at once.

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from dbt_enrich.files import make_private, settle
-from dbt_enrich.sql import literal
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import key_text_sql, literal
 
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]+)"')
 
@@ -60,7 +60,7 @@ def _custom_ids(manifest: Path, answers: Path, workspace: Workspace) -> set[str]
     """Return the custom_ids of the requests of which a line was read."""
     requests = f"read_parquet({literal(manifest)})"
     is_packed = "custom_id" in workspace.columns(f"from {requests}")
-    alone = "replace(cast(request_key as varchar), '-', '') || '-' || attempt"
+    alone = f"{key_text_sql('request_key')} || '-' || attempt"
     rows = workspace.rows(
         f"select distinct {'custom_id' if is_packed else alone} from {requests} as requests "
         f"semi join read_parquet({literal(answers)}) as answers using (request_key, attempt)"

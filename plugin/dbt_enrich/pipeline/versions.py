@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.ledger import Ledger, Task
-from dbt_enrich.pipeline.answers import answers_sql, former_answers_key
 from dbt_enrich.pipeline.budget import Spending, spending
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.answer_store import answers_sql, former_answers_key
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Task
 from dbt_enrich.task.model_names import labels
-from dbt_enrich.workspace import Workspace
+from dbt_enrich.task.version import short_version
+from dbt_enrich.workspace.database import Workspace
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def refuse_shared(ledger: Ledger, tasks: Sequence[Task], enrichments: Collection
         others = ledger.askers(task.task_key) - set(enrichments)
         if others:
             said = " and ".join(sorted(names[other] for other in others))
+            version = short_version(task.task_key)
             raise ConfigurationError(
-                f"the answers of the version {task.task_key[:8]} are those of {said} too",
+                f"the answers of the version {version} are those of {said} too",
                 fix="name every model that is to be asked again, each by --model, or another "
                 "version by --version; nothing was deleted",
             )

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import StoppedError
-from dbt_enrich.ledger import AT_SERVICE_STEPS
 from dbt_enrich.pipeline.attach import attached
+from dbt_enrich.state.shards import AT_SERVICE_STEPS
 
 
 @dataclass(frozen=True)

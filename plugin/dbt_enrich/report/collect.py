@@ -14,7 +14,6 @@ import duckdb
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.databases import Databases, opened
-from dbt_enrich.ledger import Ledger, Publication, Task
 from dbt_enrich.pipeline.load import outputs_of
 from dbt_enrich.pipeline.versions import answers_by_task, tasks_of
 from dbt_enrich.report import rows
@@ -30,11 +29,13 @@ from dbt_enrich.report.contents import (
 )
 from dbt_enrich.report.distributions import column_reports, crossings
 from dbt_enrich.report.warehouse import EnrichedTable, find_table
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Publication, Task
 from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.template import parse_template
+from dbt_enrich.task.version import short_version
 
-_VERSION_DIGITS = 8
 _MOST_INPUTS = 8
 # A look at the warehouse leaves the machine to the runs.
 _SETTINGS = {"memory_limit": "1GB"}
@@ -184,7 +185,7 @@ def _asked(publication: Publication, task: Task) -> Asked:
     document = task.document
     return Asked(
         model=publication.model,
-        version=task.task_key[:_VERSION_DIGITS],
+        version=short_version(task.task_key),
         system=document.get("system"),
         user=str(document.get("user") or ""),
         columns=tuple(
@@ -205,9 +206,9 @@ def _versions(
     former: list[Task | None] = [*tasks[1:], *([None] if tasks else [])]
     return tuple(
         VersionReport(
-            version=task.task_key[:_VERSION_DIGITS],
+            version=short_version(task.task_key),
             first_seen=datetime.fromisoformat(task.first_seen_at),
-            rows=in_table.get(task.task_key[:_VERSION_DIGITS], 0),
+            rows=in_table.get(short_version(task.task_key), 0),
             answers=answers.get(task.task_key, 0),
             changes=tuple(task_changes(before.document, task.document)) if before else None,
             diff=_diff(before, task) if before else "",
@@ -217,7 +218,7 @@ def _versions(
 
 
 def _diff(before: Task, task: Task) -> str:
-    names = (before.task_key[:_VERSION_DIGITS], task.task_key[:_VERSION_DIGITS])
+    names = (short_version(before.task_key), short_version(task.task_key))
     return task_diff(before.document, task.document, names=names)
 
 

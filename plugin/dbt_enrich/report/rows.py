@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import duckdb
 
-from dbt_enrich.ledger import Publication
 from dbt_enrich.report.contents import Count, FailureReport, Field, SampleRow
 from dbt_enrich.report.warehouse import EnrichedTable
-from dbt_enrich.sql import identifier
+from dbt_enrich.state.shards import Publication
 from dbt_enrich.task.failures import RULES, FailureKind
 from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.workspace.sql import identifier
 
 _SAMPLED_ROWS = 200
 _SAMPLED_OF_A_PROBLEM = 20

@@ -10,11 +10,11 @@ import duckdb
 
 from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.databases import find_catalog
-from dbt_enrich.ledger import Publication
 from dbt_enrich.pipeline.placement import PlacedColumns, Placement
 from dbt_enrich.pipeline.publish import ExistingTable
-from dbt_enrich.sql import identifier
+from dbt_enrich.state.shards import Publication
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.workspace.sql import identifier
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 

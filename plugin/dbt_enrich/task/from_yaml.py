@@ -1,4 +1,4 @@
-"""TODO-DOC plugin/dbt_enrich/task/from_yaml.py."""
+"""How a model's YAML becomes a task and its options."""
 
 from __future__ import annotations
 

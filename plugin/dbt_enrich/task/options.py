@@ -1,4 +1,4 @@
-"""TODO-DOC plugin/dbt_enrich/task/options.py."""
+"""What a model says of its runs beside the task: mode, packing, limits, what may fail."""
 
 from __future__ import annotations
 

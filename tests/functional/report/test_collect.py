@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import combinations
 
 import duckdb
-from dbt_enrich.ledger import Ledger
 from dbt_enrich.report import rows
 from dbt_enrich.report.contents import ColumnReport, ModelReport
 from dbt_enrich.report.warehouse import find_table
+from dbt_enrich.state.ledger import Ledger
 from functional.report.conftest import (
     COLUMNS,
     META,

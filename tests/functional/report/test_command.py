@@ -13,9 +13,10 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 from dbt_enrich.cli import main
-from dbt_enrich.ledger import Ledger, Publication
 from dbt_enrich.report import charts
 from dbt_enrich.report.texts import visible
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Publication
 from functional.report.conftest import ROWS, Reported
 from support.dbt_project import DbtProject
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from dbt_enrich.ledger import Ledger, Shard, Step
-from dbt_enrich.store import StateDirectory
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
 
 
 def sweep_files(run_id: str, *, ledger: Ledger, store: StateDirectory) -> None:

@@ -62,3 +62,12 @@ def preferred_sql(placed: str, key: str, place: str, order: str, texts: Sequence
         union all
         select {place} from ranked where rank = 1
     """
+
+
+def key_text_sql(column: str) -> str:
+    """Build the expression of a request's key, a uuid, as its 32 hexadecimal digits.
+
+    Args:
+        column: SQL expression of the key.
+    """
+    return f"replace(cast({column} as varchar), '-', '')"

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dbt_enrich.ledger import Ledger
 from dbt_enrich.pipeline.claims import in_flight_sql
 from dbt_enrich.pipeline.selection import Selection, Undone, asked_sql
-from dbt_enrich.sql import literal
-from dbt_enrich.store import StateDirectory
-from dbt_enrich.workspace import Workspace, read_parquet
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.workspace.database import Workspace, read_parquet
+from dbt_enrich.workspace.sql import literal
 
 NO_FINALS = (
     "select cast(null as uuid) as request_key, cast(null as varchar) as kind, "

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dbt_enrich.config.profile import PluginConfig
-from dbt_enrich.ledger import Shard
+from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask, canonical_json
 from dbt_enrich.task.options import EnrichmentOptions
 

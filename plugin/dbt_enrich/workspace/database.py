@@ -7,10 +7,8 @@ database, so the user's must not be touched.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import duckdb
 
 from dbt_enrich.errors import EnrichmentError, LedgerError
 from dbt_enrich.files import append, make_private, settle
-from dbt_enrich.sql import literal, literals
+from dbt_enrich.workspace.sql import literal, literals
 
 # DuckDB's allocator gives what it has freed back to the system when more than this is freed at
 # once. For a moment it is less, and a few groups are made that are more.
@@ -38,9 +36,6 @@ ROW_GROUP_BYTES = 8_388_608
 LONG_ROW_GROUP_BYTES = 1_048_576
 # So many rows are not collected, and some may be filtered out of them.
 _COLLECTED_ROWS = 96
-# What is sorted at once, and how often rows may be read for that where they lie.
-_SORTED_BYTES = 8_388_608
-_READ_TIMES = 6
 # What DuckDB says of a Parquet file that is gone, cut short or overwritten.
 _DAMAGE = ("no files found", "parquet", "don't know what type", "thrift")
 
@@ -212,57 +207,6 @@ class Workspace:
             options += ", dictionary_size_limit 0"
         self._write(query, path, options, durable=durable, arguments=arguments)
 
-    def write_sorted(self, sources: Sequence[Path], key: str) -> list[Path]:
-        """Write the rows of Parquet files, in the order of a key, to files beside the first.
-
-        Each holds so many keys as can be sorted in a small part of the memory: DuckDB's own sort
-        does not find room for wide rows there. Rows that lie near their place are read once; those
-        that lie anywhere are first brought near it, so that they are not read for each file anew.
-
-        Args:
-            sources: The files, with the same columns, written with `plain`.
-            key: A column of distinct integers from 0 on, with few gaps.
-
-        Returns:
-            The files in order; one without a row if there is none.
-        """
-        ranges = [
-            _Range(Path(path), first, last)
-            for path, first, last in self.rows(_ranges_sql(sources, key))
-        ]
-        groups = _groups_sql(sources, key)
-        (size,) = self.row(f"select coalesce(sum(size), 0) from ({groups})")
-        end = max((one.last for one in ranges), default=0) + 1
-        chunks = max(1, -(-int(size) // _SORTED_BYTES))
-        step = -(-end // chunks)
-        (read,) = self.row(
-            f"select coalesce(sum(size * (last // {step} - first // {step} + 1)), 0) "
-            f"from ({groups})"
-        )
-        if read <= _READ_TIMES * size:
-            return self._sorted(ranges, key, range(0, end, step), sources[0])
-        wide = step * math.isqrt(chunks)
-        paths = []
-        for start in range(0, end, wide):
-            stop = min(start + wide, end)
-            near = self.directory / f"{sources[0].stem}-near-{start}.parquet"
-            self.write_parquet(_between_sql(ranges, key, start, stop, sources[0]), near, plain=True)
-            within = [_Range(near, start, stop - 1)]
-            paths += self._sorted(within, key, range(start, stop, step), sources[0])
-            near.unlink()
-        return paths
-
-    def _sorted(
-        self, ranges: Sequence[_Range], key: str, starts: range, beside: Path
-    ) -> list[Path]:
-        paths = []
-        for start in starts:
-            path = beside.with_name(f"{beside.stem}-{start}.parquet")
-            rows = _between_sql(ranges, key, start, start + starts.step, beside)
-            self.write_parquet(f"{rows} order by {key}", path)
-            paths.append(path)
-        return paths
-
     def write_lines(self, queries: Sequence[str], path: Path) -> None:
         """Write the one text column of queries, one after the other, as lines to a file.
 
@@ -338,50 +282,6 @@ def _named_failures() -> Iterator[None]:
 def _said(error: duckdb.Error) -> str:
     """Return what DuckDB said, without the statement and its own advice."""
     return str(error).partition("\n")[0]
-
-
-@dataclass(frozen=True)
-class _Range:
-    """A Parquet file, with the first and the last of a key's values in it."""
-
-    path: Path
-    first: int
-    last: int
-
-
-def _between_sql(ranges: Sequence[_Range], key: str, start: int, stop: int, otherwise: Path) -> str:
-    """Build the SELECT of the rows from one key on, below another.
-
-    Only files that may hold some are opened: there may be as many files as there are such SELECTs.
-    """
-    paths = [one.path for one in ranges if one.first < stop and one.last >= start]
-    return (
-        f"select * from read_parquet({literals(paths or [otherwise])}) "
-        f"where {key} >= {start} and {key} < {stop}"
-    )
-
-
-def _ranges_sql(sources: Sequence[Path], key: str) -> str:
-    """Build the SELECT of the first and the last key of each Parquet file that has a row."""
-    return f"""
-        select file_name, min(first), max(last)
-        from ({_groups_sql(sources, key)})
-        group by file_name
-    """
-
-
-def _groups_sql(sources: Sequence[Path], key: str) -> str:
-    """Build the SELECT of the row groups of Parquet files: bytes, first and last key."""
-    is_key = f"path_in_schema = {literal(key)}"
-    return f"""
-        select
-            file_name,
-            sum(total_uncompressed_size) as size,
-            min(try_cast(stats_min_value as bigint)) filter ({is_key}) as first,
-            max(try_cast(stats_max_value as bigint)) filter ({is_key}) as last
-        from parquet_metadata({literals(sources)})
-        group by file_name, row_group_id
-    """
 
 
 def read_parquet(paths: list[Path], *, empty: str) -> str:

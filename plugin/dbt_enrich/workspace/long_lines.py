@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from dbt_enrich.chunks import rows_within, too_long
+from dbt_enrich.workspace.row_sizes import rows_within, too_long
 
 # Bytes of a piece, about.
 _PIECE_BYTES = 1_048_576

@@ -1,0 +1,1 @@
+"""What survives a crash: ledger, answer store, files, and who is alive."""

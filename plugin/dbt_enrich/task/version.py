@@ -1,0 +1,12 @@
+"""A task's version, as tables, files and messages show it."""
+
+from __future__ import annotations
+
+
+def short_version(task_key: str) -> str:
+    """Return the first digits of a task's key, which name its version to people.
+
+    >>> short_version("0123456789abcdef0123456789abcdef")
+    '01234567'
+    """
+    return task_key[:8]
