@@ -23,22 +23,23 @@ from dbt_enrich import __version__
 from dbt_enrich.config.command import commanded, refuse_several
 from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.command_reports import report
-from dbt_enrich.databases import find_catalog, server_of
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
-from dbt_enrich.interrupts import interruptible
-from dbt_enrich.pipeline.constraints import parse_constraints, refuse_staged_rows
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.outcomes import empty_tables
 from dbt_enrich.pipeline.owed import Upstream
-from dbt_enrich.pipeline.placement import Placement, place
-from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import STATUSES, EnrichmentRequest, status_sentence
-from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
+from dbt_enrich.pipeline.stage import parse_unique_key
 from dbt_enrich.state.stray_directory import stray_state
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
 from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
-from dbt_enrich.work import Turns, WorkPlace, staged_name
+from dbt_enrich.warehouse.constraints import parse_constraints, refuse_staged_rows
+from dbt_enrich.warehouse.databases import find_catalog, server_of
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.interrupts import interruptible
+from dbt_enrich.warehouse.placement import Placement, place
+from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.warehouse.work import Turns, WorkPlace, staged_name
 from dbt_enrich.workspace.sql import identifier
 
 logger = AdapterLogger("dbt-enrich")

@@ -11,18 +11,19 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.context.exceptions_jinja import warn
 
 from dbt_enrich.config.command import commanded
-from dbt_enrich.databases import find_catalog
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.host import host_model, host_project
-from dbt_enrich.interrupts import interruptible
-from dbt_enrich.pipeline.placement import Placement
-from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest
-from dbt_enrich.pipeline.stage import StagedRelation, parse_unique_key
+from dbt_enrich.pipeline.stage import parse_unique_key
 from dbt_enrich.plugin import Plugin, inlines_rows, logger
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.model_names import label
 from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.warehouse.databases import find_catalog
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.interrupts import interruptible
+from dbt_enrich.warehouse.placement import Placement
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.sql import identifier, literal
 
 

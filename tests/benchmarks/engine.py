@@ -32,13 +32,13 @@ from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.export import Claim, claim
 from dbt_enrich.pipeline.load import load
-from dbt_enrich.pipeline.publish import ExistingTable, Published, publish
+from dbt_enrich.pipeline.publish import Published, publish
 from dbt_enrich.pipeline.request_file import write_file
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.selection import Selection
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.spread import Spread
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, stage
+from dbt_enrich.pipeline.stage import StagedRows, stage
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.final_failures import Finals
@@ -47,6 +47,8 @@ from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions, Mode
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import ROW_GROUP, Workspace
 from dbt_enrich.workspace.sql import literal
 

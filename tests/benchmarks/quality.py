@@ -17,11 +17,11 @@ from benchmarks.measuring import REPOSITORY, Figures
 from dbt_enrich.config.profile import parse_config
 from dbt_enrich.pipeline.enrichment import Engine
 from dbt_enrich.pipeline.session import EnrichmentRequest
-from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.from_yaml import task_from_yaml
 from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.warehouse.relation import StagedRelation
 
 # Rows of a request; the model reads 4,096 tokens.
 PACKS = (1, 3, 10)

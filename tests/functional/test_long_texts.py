@@ -13,7 +13,7 @@ from benchmarks.answers import answer_requests
 from benchmarks.engine import Stages, open_warehouse, publish_table
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.pipeline.copy_out import copy_table
+from dbt_enrich.warehouse.copy_out import copy_table
 
 # A text of so many characters, that tells its row from all others.
 TEXT = (

@@ -9,12 +9,12 @@ from typing import Any
 import duckdb
 from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.pipeline.enrichment import Engine
-from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
-from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.relation import StagedRelation
 
 SUMMARY = OutputColumn(name="summary", data_type="varchar", description="What it says")
 

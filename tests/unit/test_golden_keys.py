@@ -11,9 +11,10 @@ from typing import Any
 
 import duckdb
 import pytest
-from dbt_enrich.pipeline.stage import StagedRelation, stage
+from dbt_enrich.pipeline.stage import stage
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
 
 GOLDEN: list[dict[str, Any]] = json.loads(

@@ -16,8 +16,8 @@ from dbt_enrich.cli.diagnosis_service import service_findings
 from dbt_enrich.cli.diagnosis_state import state_findings
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.cli.project import Location, load_project
-from dbt_enrich.databases import Databases
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.warehouse.databases import Databases
 
 _PACKAGES = ("dbt-core", "dbt-duckdb", "duckdb", "openai")
 

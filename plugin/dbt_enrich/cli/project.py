@@ -18,9 +18,9 @@ import click
 import yaml
 
 from dbt_enrich.config.profile import PluginConfig, parse_config
-from dbt_enrich.databases import Databases, databases_of
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.stray_directory import stray_state
+from dbt_enrich.warehouse.databases import Databases, databases_of
 
 _MODULE = "dbt_enrich.plugin"
 

@@ -21,7 +21,6 @@ from dbt_enrich.pipeline.exchange import Exchange, leftovers
 from dbt_enrich.pipeline.few import check_route, route_of
 from dbt_enrich.pipeline.former import keep_former_answers
 from dbt_enrich.pipeline.halves import cut_in_two
-from dbt_enrich.pipeline.merge import stage_unfinished, untouched_kept
 from dbt_enrich.pipeline.outcomes import (
     BlankRows,
     check_examples,
@@ -41,7 +40,6 @@ from dbt_enrich.pipeline.outcomes import (
     what_stands_in_the_way,
     without_rows,
 )
-from dbt_enrich.pipeline.placement import place
 from dbt_enrich.pipeline.plan import Plan, PlanInputs, changes_since, describe, make_plan
 from dbt_enrich.pipeline.preview import WholeTable, preview, preview_sentence
 from dbt_enrich.pipeline.publish import publish
@@ -69,6 +67,8 @@ from dbt_enrich.state.former_tasks import former_tasks, is_in_flight
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Publication, Shard
 from dbt_enrich.task.options import Mode
+from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
+from dbt_enrich.warehouse.placement import place
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
 

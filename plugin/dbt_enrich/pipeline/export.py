@@ -24,7 +24,7 @@ from dbt_enrich.pipeline.cuts import Group, groups_of, limits_in_room, shard_sel
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.manifests import count_requests
 from dbt_enrich.pipeline.selection import Chosen, Selection, choose, find_undone
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
@@ -32,6 +32,7 @@ from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
 from dbt_enrich.task.failures import repaired_kinds
 from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import row_parts
 from dbt_enrich.workspace.sql import literal, literals

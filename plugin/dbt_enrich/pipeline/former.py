@@ -6,9 +6,8 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbt_enrich.pipeline.copy_out import copy_table
 from dbt_enrich.pipeline.selection import Selection, Undone
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     FORMER_PREFIX,
@@ -24,6 +23,8 @@ from dbt_enrich.task.enrichment_task import KEY_DIGITS
 from dbt_enrich.task.schema import canonical_outputs
 from dbt_enrich.task.template import message_sql, parse_template
 from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.copy_out import copy_table
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import ALL_KEYS, KeyPart
 from dbt_enrich.workspace.sql import literal, literals

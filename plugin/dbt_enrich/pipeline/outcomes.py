@@ -7,22 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dbt_enrich.columns import STATUS_COLUMNS
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
 from dbt_enrich.pipeline.budget import spending
 from dbt_enrich.pipeline.canary import RECOMMENDED_ABOVE
-from dbt_enrich.pipeline.constraints import (
-    asked_ids,
-    of_answers,
-    refuse_blank_rows,
-    refuse_published_rows,
-    unsent_ids,
-    without_former,
-)
 from dbt_enrich.pipeline.errors_table import empty_errors_sql
 from dbt_enrich.pipeline.inputs import inputs_may_be_left
 from dbt_enrich.pipeline.preview import answer_problem
-from dbt_enrich.pipeline.publish import Published, empty_table_sql
+from dbt_enrich.pipeline.publish import Published
 from dbt_enrich.pipeline.selection import (
     Chosen,
     NewRequests,
@@ -32,7 +23,7 @@ from dbt_enrich.pipeline.selection import (
     new_requests,
 )
 from dbt_enrich.pipeline.session import Figures, Outcome, Session
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows, check_columns
+from dbt_enrich.pipeline.stage import StagedRows, check_columns
 from dbt_enrich.pipeline.stops import Watch
 from dbt_enrich.state.answer_store import answers_sql, done_sql
 from dbt_enrich.state.final_failures import Finals, find_finals
@@ -41,6 +32,17 @@ from dbt_enrich.state.shards import Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import Mode
 from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.constraints import (
+    asked_ids,
+    of_answers,
+    refuse_blank_rows,
+    refuse_published_rows,
+    unsent_ids,
+    without_former,
+)
+from dbt_enrich.warehouse.enriched_table import empty_table_sql
+from dbt_enrich.warehouse.enrichment_columns import STATUS_COLUMNS
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.key_ranges import key_parts
 
 

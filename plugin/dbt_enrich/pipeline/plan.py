@@ -31,10 +31,9 @@ from dbt_enrich.pipeline.canary import RECOMMENDED
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.export import size_to_send
 from dbt_enrich.pipeline.owed import Upstream, unfinished
-from dbt_enrich.pipeline.publish import ExistingTable
 from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.former_tasks import former_tasks
@@ -43,6 +42,8 @@ from dbt_enrich.state.shards import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
 from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.sql import identifier, literal

@@ -15,10 +15,11 @@ from dbt_enrich.endpoints.request_lines import request_body
 from dbt_enrich.endpoints.response_lines import named_lines_sql, said_sql
 from dbt_enrich.errors import CancelledError, EnrichmentError
 from dbt_enrich.pipeline.plan import row_overheads
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.validation.answers import validated_answers_sql
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
 

@@ -15,11 +15,8 @@ from pathlib import Path
 from dbt_enrich.endpoints.batch_marks import RemoteMark, mark_of
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.pipeline.claims import in_flight_sql
-from dbt_enrich.pipeline.copy_out import copy_out
 from dbt_enrich.pipeline.manifests import count_requests, manifest_from_requests
-from dbt_enrich.pipeline.publish import IDENTITY_COLUMNS, ExistingTable
 from dbt_enrich.pipeline.selection import Undone
-from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.services.base import BatchService, RemoteBatch
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
@@ -34,6 +31,9 @@ from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import DataType, ListType, ScalarType, StructType
 from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.copy_out import copy_out
+from dbt_enrich.warehouse.enriched_table import IDENTITY_COLUMNS, ExistingTable
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.sql import identifier, literal, literals

@@ -16,17 +16,15 @@ from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.breaker import LEAST_ANSWERS, Tolerance
 from dbt_enrich.pipeline.budget import Budget, ModelBudget, Reservation, run_began
 from dbt_enrich.pipeline.canary import is_proven
-from dbt_enrich.pipeline.constraints import Constraint
 from dbt_enrich.pipeline.destination import Destination
 from dbt_enrich.pipeline.few import Few, route_of
 from dbt_enrich.pipeline.owed import Upstream
-from dbt_enrich.pipeline.placement import Placement
 from dbt_enrich.pipeline.plan import PlanInputs
-from dbt_enrich.pipeline.publish import ExistingTable, Published
+from dbt_enrich.pipeline.publish import Published
 from dbt_enrich.pipeline.room import TokenRoom
 from dbt_enrich.pipeline.selection import Chosen, NewRequests, Selection, Undone
 from dbt_enrich.pipeline.spread import Spread
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.pipeline.stops import standing_error, standing_stop
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.directory import StateDirectory
@@ -36,6 +34,10 @@ from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
 from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.warehouse.constraints import Constraint
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.placement import Placement
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
 

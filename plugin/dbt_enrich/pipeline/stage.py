@@ -6,49 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-
-from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError, InputError
-from dbt_enrich.pipeline.copy_out import copy_table
 from dbt_enrich.pipeline.owed import Upstream, find_owing
 from dbt_enrich.task.braces import check_braces
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.task.template import has_blank_sql, message_sql, missing_sql
+from dbt_enrich.warehouse.copy_out import copy_table
+from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted, near_match
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.sql import identifier, literal, literals
-
-
-@dataclass(frozen=True)
-class StagedRelation:
-    """A real table of the user's database that holds the rows of the SELECT.
-
-    Attributes:
-        connection: A connection to the user's database that sees the table.
-        name: The table's name, quoted and qualified.
-        unique_key: The columns that tell its rows apart.
-        model: The dbt model, for messages.
-    """
-
-    connection: duckdb.DuckDBPyConnection
-    name: str
-    unique_key: tuple[str, ...]
-    model: str
-
-    def columns(self) -> dict[str, str]:
-        """Return the DuckDB type of each column, by name, in order."""
-        described = self.connection.execute(f"describe {self.name}").fetchall()
-        return {row[0]: row[1] for row in described}
-
-    def row_label(self, row_id: int) -> str:
-        """Name a row by its unique key, for messages."""
-        keys = ", ".join(f"cast({identifier(key)} as varchar)" for key in self.unique_key)
-        found = self.connection.execute(
-            f"select {keys} from {self.name} where rowid = ?", [row_id]
-        ).fetchone()
-        values = found or ()
-        return ", ".join(f"{k} = {v}" for k, v in zip(self.unique_key, values, strict=False))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import duckdb
 
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
-from dbt_enrich.databases import Databases, opened
 from dbt_enrich.pipeline.load import outputs_of
 from dbt_enrich.pipeline.versions import answers_by_task, tasks_of
 from dbt_enrich.report import rows
@@ -28,13 +27,14 @@ from dbt_enrich.report.contents import (
     VersionReport,
 )
 from dbt_enrich.report.distributions import column_reports, crossings
-from dbt_enrich.report.warehouse import EnrichedTable, find_table
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Publication, Task
 from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.template import parse_template
 from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.attached import EnrichedTable, find_table
+from dbt_enrich.warehouse.databases import Databases, opened
 
 _MOST_INPUTS = 8
 # A look at the warehouse leaves the machine to the runs.

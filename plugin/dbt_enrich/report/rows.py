@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import duckdb
 
 from dbt_enrich.report.contents import Count, FailureReport, Field, SampleRow
-from dbt_enrich.report.warehouse import EnrichedTable
 from dbt_enrich.state.shards import Publication
 from dbt_enrich.task.failures import RULES, FailureKind
 from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.warehouse.attached import EnrichedTable
 from dbt_enrich.workspace.sql import identifier
 
 _SAMPLED_ROWS = 200

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+VERSION_DIGITS: Final = 8
+"""How many digits of a task's key name its version."""
+
 
 def short_version(task_key: str) -> str:
     """Return the first digits of a task's key, which name its version to people.

@@ -7,11 +7,11 @@ from pathlib import Path
 import duckdb
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.catalogs import Catalog, catalog_of
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.pipeline.placement import Placement, place
-from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.catalogs import Catalog, catalog_of
+from dbt_enrich.warehouse.placement import Placement, place
+from dbt_enrich.warehouse.relation import StagedRelation
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
 

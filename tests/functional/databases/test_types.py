@@ -7,8 +7,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from dbt_enrich.catalogs import Catalog, is_stored, stored
-from dbt_enrich.databases import find_catalog
+from dbt_enrich.warehouse.catalogs import Catalog, is_stored, stored
+from dbt_enrich.warehouse.databases import find_catalog
 
 # Types of output columns, and of columns that a user's SELECT may have, each with values.
 VALUES = {

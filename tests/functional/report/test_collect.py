@@ -9,8 +9,8 @@ from itertools import combinations
 import duckdb
 from dbt_enrich.report import rows
 from dbt_enrich.report.contents import ColumnReport, ModelReport
-from dbt_enrich.report.warehouse import find_table
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.warehouse.attached import find_table
 from functional.report.conftest import (
     COLUMNS,
     META,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dbt_enrich.catalogs import (
+from dbt_enrich.errors import ConfigurationError, InputError
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.catalogs import (
     Catalog,
     changed_columns,
     holds_text,
@@ -18,11 +20,9 @@ from dbt_enrich.catalogs import (
     same_types,
     stored,
 )
-from dbt_enrich.columns import ERROR_TYPES, STATUS_TYPES
-from dbt_enrich.errors import ConfigurationError, InputError
-from dbt_enrich.pipeline.publish import ExistingTable
-from dbt_enrich.pipeline.stage import StagedRelation
-from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.enrichment_columns import ERROR_TYPES, STATUS_TYPES
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.sql import identifier
 
 # What dbt puts after the name of a table that it replaces, the longest of such endings.

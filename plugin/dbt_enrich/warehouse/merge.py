@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.owed import DUE
-from dbt_enrich.pipeline.publish import VERSION_DIGITS, ExistingTable
-from dbt_enrich.pipeline.stage import StagedRelation
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import spelling
+from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.sql import identifier, literal
 
 _MEND = "run dbt with --full-refresh, which rebuilds the table and asks no answered row again"
@@ -67,7 +68,7 @@ def stage_unfinished(
 def _forgotten_sql(forgotten: Mapping[str, datetime]) -> str:
     """Build the condition that a row's answer is one that was forgotten."""
     conditions = [
-        f"(enrichment_version = {literal(key[:VERSION_DIGITS])} and enriched_at <= "
+        f"(enrichment_version = {literal(short_version(key))} and enriched_at <= "
         f"cast({literal(moment.isoformat())} as timestamp with time zone))"
         for key, moment in forgotten.items()
     ]
@@ -78,7 +79,7 @@ def untouched_kept(relation: StagedRelation, existing: ExistingTable, task_key: 
     """Count the table's done rows that are not staged and were answered by another version."""
     (kept,) = relation.connection.execute(
         f"select count(*) from {existing.name} as former where enrichment_status = 'done' "
-        f"and enrichment_version <> {literal(task_key[:VERSION_DIGITS])} and not exists ("
+        f"and enrichment_version <> {literal(short_version(task_key))} and not exists ("
         f"select 1 from {relation.name} as staged where {_same_row(relation)})"
     ).fetchall()[0]
     return int(kept)

@@ -12,11 +12,12 @@ from typing import Any
 
 import duckdb
 
-from dbt_enrich.columns import STATUS_TYPES
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.pipeline.selection import Chosen, Undone
-from dbt_enrich.pipeline.stage import StagedRelation, StagedRows
+from dbt_enrich.pipeline.stage import StagedRows
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
+from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.sql import identifier, literal, literals
 

@@ -1,0 +1,1 @@
+"""The user's database: rows out, results in."""

@@ -1,0 +1,150 @@
+"""The enriched table as SQL: its columns, empty or full, with what stood there before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.task.types import spelling
+from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
+from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.workspace.sql import identifier, key_text_sql, literal, literals
+
+
+@dataclass(frozen=True)
+class ExistingTable:
+    """The enriched table that is there already.
+
+    Attributes:
+        name: Its name, quoted and qualified.
+        columns: Its columns' types, by name.
+        errors: The name of its errors table, or None where there is none.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    errors: str | None = None
+
+    def has_outputs(self, outputs: Sequence[OutputColumn]) -> bool:
+        """Whether it has a column of each output, of the output's own type."""
+        types = {name.lower(): kind for name, kind in self.columns.items()}
+        return all(spelling(types.get(o.name.lower(), "")) == o.type.sql for o in outputs)
+
+
+def empty_table_sql(relation: StagedRelation, outputs: Sequence[OutputColumn]) -> str:
+    """Build the SELECT of an empty, typed enriched table."""
+    columns = [
+        *(f"cast(null as {o.type.sql}) as {identifier(o.name)}" for o in outputs),
+        *(f"cast(null as {kind}) as {name}" for name, kind in STATUS_TYPES.items()),
+    ]
+    return f"select staged.*, {', '.join(columns)} from {relation.name} as staged where false"
+
+
+# Those that say whose answer a row holds.
+IDENTITY_COLUMNS = ("enrichment_key", "enrichment_version")
+
+
+def enriched_sql(
+    relation: StagedRelation,
+    outputs: Sequence[OutputColumn],
+    results: Sequence[Path],
+    existing: ExistingTable | None,
+    task_key: str,
+) -> str:
+    """Build the SELECT of the enriched table, over the staged relation.
+
+    Args:
+        relation: The staged rows, in the order of their rowid.
+        outputs: The output columns.
+        results: Parquet files with one row for each staged row, in that order.
+        existing: The table whose former outputs pending rows keep, or None.
+        task_key: The task.
+    """
+    new = {
+        **{
+            o.name: f"cast(struct_extract(results.answer, {literal(o.name)}) as {o.type.sql})"
+            for o in outputs
+        },
+        # The two lie side by side, whatever the warehouse's memory; no answer is another row's.
+        "enrichment_status": "if(results.row_id is distinct from staged.rowid, "
+        "error('the answers lie beside other rows than theirs'), results.status)",
+        "enrichment_error": "results.error",
+        "enrichment_model": "results.model",
+        "enrichment_batch_id": "results.batch_id",
+        "enriched_at": "results.enriched_at",
+        "enrichment_key": key_text_sql("results.request_key"),
+        "enrichment_version": "if(results.status = 'done', coalesce(results.former_version, "
+        f"{literal(short_version(task_key))}), null)",
+    }
+    former = _former_columns(relation, outputs, existing)
+    if former is None or existing is None:
+        columns = ", ".join(f"{value} as {identifier(name)}" for name, value in new.items())
+        return (
+            f"select staged.*, {columns} from {relation.name} as staged "
+            f"positional join read_parquet({literals(results)}) as results"
+        )
+    stale = "results.status = 'pending' and former.enrichment_status is not null"
+    columns = ", ".join(
+        f"case when {stale} then {former.get(name, value)} else {value} end as {identifier(name)}"
+        for name, value in new.items()
+    )
+
+    def matches(one: str, other: str) -> str:
+        return " and ".join(
+            f"{one}.{identifier(key)} = {other}.{identifier(key)}" for key in relation.unique_key
+        )
+
+    beside = (
+        f"{relation.name} as staged positional join read_parquet({literals(results)}) as results"
+    )
+    keys = ", ".join(f"staged.{identifier(key)}" for key in relation.unique_key)
+    former_keys = ", ".join(f"there.{identifier(key)}" for key in relation.unique_key)
+    of_pending = (
+        f"from {existing.name} as there semi join ("
+        f"select {keys} from {beside} where results.status = 'pending') as pending "
+        f"on {matches('there', 'pending')}"
+    )
+    # Only the pending rows' former ones are held in memory. Where the unique key was another one,
+    # a row may have several, and none of them is its own.
+    return (
+        f"select staged.*, {columns} from {beside} left join ("
+        f"select there.* {of_pending} semi join ("
+        f"select {former_keys} {of_pending} group by all having count(*) = 1) as single "
+        f"on {matches('there', 'single')} where there.enrichment_status in ('done', 'stale')"
+        f") as former on {matches('former', 'staged')}"
+    )
+
+
+def _former_columns(
+    relation: StagedRelation, outputs: Sequence[OutputColumn], existing: ExistingTable | None
+) -> dict[str, str] | None:
+    """Return the expressions of a stale row's columns, or None where no table can give them."""
+    if existing is None:
+        return None
+    there = {name.lower(): kind for name, kind in existing.columns.items()}
+    staged = {name.lower(): kind for name, kind in relation.columns().items()}
+    keys = [key.lower() for key in relation.unique_key]
+    if not there.keys() >= STATUS_TYPES.keys():
+        return None
+    if any(there.get(key) != staged.get(key) for key in keys):
+        return None
+    former = {o.name: _former_value(o, there.get(o.name.lower())) for o in outputs}
+    former |= {name: f"former.{name}" for name in STATUS_TYPES}
+    if not existing.has_outputs(outputs):
+        # What is left of another task's answer must not be taken for the whole of it.
+        former |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in IDENTITY_COLUMNS}
+    return {**former, "enrichment_status": "'stale'", "enrichment_error": "results.error"}
+
+
+def _former_value(output: OutputColumn, kind: str | None) -> str:
+    """Build what a stale row has of an output, whose column in the table is of some type or none.
+
+    DuckDB casts no struct to one that has none of its fields.
+    """
+    column, wanted = f"former.{identifier(output.name)}", output.type.sql
+    if kind is None or (spelling(kind) != wanted and "struct(" in f"{kind} {wanted}".lower()):
+        return f"cast(null as {wanted})"
+    return f"try_cast({column} as {wanted})"
