@@ -25,11 +25,12 @@ from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.command_reports import report
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
-from dbt_enrich.pipeline.enrichment import Engine
-from dbt_enrich.pipeline.outcomes import empty_tables
-from dbt_enrich.pipeline.owed import Upstream
-from dbt_enrich.pipeline.session import STATUSES, EnrichmentRequest, status_sentence
-from dbt_enrich.pipeline.stage import parse_unique_key
+from dbt_enrich.pipeline.checks import empty_tables
+from dbt_enrich.pipeline.engine import Engine
+from dbt_enrich.pipeline.request import EnrichmentRequest
+from dbt_enrich.pipeline.session import STATUSES, status_sentence
+from dbt_enrich.pipeline.stage.awaited_texts import Upstream
+from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.state.stray_directory import stray_state
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
 from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated

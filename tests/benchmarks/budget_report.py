@@ -15,7 +15,7 @@ from benchmarks.simulate import (
 from benchmarks.targets import BOTH, ENGINE, NOTEBOOK, STEPS
 from benchmarks.tokens import ONE_ROW, packs_of
 from dbt_enrich.cost.prices import price_table
-from dbt_enrich.pipeline.room import BYTES_PER_TOKEN
+from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
 
 _PACKED = packs_of(20)
 _SIZES = (1_000_000, 10_000_000, 100_000_000)

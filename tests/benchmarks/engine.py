@@ -28,17 +28,17 @@ from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.endpoints.request_lines import request_body
-from dbt_enrich.pipeline.destination import Destination
-from dbt_enrich.pipeline.enrichment import Engine
-from dbt_enrich.pipeline.export import Claim, claim
-from dbt_enrich.pipeline.load import load
-from dbt_enrich.pipeline.publish import Published, publish
-from dbt_enrich.pipeline.request_file import write_file
-from dbt_enrich.pipeline.room import TokenRoom
-from dbt_enrich.pipeline.selection import Selection
-from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
-from dbt_enrich.pipeline.spread import Spread
-from dbt_enrich.pipeline.stage import StagedRows, stage
+from dbt_enrich.pipeline.engine import Engine
+from dbt_enrich.pipeline.export.claim import Claim, claim
+from dbt_enrich.pipeline.export.destination import Destination
+from dbt_enrich.pipeline.export.new_requests import Selection
+from dbt_enrich.pipeline.export.request_file import write_file
+from dbt_enrich.pipeline.load.load_shard import load
+from dbt_enrich.pipeline.publish.results import Published, publish
+from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome
+from dbt_enrich.pipeline.run.deployments import Spread
+from dbt_enrich.pipeline.run.token_quota import TokenRoom
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows, stage
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.final_failures import Finals

@@ -15,8 +15,8 @@ from benchmarks.engine import publish_table
 from benchmarks.evaluate_categories import BASELINE, CategoryScores, category_scores, split_genres
 from benchmarks.measuring import REPOSITORY, Figures
 from dbt_enrich.config.profile import parse_config
-from dbt_enrich.pipeline.enrichment import Engine
-from dbt_enrich.pipeline.session import EnrichmentRequest
+from dbt_enrich.pipeline.engine import Engine
+from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.from_yaml import task_from_yaml

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 
 from benchmarks.markdown import table
 from dbt_enrich.config.file_limits import ServiceLimits
-from dbt_enrich.pipeline.cuts import Group, limits_in_room
-from dbt_enrich.pipeline.room import BYTES_PER_TOKEN, estimated_tokens
+from dbt_enrich.pipeline.export.file_limits import Group, limits_in_room
+from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN, estimated_tokens
 
 # Requests and bytes of one file: what the services take (Azure; OpenAI takes 50,000 requests).
 FILE_REQUESTS, FILE_BYTES = 100_000, 196_000_000

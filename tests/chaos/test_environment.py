@@ -17,7 +17,7 @@ import duckdb
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.pipeline import enrichment as enrichment_module
+from dbt_enrich.pipeline import engine as enrichment_module
 from dbt_enrich.state.ledger import Ledger
 from support.dbt_project import DbtProject, azure
 from support.warehouse import Warehouse, config_for

@@ -10,7 +10,7 @@ import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.console.command_reports import REPORTS_VARIABLE
 from dbt_enrich.errors import ConfigurationError, StoppedError
-from dbt_enrich.pipeline.exchange import Exchange
+from dbt_enrich.pipeline.rounds import Exchange
 from dbt_enrich.task.from_yaml import options_from_yaml
 from support.warehouse import Warehouse, config_for
 

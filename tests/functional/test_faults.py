@@ -16,10 +16,10 @@ from batch_server.responders.scripted import FAULTS
 from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import EnrichmentError, UnreadableReplyError
-from dbt_enrich.pipeline import run as run_module
 from dbt_enrich.pipeline.cancel import cancel
-from dbt_enrich.pipeline.claims import in_flight_sql
-from dbt_enrich.pipeline.exchange import Exchange
+from dbt_enrich.pipeline.export.in_flight import in_flight_sql
+from dbt_enrich.pipeline.rounds import Exchange
+from dbt_enrich.pipeline.run import batch_run as run_module
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.services import openai as openai_module
 from support.warehouse import Warehouse, config_for
@@ -407,7 +407,7 @@ def test_another_process_stores_a_batch_while_a_table_is_published(
         _wait(warehouse.config)
         return in_flight
 
-    monkeypatch.setattr("dbt_enrich.pipeline.publish.in_flight_sql", stored_meanwhile)
+    monkeypatch.setattr("dbt_enrich.pipeline.publish.results.in_flight_sql", stored_meanwhile)
     monkeypatch.setattr(Exchange, "carry_out", lambda _: None)
     warehouse.enrich(NOTES, mode="submit")
     assert_all_right(warehouse, emulator)

@@ -11,7 +11,7 @@ import pytest
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.scripted import ScriptedResponder, last_user_message
 from batch_server.server import running_emulator
-from dbt_enrich.pipeline import conversation as conversation_module
+from dbt_enrich.pipeline.run import one_by_one as conversation_module
 from support.warehouse import Warehouse, config_for
 
 KEY = "pl4nted/key=0c61"

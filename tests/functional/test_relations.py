@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.pipeline.relations import ATTEMPT_COLUMNS, BATCH_COLUMNS, USAGE_COLUMNS
+from dbt_enrich.pipeline.publish.usage_relations import (
+    ATTEMPT_COLUMNS,
+    BATCH_COLUMNS,
+    USAGE_COLUMNS,
+)
 from support.dbt_project import DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"

@@ -12,9 +12,10 @@ import pytest
 from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError, LedgerError
 from dbt_enrich.files import settle
-from dbt_enrich.pipeline import run as run_module
-from dbt_enrich.pipeline import spread, steps
-from dbt_enrich.pipeline.room import estimated_tokens
+from dbt_enrich.pipeline.run import batch_run as run_module
+from dbt_enrich.pipeline.run import deployments as spread
+from dbt_enrich.pipeline.run import shard_steps as steps
+from dbt_enrich.pipeline.run.token_quota import estimated_tokens
 from dbt_enrich.services.parse import limit_in
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger

@@ -12,7 +12,7 @@ import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.config.profile import parse_config
 from dbt_enrich.errors import ConfigurationError, ServiceError
-from dbt_enrich.pipeline.session import EnrichmentRequest
+from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn

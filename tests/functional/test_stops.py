@@ -11,7 +11,7 @@ from batch_server.server import RunningEmulator
 from click.testing import CliRunner
 from dbt_enrich.cli import main
 from dbt_enrich.errors import StoppedError
-from dbt_enrich.pipeline.exchange import Exchange
+from dbt_enrich.pipeline.rounds import Exchange
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Step

@@ -21,10 +21,10 @@ from dbt_enrich.errors import (
     ConfigurationError,
     LedgerError,
 )
-from dbt_enrich.pipeline import conversation as conversation_module
-from dbt_enrich.pipeline import synchronous as synchronous_module
 from dbt_enrich.pipeline.cancel import cancel
-from dbt_enrich.pipeline.relations import relations
+from dbt_enrich.pipeline.publish.usage_relations import relations
+from dbt_enrich.pipeline.run import one_by_one as conversation_module
+from dbt_enrich.pipeline.run import synchronous as synchronous_module
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.pipeline import enrichment, request_file
-from dbt_enrich.pipeline.transfers import Transfers
+from dbt_enrich.pipeline import engine as enrichment
+from dbt_enrich.pipeline.export import request_file
+from dbt_enrich.pipeline.run.transfers import Transfers
 from dbt_enrich.services.openai import OpenAIBatchService
 from dbt_enrich.state.shards import Shard
 from support.warehouse import Warehouse, config_for

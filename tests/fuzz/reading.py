@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dbt_enrich.pipeline.load import load
+from dbt_enrich.pipeline.load.load_shard import load
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step

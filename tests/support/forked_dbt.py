@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import dbt_enrich.cli.dbt as commands
-from dbt_enrich.pipeline.enrichment import Engine
+from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import duckdb
 from dbt_enrich.config.profile import PluginConfig, parse_config
-from dbt_enrich.pipeline.enrichment import Engine
-from dbt_enrich.pipeline.session import EnrichmentRequest, Outcome
+from dbt_enrich.pipeline.engine import Engine
+from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import dbt.adapters.duckdb
 import dbt.task.build  # noqa: F401
-import dbt_enrich.pipeline.enrichment
+import dbt_enrich.pipeline.engine
 import dbt_enrich.plugin
 import dbt_enrich.services.openai  # noqa: F401
 import pandas as pd  # noqa: F401

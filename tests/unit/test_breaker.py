@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from dbt_enrich.pipeline.breaker import Tolerance, Way, decide, example, stopped_error, way_sql
+from dbt_enrich.pipeline.run.breaker import Tolerance, Way, decide, example, stopped_error, way_sql
 from dbt_enrich.task.failures import FailureKind
 from hypothesis import given
 from hypothesis import strategies as st

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from dbt_enrich.config.file_limits import ServiceLimits
-from dbt_enrich.pipeline.cuts import Group, limits_in_room
+from dbt_enrich.pipeline.export.file_limits import Group, limits_in_room
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from dbt_enrich.pipeline.stage import stage
+from dbt_enrich.pipeline.stage.staged_rows import stage
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.relation import StagedRelation

@@ -14,7 +14,7 @@ from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import AuthenticationError, EnrichmentError, NotFoundError, ServiceError
 from dbt_enrich.extras import Extra
-from dbt_enrich.pipeline.room import TokenRoom
+from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.services import BatchService, Provider, ServiceSettings, create_service
 from dbt_enrich.services.probe import no_batch_api
 from dbt_enrich.state.directory import StateDirectory

@@ -6,8 +6,8 @@ import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.pipeline.versions import forget as forget_answers
-from dbt_enrich.pipeline.versions import refuse_shared, tasks_of, worth_of
+from dbt_enrich.pipeline.planning.task_versions import forget as forget_answers
+from dbt_enrich.pipeline.planning.task_versions import refuse_shared, tasks_of, worth_of
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.model_names import chosen, label
 from dbt_enrich.wording import counted

@@ -126,7 +126,7 @@ def chain_sentences(plans: list[dict[str, Any]], unplanned: list[dict[str, Any]]
 
 def sentences(plan: dict[str, Any]) -> list[str]:
     """Say of a plan what the table cannot."""
-    from dbt_enrich.pipeline.plan import notes
+    from dbt_enrich.pipeline.planning.plan import notes
 
     name = plan["name"]
     found = []

@@ -14,7 +14,7 @@ from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.timings import TIMINGS_VARIABLE
-from dbt_enrich.pipeline.budget import RUN_BEGAN_VARIABLE
+from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import AT_SERVICE_STEPS, Publication, Shard
 from dbt_enrich.task.options import Mode

@@ -13,7 +13,11 @@ from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
 from dbt_enrich.config.service import Provider
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import Extra, missing
-from dbt_enrich.pipeline.relations import ATTEMPT_COLUMNS, BATCH_COLUMNS, USAGE_COLUMNS
+from dbt_enrich.pipeline.publish.usage_relations import (
+    ATTEMPT_COLUMNS,
+    BATCH_COLUMNS,
+    USAGE_COLUMNS,
+)
 
 _MODULE = "dbt_enrich.plugin"
 _OUR_NAME = re.compile(r"dbt[-_]enrich(\.git)?/?", re.IGNORECASE)

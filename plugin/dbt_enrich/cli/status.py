@@ -15,7 +15,7 @@ from dbt_enrich.cli.project import Location, Project, load_project, project_opti
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.pipeline.budget import Spending, shard_cost, shard_tokens, spending
+from dbt_enrich.pipeline.planning.budget import Spending, shard_cost, shard_tokens, spending
 from dbt_enrich.services.base import BatchStatus
 from dbt_enrich.state.ledger import KEPT, Ledger
 from dbt_enrich.state.shards import Publication, Shard

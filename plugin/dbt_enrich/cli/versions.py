@@ -10,7 +10,7 @@ import click
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.changes import task_changes, task_diff
-from dbt_enrich.pipeline.versions import answers_by_task, tasks_of
+from dbt_enrich.pipeline.planning.task_versions import answers_by_task, tasks_of
 from dbt_enrich.state.ledger import KEPT, Ledger
 from dbt_enrich.task.model_names import chosen, label
 from dbt_enrich.task.version import short_version

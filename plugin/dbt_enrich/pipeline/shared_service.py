@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import TransientError
-from dbt_enrich.pipeline.recover import adopt_batches
+from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import StoppedError
-from dbt_enrich.pipeline.attach import attached
+from dbt_enrich.pipeline.without_warehouse import attached
 from dbt_enrich.state.shards import AT_SERVICE_STEPS
 
 

@@ -13,8 +13,8 @@ import duckdb
 
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
-from dbt_enrich.pipeline.load import outputs_of
-from dbt_enrich.pipeline.versions import answers_by_task, tasks_of
+from dbt_enrich.pipeline.load.load_shard import outputs_of
+from dbt_enrich.pipeline.planning.task_versions import answers_by_task, tasks_of
 from dbt_enrich.report import rows
 from dbt_enrich.report.attention import sentences
 from dbt_enrich.report.batches import MOST_BATCHES, batch_report, day_reports, money, was_sent

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dbt_enrich.pipeline.claims import in_flight_sql
-from dbt_enrich.pipeline.selection import Selection, Undone, asked_sql
+from dbt_enrich.pipeline.export.in_flight import in_flight_sql
+from dbt_enrich.pipeline.export.new_requests import Selection, Undone, asked_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.workspace.database import Workspace, read_parquet

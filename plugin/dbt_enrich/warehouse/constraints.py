@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 
 from dbt_enrich.errors import ConfigurationError, InputError
-from dbt_enrich.pipeline.selection import Chosen, Undone
-from dbt_enrich.pipeline.stage import StagedRows
+from dbt_enrich.pipeline.export.new_requests import Chosen, Undone
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
 from dbt_enrich.warehouse.relation import StagedRelation

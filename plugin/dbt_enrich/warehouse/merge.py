@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.pipeline.owed import DUE
+from dbt_enrich.pipeline.stage.awaited_texts import DUE
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import spelling
 from dbt_enrich.task.version import short_version

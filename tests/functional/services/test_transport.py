@@ -49,6 +49,6 @@ def test_importing_the_package_loads_no_client() -> None:
         "heavy = {'openai', 'httpx', 'httpx2', 'duckdb', 'pydantic', 'uvicorn'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
-    code += "\nimport dbt_enrich.pipeline.enrichment\nassert 'openai' not in sys.modules"
+    code += "\nimport dbt_enrich.pipeline.engine\nassert 'openai' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

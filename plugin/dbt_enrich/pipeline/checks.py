@@ -1,0 +1,374 @@
+"""Outcomes: what the engine asks of a session before it sends, and says of it afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dbt_enrich.errors import ConfigurationError, FailedRowsError
+from dbt_enrich.pipeline.export.canary import RECOMMENDED_ABOVE
+from dbt_enrich.pipeline.export.new_requests import (
+    Chosen,
+    NewRequests,
+    Undone,
+    choose,
+    find_undone,
+    new_requests,
+)
+from dbt_enrich.pipeline.planning.budget import spending
+from dbt_enrich.pipeline.planning.preview import answer_problem
+from dbt_enrich.pipeline.publish.errors_table import empty_errors_sql
+from dbt_enrich.pipeline.publish.results import Published
+from dbt_enrich.pipeline.request import Outcome
+from dbt_enrich.pipeline.run.alike_failures import Watch
+from dbt_enrich.pipeline.run.remote_inputs import inputs_may_be_left
+from dbt_enrich.pipeline.session import Figures, Session
+from dbt_enrich.pipeline.stage.input_checks import check_columns
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.state.answer_store import answers_sql, done_sql
+from dbt_enrich.state.final_failures import Finals, find_finals
+from dbt_enrich.state.ledger import KEPT
+from dbt_enrich.state.shards import Publication
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.options import Mode
+from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.constraints import (
+    asked_ids,
+    of_answers,
+    refuse_blank_rows,
+    refuse_published_rows,
+    unsent_ids,
+    without_former,
+)
+from dbt_enrich.warehouse.enriched_table import empty_table_sql
+from dbt_enrich.warehouse.enrichment_columns import STATUS_COLUMNS
+from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.workspace.key_ranges import key_parts
+
+
+def rows_undone(session: Session, rows: StagedRows) -> Undone:
+    """Find the rows that have no answer that is `done`."""
+    return find_undone(
+        rows,
+        session.selection.answer_keys,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+    )
+
+
+def choose_new(session: Session, undone: Undone) -> Chosen:
+    """Choose what a run would send of the rows that are not done, without claiming it."""
+    return choose(
+        undone,
+        session.selection,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+    )
+
+
+def finals_of(session: Session, undone: Undone) -> Finals:
+    """Find the requests of the rows that are not done that failed for good."""
+    return find_finals(
+        undone,
+        session.selection,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+    )
+
+
+def what_stands_in_the_way(session: Session, undone: Undone, requests: int) -> dict[str, Any]:
+    """Return the fields of a plan that say which rows are not asked, or not at once.
+
+    Args:
+        session: The run.
+        undone: The rows that are not done.
+        requests: How many requests it would send.
+    """
+    canary = session.request.options.canary
+    is_many = requests > (canary or RECOMMENDED_ABOVE)
+    is_new = is_many and not session.is_proven()
+    return {
+        "failed_for_good": dict(finals_of(session, undone).kinds),
+        "canary": canary if is_new else None,
+        "recommends_canary": is_new and canary is None,
+    }
+
+
+def watch_of(session: Session, rows: StagedRows) -> Watch:
+    """Return what watches the answers of a run's task as they come home."""
+
+    def label(key: str) -> str:
+        (row_id,) = session.workspace.row(
+            f"select min(row_id) from {rows.keys_sql} as keys where request_key = cast(? as uuid)",
+            [key],
+        )
+        # Another model may have asked it, or an earlier run.
+        return key[:8] if row_id is None else session.request.relation.row_label(row_id)
+
+    return Watch(
+        model=session.model,
+        enrichment=session.request.enrichment,
+        task_key=session.task_key,
+        tolerance=session.tolerance,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+        settings=session.sent_with,
+        label=label,
+    )
+
+
+def count_new(session: Session, rows: StagedRows, chosen: Chosen) -> NewRequests:
+    """Count what a run would send, and what it would not."""
+    return new_requests(
+        rows,
+        chosen,
+        session.selection,
+        workspace=session.workspace,
+        ledger=session.ledger,
+        store=session.store,
+    )
+
+
+def rows_kept(session: Session, rows: StagedRows) -> int:
+    """Count the rows that keep an answer to a previous version of the task."""
+    selection = session.selection
+    if not selection.keeps_former:
+        return 0
+    own, former = (answers_sql(session.ledger, session.store, key) for key in selection.answer_keys)
+    kept = 0
+    for part in key_parts(rows.rows):
+        keys = part.of(rows.keys_sql)
+        (found,) = session.workspace.row(
+            f"select count(*) from {keys} as keys "
+            f"semi join ({done_sql(former, keys, part=part)}) as former using (request_key) "
+            f"anti join ({done_sql(own, keys, part=part)}) as own using (request_key)"
+        )
+        kept += found
+    return kept
+
+
+def inputs_to_forget(session: Session) -> bool:
+    """Whether a former run left input files at the service that may not stay there."""
+    if session.config.store_inputs:
+        return False
+    service = session.config.service_settings().service_id
+    return inputs_may_be_left(service, session.ledger)
+
+
+def check_examples(session: Session) -> None:
+    """Refuse examples whose answers do not fit the output columns.
+
+    Raises:
+        ConfigurationError: One of them does not.
+    """
+    task = session.request.task
+    for number, example in enumerate(task.examples, start=1):
+        problem = answer_problem(json.dumps(example.answer), task, session.workspace)
+        if problem:
+            raise ConfigurationError(
+                f"model '{session.model}': the answer of enrichment.examples number {number} does "
+                f"not fit the output columns ({problem})",
+                fix="correct it, as the language model copies what the examples show",
+            )
+
+
+def table_comment(session: Session) -> str:
+    """Say of a table who enriched it, by which version of the task, and what it cost so far."""
+    enrichment = session.request.enrichment
+    spent = spending(session.ledger.all_shards(enrichment=enrichment), session.config)
+    cost = "cost unknown" if spent.cost is None else f"cost so far {spent.said()}"
+    version = short_version(session.task_key)
+    return f"Enriched by {session.request.task.model}, task version {version}; {cost}"
+
+
+@dataclass(frozen=True)
+class EmptyTables:
+    """What the tables of an enrichment are before anything is asked.
+
+    Attributes:
+        enriched_sql: SELECT of the enriched table without a row.
+        errors_sql: SELECT of its errors table without a row.
+        status_columns: The columns that the enriched table gets beside the outputs, as dbt has them
+            in `model.columns`.
+    """
+
+    enriched_sql: str
+    errors_sql: str
+    status_columns: Mapping[str, Mapping[str, Any]]
+
+
+def empty_tables(relation: StagedRelation, task: EnrichmentTask) -> EmptyTables:
+    """Return the empty, typed tables of a task.
+
+    Raises:
+        ConfigurationError: A column that the task names is not staged, or clashes.
+    """
+    check_columns(relation, task)
+    return EmptyTables(
+        enriched_sql=empty_table_sql(relation, task.outputs),
+        errors_sql=empty_errors_sql(relation),
+        status_columns={
+            column.name: {
+                "name": column.name,
+                "data_type": column.data_type,
+                "description": column.description,
+                "constraints": [],
+                "meta": {},
+            }
+            for column in STATUS_COLUMNS
+        },
+    )
+
+
+def unpublished(session: Session, sentence: str, *, status: str) -> Outcome:
+    """Return the outcome of a run that stores nothing: empty, typed tables where there are none."""
+    request = session.request
+    return Outcome(
+        session.run_id,
+        enriched_sql=empty_table_sql(request.relation, request.task.outputs),
+        errors_sql=empty_errors_sql(request.relation),
+        summary=f"{session.model}: {sentence}",
+        figures=Figures(request.options.mode.value),
+        status=status,
+        replaces=False,
+    )
+
+
+def without_rows(session: Session) -> Outcome:
+    """Return the outcome of `--empty`: tables without rows, and nothing sent or waited for."""
+    return replace(
+        unpublished(session, "built without rows, as --empty says", status=""),
+        replaces=True,
+        merges=session.request.merged_into is not None,
+    )
+
+
+def publication(session: Session, kept: int) -> Publication:
+    """Return what the ledger is to note of a table once it is committed.
+
+    Args:
+        session: The run.
+        kept: Done rows that were answered by another version. The other counts are to come.
+    """
+    request = session.request
+    return Publication(
+        enrichment=request.enrichment,
+        name=session.model,
+        model=request.task.model,
+        task_key=session.task_key,
+        counts={KEPT: kept} if kept else {},
+        relation=request.target,
+        max_attempts=request.options.max_attempts,
+        ask_again=tuple(request.options.ask_again),
+    )
+
+
+def figures(session: Session) -> Figures:
+    """Count what a run sent and took in, and what that cost."""
+    tally = session.tally
+    spent = spending(tally.stored, session.config)
+    return Figures(
+        mode=session.request.options.mode.value,
+        requests=tally.requests,
+        prompt_tokens=tally.prompt_tokens,
+        cached_tokens=tally.cached_tokens,
+        completion_tokens=tally.completion_tokens,
+        cost=spent.cost,
+        saved=spent.saved,
+        currency=spent.currency,
+    )
+
+
+class BlankRows:
+    """Rows that end without an answer, held against the constraints of the model's contract."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._relation = session.request.relation
+        self._constraints = of_answers(self._relation, session.request.constraints)
+
+    def refuse_before_sending(
+        self, rows: StagedRows, undone: Undone, chosen: Chosen, fresh: NewRequests
+    ) -> None:
+        """Refuse a constraint that rows break which will surely have no answer.
+
+        Raises:
+            ConfigurationError: There is one.
+        """
+        if not self._constraints:
+            return
+        blank = []
+        if rows.skipped:
+            blank.append(("skipped", unsent_ids(rows, owed=False)))
+        if rows.owed:
+            blank.append(("pending", unsent_ids(rows, owed=True)))
+        if undone.rows and not fresh.in_flight:
+            blank.append(("failed", asked_ids(undone, chosen, asked=False)))
+        if chosen.requests and self._leaves_pending(chosen):
+            blank.append(("pending", self._pending_ids(undone, chosen)))
+        refuse_blank_rows(
+            self._relation, self._session.request.task.outputs, self._constraints, blank
+        )
+
+    def refuse_before_publishing(self, published: Published) -> None:
+        """Refuse to publish rows without an answer that break a constraint.
+
+        Raises:
+            ConfigurationError: There are some.
+        """
+        if self._constraints and published.counts.keys() - {"done"}:
+            refuse_published_rows(self._relation, published.enriched_sql, self._constraints)
+
+    def _leaves_pending(self, chosen: Chosen) -> bool:
+        options = self._session.request.options
+        return options.mode == Mode.SUBMIT and chosen.requests >= (options.sync_below or 0)
+
+    def _pending_ids(self, undone: Undone, chosen: Chosen) -> str:
+        ids = asked_ids(undone, chosen, asked=True)
+        request = self._session.request
+        existing = request.existing if request.options.on_pending == "keep" else None
+        if existing is None or not existing.has_outputs(request.task.outputs):
+            return ids
+        return without_former(ids, self._relation, existing.name, self._relation.unique_key)
+
+
+def failure_warning(session: Session, published: Published) -> str:
+    """Say that more rows failed than `warn_failed_share` allows, or nothing."""
+    failed = sum(published.errors.values())
+    answered = published.counts.get("done", 0) + failed
+    limit = session.request.options.warn_failed_share
+    if not failed or failed / answered <= limit:
+        return ""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in published.errors.items())
+    return (
+        f"model '{session.model}': {failed:,} of {answered:,} answered rows failed, a larger share "
+        f"than warn_failed_share = {limit:g} ({kinds}); look at the errors table of the model, "
+        "then change the prompt or the rows, or set warn_failed_share in meta.enrichment"
+    )
+
+
+def refuse_failures(session: Session, published: Published) -> None:
+    """Fail the model for failures that `fail_on` names.
+
+    Raises:
+        FailedRowsError: There are some.
+    """
+    named = session.request.options.fail_on
+    failed = [
+        f"{count} {kind}"
+        for kind, count in published.errors.items()
+        if kind in named or "any" in named
+    ]
+    if failed:
+        raise FailedRowsError(
+            f"model '{session.model}': rows failed that fail_on names ({', '.join(failed)}); the "
+            "previous table stays and all answers are kept",
+            fix="correct the rows or the prompt, or take the kind out of fail_on to publish the "
+            "table with them",
+        )

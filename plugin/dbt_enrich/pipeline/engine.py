@@ -1,0 +1,534 @@
+"""Enrich one relation: the stages in their order, and what the models of one process share."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+
+from dbt_enrich.config.answered_by import answered_by
+from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.console.command_reports import report
+from dbt_enrich.console.live_lines import live_terminal
+from dbt_enrich.console.progress import Progress
+from dbt_enrich.console.timings import Stage, logged_timings
+from dbt_enrich.endpoints.packs import check_packing
+from dbt_enrich.errors import AwaitTimeoutError, EnrichmentError, TaskChangedError
+from dbt_enrich.pipeline.checks import (
+    BlankRows,
+    check_examples,
+    choose_new,
+    count_new,
+    failure_warning,
+    figures,
+    finals_of,
+    inputs_to_forget,
+    publication,
+    refuse_failures,
+    rows_kept,
+    rows_undone,
+    table_comment,
+    unpublished,
+    watch_of,
+    what_stands_in_the_way,
+    without_rows,
+)
+from dbt_enrich.pipeline.export.new_requests import NewRequests, Undone
+from dbt_enrich.pipeline.export.request_file import write_file
+from dbt_enrich.pipeline.export.small_rounds import check_route, route_of
+from dbt_enrich.pipeline.export.split_file import cut_in_two
+from dbt_enrich.pipeline.planning.budget import Budget
+from dbt_enrich.pipeline.planning.plan import Plan, PlanInputs, changes_since, describe, make_plan
+from dbt_enrich.pipeline.planning.preview import WholeTable, preview, preview_sentence
+from dbt_enrich.pipeline.publish.results import publish
+from dbt_enrich.pipeline.publish.usage_relations import Relations, fingerprint, relations
+from dbt_enrich.pipeline.recovery.former_answers import keep_former_answers
+from dbt_enrich.pipeline.recovery.table_answers import recover_answers
+from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome, Tally
+from dbt_enrich.pipeline.rounds import Exchange, leftovers
+from dbt_enrich.pipeline.run.batch_run import BatchRun, RunSettings
+from dbt_enrich.pipeline.run.synchronous import SynchronousRun
+from dbt_enrich.pipeline.sentences import plan_sentence, summary
+from dbt_enrich.pipeline.session import Session
+from dbt_enrich.pipeline.shared_service import SharedService
+from dbt_enrich.pipeline.stage.input_checks import check_columns
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows, stage
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.file_cleanup import sweep_files
+from dbt_enrich.state.filesystems import network_file_system
+from dbt_enrich.state.former_tasks import former_tasks, is_in_flight
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Publication, Shard
+from dbt_enrich.task.options import Mode
+from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
+from dbt_enrich.warehouse.placement import place
+from dbt_enrich.wording import counted
+from dbt_enrich.workspace.database import Workspace
+
+
+class Engine:
+    """Enriches relations for one profile; used by several dbt threads at once.
+
+    Args:
+        config: The plugin's configuration.
+        project: The dbt project's name, the default namespace.
+        log: Takes a line for the user's log.
+        warn: Takes a warning for the user's log.
+        target: The profile's target whose tables are published, or None.
+    """
+
+    def __init__(
+        self,
+        config: PluginConfig,
+        *,
+        project: str,
+        log: Callable[[str], None],
+        warn: Callable[[str], None],
+        target: str | None = None,
+    ) -> None:
+        self.config = config
+        self._target = target
+        self.namespace = config.namespace or project
+        self.cancelled = threading.Event()
+        self._log = log
+        self._warn = warn
+        self._lock = threading.RLock()
+        self._service = SharedService(config, self.cancelled, log=log, warn=warn)
+        self._has_warned = False
+        self._budget = Budget(config, self.namespace)
+        self._published: dict[str, ExitStack] = {}
+        self._publications: dict[str, Publication] = {}
+
+    def check(self) -> None:
+        """Refuse a profile that cannot work, before a row is staged.
+
+        Raises:
+            ConfigurationError: A value is missing or wrong, or an extra is not installed.
+        """
+        self.config.service_settings().check_installed()
+        self.config.price_table()
+
+    def enrich(self, request: EnrichmentRequest) -> Outcome:
+        """Enrich a relation as far as its mode says.
+
+        Returns:
+            The SELECTs that publish the result. Call `finish` with its run_id afterwards.
+
+        Raises:
+            EnrichmentError: Something is wrong with the input, the service or the state directory,
+                or rows failed that `fail_on` names. Paid answers are safe in every case.
+        """
+        self.check()
+        request = request.identified()
+        columns, notice = place(request.placement, request.relation, request.task.outputs)
+        if notice:
+            self._warn(notice)
+        if request.existing:
+            request = replace(request, existing=columns.read(request.existing))
+        store = StateDirectory(self.config.state_dir)
+        store.sweep_runs()
+        self._warn_of_network(store)
+        with ExitStack() as until_published, ExitStack() as until_done:
+            run_id = f"run-{secrets.token_hex(8)}"
+            run = store.begin_run(run_id)
+            until_published.callback(run.remove)
+            timings = until_published.enter_context(
+                logged_timings(lambda line: self._log(f"{request.relation.model}: {line}"))
+            )
+            workspace = Workspace(
+                run.path, memory_limit=self.config.memory_limit, threads=self.config.threads
+            )
+            until_done.callback(workspace.close)
+            session = Session(
+                run_id=run_id,
+                request=request,
+                task_key=request.task.task_key(answered_by(self.config, request.task.model)),
+                config=self.config,
+                namespace=self.namespace,
+                workspace=workspace,
+                ledger=until_done.enter_context(Ledger(store.ledger)),
+                store=store,
+                progress=Progress(request.relation.model, self._log, terminal=live_terminal()),
+                tally=Tally(),
+                timings=timings,
+                budget=self._budget,
+            )
+            if not self.config.keep_files:
+                sweep_files(run_id, ledger=session.ledger, store=store)
+            until_done.callback(session.progress.close)
+            outcome = self._enrich(session)
+            enriched_sql, errors_sql = columns.written(outcome.enriched_sql, outcome.errors_sql)
+            outcome = replace(outcome, enriched_sql=enriched_sql, errors_sql=errors_sql)
+            # The SELECTs that publish read the scratch files once more.
+            published = until_published.pop_all()
+            published.enter_context(timings.span(Stage.TABLE, rows=outcome.rows))
+            with self._lock:
+                self._published[run_id] = published
+            return outcome
+
+    def _warn_of_network(self, store: StateDirectory) -> None:
+        name = network_file_system(store.root)
+        with self._lock:
+            if name is None or self._has_warned:
+                return
+            self._has_warned = True
+        self._warn(
+            f"the state directory {store.root} is on a network file system ({name}), where locks "
+            "are not safe between machines: two runs at once may pay twice; set state_dir to a "
+            "local disk, or let one machine run at a time"
+        )
+
+    def known_models(self) -> set[str]:
+        """Return the unique ids of the models that the ledger knows."""
+        path = self.config.state_dir.expanduser() / "ledger.sqlite"
+        if not path.exists():
+            return set()
+        with Ledger(path) as ledger:
+            return ledger.enrichments()
+
+    def relations(self, known: str | None) -> tuple[str, Relations] | None:
+        """Write what the relations of the schema `enrichment` hold, from ledger and answer store.
+
+        Args:
+            known: The fingerprint of the relations that are there, or None.
+
+        Returns:
+            The run to finish once they are published, and their SELECTs; None if nothing changed.
+        """
+        if not (self.config.state_dir.expanduser() / "ledger.sqlite").exists():
+            return None
+        store = StateDirectory(self.config.state_dir)
+        with ExitStack() as until_published, ExitStack() as until_done:
+            ledger = until_done.enter_context(Ledger(store.ledger))
+            if known == fingerprint(self.config, ledger):
+                return None
+            run_id = f"run-{secrets.token_hex(8)}"
+            run = store.begin_run(run_id)
+            until_published.callback(run.remove)
+            workspace = Workspace(
+                run.path, memory_limit=self.config.memory_limit, threads=self.config.threads
+            )
+            until_done.callback(workspace.close)
+            made = relations(self.config, workspace=workspace, ledger=ledger, store=store)
+            with self._lock:
+                self._published[run_id] = until_published.pop_all()
+            return run_id, made
+
+    def finish(self, run_id: str, counts: Mapping[str, int] | None = None) -> None:
+        """End a run: note what it published, and remove its scratch files.
+
+        Args:
+            run_id: The run.
+            counts: Rows of the published table by status, or None if nothing was published.
+        """
+        with self._lock:
+            scratch = self._published.pop(run_id, None)
+            publication = self._publications.pop(run_id, None)
+        if publication and counts is not None:
+            with Ledger(StateDirectory(self.config.state_dir).ledger) as ledger:
+                ledger.note_publication(
+                    replace(
+                        publication,
+                        counts={**counts, **publication.counts},
+                        target=self._target,
+                    )
+                )
+        if scratch:
+            scratch.close()
+
+    def _enrich(self, session: Session) -> Outcome:
+        request = session.request
+        task, options = request.task, request.options
+        check_route(session.model, options, self.config)
+        check_examples(session)
+        if options.packs:
+            check_packing(task)
+        merged_into = request.merged_into
+        if request.empty and options.mode not in (Mode.PLAN, Mode.PREVIEW):
+            self._note_task(session)
+            self._publish(session)
+            return without_rows(session)
+        if merged_into and options.mode != Mode.PREVIEW:
+            check_columns(request.relation, task)
+            forgotten = session.ledger.forgotten()
+            stage_unfinished(request.relation, task.outputs, merged_into, forgotten)
+        with session.timings.span(Stage.STAGE) as span:
+            rows = stage(
+                request.relation, task, session.task_key, session.workspace, request.upstream
+            )
+            span.rows, span.bytes = rows.rows, rows.bytes
+        if options.mode == Mode.PREVIEW:
+            return self._preview(session, rows)
+        undone = self._undone(session, rows)
+        session.tally.reused = rows.keyed - undone.rows
+        chosen = choose_new(session, undone)
+        fresh = count_new(session, rows, chosen)
+        refusal: EnrichmentError | None = self._refusal(session, fresh)
+        if refusal and options.mode in (Mode.RUN, Mode.SUBMIT):
+            raise refusal
+        if options.mode == Mode.PLAN:
+            inputs = session.plan_inputs(rows, undone, chosen)
+            refusal = refusal or session.refusal_to_go_on(fresh.requests)
+            plan = self._plan(session, inputs, fresh, refusal)
+            plan = replace(plan, **what_stands_in_the_way(session, undone, plan.requests))
+            report({"plan": plan.document()})
+            return unpublished(session, describe(plan), status=plan.short())
+        blank = BlankRows(session)
+        blank.refuse_before_sending(rows, undone, chosen, fresh)
+        undone.remove()
+        chosen.remove()
+        self._exchange(session, rows, fresh)
+        with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
+            published = publish(
+                rows,
+                request.relation,
+                task,
+                session.selection.answer_keys,
+                existing=request.existing if options.on_pending == "keep" else None,
+                find_finals=lambda: finals_of(session, rows_undone(session, rows)),
+                workspace=session.workspace,
+                ledger=session.ledger,
+                store=session.store,
+            )
+            span.bytes = published.bytes
+        refuse_failures(session, published)
+        blank.refuse_before_publishing(published)
+        kept = published.kept
+        if merged_into:
+            kept += untouched_kept(request.relation, merged_into, session.task_key)
+        self._publish(session, kept)
+        return Outcome(
+            run_id=session.run_id,
+            enriched_sql=published.enriched_sql,
+            errors_sql=published.errors_sql,
+            summary=summary(session.model, published, session.tally),
+            figures=figures(session),
+            warning=failure_warning(session, published),
+            merges=merged_into is not None,
+            comment=table_comment(session) if request.placement.catalog.has_comments else "",
+            rows=rows.rows,
+        )
+
+    def _publish(self, session: Session, kept: int = 0) -> None:
+        """Have `finish` note the publication: a table that dbt cannot commit is not published."""
+        with self._lock:
+            self._publications[session.run_id] = publication(session, kept)
+
+    def _undone(self, session: Session, rows: StagedRows) -> Undone:
+        """Find the rows that are not done, once all answers that are somewhere are taken in."""
+        self._note_task(session)
+        undone = rows_undone(session, rows)
+        for take in (self._recover, self._keep_former):
+            if undone.rows and take(session, rows, undone):
+                undone.remove()
+                undone = rows_undone(session, rows)
+        return undone
+
+    def _note_task(self, session: Session) -> None:
+        request, task = session.request, session.request.task
+        session.ledger.add_task(
+            session.task_key,
+            enrichment=request.enrichment,
+            document=task.document(answered_by(self.config, task.model)),
+            outputs=[asdict(output) for output in task.outputs],
+        )
+
+    def _recover(self, session: Session, _: StagedRows, undone: Undone) -> int:
+        """Take the answers that only the enriched table still holds."""
+        request = session.request
+        if request.existing is None:
+            return 0
+        return recover_answers(
+            undone,
+            request.relation,
+            request.task,
+            session.selection.answer_keys,
+            request.existing,
+            workspace=session.workspace,
+            ledger=session.ledger,
+            store=session.store,
+        )
+
+    def _keep_former(self, session: Session, rows: StagedRows, undone: Undone) -> int:
+        """Keep former answers, if `on_task_change` says so."""
+        request = session.request
+        if request.options.on_task_change != "new_rows":
+            return 0
+        return keep_former_answers(
+            rows,
+            undone,
+            request.relation,
+            session.selection,
+            former_tasks(session.ledger, request.enrichment, session.task_key),
+            workspace=session.workspace,
+            ledger=session.ledger,
+            store=session.store,
+        )
+
+    def _refusal(self, session: Session, fresh: NewRequests) -> TaskChangedError | None:
+        """Return why rows of a changed task are not asked again, if `on_task_change` says so."""
+        request, options = session.request, session.request.options
+        if not fresh.requests:
+            return None
+        if options.on_task_change == "new_rows":
+            former = former_tasks(session.ledger, request.enrichment, session.task_key)
+            if any(is_in_flight(session.ledger, task.task_key) for task in former):
+                return TaskChangedError(
+                    f"model '{session.model}': the task changed while its batches are in flight, "
+                    f"and {counted(fresh.requests, 'request')} would be sent; nothing was",
+                    fix="bring them home with `dbt-enrich wait`, so that their answers are kept, "
+                    "then run again",
+                )
+        if options.on_task_change != "error":
+            return None
+        changes = changes_since(session.ledger, request.enrichment, session.selection)
+        if not changes:
+            return None
+        return TaskChangedError(
+            f"model '{session.model}': the task changed ({', '.join(changes)}), and "
+            f"{counted(fresh.requests, 'request')} would be sent; nothing was",
+            fix="set on_task_change to all to ask again, or to new_rows to keep the previous "
+            "answers",
+        )
+
+    def _plan(
+        self,
+        session: Session,
+        inputs: PlanInputs,
+        fresh: NewRequests,
+        refusal: EnrichmentError | None,
+    ) -> Plan:
+        config, task = self.config, session.request.task
+        service_id = config.service_settings().service_id
+        table = config.price_table()
+        deployments = config.deployments_of(task.model)
+        limits = [session.room.limit(service_id, name) for name in deployments]
+        return make_plan(
+            inputs,
+            fresh,
+            answered=session.tally.reused,
+            kept=rows_kept(session, inputs.rows),
+            existing=session.request.existing,
+            currency=table.currency,
+            price_problem=config.price_problem(task.model),
+            retirement=config.retirement(task.model),
+            max_enqueued_tokens=None if None in limits else sum(limit or 0 for limit in limits),
+            refusal=str(refusal) if refusal else None,
+            upstream=session.request.upstream,
+        )
+
+    def _exchange(self, session: Session, rows: StagedRows, fresh: NewRequests) -> None:
+        """Turn to the service, if there is anything to send or to take in."""
+        mode = session.request.options.mode
+        sends = 0
+        if mode != Mode.COLLECT:
+            sends = fresh.requests
+            if sends or fresh.in_flight:
+                session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
+        in_flight = session.ledger.open_shards(task_key=session.task_key)
+        to_do = sends or in_flight or mode == Mode.COLLECT
+        watch = watch_of(session, rows)
+        if not (to_do or leftovers(session) or inputs_to_forget(session)):
+            # `dbt-enrich wait` may have brought the answers home.
+            watch.look()
+            return
+        with self._service.use() as service:
+            self._service.prepare(session, service, sends=sends > 0)
+            batch_run = self._batch_run(session, rows, service)
+            synchronous = SynchronousRun(
+                batch_run,
+                is_patient=session.request.options.mode == Mode.RUN,
+                tolerance=session.tolerance,
+            )
+            Exchange(session, rows, service, batch_run, synchronous, watch).carry_out()
+            if batch_run.timed_out and session.request.options.on_await_timeout == "error":
+                raise AwaitTimeoutError(
+                    f"model '{session.model}': the service did not finish within await_timeout = "
+                    f"{session.request.options.await_timeout:g} seconds; the previous table stays, "
+                    "its batches go on, and the next run collects them"
+                )
+
+    def _batch_run(self, session: Session, rows: StagedRows, service: BatchService) -> BatchRun:
+        return BatchRun(
+            service=service,
+            ledger=session.ledger,
+            store=session.store,
+            settings=RunSettings(
+                owner=session.run_id,
+                poll_interval=self.config.poll_seconds,
+                adoption_grace=self.config.grace_seconds,
+                await_timeout=session.request.options.await_timeout,
+                transfers=self.config.transfers,
+            ),
+            room=session.room,
+            write=lambda shard: _write_claimed(shard, session, rows, service.line_url),
+            cut=lambda shard: cut_in_two(
+                shard, workspace=session.workspace, ledger=session.ledger, store=session.store
+            ),
+            deployments_of=self.config.deployments_of,
+            cancelled=self.cancelled,
+            progress=session.progress,
+            warn=lambda text: self._warn(f"{session.model}: {text}"),
+            timings=session.timings,
+        )
+
+    def _preview(self, session: Session, rows: StagedRows) -> Outcome:
+        request, options = session.request, session.request.options
+        deployment = route_of(request.task.model, options, self.config)
+        with self._service.use() as service:
+            previewed = preview(
+                rows,
+                request.relation,
+                request.task,
+                deployment=deployment,
+                limit=options.preview_rows,
+                service=service,
+                workspace=session.workspace,
+            )
+        for row in previewed:
+            self._log(str(row))
+        (asked,) = session.workspace.row(
+            f"select count(distinct request_key) from {rows.keys_sql} as keys"
+        )
+        sentence = preview_sentence(
+            previewed,
+            WholeTable(rows.keyed, asked, session.selection.packing),
+            request.task,
+            deployment,
+            self.config.task_price(request.task),
+            currency=self.config.price_table().currency,
+        )
+        report(
+            {
+                "preview": {
+                    "name": session.model,
+                    "deployment": deployment,
+                    "rows": [asdict(row) for row in previewed],
+                    "sentence": sentence,
+                }
+            }
+        )
+        return unpublished(session, sentence, status=f"rows previewed: {len(previewed):,}")
+
+
+def _write_claimed(shard: Shard, session: Session, rows: StagedRows, line_url: str) -> Shard | None:
+    """Write the file of a shard that this run claimed; return None of another's."""
+    source = session.claimed.pop(shard.shard, None)
+    if source is None:
+        return None
+    with session.timings.span(Stage.WRITE, rows=shard.row_count) as span:
+        written = write_file(
+            shard,
+            source,
+            rows,
+            session.selection,
+            line_url,
+            workspace=session.workspace,
+            ledger=session.ledger,
+            store=session.store,
+        )
+        span.bytes = written.bytes
+    return written

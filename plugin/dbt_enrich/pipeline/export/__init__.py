@@ -1,0 +1,1 @@
+"""Export: what is new, claimed in the ledger and written as request files."""

@@ -1,0 +1,193 @@
+"""Claims: the requests that shards hold, and what becomes of those whose run has died unsent."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.endpoints.request_lines import line_template
+from dbt_enrich.pipeline.export.manifests import NO_REQUESTS
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.workspace.database import Workspace, read_parquet
+from dbt_enrich.workspace.key_ranges import key_parts
+from dbt_enrich.workspace.sql import literals
+
+_CUSTOM_ID = re.compile(r'\{"custom_id":"[0-9a-z-]{1,64}"')
+
+
+def abandoned_shards(ledger: Ledger, store: StateDirectory) -> list[Shard]:
+    """Return the claims of dead runs that never asked the service for a batch: nothing was paid."""
+    return [shard for shard in ledger.open_shards() if _is_abandoned(shard, store)]
+
+
+def let_go(shards: Sequence[Shard], ledger: Ledger, store: StateDirectory) -> None:
+    """Free abandoned claims, and remove their files."""
+    for shard in shards:
+        ledger.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
+        store.requests(shard.shard).unlink(missing_ok=True)
+        store.manifest(shard.shard).unlink(missing_ok=True)
+
+
+def in_flight_sql(
+    ledger: Ledger, store: StateDirectory, task_key: str, workspace: Workspace
+) -> str:
+    """Build a table expression over the requests of a task that are claimed and not yet stored.
+
+    The claims of dead runs that never sent them are left out: the next export takes them up. What
+    another process stores afterwards stays in it, so take it before the answers.
+    """
+    shards = ledger.open_shards(task_key=task_key)
+    names = [shard.shard for shard in shards if not _is_abandoned(shard, store)]
+    held = [_held(store.manifest(name), workspace.directory) for name in names]
+    return read_parquet([path for path in held if path], empty=NO_REQUESTS)
+
+
+def _held(manifest: Path, directory: Path) -> Path | None:
+    """Keep a manifest for this run, whoever removes it meanwhile; None where it is gone."""
+    held = directory / f"{manifest.stem}-{secrets.token_hex(4)}.parquet"
+    with suppress(FileNotFoundError):
+        try:
+            held.hardlink_to(manifest)
+        except OSError:
+            # It is gone, or the file system has no hard links.
+            shutil.copyfile(manifest, held)
+        return held
+    return None
+
+
+def manifests_sql(shards: Sequence[str], store: StateDirectory) -> str:
+    """Build a table expression over the requests of some shards, by their names."""
+    manifests = [store.manifest(name) for name in shards]
+    return read_parquet([path for path in manifests if path.exists()], empty=NO_REQUESTS)
+
+
+def standing_claims(
+    abandoned: Sequence[Shard],
+    wanted: Sequence[Path],
+    task: EnrichmentTask,
+    line_url: str,
+    *,
+    workspace: Workspace,
+    store: StateDirectory,
+) -> list[Shard]:
+    """Return the abandoned shards whose files would be written again as they are.
+
+    They wait for room in a quota, mostly, and may be at the service already: to write and upload
+    them once more at every run would be in vain.
+
+    Args:
+        abandoned: Claims of dead runs.
+        wanted: Parquet files of the requests that are to be sent now.
+        task: What is asked.
+        line_url: The `url` of every line.
+        workspace: Where requests are compared.
+        store: Where files lie.
+    """
+    written = [
+        shard
+        for shard in abandoned
+        if shard.step in (Step.EXPORTED, Step.UPLOADED)
+        and store.requests(shard.shard).exists()
+        and store.manifest(shard.shard).exists()
+    ]
+    forms = _forms([shard.shard for shard in written], wanted, workspace, store)
+    return [
+        shard
+        for shard, form in zip(written, forms, strict=True)
+        if form.is_one and _is_worded(shard, form, task, line_url, store)
+    ]
+
+
+def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
+    return shard.step in UNSENT_STEPS and (shard.owner is None or not store.is_alive(shard.owner))
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What the requests of a claimed shard have in common, as they are to be sent now.
+
+    Attributes:
+        unwanted: How many are not to be sent now, or in another attempt.
+        enlarge: The least and the most by which their token limit is enlarged.
+        is_first: Whether all of them are first attempts.
+        positions: The most rows of one of its packs, or None where rows are alone.
+    """
+
+    unwanted: int
+    enlarge: tuple[int, int]
+    is_first: bool
+    positions: int | None
+
+    @property
+    def is_one(self) -> bool:
+        """Whether all of them go into one file; only first attempts are packed."""
+        least, most = self.enlarge
+        return not self.unwanted and least == most and (not self.positions or self.is_first)
+
+
+def _forms(
+    shards: Sequence[str], wanted: Sequence[Path], workspace: Workspace, store: StateDirectory
+) -> list[_Form]:
+    """Return the forms of some shards, in their order."""
+    if not shards:
+        return []
+    manifests = read_parquet([store.manifest(shard) for shard in shards], empty=NO_REQUESTS)
+    has_packs = "position" in workspace.columns(f"from {manifests}")
+    position = "claimed.position" if has_packs else "cast(null as integer)"
+    wanted_sql = f"read_parquet({literals(wanted)})"
+    (requests,) = workspace.row(f"select count(*) from {wanted_sql}")
+    found = [
+        row
+        for part in key_parts(requests)
+        for row in workspace.rows(
+            f"""
+            select
+                claimed.file_index, count(*) filter (wanted.request_key is null),
+                min(wanted.enlarge), max(wanted.enlarge), bool_and(wanted.is_first), max({position})
+            from (select *, file_index from {manifests} where {part.condition}) as claimed
+            left join {part.of(wanted_sql)} as wanted
+                using (request_key, attempt)
+            group by claimed.file_index
+            """
+        )
+    ]
+    return [_form([row[1:] for row in found if row[0] == number]) for number in range(len(shards))]
+
+
+def _form(parts: Sequence[tuple[int, int | None, int | None, bool | None, int | None]]) -> _Form:
+    unwanted, least, most, firsts, positions = zip(*parts, strict=True) if parts else ([],) * 5
+    return _Form(
+        unwanted=sum(unwanted),
+        enlarge=(min(filter(None, least), default=0), max(filter(None, most), default=1)),
+        is_first=all(firsts),
+        positions=max(filter(None, positions), default=None),
+    )
+
+
+def _is_worded(
+    shard: Shard, form: _Form, task: EnrichmentTask, line_url: str, store: StateDirectory
+) -> bool:
+    """Whether the first line of a shard's file has the constant texts of its requests now."""
+    template = line_template(
+        task,
+        deployment=shard.deployment or "",
+        line_url=line_url,
+        enlarge=form.enlarge[0] * (form.positions or 1),
+        packed=form.positions is not None,
+    )
+    with store.requests(shard.shard).open("rb") as file:
+        line = file.readline().decode(errors="replace").rstrip("\n")
+    begun = _CUSTOM_ID.match(line)
+    return (
+        begun is not None
+        and line.startswith(template.before, begun.end())
+        and line.endswith(template.after)
+    )

@@ -1,0 +1,131 @@
+"""Write the input file of a claimed shard: one line of JSON a request."""
+
+from __future__ import annotations
+
+from dbt_enrich.endpoints.packs import MARK, message_sql
+from dbt_enrich.endpoints.request_lines import line_sql, line_template
+from dbt_enrich.pipeline.export.new_requests import Selection
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.row_sizes import CHUNK_BYTES, CHUNK_ROWS
+from dbt_enrich.workspace.sql import key_text_sql
+
+# Bytes of the messages of a range, about.
+_RANGE_BYTES = 4_194_304
+
+
+def write_file(
+    shard: Shard,
+    source: str,
+    rows: StagedRows,
+    selection: Selection,
+    line_url: str,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Shard:
+    """Write a claimed shard's input file.
+
+    Args:
+        shard: The shard.
+        source: The SELECT of its requests, as `claim` returned it.
+        rows: The rows that were staged.
+        selection: What was claimed.
+        line_url: The `url` of every line.
+        workspace: Where the lines are made.
+        ledger: Where the shard is moved on.
+        store: Where the file lies.
+
+    Returns:
+        The shard, ready to upload.
+    """
+    path = store.requests(shard.shard)
+    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
+    enlarge, ranges = _ranges(source, workspace, is_packed=is_packed)
+    template = line_template(
+        selection.task,
+        deployment=shard.deployment or "",
+        line_url=line_url,
+        enlarge=enlarge,
+        packed=is_packed,
+    )
+    line = line_sql(
+        template,
+        key="'pack'" if is_packed else key_text_sql("request_key"),
+        attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
+        message="user_message",
+        repair="cast(null as varchar)" if is_packed else "repair",
+    )
+    selects = [
+        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
+        for start, end in ranges
+    ]
+    workspace.write_lines(selects, path)
+    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
+
+
+def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:
+    """Build the table expression of a range of a shard's requests, with their user messages."""
+    # The range lets the reader pass over the row groups of other shards.
+    between = f"where row_id between {first} and {last}"
+    requests = (
+        f"(select row_id, user_message from {rows.all_sql} {between}) as messages "
+        f"join (select * from ({source}) {between}) as requests using (row_id)"
+    )
+    if not is_packed:
+        return requests
+    message = message_sql("user_message", "position")
+    return f"(select custom_id, {message} as user_message from {requests} group by custom_id)"
+
+
+def _ranges(
+    source: str, workspace: Workspace, *, is_packed: bool
+) -> tuple[int, list[tuple[int, int]]]:
+    """Cut a shard's rows between lines, so that a range of them is put together in memory.
+
+    Returns:
+        The factor on the token limits, and the first and the last row of each range.
+    """
+    rows_in_line = "max(position)" if is_packed else "1"
+    enlarge, first, last, most = workspace.row(
+        f"""
+        with chunks as (
+            select
+                any_value(enlarge) * {rows_in_line} as enlarge,
+                min(row_id) as first,
+                max(row_id) as last,
+                sum(message_bytes) as bytes
+            from ({source})
+            group by row_id // {CHUNK_ROWS}
+        )
+        select max(enlarge), min(first), max(last), max(bytes) from chunks
+        """
+    )
+    if not is_packed and most <= CHUNK_BYTES:
+        return enlarge, [(first, last)]
+    found = workspace.rows(
+        f"""
+        with lines as (
+            select
+                min(row_id) as first,
+                sum(message_bytes) as bytes,
+                (row_number() over (order by min(row_id)) - 1) // {workspace.least_rows} as number
+            from ({source})
+            group by {"custom_id" if is_packed else "row_id"}
+        ),
+        numbers as (
+            select min(first) as first, sum(bytes) as bytes from lines group by number
+        ),
+        parts as (
+            select first, sum(bytes) over (order by first) // {_RANGE_BYTES} as part from numbers
+        )
+        select min(first) from parts group by part order by 1
+        """
+    )
+    starts = [int(start) for (start,) in found]
+    ends = [start - 1 for start in starts[1:]]
+    return enlarge, list(zip(starts, [*ends, last], strict=True))

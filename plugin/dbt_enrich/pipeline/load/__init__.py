@@ -1,0 +1,1 @@
+"""Load: output and error files become answers."""

@@ -1,0 +1,324 @@
+"""Load: a shard's downloaded files into the answer store, every request with a name for its end."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dbt_enrich.endpoints.response_lines import (
+    LINE_BYTES,
+    named_sql,
+    packed_message_sql,
+    said_sql,
+)
+from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.pipeline.export.manifests import count_packs, write_manifest
+from dbt_enrich.pipeline.load.packed_lines import unpacked
+from dbt_enrich.pipeline.load.unassigned_lines import keep_unassigned
+from dbt_enrich.state.answer_store import ANSWER_COLUMNS
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.file_cleanup import remove_files
+from dbt_enrich.state.ledger import GONE, Ledger
+from dbt_enrich.state.sent_with import of_shard
+from dbt_enrich.state.shards import Shard
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.validation.answers import validated_answers_sql
+from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
+from dbt_enrich.workspace.long_lines import in_pieces, longest_line
+from dbt_enrich.workspace.sql import literal, preferred_sql
+
+# How much memory the functions of all threads reserve for what they read at once.
+_READINGS = 96
+# Rows of one row group of answers: validation needs memory beside those that each thread holds.
+_ANSWER_GROUP = 12_288
+# Outcomes whose message or text is the model's or our own, and those whose body is an error.
+_OF_MODELS = "('answered', 'refusal', 'truncated', 'missing')"
+_OF_ERRORS = "('provider_error', 'pack_failed')"
+
+
+@dataclass(frozen=True)
+class LoadedShard:
+    """What a shard's files held.
+
+    Attributes:
+        shard: The closed shard.
+        done: Requests with a valid answer.
+        failed: Requests that failed, those without a line included.
+        unassigned: Lines that answer packs of which nobody knows the rows; their files stay.
+        kept_lines: Other lines of which nobody can tell what they answer.
+        kept_in: The file that they were written to, beside the answers.
+    """
+
+    shard: Shard
+    done: int
+    failed: int
+    unassigned: int = 0
+    kept_lines: int = 0
+    kept_in: Path | None = None
+
+    def said(self) -> str:
+        """Say what was kept of the lines that answered no request; empty if there were none."""
+        if not self.kept_lines:
+            return ""
+        lines = "1 line" if self.kept_lines == 1 else f"{self.kept_lines:,} lines"
+        return (
+            f"the result files of batch {self.shard.batch_id} have {lines} of which nobody can "
+            f"tell which request was answered; they are kept in {self.kept_in}"
+        )
+
+
+def load(
+    shard: Shard,
+    outputs: list[OutputColumn],
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+    keep_files: bool,
+    mask: str,
+) -> LoadedShard:
+    """Write a downloaded shard's answers to the answer store and close the shard.
+
+    Lines may come in any order, twice, broken, for unknown ids or not at all: each request of the
+    shard gets exactly one row, an answer or a named failure.
+
+    Args:
+        shard: A shard at the step `downloaded`.
+        outputs: The output columns of the task that asked.
+        workspace: Where the files are read and validated.
+        ledger: Where the shard is closed, after its answers are on disk.
+        store: Where the files lie.
+        keep_files: Whether request and response files stay.
+        mask: `BatchService.mask`: what must not be stored of an error's texts.
+    """
+    files = [
+        path
+        for kind in ("output", "error")
+        if (path := store.response(shard.shard, kind)).exists() and path.stat().st_size
+    ]
+    manifest = store.manifest(shard.shard)
+    is_guessed = not manifest.exists()
+    if is_guessed:
+        write_manifest(files, manifest, workspace)
+    answers = store.answers(shard.shard)
+    requests = workspace.count(manifest)
+    unassigned = 0 if requests else count_packs(files, workspace)
+    write_answers = partial(_write_answers, shard, files, manifest, outputs, answers, workspace)
+    write_answers(LINE_BYTES, mask)
+    longest = LINE_BYTES
+    if workspace.count(answers) < requests:
+        longest = longest_line(files, least=LINE_BYTES)
+    if longest > LINE_BYTES:
+        write_answers(longest, mask)
+    written = {shard.shard: workspace.count(answers)}
+    missing = requests - written[shard.shard]
+    if shard.synchronous:
+        # What nobody replied to was not asked, or is as if it had not been.
+        missing = 0
+        replies = sum(path.read_bytes().count(b"\n") for path in files)
+        ledger.note(shard.shard, requests=replies, rows=written[shard.shard])
+    kept_in, kept_lines = store.unassigned(shard.shard), 0
+    if files and not (shard.synchronous or unassigned) and (missing or is_guessed):
+        kept_lines = keep_unassigned(files, manifest, answers, kept_in, workspace)
+    if missing:
+        name = f"{shard.shard}-missing"
+        query = _missing_sql(shard, manifest, answers, store)
+        workspace.write_parquet(query, store.answers(name), durable=True)
+        written[name] = missing
+    done, *tokens = workspace.row(
+        "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
+        f"sum(completion_tokens) from read_parquet({literal(answers)})"
+    )
+    names = ("prompt_tokens", "cached_tokens", "completion_tokens")
+    counts = {n: None if v is None else int(v) for n, v in zip(names, tokens, strict=True)}
+    closed = ledger.store(
+        shard.shard, files=written, tokens=counts, settings=of_shard(ledger.shard(shard.shard))
+    )
+    workspace.give_back(sum(path.stat().st_size for path in files))
+    if not keep_files and not unassigned:
+        remove_files(shard, store)
+    failed = sum(written.values()) - done
+    return LoadedShard(
+        closed,
+        done=done,
+        failed=failed,
+        unassigned=unassigned,
+        kept_lines=kept_lines,
+        kept_in=kept_in if kept_lines else None,
+    )
+
+
+def _write_answers(
+    shard: Shard,
+    files: list[Path],
+    manifest: Path,
+    outputs: list[OutputColumn],
+    target: Path,
+    workspace: Workspace,
+    line_bytes: int,
+    mask: str,
+) -> None:
+    is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
+    with ExitStack() as scratch:
+        pieces = scratch.enter_context(
+            in_pieces(files, workspace.directory, least_lines=workspace.least_rows)
+        )
+        row_group_bytes = ROW_GROUP_BYTES
+        if pieces != files:
+            row_group_bytes = LONG_ROW_GROUP_BYTES
+            # A piece is read at once, and each JSON function reserves room for all of it.
+            largest = max(path.stat().st_size for path in pieces)
+            line_bytes = max(line_bytes, largest)
+            workspace.make_room(_READINGS * largest)
+        workspace.make_room(8 * line_bytes)
+        if is_packed and files:
+            named = f"select *, {said_sql('null')} as said from ({named_sql(pieces, line_bytes)})"
+            read = scratch.enter_context(unpacked(named, manifest, workspace))
+        elif files:
+            read = named_sql(pieces, line_bytes, manifest)
+        else:
+            read = None
+        query = _answers_query(shard, read, outputs, is_packed=is_packed)
+        workspace.write_parquet(
+            query,
+            target,
+            compression="zstd",
+            row_group=_ANSWER_GROUP,
+            row_group_bytes=row_group_bytes,
+            durable=True,
+            arguments={"mask": mask} if read else None,
+        )
+    (repeated,) = workspace.row(
+        f"select count(*) - count(distinct request_key) from read_parquet({literal(target)})"
+    )
+    if repeated:
+        single = target.with_name(f".{target.name}.single")
+        workspace.write_parquet(
+            _single_sql(target),
+            single,
+            compression="zstd",
+            row_group=_ANSWER_GROUP,
+            row_group_bytes=row_group_bytes,
+            durable=True,
+        )
+        single.replace(target)
+
+
+def _single_sql(answers: Path) -> str:
+    """Build the SELECT of one answer for each request, of those that are there."""
+    order = "kind = 'done' desc, content nulls last, kind, message"
+    placed = f"(select *, file_row_number as place from read_parquet({literal(answers)}))"
+    return f"""
+        select answers.* exclude (place)
+        from {placed} as answers
+        semi join (
+            {preferred_sql(placed, "request_key", "place", order, ["kind", "content", "message"])}
+        ) as preferred using (place)
+    """
+
+
+def _answers_query(
+    shard: Shard, read: str | None, outputs: list[OutputColumn], *, is_packed: bool
+) -> str:
+    """Build the SELECT of the answers that a shard's files hold, each validated.
+
+    Args:
+        shard: The shard.
+        read: A SELECT of the requests with what became of them, or None where there is no file.
+        outputs: The output columns.
+        is_packed: Whether they come out of packs.
+    """
+    if read is None:
+        columns = ", ".join(f"cast(null as {k}) as {n}" for n, k in ANSWER_COLUMNS.items())
+        return f"select {columns} where false"
+    kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
+    said = packed_message_sql() if is_packed else said_sql("mismatch")
+    values = {
+        "kind": kind,
+        "message": f"if(outcome in {_OF_MODELS}, {said}, {_masked_sql(said)})",
+        "content": f"""case
+            when {kind} = 'done' then clean_content
+            when outcome in {_OF_ERRORS} then coalesce(raw, refusal, {_masked_sql("body")})
+            else coalesce(raw, refusal, body)
+        end""",
+        "batch_id": "null" if shard.synchronous else literal(shard.batch_id or ""),
+        "shard": literal(shard.shard),
+        "received_at": "now()",
+    }
+    columns = ", ".join(
+        f"try_cast({values.get(name, name)} as {data_type}) as {name}"
+        for name, data_type in ANSWER_COLUMNS.items()
+    )
+    return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
+
+
+def _masked_sql(text: str) -> str:
+    """Build a text of the service without secrets, as `BatchService.masked` returns it."""
+    return f"regexp_replace({text}, $mask, '\\1***', 'g')"
+
+
+def _lost(shard: Shard, store: StateDirectory) -> str:
+    """Return what the service no longer has of what became of a shard; empty if it has all."""
+    if shard.status == GONE:
+        return f"the service no longer has the batch {shard.batch_id}"
+    files = {"output": shard.output_file_id}
+    if shard.status == "completed":
+        # Of another batch the error file tells only what was not done.
+        files["error"] = shard.error_file_id
+    for kind, file_id in files.items():
+        if file_id and not store.response(shard.shard, kind).exists():
+            return f"the service no longer has the {kind} file {file_id} of {shard.batch_id}"
+    if shard.completed and not shard.output_file_id:
+        return f"the service never named the output file of {shard.batch_id}"
+    return ""
+
+
+def _missing_sql(shard: Shard, manifest: Path, answers: Path, store: StateDirectory) -> str:
+    """Build the SELECT of the requests that no line answered, named by how the batch ended."""
+    kinds = {"expired": "expired", "cancelled": "cancelled"}
+    lost = _lost(shard, store)
+    kind = "file_lost" if lost else kinds.get(shard.status or "", "missing")
+    messages = {
+        "file_lost": f"{lost}; its answer may have been paid for",
+        "expired": "the completion window ended before the request was dealt with",
+        "cancelled": "the batch was cancelled before the request was dealt with",
+        "missing": "the service returned no line for the request",
+    }
+    values = {
+        "request_key": "request_key",
+        "attempt": "attempt",
+        "kind": literal(kind),
+        "message": literal(messages[kind]),
+        "batch_id": literal(shard.batch_id or ""),
+        "shard": literal(shard.shard),
+        "received_at": "now()",
+    }
+    columns = ", ".join(
+        f"cast({values.get(name, 'null')} as {data_type}) as {name}"
+        for name, data_type in ANSWER_COLUMNS.items()
+    )
+    return f"""
+        select {columns}
+        from read_parquet({literal(manifest)}) as manifest
+        anti join read_parquet({literal(answers)}) as answered using (request_key)
+    """
+
+
+def outputs_of(ledger: Ledger, task_key: str) -> list[OutputColumn] | None:
+    """Return the output columns that a task was noted with, or None if the ledger has not it.
+
+    Raises:
+        EnrichmentError: What the ledger holds is no list of output columns.
+    """
+    noted = ledger.task_outputs(task_key)
+    if noted is None:
+        return None
+    try:
+        return [OutputColumn(**column) for column in noted]
+    except TypeError as error:
+        raise EnrichmentError(
+            f"the ledger's outputs of the task {task_key} cannot be read ({error})",
+            fix="upgrade dbt-enrich to the version that wrote them",
+        ) from error

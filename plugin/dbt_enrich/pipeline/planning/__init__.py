@@ -1,0 +1,1 @@
+"""Before anything is sent: plan, preview, budget, versions of a task."""

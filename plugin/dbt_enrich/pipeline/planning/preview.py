@@ -1,0 +1,176 @@
+"""Preview: the first rows through the synchronous endpoint, shown and stored nowhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dbt_enrich.cost.money import money_text
+from dbt_enrich.cost.prices import Price
+from dbt_enrich.cost.tokens import count_tokens
+from dbt_enrich.endpoints.packs import Packing
+from dbt_enrich.endpoints.request_lines import request_body
+from dbt_enrich.endpoints.response_lines import named_lines_sql, said_sql
+from dbt_enrich.errors import CancelledError, EnrichmentError
+from dbt_enrich.pipeline.planning.plan import row_overheads
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.validation.answers import validated_answers_sql
+from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.wording import counted
+from dbt_enrich.workspace.database import Workspace
+
+
+@dataclass(frozen=True)
+class PreviewedRow:
+    """One row, what was asked of it and what came back.
+
+    Attributes:
+        row: The row's unique key, as text.
+        user_message: What was sent.
+        answer: The model's text.
+        problem: Why the answer would not be taken, or None.
+        seconds: How long the answer took.
+        prompt_tokens: Tokens of the prompt, as the service counted them.
+        completion_tokens: Tokens of the answer.
+    """
+
+    row: str
+    user_message: str
+    answer: str
+    problem: str | None
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __str__(self) -> str:
+        verdict = f"\n  would fail: {self.problem}" if self.problem else ""
+        return f"{self.row}\n  asked:    {self.user_message}\n  answered: {self.answer}{verdict}"
+
+
+def preview(
+    rows: StagedRows,
+    relation: StagedRelation,
+    task: EnrichmentTask,
+    *,
+    deployment: str,
+    limit: int,
+    service: BatchService,
+    workspace: Workspace,
+) -> list[PreviewedRow]:
+    """Ask the first `limit` rows one by one, and validate the answers as a batch's would be."""
+    asked = workspace.rows(
+        f"select row_id, user_message from {rows.all_sql} "
+        f"where user_message is not null order by row_id limit {limit}"
+    )
+    return [
+        _ask(relation.row_label(row_id), message, task, deployment, service, workspace)
+        for row_id, message in asked
+    ]
+
+
+def _ask(
+    row: str,
+    message: str,
+    task: EnrichmentTask,
+    deployment: str,
+    service: BatchService,
+    workspace: Workspace,
+) -> PreviewedRow:
+    body = request_body(task, deployment=deployment, user_message=message)
+    began = time.monotonic()
+    try:
+        reply = service.chat(body)
+    except CancelledError:
+        raise
+    except EnrichmentError as error:
+        return PreviewedRow(row, message, "", str(error), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    line = json.dumps({"response": {"status_code": 200, "body": reply}}, ensure_ascii=True)
+    read = validated_answers_sql(
+        f"({named_lines_sql('select cast(? as varchar) as line')})", list(task.outputs)
+    )
+    text, problem, prompt_tokens, completion_tokens = workspace.row(
+        f"""
+        select
+            coalesce(raw, refusal, body, ''),
+            case
+                when outcome <> 'answered' then outcome || ': ' || {said_sql("null")}
+                when mismatch_kind is not null then mismatch_kind || ': ' || {said_sql("mismatch")}
+            end,
+            coalesce(try_cast(prompt_tokens as bigint), 0),
+            coalesce(try_cast(completion_tokens as bigint), 0)
+        from ({read})
+        """,
+        [line],
+    )
+    return PreviewedRow(row, message, text, problem, seconds, prompt_tokens, completion_tokens)
+
+
+@dataclass(frozen=True)
+class WholeTable:
+    """What a run would ask for the whole table.
+
+    Attributes:
+        rows: Rows with a text to send.
+        asked: How many of them differ: equal rows are asked once.
+        packing: How they are packed, or None.
+    """
+
+    rows: int
+    asked: int
+    packing: Packing | None = None
+
+
+def preview_sentence(
+    previewed: Sequence[PreviewedRow],
+    whole: WholeTable,
+    task: EnrichmentTask,
+    deployment: str,
+    price: Price | None,
+    *,
+    currency: str,
+) -> str:
+    """Say what was previewed, and what the whole table would cost in a batch at this rate."""
+    problems = sum(row.problem is not None for row in previewed)
+    if not previewed:
+        return "no row to preview: the SELECT yields none that has a text to send"
+    said = (
+        f"previewed {counted(len(previewed), 'row')} by {deployment}, {problems} would fail; "
+        "nothing was stored"
+    )
+    with_usage = [row for row in previewed if row.prompt_tokens]
+    if not with_usage or price is None:
+        return said
+    prompt = sum(row.prompt_tokens for row in with_usage) / len(with_usage) * whole.asked
+    prompt *= _packed_share(with_usage, whole.packing, task)
+    completion = sum(row.completion_tokens for row in with_usage) / len(with_usage) * whole.asked
+    differ = f" ({whole.asked:,} of them differ)" if whole.asked < whole.rows else ""
+    packed = ", packed," if whole.packing else ""
+    return (
+        f"{said}. At this rate {counted(whole.rows, 'row')}{differ} would take{packed} "
+        f"{prompt:,.0f} input and {completion:,.0f} output tokens, "
+        f"{money_text(price.batch_cost(prompt, completion), currency)} in a batch"
+    )
+
+
+def _packed_share(
+    previewed: Sequence[PreviewedRow], packing: Packing | None, task: EnrichmentTask
+) -> float:
+    """Return how much of the prompt tokens that rows took alone they take as they are packed."""
+    if packing is None:
+        return 1.0
+    texts = count_tokens((row.user_message for row in previewed), task.model)
+    mean = sum(texts) / len(texts)
+    alone, packed = row_overheads(task, packing, mean)
+    return (mean + packed) / (mean + alone)
+
+
+def answer_problem(text: str, task: EnrichmentTask, workspace: Workspace) -> str | None:
+    """Return why `text` is no valid answer to the task, or None if it is one."""
+    verdict = validated_answers_sql("(select cast(? as varchar) as content)", list(task.outputs))
+    kind, problem = workspace.row(f"select mismatch_kind, mismatch from ({verdict})", [text])
+    return f"{kind}: {problem}" if kind else None

@@ -1,0 +1,117 @@
+"""Versions: what the answer store holds of each version of a task, and how it is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.pipeline.planning.budget import Spending, spending
+from dbt_enrich.state.answer_store import answers_sql, former_answers_key
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Task
+from dbt_enrich.task.model_names import labels
+from dbt_enrich.task.version import short_version
+from dbt_enrich.workspace.database import Workspace
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What would be let go.
+
+    Attributes:
+        answers: Valid answers.
+        worth: What they cost, and so what asking them again costs.
+    """
+
+    answers: int
+    worth: Spending
+
+
+def tasks_of(ledger: Ledger, enrichment: str) -> list[Task]:
+    """Return the tasks of a model, newest first: those that it asked, and those of its tables.
+
+    The ledger notes a task for the model that asked it first; another one with the same task has
+    none of its own.
+
+    Args:
+        ledger: The ledger.
+        enrichment: The model's unique id.
+    """
+    return [
+        task
+        for task in ledger.tasks()
+        if task.enrichment == enrichment or enrichment in ledger.askers(task.task_key)
+    ]
+
+
+def refuse_shared(ledger: Ledger, tasks: Sequence[Task], enrichments: Collection[str]) -> None:
+    """Refuse to let answers go that are those of another model too.
+
+    Args:
+        ledger: The ledger.
+        tasks: The tasks whose answers would go.
+        enrichments: The unique ids of the models that the user named.
+
+    Raises:
+        ConfigurationError: A model that is not named asked one of the tasks, or shows its answers.
+    """
+    names = labels(ledger.enrichments())
+    for task in tasks:
+        others = ledger.askers(task.task_key) - set(enrichments)
+        if others:
+            said = " and ".join(sorted(names[other] for other in others))
+            version = short_version(task.task_key)
+            raise ConfigurationError(
+                f"the answers of the version {version} are those of {said} too",
+                fix="name every model that is to be asked again, each by --model, or another "
+                "version by --version; nothing was deleted",
+            )
+
+
+def answers_by_task(
+    config: PluginConfig, ledger: Ledger, task_keys: Sequence[str]
+) -> dict[str, int]:
+    """Return how many valid answers the answer store holds of each task."""
+    store = StateDirectory(config.state_dir)
+    run = store.begin_run(_run_id())
+    workspace = Workspace(run.path, memory_limit=config.memory_limit, threads=config.threads)
+    try:
+        return {
+            key: int(
+                workspace.row(
+                    "select count(distinct request_key) "
+                    f"from {answers_sql(ledger, store, key)} as answers where kind = 'done'"
+                )[0]
+            )
+            for key in task_keys
+        }
+    finally:
+        workspace.close()
+        run.remove()
+
+
+def worth_of(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> Forgotten:
+    """Return what the answers of tasks cost."""
+    keys = [task.task_key for task in tasks]
+    held = {name for key in keys for name in ledger.live_answers(key)}
+    shards = [shard for shard in ledger.all_shards() if shard.shard in held]
+    counts = answers_by_task(config, ledger, keys)
+    return Forgotten(answers=sum(counts.values()), worth=spending(shards, config))
+
+
+def forget(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> None:
+    """Take the answers of tasks out of the answer store, and delete their files."""
+    store = StateDirectory(config.state_dir)
+    for task in tasks:
+        for key in (task.task_key, former_answers_key(task.task_key)):
+            for name in ledger.forget_answers(key):
+                store.answers(name).unlink(missing_ok=True)
+
+
+def _run_id() -> str:
+    import secrets
+
+    return f"run-{secrets.token_hex(8)}"

@@ -1,0 +1,1 @@
+"""Publish: the answers of the staged rows as SQL that builds the tables."""

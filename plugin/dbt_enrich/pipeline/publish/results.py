@@ -1,0 +1,289 @@
+"""Publish: the answers of the staged rows as SQL that builds the enriched table and its errors.
+
+The private DuckDB writes two Parquet files, results and errors; the two SELECTs that read them run
+in the user's database, on dbt's own connection and in its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.pipeline.export.in_flight import in_flight_sql
+from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_errors
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.state.answer_store import FORMER_PREFIX, answer_files_sql, standing_sql
+from dbt_enrich.state.attempts import attempts_of
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.final_failures import Finals
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.task.version import VERSION_DIGITS
+from dbt_enrich.validation.answers import answer_struct_type, typed_answers_sql
+from dbt_enrich.warehouse.enriched_table import ExistingTable, enriched_sql
+from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.key_ranges import key_parts
+from dbt_enrich.workspace.sorted_files import write_sorted
+from dbt_enrich.workspace.sql import literal, literals
+
+# Answers whose rows are looked up at once: their keys fit into a small part of the memory, so that
+# the answers' texts stream past them and are never spilled.
+_LOOKED_UP = 200_000
+# Rows of one row group of a file that is read once, in pieces.
+_RESULT_GROUP = 8_192
+# Of a row whose text another enrichment still owes; no other pending row has an error.
+_MISSING = "missing_input: "
+_WAITS = f"{_MISSING}waits for the text of "
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the materialization publishes.
+
+    Attributes:
+        enriched_sql: SELECT of the enriched table, over the staged relation.
+        errors_sql: SELECT of the errors table.
+        counts: Rows by status.
+        kept: Rows that keep an answer to a previous version of the task.
+        errors: Failed rows by kind.
+        finals: Those of them that no run asks again by itself, by kind.
+        bytes: The files that the SELECTs read.
+    """
+
+    enriched_sql: str
+    errors_sql: str
+    counts: Mapping[str, int]
+    kept: int
+    errors: Mapping[str, int]
+    finals: Mapping[str, int]
+    bytes: int
+
+
+def publish(
+    rows: StagedRows,
+    relation: StagedRelation,
+    task: EnrichmentTask,
+    answer_keys: tuple[str, ...],
+    *,
+    existing: ExistingTable | None,
+    find_finals: Callable[[], Finals],
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Published:
+    """Give every staged row its status, and its answer where there is one.
+
+    Args:
+        rows: The staged rows.
+        relation: The staged relation in the user's database.
+        task: What was asked.
+        answer_keys: The tasks whose answers stand; the first one is the task's own.
+        existing: The table whose former outputs a pending row keeps, or None.
+        find_finals: Finds the requests that failed for good.
+        workspace: Where answers are typed.
+        ledger: Which answers are live, and which requests are in flight.
+        store: Where the files lie.
+    """
+    task_key = answer_keys[0]
+    in_flight = in_flight_sql(ledger, store, task_key, workspace)
+    # Listed once: what another run stores meanwhile would change the files' numbers.
+    attempts = attempts_of(answer_keys, None, ledger=ledger, store=store)
+    files = list(zip(attempts.files, attempts.answers, strict=True))
+    answers = attempts.all_sql
+    places = _write_places(rows, answers, in_flight, workspace)
+    results = _write_results(rows, places, files, task.outputs, workspace)
+    file = f"read_parquet({literals(results)})"
+    in_order = write_sorted(workspace, results, "row_id")
+    counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
+    finals = find_finals() if counts.get("failed") else Finals()
+    errors = write_errors(rows, attempts, finals, relation.model, workspace)
+    former = existing if counts.get("pending") else None
+    enriched = enriched_sql(relation, task.outputs, in_order, former, task_key)
+    return Published(
+        enriched_sql=enriched,
+        errors_sql=errors_table_sql(relation, errors),
+        counts=counts,
+        kept=workspace.row(f"select count(former_version) from {file} where status = 'done'")[0],
+        errors=dict(
+            workspace.rows(
+                f"select split_part(error, ':', 1), count(*) from {file} "
+                "where status = 'failed' group by 1 order by 2 desc, 1"
+            )
+        ),
+        finals=finals.kinds,
+        bytes=sum(path.stat().st_size for path in (*in_order, *errors)),
+    )
+
+
+def _write_places(
+    rows: StagedRows, answers: str, in_flight: str, workspace: Workspace
+) -> list[Path]:
+    """Write where the answer of each row that has a message lies: the file, or none.
+
+    Each step joins or groups keys alone, and is the only one that holds memory.
+    """
+    standings = workspace.directory / "standings.parquet"
+    written = []
+    for part in key_parts(rows.rows):
+        keys = part.of(rows.keys_sql)
+        workspace.write_parquet(
+            f"""
+            select
+                standings.request_key, standings.file_index,
+                flying.request_key is not null as flies
+            from ({standing_sql(answers, keys, part=part)}) as standings
+            left join (select distinct request_key from {part.of(in_flight)} as claimed) as flying
+                using (request_key)
+            """,
+            standings,
+        )
+        places = workspace.directory / f"places-{part.number}.parquet"
+        workspace.write_parquet(
+            f"""
+            select keys.row_id, keys.request_key, standings.file_index, standings.flies
+            from {keys} as keys
+            left join read_parquet({literal(standings)}) as standings using (request_key)
+            """,
+            places,
+        )
+        written.append(places)
+        standings.unlink()
+    return written
+
+
+def _write_results(
+    rows: StagedRows,
+    places: Sequence[Path],
+    files: Sequence[tuple[Path, int]],
+    outputs: Sequence[OutputColumn],
+    workspace: Workspace,
+) -> list[Path]:
+    """Write one row for each staged row: its status, and its answer if it has one.
+
+    Args:
+        rows: The staged rows.
+        places: Where the answer of each row lies.
+        files: The files with answers, and how many each holds.
+        outputs: The output columns.
+        workspace: Where answers are typed.
+
+    Returns:
+        The files, together with one row for each staged row, in no order.
+    """
+    path = workspace.directory / "results.parquet"
+    written = [path]
+    places_sql = f"read_parquet({literals(places)})"
+    unanswered = _unanswered_sql(rows, places_sql, outputs)
+    workspace.write_parquet(unanswered, path, row_group=_RESULT_GROUP, plain=True)
+    for first, group in _groups(files):
+        path = workspace.directory / f"results-of-{first}.parquet"
+        answers = answer_files_sql(group)
+        query = _answered_sql(places_sql, answers, first, len(group), outputs)
+        workspace.write_parquet(query, path, row_group=_RESULT_GROUP, plain=True)
+        written.append(path)
+    for path in places:
+        path.unlink()
+    return written
+
+
+def _groups(files: Sequence[tuple[Path, int]]) -> Iterator[tuple[int, list[Path]]]:
+    """Yield files, in order, that are read together, each time with the number of the first."""
+    group: list[Path] = []
+    first = held = 0
+    for number, (path, answers) in enumerate(files):
+        if group and held + answers > _LOOKED_UP:
+            yield first, group
+            group, first, held = [], number, 0
+        group.append(path)
+        held += answers
+    if group:
+        yield first, group
+
+
+def _answered_sql(
+    places: str, answers: str, first: int, files: int, outputs: Sequence[OutputColumn]
+) -> str:
+    """Build the SELECT of the results of the rows whose answers lie in some files.
+
+    Args:
+        places: Table expression of where the answer of each row lies.
+        answers: Table expression of those files.
+        first: The number of the first of them.
+        files: How many there are.
+        outputs: The output columns.
+    """
+    standing = f"""(
+        select
+            places.row_id, places.flies,
+            answers.request_key, answers.kind, answers.message, answers.model, answers.batch_id,
+            answers.received_at, answers.shard,
+            if(answers.kind = 'done', answers.content, null) as clean_content
+        from {answers} as answers
+        join (
+            select row_id, request_key, flies, file_index - {first} as file_index
+            from {places} as places
+            where file_index between {first} and {first + files - 1}
+        ) as places using (request_key, file_index)
+    )"""
+    return f"""
+        with typed as ({typed_answers_sql(standing, list(outputs))}),
+        answered as (
+            select
+                *,
+                case
+                    when answer is not null then 'done'
+                    when flies then 'pending'
+                    else 'failed'
+                end as status
+            from typed
+        )
+        select
+            row_id,
+            status,
+            case
+                when status <> 'failed' then null
+                when kind = 'done' then 'schema_mismatch: the stored answer cannot be read as the '
+                    || 'output columns'
+                else concat_ws(': ', kind, message)
+            end as error,
+            if(status = 'pending', null, model) as model,
+            if(status = 'pending', null, batch_id) as batch_id,
+            if(status = 'done', received_at, null) as enriched_at,
+            request_key,
+            if(starts_with(shard, {literal(FORMER_PREFIX)}),
+                substr(shard, {len(FORMER_PREFIX) + 1}, {VERSION_DIGITS}), null) as former_version,
+            answer
+        from answered
+    """
+
+
+def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColumn]) -> str:
+    """Build the SELECT of the results of the rows that have no answer."""
+    return f"""
+        with unanswered as (
+            select row_id, request_key, false as is_owed, null as missing
+            from {places} as places
+            where file_index is null
+            union all
+            select row_id, request_key, is_owed, missing
+            from {rows.all_sql} as staged
+            where request_key is null
+        )
+        select
+            row_id,
+            if(request_key is null and not is_owed, 'skipped', 'pending') as status,
+            case
+                when is_owed then {literal(_WAITS + " and ".join(rows.waits_for))}
+                when request_key is null then {literal(_MISSING)} || missing
+            end as error,
+            cast(null as varchar) as model,
+            cast(null as varchar) as batch_id,
+            cast(null as timestamp with time zone) as enriched_at,
+            request_key,
+            cast(null as varchar) as former_version,
+            cast(null as {answer_struct_type(list(outputs))}) as answer
+        from unanswered
+    """

@@ -1,0 +1,203 @@
+"""Relations: the ledger and the answer store as tables of the warehouse, for SQL to read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.pipeline.planning.budget import spending
+from dbt_enrich.state.answer_store import answers_sql
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Task
+from dbt_enrich.task.version import short_version
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import identifier, key_text_sql, literal
+
+BATCH_COLUMNS = {
+    "batch_id": "varchar",
+    "shard": "varchar",
+    "enrichment": "varchar",
+    "model": "varchar",
+    "deployment": "varchar",
+    "service": "varchar",
+    "task_key": "varchar",
+    "enrichment_version": "varchar",
+    "status": "varchar",
+    "step": "varchar",
+    "synchronous": "boolean",
+    "requests": "bigint",
+    "rows": "bigint",
+    "completed": "bigint",
+    "failed": "bigint",
+    "prompt_tokens": "bigint",
+    "cached_tokens": "bigint",
+    "completion_tokens": "bigint",
+    "cost": "double",
+    "saved": "double",
+    "currency": "varchar",
+    "created_at": "timestamp with time zone",
+    "updated_at": "timestamp with time zone",
+}
+ATTEMPT_COLUMNS = {
+    "enrichment": "varchar",
+    "enrichment_key": "varchar",
+    "attempt": "integer",
+    "kind": "varchar",
+    "message": "varchar",
+    "enrichment_model": "varchar",
+    "enrichment_batch_id": "varchar",
+    "enrichment_version": "varchar",
+    "prompt_tokens": "bigint",
+    "cached_tokens": "bigint",
+    "completion_tokens": "bigint",
+    "received_at": "timestamp with time zone",
+}
+USAGE_COLUMNS = {
+    "day": "date",
+    "enrichment": "varchar",
+    "model": "varchar",
+    "enrichment_version": "varchar",
+    "requests": "bigint",
+    "rows": "bigint",
+    "completed": "bigint",
+    "failed": "bigint",
+    "prompt_tokens": "bigint",
+    "cached_tokens": "bigint",
+    "completion_tokens": "bigint",
+    "cost": "double",
+    "saved": "double",
+    "currency": "varchar",
+}
+
+
+@dataclass(frozen=True)
+class Relations:
+    """The SELECTs of the relations.
+
+    Attributes:
+        batches: One row a batch, or a shard that was asked synchronously and has no batch.
+        attempts: One row for each time that a request was answered, or failed.
+        usage: Requests, tokens and cost by day, model and version of the task.
+        fingerprint: Changes whenever one of them does.
+    """
+
+    batches: str
+    attempts: str
+    usage: str
+    fingerprint: str
+
+
+def fingerprint(config: PluginConfig, ledger: Ledger) -> str:
+    """Return a text that changes whenever the relations do."""
+    table = config.price_table()
+    parts = (
+        tuple(BATCH_COLUMNS),
+        ledger.last_event(),
+        ledger.count_answers(),
+        table.currency,
+        sorted(
+            (z, name, str(price))
+            for z, models in table.zones.items()
+            for name, price in models.items()
+        ),
+        sorted((name, str(price)) for name, price in table.own.items()),
+        str(config.price_zone),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def relations(
+    config: PluginConfig, *, workspace: Workspace, ledger: Ledger, store: StateDirectory
+) -> Relations:
+    """Write what the relations hold into the run's scratch directory, and return their SELECTs."""
+    batches = _write_batches(config, ledger.all_shards(), workspace)
+    attempts = workspace.directory / "attempts.parquet"
+    workspace.write_parquet(_attempts_sql(ledger.tasks(), ledger, store), attempts)
+    usage = workspace.directory / "usage.parquet"
+    workspace.write_parquet(_usage_sql(batches), usage)
+    return Relations(
+        batches=batches,
+        attempts=f"select * from read_parquet({literal(attempts)})",
+        usage=f"select * from read_parquet({literal(usage)})",
+        fingerprint=fingerprint(config, ledger),
+    )
+
+
+def _write_batches(config: PluginConfig, shards: Iterable[Shard], workspace: Workspace) -> str:
+    rows = [_batch_row(config, shard) for shard in shards]
+    columns = ", ".join(f"{identifier(name)} {kind}" for name, kind in BATCH_COLUMNS.items())
+    workspace.insert("batches", columns, rows)
+    path = workspace.directory / "batches.parquet"
+    workspace.write_parquet("select * from batches order by created_at, shard", path)
+    return f"select * from read_parquet({literal(path)})"
+
+
+def _batch_row(config: PluginConfig, shard: Shard) -> Sequence[object]:
+    counted = shard.prompt_tokens is not None
+    spent = spending([shard], config)
+    values: dict[str, object] = {
+        name: getattr(shard, name) for name in BATCH_COLUMNS if hasattr(shard, name)
+    }
+    values |= {
+        "step": shard.step.value,
+        "rows": shard.row_count,
+        "enrichment_version": short_version(shard.task_key),
+        "cost": spent.cost if counted else None,
+        "saved": spent.saved if counted else None,
+        "currency": spent.currency,
+    }
+    return [values[name] for name in BATCH_COLUMNS]
+
+
+def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) -> str:
+    values = {
+        "enrichment_key": key_text_sql("request_key"),
+        "enrichment_model": "model",
+        "enrichment_batch_id": "batch_id",
+    }
+    selects = []
+    for task in tasks:
+        if not ledger.live_answers(task.task_key):
+            continue
+        own = {
+            **values,
+            "enrichment": literal(task.enrichment),
+            "enrichment_version": literal(short_version(task.task_key)),
+        }
+        columns = ", ".join(
+            f"cast({own.get(name, name)} as {kind}) as {name}"
+            for name, kind in ATTEMPT_COLUMNS.items()
+        )
+        answers = answers_sql(ledger, store, task.task_key)
+        selects.append(f"select {columns} from {answers} as answers")
+    empty = ", ".join(f"cast(null as {kind}) as {name}" for name, kind in ATTEMPT_COLUMNS.items())
+    return " union all ".join([*selects, f"select {empty} where false"])
+
+
+def _usage_sql(batches: str) -> str:
+    sums = (
+        "requests",
+        "rows",
+        "completed",
+        "failed",
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+    )
+    values = {name: f"sum({name})" for name in (*sums, "cost", "saved")}
+    values |= {
+        "day": "cast(timezone('UTC', created_at) as date)",
+        "currency": "any_value(currency)",
+    }
+    columns = ", ".join(
+        f"cast({values.get(name, name)} as {kind}) as {name}"
+        for name, kind in USAGE_COLUMNS.items()
+    )
+    return (
+        f"select {columns} from ({batches}) as batches where step <> 'released' "
+        "group by day, enrichment, model, enrichment_version "
+        "order by day, enrichment, model, enrichment_version"
+    )

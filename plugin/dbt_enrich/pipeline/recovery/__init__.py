@@ -1,0 +1,1 @@
+"""Answers and batches that the state directory does not know of (any more)."""

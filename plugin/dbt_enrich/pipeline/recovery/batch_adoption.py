@@ -1,0 +1,109 @@
+"""TODO-DOC plugin/dbt_enrich/pipeline/recovery/batch_adoption.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dbt_enrich.endpoints.batch_marks import RemoteMark, mark_of
+from dbt_enrich.errors import NotFoundError
+from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
+from dbt_enrich.services.base import BatchService, RemoteBatch
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.wording import counted
+from dbt_enrich.workspace.database import Workspace
+
+
+def adopt_batches(
+    service: BatchService,
+    namespace: str,
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+    warn: Callable[[str], None],
+) -> list[Shard]:
+    """Take over the batches of our namespace that the ledger does not know.
+
+    Each becomes a shard without an owner, at the step `submitted`, with its manifest read back
+    from its input file. Batches of other namespaces are left alone.
+    """
+    with store.adoption_lock():
+        adopted = _adopted(service, namespace, workspace, ledger, store)
+    if adopted:
+        requests = counted(sum(shard.requests for shard in adopted), "request")
+        warn(
+            f"found {counted(len(adopted), 'batch', 'batches')} of the namespace '{namespace}' at "
+            f"{service.service_id} that the state directory does not know, with {requests}; "
+            "collecting them instead of sending their rows again"
+        )
+    return adopted
+
+
+def _adopted(
+    service: BatchService,
+    namespace: str,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> list[Shard]:
+    adopted = []
+    filenames: dict[str, str] | None = None
+    for batch in service.batches():
+        mark = mark_of(batch.metadata)
+        if mark is None and not batch.metadata and batch.input_file_id:
+            if filenames is None:
+                filenames = {file.id: file.filename for file in service.files()}
+            mark = mark_of({}, filenames.get(batch.input_file_id))
+        if mark is None or mark.namespace != namespace or _is_known(batch, mark, ledger):
+            continue
+        adopted.append(_adopt(service, batch, mark, workspace, ledger, store))
+    return adopted
+
+
+def _is_known(batch: RemoteBatch, mark: RemoteMark, ledger: Ledger) -> bool:
+    return batch.is_void or ledger.knows(batch_id=batch.id, shard=mark.shard)
+
+
+def _adopt(
+    service: BatchService,
+    batch: RemoteBatch,
+    mark: RemoteMark,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> Shard:
+    requests = store.requests(mark.shard)
+    manifest = store.manifest(mark.shard)
+    size = 0
+    try:
+        size = service.download(batch.input_file_id or "", requests)
+        manifest_from_requests(requests, manifest, workspace, task_key=mark.task_key)
+    except NotFoundError:
+        # The input file is gone: once they are there, the answers' custom_ids say what was asked.
+        manifest.unlink(missing_ok=True)
+    count = rows = 0
+    if manifest.exists():
+        count, rows = count_requests(manifest, workspace)
+    task = ledger.task(mark.task_key)
+    shard = Shard(
+        shard=mark.shard,
+        step=Step.SUBMITTED,
+        owner=None,
+        namespace=mark.namespace,
+        service=service.service_id,
+        task_key=mark.task_key,
+        enrichment=task.enrichment if task else None,
+        model=task.document.get("model") if task else None,
+        requests=count,
+        rows=rows,
+        bytes=size,
+        input_file_id=batch.input_file_id,
+        batch_id=batch.id,
+        status=batch.status.value,
+    )
+    with ledger.critical_section():
+        if not _is_known(batch, mark, ledger):
+            ledger.add(shard, detail={"adopted": True})
+    return ledger.shard(mark.shard)

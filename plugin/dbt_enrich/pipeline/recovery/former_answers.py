@@ -1,0 +1,182 @@
+"""Former: answers to a task's former versions, kept for rows whose text has not changed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from dbt_enrich.pipeline.export.new_requests import Selection, Undone
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.state.answer_store import (
+    ANSWER_COLUMNS,
+    FORMER_PREFIX,
+    answers_sql,
+    done_sql,
+    former_answers_key,
+    standing_sql,
+)
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Task
+from dbt_enrich.task.enrichment_task import KEY_DIGITS
+from dbt_enrich.task.schema import canonical_outputs
+from dbt_enrich.task.template import message_sql, parse_template
+from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.copy_out import copy_table
+from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.key_ranges import ALL_KEYS, KeyPart
+from dbt_enrich.workspace.sql import literal, literals
+
+
+def keep_former_answers(
+    rows: StagedRows,
+    undone: Undone,
+    relation: StagedRelation,
+    selection: Selection,
+    former: Sequence[Task],
+    *,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> int:
+    """Note the former answers of rows that have none to the task as it is now.
+
+    A former answer is that of a task with the same output columns, to what that task's own
+    template makes of the row now: it stands as long as the columns that the template names do.
+
+    Args:
+        rows: The staged rows.
+        undone: Those that have no answer that is `done`.
+        relation: The staged relation in the user's database.
+        selection: What is asked now.
+        former: The tasks asked before, newest first.
+        workspace: Where keys are made.
+        ledger: Which answers are live.
+        store: Where the files lie.
+
+    Returns:
+        How many answers were noted.
+    """
+    outputs = canonical_outputs(selection.task.outputs)
+    kept = 0
+    for task in former:
+        if task.document.get("outputs") != outputs:
+            continue
+        messages = _messages_sql(rows, relation, selection, task, workspace)
+        if messages is None:
+            continue
+        for part, path in undone.files.items():
+            wanted = _wanted_sql(messages, path, part, selection, task, ledger, store)
+            kept += _keep(wanted, selection, task, workspace, ledger, store)
+    return kept
+
+
+def _wanted_sql(
+    messages: str,
+    undone: Path,
+    part: KeyPart,
+    selection: Selection,
+    task: Task,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> str:
+    """Build the SELECT of the keys, now and by a former task, of requests that are not done."""
+    keys = f"read_parquet({literal(undone)})"
+    answers = answers_sql(ledger, store, *selection.answer_keys)
+    return f"""
+        select distinct
+            undone.request_key,
+            cast(left(sha256({literal(task.task_key)} || messages.former_message), {KEY_DIGITS})
+                as uuid) as former_key
+        from ({messages}) as messages
+        join {keys} as undone using (row_id)
+        -- A newer one of the former tasks may have answered.
+        anti join ({done_sql(answers, keys, part=part)}) as done using (request_key)
+        where messages.former_message is not null
+    """
+
+
+def _keep(
+    wanted: str,
+    selection: Selection,
+    task: Task,
+    workspace: Workspace,
+    ledger: Ledger,
+    store: StateDirectory,
+) -> int:
+    name = f"{FORMER_PREFIX}{short_version(task.task_key)}-{secrets.token_hex(8)}"
+    columns = ", ".join(
+        {"request_key": "wanted.request_key", "attempt": "1", "shard": literal(name)}.get(
+            column, f"former.{column}"
+        )
+        + f" as {column}"
+        for column in ANSWER_COLUMNS
+    )
+    answers = answers_sql(ledger, store, task.task_key)
+    keys = workspace.directory / f"{name}-keys.parquet"
+    workspace.write_parquet(wanted, keys)
+    former_keys = f"(select former_key as request_key from read_parquet({literal(keys)}))"
+    path = store.answers(name)
+    # Only keys are held in memory; the answers stream past them.
+    workspace.write_parquet(
+        f"""
+        with standings as ({standing_sql(answers, former_keys, part=ALL_KEYS)}),
+        wanted as (
+            -- Rows that are equal now may have differed in what the former template named.
+            select
+                wanted.request_key,
+                min(wanted.former_key) as former_key,
+                arg_min(standings.file_index, wanted.former_key) as file_index
+            from read_parquet({literal(keys)}) as wanted
+            join standings on standings.request_key = wanted.former_key
+            where standings.kind = 'done'
+            group by wanted.request_key
+        )
+        select {columns}
+        from {answers} as former
+        join wanted
+            on wanted.former_key = former.request_key and wanted.file_index = former.file_index
+        """,
+        path,
+        compression="zstd",
+        durable=True,
+    )
+    keys.unlink()
+    kept = workspace.count(path)
+    if not kept:
+        path.unlink()
+        return 0
+    ledger.add_answers(name, task_key=former_answers_key(selection.task_key), answers=kept)
+    return kept
+
+
+def _messages_sql(
+    rows: StagedRows,
+    relation: StagedRelation,
+    selection: Selection,
+    task: Task,
+    workspace: Workspace,
+) -> str | None:
+    """Build the SELECT of each row's message by the former template, or None if it has none."""
+    current = selection.task
+    template, optional = task.document.get("user", ""), task.document.get("optional") or []
+    if template == current.user and optional == sorted(n.lower() for n in current.optional):
+        return f"select row_id, user_message as former_message from {rows.all_sql} as staged"
+    columns = relation.columns()
+    parsed = parse_template(template)
+    staged = {name.lower() for name in columns}
+    if not all(name.lower() in staged for name in (*parsed.columns, *optional)):
+        return None
+    message = message_sql(parsed, columns, optional, model=relation.model)
+    select = f"select rowid as row_id, {message} as former_message from {relation.name}"
+    files = copy_table(
+        relation.connection,
+        lambda where: f"{select} {where}",
+        relation.name,
+        message,
+        workspace.directory / f"former-{short_version(task.task_key)}",
+        rows=f"model '{relation.model}': the staged rows",
+    )
+    return f"select * from read_parquet({literals(files)})"

@@ -1,0 +1,116 @@
+"""TODO-DOC plugin/dbt_enrich/pipeline/request.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from dbt_enrich.pipeline.session import Figures
+from dbt_enrich.pipeline.stage.awaited_texts import Upstream
+from dbt_enrich.state.shards import Shard
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.warehouse.constraints import Constraint
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.placement import Placement
+from dbt_enrich.warehouse.relation import StagedRelation
+
+
+@dataclass(frozen=True)
+class EnrichmentRequest:
+    """What one model asks of the engine.
+
+    Attributes:
+        relation: The staged rows.
+        task: What is asked of them.
+        options: How far the run goes.
+        enrichment: The dbt model's unique id.
+        existing: The enriched table that is there already, or None.
+        target: The enriched table, quoted and qualified, or None where it has no name.
+        full_refresh: Whether the table is built anew, whatever the options say.
+        upstream: Other enrichments that the model reads.
+        empty: Whether dbt builds without rows (`--empty`), so that nothing is sent or waited for.
+        constraints: Constraints of an enforced contract.
+        placement: Where it is published.
+    """
+
+    relation: StagedRelation
+    task: EnrichmentTask
+    options: EnrichmentOptions
+    enrichment: str
+    existing: ExistingTable | None = None
+    target: str | None = None
+    full_refresh: bool = False
+    upstream: tuple[Upstream, ...] = ()
+    empty: bool = False
+    constraints: tuple[Constraint, ...] = ()
+    placement: Placement = field(default_factory=Placement)
+
+    def identified(self) -> EnrichmentRequest:
+        """Return the request with the task whose answers are its own."""
+        if self.options.pack_shares_answers or not self.options.packs:
+            return self
+        variant = f"{self.task.variant or ''}:packed"
+        return replace(self, task=self.task.model_copy(update={"variant": variant}))
+
+    @property
+    def merged_into(self) -> ExistingTable | None:
+        """The table that the rows are merged into, or None where it is built from them."""
+        merges = self.options.publish == "merge" and not self.full_refresh
+        return self.existing if merges else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request.
+
+    Attributes:
+        run_id: The run, whose scratch directory `Engine.finish` removes after publishing.
+        enriched_sql: SELECT of the enriched table.
+        errors_sql: SELECT of the errors table.
+        summary: One line for the log.
+        figures: What the run did, in numbers.
+        status: What dbt's result line says of a run that publishes no rows.
+        warning: What dbt is to warn of, or empty.
+        replaces: Whether an existing table is replaced. `plan` and `preview` leave it alone, and
+            make empty, typed tables where there are none.
+        merges: Whether the rows are merged into an existing table rather than replacing it.
+        comment: What the table's comment says of how it was made.
+        rows: How many rows the table has, or are merged.
+    """
+
+    run_id: str
+    enriched_sql: str
+    errors_sql: str
+    summary: str
+    figures: Figures
+    status: str = ""
+    warning: str = ""
+    replaces: bool = True
+    merges: bool = False
+    comment: str = ""
+    rows: int = 0
+
+
+@dataclass
+class Tally:
+    """What one run did, beside the rows' statuses."""
+
+    sent: int = 0
+    requests: int = 0
+    reused: int = 0
+    stored: list[Shard] = field(default_factory=list)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts whose answers were stored."""
+        return sum(shard.prompt_tokens or 0 for shard in self.stored)
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many of them the service had cached."""
+        return sum(shard.cached_tokens or 0 for shard in self.stored)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answers that were stored."""
+        return sum(shard.completion_tokens or 0 for shard in self.stored)

@@ -1,0 +1,353 @@
+"""Exchange: send what is new and take in what is finished, for every mode."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from dbt_enrich.console.timings import Stage
+from dbt_enrich.cost.estimate import Estimate
+from dbt_enrich.errors import CapError, EnrichmentError, StoppedError
+from dbt_enrich.pipeline.checks import choose_new, rows_undone
+from dbt_enrich.pipeline.export.claim import claim
+from dbt_enrich.pipeline.export.in_flight import let_go
+from dbt_enrich.pipeline.export.new_requests import Chosen, Undone
+from dbt_enrich.pipeline.load.load_shard import load, outputs_of
+from dbt_enrich.pipeline.planning.plan import estimate_requests
+from dbt_enrich.pipeline.run.alike_failures import Watch
+from dbt_enrich.pipeline.run.batch_run import BatchRun
+from dbt_enrich.pipeline.run.remote_inputs import forget_inputs
+from dbt_enrich.pipeline.run.synchronous import SynchronousRun
+from dbt_enrich.pipeline.session import Session
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.shards import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
+from dbt_enrich.task.options import Mode
+from dbt_enrich.wording import counted
+
+# A service takes up to ten minutes to end a batch.
+_CANCEL_SECONDS = 600.0
+_CANCEL_PAUSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One run's dealings with a service.
+
+    Attributes:
+        session: The run.
+        rows: Its staged rows.
+        service: The service.
+        batch_run: What drives shards through the service.
+        synchronous: What asks the requests of few rows one by one.
+        watch: What watches the answers that come home.
+    """
+
+    session: Session
+    rows: StagedRows
+    service: BatchService
+    batch_run: BatchRun
+    synchronous: SynchronousRun
+    watch: Watch
+
+    def carry_out(self) -> None:
+        """Send and collect as far as the run's mode says.
+
+        Raises:
+            StoppedError: Too many answers failed alike, now or in an earlier run.
+        """
+        try:
+            self.watch.look()
+            self._carry_out()
+        except StoppedError:
+            self._wind_down()
+            raise
+
+    def _carry_out(self) -> None:
+        mode = self.session.request.options.mode
+        if mode == Mode.RUN:
+            self._run_to_the_end()
+        else:
+            self._collect(self._open())
+        if mode == Mode.SUBMIT and not self._hold_back():
+            self._submit()
+        # What was paid for is kept: answers to former prompts are stored, though not published.
+        self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
+        self._name_other_services()
+        self._forget_inputs()
+
+    def _run_to_the_end(self) -> None:
+        """Send, wait and load until no row is to be asked again."""
+        for shard in self.batch_run.wait(self._unknown()):
+            self._load(shard)
+        while not self.batch_run.timed_out:
+            answered = self._answer(self._claim_or_leave())
+            waiting = self._open()
+            if not (answered or waiting):
+                return
+            for shard in self.batch_run.wait(waiting):
+                self._load(shard)
+            if self.batch_run.timed_out or self._was_cancelled([*answered, *waiting]):
+                # The next run goes on from here.
+                return
+
+    def _submit(self) -> None:
+        """Send what is new; rounds that are answered at once are gone on with at once."""
+        while True:
+            claimed = self._claim_or_leave()
+            answered = self._answer(claimed)
+            self.batch_run.submit(shard for shard in claimed if not shard.synchronous)
+            if not answered or self.batch_run.timed_out or self._was_cancelled(answered):
+                return
+
+    def _answer(self, shards: Iterable[Shard]) -> list[Shard]:
+        """Ask the synchronous ones among some shards, and take their replies in."""
+        few = [shard for shard in shards if shard.synchronous]
+        for shard in self.synchronous.answer(few):
+            self._load(shard)
+        self.batch_run.timed_out |= self.synchronous.timed_out
+        return few
+
+    def _open(self) -> list[Shard]:
+        """Return this task's shards that are on their way, whoever claimed them."""
+        return self.session.ledger.open_shards(
+            service=self.service.service_id, task_key=self.session.task_key
+        )
+
+    def _unknown(self) -> list[Shard]:
+        """Return the open shards of which nobody knows whom they ask: their input file is gone.
+
+        Their answers say it. Until they are there, any row may be among them.
+        """
+        store = self.session.store
+        return [
+            shard
+            for shard in self._open()
+            if shard.step in AT_SERVICE_STEPS and not store.manifest(shard.shard).exists()
+        ]
+
+    def _hold_back(self) -> bool:
+        """Whether nothing may be sent now, as rows may be in flight of which nobody knows."""
+        unknown = self._unknown()
+        if unknown:
+            self.session.progress.say(
+                f"nothing is sent until batch {unknown[0].batch_id} has ended: its input file is "
+                "gone at the service, and only its answers will tell which rows it asks"
+            )
+        return bool(unknown)
+
+    def _was_cancelled(self, shards: Iterable[Shard]) -> bool:
+        """Whether the user has had one of these batches cancelled meanwhile."""
+        ledger = self.session.ledger
+        stopped = {None, *(stop.at for stop in ledger.stops(self.session.task_key))}
+        found = ledger.shards(shard.shard for shard in shards)
+        return any(shard.cancel_requested_at not in stopped for shard in found)
+
+    def _claim(self) -> list[Shard]:
+        """Claim what is new; the batch run writes the files and sends them, one by one."""
+        session = self.session
+        reserved = session.budget.reserve(
+            session.reservation,
+            session.model_budget,
+            self._estimate,
+        )
+        sent = 0
+        try:
+            with session.timings.span(Stage.CLAIM) as span:
+                claimed = claim(
+                    self.rows,
+                    session.request.relation,
+                    session.selection,
+                    session.destination(self.service),
+                    workspace=session.workspace,
+                    ledger=session.ledger,
+                    store=session.store,
+                    expected=reserved,
+                    check=partial(self._check_ledger, reserved) if reserved else None,
+                    allow=self._allowed,
+                )
+                shards = session.ledger.shards(claimed.shards)
+                span.rows = sum(shard.row_count for shard in shards)
+            session.claimed.update(claimed.new)
+            sent = sum(shard.requests for shard in shards)
+        finally:
+            if reserved:
+                session.budget.give_back(session.model_budget, reserved, sent)
+        session.tally.sent += sum(shard.row_count for shard in shards)
+        session.tally.requests += sum(shard.requests for shard in shards)
+        return shards
+
+    def _allowed(self, chosen: Chosen) -> int | None:
+        """Return how many new requests may be claimed now, or None for all.
+
+        Raises:
+            StoppedError: A run was stopped, and nothing has changed since.
+        """
+        session = self.session
+        if not chosen.requests:
+            return None
+        refusal = session.refusal_to_go_on(chosen.requests)
+        if refusal:
+            raise refusal
+        canary = session.request.options.canary
+        if canary is None or session.is_proven():
+            return None
+        is_out = any(
+            shard.step in AT_SERVICE_STEPS or self._is_driven(shard) for shard in self._open()
+        )
+        return 0 if is_out else canary
+
+    def _is_driven(self, shard: Shard) -> bool:
+        """Whether a live run is about to send a shard."""
+        return shard.owner is not None and self.session.store.is_alive(shard.owner)
+
+    def _estimate(self) -> Estimate:
+        """Count the tokens of what is about to be claimed."""
+        undone, chosen = self._chosen()
+        estimated = estimate_requests(self.session.plan_inputs(self.rows, undone, chosen))
+        undone.remove()
+        chosen.remove()
+        return estimated
+
+    def _chosen(self) -> tuple[Undone, Chosen]:
+        undone = rows_undone(self.session, self.rows)
+        return undone, choose_new(self.session, undone)
+
+    def _check_ledger(self, wanted: Estimate, abandoned: Sequence[Shard]) -> None:
+        session = self.session
+        names = {shard.shard for shard in abandoned}
+        session.budget.check_ledger(session.reservation, wanted, session.ledger, but_not=names)
+
+    def _claim_or_leave(self) -> list[Shard]:
+        """Claim; past a cap, rows that failed before are left where no other is to be sent.
+
+        What was paid for is published all the same.
+
+        Raises:
+            CapError: Rows that were never sent would pass a cap.
+        """
+        try:
+            return self._claim()
+        except CapError as error:
+            undone, chosen = self._chosen()
+            undone.remove()
+            chosen.remove()
+            if chosen.requests > chosen.again:
+                raise
+            self.session.progress.say(str(error))
+            return []
+
+    def _collect(self, shards: Iterable[Shard]) -> None:
+        at_service = [shard for shard in shards if shard.step in AT_SERVICE_STEPS]
+        for shard in self.batch_run.collect(at_service):
+            self._load(shard)
+
+    def _wind_down(self) -> None:
+        """End what a stopped run has in flight, and keep what it has finished.
+
+        What has not ended in time, or by a command that does not wait, the next run takes in.
+        """
+        session = self.session
+        unsent = [s for s in self._open() if s.step in UNSENT_STEPS and self._is_free(s)]
+        let_go(unsent, session.ledger, session.store)
+        ending = [s for s in self._open() if s.step in AT_SERVICE_STEPS]
+        if ending:
+            session.progress.say(
+                "nothing more is sent; cancelling "
+                f"{counted(len(ending), 'batch', 'batches')} in flight"
+            )
+        patience = _CANCEL_SECONDS if session.request.options.mode == Mode.RUN else 0.0
+        deadline = time.monotonic() + patience
+        try:
+            while waiting := [s for s in self._open() if s.step in AT_SERVICE_STEPS]:
+                for shard in self.batch_run.collect(waiting):
+                    self._store(shard)
+                if time.monotonic() > deadline:
+                    return
+                pause = min(self.batch_run.settings.poll_interval, _CANCEL_PAUSE_SECONDS)
+                self.batch_run.cancelled.wait(pause)
+        except EnrichmentError as error:
+            session.progress.say(str(error))
+
+    def _is_free(self, shard: Shard) -> bool:
+        """Whether a shard is this run's, or nobody's."""
+        return shard.owner == self.session.run_id or not self._is_driven(shard)
+
+    def _load(self, shard: Shard) -> None:
+        """Take a shard's answers in, and see whether all is well."""
+        self._store(shard)
+        if shard.task_key == self.session.task_key:
+            self.watch.look()
+
+    def _store(self, shard: Shard) -> None:
+        session = self.session
+        outputs = outputs_of(session.ledger, shard.task_key)
+        if outputs is None:
+            session.progress.say(
+                f"batch {shard.batch_id} answers a task that no model of this project asks now; "
+                f"its answers are kept in {session.store.root}"
+            )
+            return
+        size = session.store.response_bytes(shard.shard)
+        with session.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
+            loaded = load(
+                shard,
+                outputs,
+                workspace=session.workspace,
+                ledger=session.ledger,
+                store=session.store,
+                keep_files=session.config.keep_files,
+                mask=self.service.mask,
+            )
+        session.tally.stored.append(loaded.shard)
+        if loaded.kept_lines:
+            session.progress.say(loaded.said())
+        if loaded.unassigned:
+            session.progress.say(
+                f"batch {shard.batch_id} has {counted(loaded.unassigned, 'answer')} to packs of "
+                "rows, and its input file, which alone names these rows, is gone at the service; "
+                f"the answers are kept in {session.store.response(shard.shard, 'output')}, and the "
+                "rows are asked again"
+            )
+        self._forget_inputs()
+
+    def _forget_inputs(self) -> None:
+        """Delete the input files that the service needs no more, if they may not be kept."""
+        session = self.session
+        if session.config.store_inputs:
+            return
+        forget_inputs(self.service, ledger=session.ledger, warn=session.progress.say)
+
+    def _name_other_services(self) -> None:
+        elsewhere = [
+            shard
+            for shard in self.session.ledger.open_shards(task_key=self.session.task_key)
+            if shard.service != self.service.service_id
+        ]
+        if elsewhere:
+            names = ", ".join(sorted({shard.service for shard in elsewhere}))
+            requests = sum(shard.requests for shard in elsewhere)
+            self.session.progress.say(
+                f"{counted(requests, 'request is', 'requests are')} in flight at {names}; run with "
+                "the target of that service to collect them"
+            )
+
+
+def leftovers(session: Session) -> list[Shard]:
+    """Return batches of this model's former tasks, and adopted ones, that nobody waits for."""
+    everything = session.request.options.mode == Mode.COLLECT
+
+    def is_left(shard: Shard) -> bool:
+        if shard.task_key == session.task_key or shard.step not in AT_SERVICE_STEPS:
+            return False
+        if not everything and shard.enrichment not in (session.request.enrichment, None):
+            return False
+        if shard.owner is not None and session.store.is_alive(shard.owner):
+            return False
+        # Downloaded answers of a task that the ledger does not know wait for its model.
+        known = session.ledger.task_outputs(shard.task_key) is not None
+        return known or shard.step != Step.DOWNLOADED
+
+    return [shard for shard in session.ledger.open_shards() if is_left(shard)]

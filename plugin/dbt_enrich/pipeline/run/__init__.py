@@ -1,0 +1,1 @@
+"""Run: files to the service, batches awaited, answers downloaded."""

@@ -1,0 +1,454 @@
+"""Run: shards through the service, from claim to downloaded answers.
+
+The only part that waits. Each shard is a small state machine over the ledger's steps; one pass
+moves every shard that is due, so a shard that waits for quota does not hold up one that can be
+collected, and a file is uploaded while the next one is written.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dbt_enrich.console.progress import Progress
+from dbt_enrich.console.timings import Stage, Timings
+from dbt_enrich.errors import (
+    BatchFailedError,
+    QuotaError,
+    ServiceError,
+    TransientError,
+)
+from dbt_enrich.pipeline.run.deployments import elsewhere, move
+from dbt_enrich.pipeline.run.next_look import FIRST_DELAY, Due
+from dbt_enrich.pipeline.run.shard_steps import Steps
+from dbt_enrich.pipeline.run.token_quota import TokenRoom
+from dbt_enrich.pipeline.run.transfers import DEFAULT_TRANSFERS, Transfers
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
+from dbt_enrich.wording import counted
+
+# So often a batch may be refused, with nothing of ours in its way, before it counts as too big.
+_REFUSALS_BEFORE_CUT = 3
+# How long `submit` rides out a service that cannot be reached.
+_SUBMIT_PATIENCE_SECONDS = 900.0
+_OUTAGE_DELAY = 60.0
+_REST_SECONDS = 1.0
+_WATCH_SECONDS = 1.0
+# A wait is broken up, so that the user sees that time passes.
+_BEAT_SECONDS = 5.0
+# While files are under way, so often it is seen whether the user has interrupted.
+_TRANSFER_SECONDS = 0.2
+# A shard that stays at one of these waits for a file that is under way, or for its turn.
+_TRANSFER_STEPS = (Step.EXPORTED, Step.UPLOADING, Step.ENDED)
+_HOME_STEPS = (Step.ENDED, Step.DOWNLOADED)
+_OWNER_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How the engine waits.
+
+    Attributes:
+        owner: The run that drives the shards.
+        poll_interval: Seconds between two looks at a batch, at most; the first ones come sooner.
+        adoption_grace: Seconds during which a batch that was created, and its files, may not be
+            shown by the service yet.
+        await_timeout: Seconds after which waiting ends with the rows pending, or None.
+        transfers: How many files are uploaded and downloaded at once.
+    """
+
+    owner: str
+    poll_interval: float
+    adoption_grace: float
+    await_timeout: float | None = None
+    transfers: int = DEFAULT_TRANSFERS
+
+
+@dataclass
+class BatchRun:
+    """Drives shards through a service until they are downloaded.
+
+    Attributes:
+        service: The service.
+        ledger: Where each step is written before and after it is taken.
+        store: Where files lie.
+        settings: How to wait.
+        room: How many tokens the deployments' batches may hold.
+        write: Writes the file of a claimed shard; returns None if this run did not claim it.
+        cut: Cuts a shard whose batch is too big for the quota in two; empty if it cannot.
+        deployments_of: Returns the deployments that serve a logical model.
+        cancelled: Set when the user interrupts; every wait ends at once.
+        progress: Told each shard whose state changed, and that time passes.
+        warn: Called with a sentence for the user's log.
+        timings: Counts the seconds of transfers and waits.
+        timed_out: Whether waiting ended before the batches did.
+    """
+
+    service: BatchService
+    ledger: Ledger
+    store: StateDirectory
+    settings: RunSettings
+    room: TokenRoom
+    write: Callable[[Shard], Shard | None]
+    cut: Callable[[Shard], list[Shard]]
+    deployments_of: Callable[[str], Sequence[str]]
+    cancelled: threading.Event
+    progress: Progress
+    warn: Callable[[str], None]
+    timings: Timings = field(default_factory=Timings)
+    timed_out: bool = False
+    _started: float = field(default_factory=time.monotonic)
+    _closed_until: dict[str | None, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._transfers = Transfers(self.settings.transfers)
+        self._steps = Steps(
+            service=self.service,
+            ledger=self.ledger,
+            store=self.store,
+            adoption_grace=self.settings.adoption_grace,
+            room=self.room,
+            write=self.write,
+            cancelled=self.cancelled,
+            progress=self.progress,
+            warn=self.warn,
+            transfers=self._transfers,
+            timings=self.timings,
+        )
+
+    def submit(self, shards: Iterable[Shard]) -> None:
+        """Bring shards to the service and return without waiting for answers.
+
+        A shard that the quota has no room for stays unsent; the next run sends it. One whose
+        creation got no reply is left for the next run to find.
+        """
+        waiting = self._waiting(shards)
+        while waiting:
+            for current, due in self._pass(waiting):
+                if current.step not in UNSENT_STEPS or not self._may_send(current, due):
+                    del waiting[current.shard]
+            self._pause(waiting)
+
+    def _may_send(self, shard: Shard, due: Due) -> bool:
+        """Whether `submit` goes on with a shard, or leaves it to the next run."""
+        has_room = shard.step != Step.UPLOADED or self._has_room(shard, due)
+        if (due.refusals or not has_room) and not self._elsewhere(shard):
+            self.warn(
+                f"leaving {counted(shard.requests, 'request')} to the next run, as the quota has "
+                "no room"
+            )
+            return False
+        patience = _SUBMIT_PATIENCE_SECONDS
+        if due.error and time.monotonic() - (due.failing_since or 0) > patience:
+            raise due.error
+        return not self._is_timed_out()
+
+    def wait(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        """Drive shards on and yield each one as soon as its files are downloaded.
+
+        Shards of another live run are watched; should that run die, they are taken over. Ends
+        early, with the rest still open, when `await_timeout` has passed.
+        """
+        waiting = self._waiting(shards)
+        while waiting:
+            for current, _ in self._pass(waiting):
+                if current.step == Step.DOWNLOADED and current.owner == self.settings.owner:
+                    yield current
+                    del waiting[current.shard]
+                elif current.is_closed:
+                    del waiting[current.shard]
+            if waiting and self._is_timed_out():
+                self.timed_out = True
+                self.warn(
+                    f"the service did not finish within await_timeout = "
+                    f"{self.settings.await_timeout:g} seconds; "
+                    f"{counted(len(waiting), 'batch', 'batches')} at the service stay there, with "
+                    "their rows pending, and the next run collects them"
+                )
+                return
+            self._pause(waiting)
+
+    def collect(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        """Look at each shard once, and yield those whose files could be downloaded."""
+        ended = []
+        for shard in shards:
+            if not self._own(shard):
+                self._let_owner_store(shard)
+                continue
+            current = self._looked_at(shard)
+            if current.step == Step.DOWNLOADED:
+                yield current
+            elif current.step == Step.ENDED:
+                ended.append(current)
+        yield from self._fetched(ended)
+
+    def _looked_at(self, shard: Shard) -> Shard:
+        """Bring a shard on to where its files are to be downloaded; neither wait nor send."""
+        current = self.ledger.shard(shard.shard)
+        try:
+            while current.step in AT_SERVICE_STEPS and current.step not in _HOME_STEPS:
+                if current.step == Step.CREATING:
+                    moved = self._steps.settle(current)
+                else:
+                    moved = self._steps.advance(current)
+                if moved.step == current.step:
+                    break
+                current = moved
+        except (TransientError, BatchFailedError) as error:
+            self.warn(str(error))
+            return self.ledger.shard(shard.shard)
+        return current
+
+    def _fetched(self, ended: list[Shard]) -> Iterator[Shard]:
+        """Download the files of batches that have ended, several at once."""
+        while ended:
+            seen = self._transfers.ended
+            for shard in list(ended):
+                try:
+                    moved = self._steps.advance(shard)
+                except TransientError as error:
+                    self.warn(str(error))
+                    ended.remove(shard)
+                    continue
+                if moved.step == Step.DOWNLOADED:
+                    ended.remove(shard)
+                    yield moved
+            if ended:
+                self._transfers.wait(_TRANSFER_SECONDS, ended=seen)
+
+    def _waiting(self, shards: Iterable[Shard]) -> dict[str, tuple[Shard, Due]]:
+        waiting = {shard.shard: (shard, Due()) for shard in shards}
+        for shard, _ in waiting.values():
+            if shard.step == Step.CLAIMED:
+                self.progress(shard)
+        return waiting
+
+    def _pass(self, waiting: dict[str, tuple[Shard, Due]]) -> Iterator[tuple[Shard, Due]]:
+        """Take a step with each shard that is due, and yield it as it stands then.
+
+        What can be sent comes first, and files are written last and one at a time, so that the
+        service is never kept waiting.
+        """
+        self._steps.check_cancelled()
+        turns = sorted(waiting.items(), key=lambda item: _turn(item[1][0].step))
+        for name, (shard, due) in turns:
+            if not self._is_due(due):
+                continue
+            current, *halves = self._step(shard, due)
+            if current.shard != name:
+                del waiting[name]
+                due = Due()
+            waiting[current.shard] = (current, due)
+            waiting |= {half.shard: (half, Due()) for half in halves}
+            yield current, due
+            if shard.step == Step.CLAIMED:
+                return
+
+    def _is_due(self, due: Due) -> bool:
+        if due.transfers_seen is not None:
+            return self._transfers.ended > due.transfers_seen
+        return due.at <= time.monotonic()
+
+    def _let_owner_store(self, shard: Shard) -> None:
+        """Wait a moment for another live run to store a batch that has ended.
+
+        Two models with one task that collect at once would otherwise publish different halves.
+        """
+        current = self.ledger.shard(shard.shard)
+        if current.step == Step.SUBMITTED:
+            batch = self.service.batch(current.batch_id or "")
+            if not batch.status.is_terminal:
+                return
+        deadline = time.monotonic() + _OWNER_SECONDS
+        while not self.ledger.shard(shard.shard).is_closed and time.monotonic() < deadline:
+            self._steps.check_cancelled()
+            self.cancelled.wait(FIRST_DELAY)
+
+    def _step(self, shard: Shard, due: Due) -> list[Shard]:
+        """Take one step with a shard, or put it off; return what stands in its place."""
+        due.transfers_seen = None
+        seen = self._transfers.ended
+        if self._transfers.is_running(shard.shard):
+            due.transfers_seen = seen
+            return [shard]
+        if not self._own(shard):
+            due.later(_WATCH_SECONDS)
+            return [self.ledger.shard(shard.shard)]
+        shard = self.ledger.shard(shard.shard)
+        if shard.cancel_requested_at and shard.step in UNSENT_STEPS:
+            self._steps.release(shard, "cancelled before it was sent")
+            return [self.ledger.shard(shard.shard)]
+        if shard.step == Step.UPLOADED and (instead := self._instead(shard, due)):
+            return instead
+        try:
+            moved = self._steps.advance(shard)
+        except QuotaError as error:
+            self._refused(shard, due, error)
+            return [self.ledger.shard(shard.shard)]
+        except TransientError as error:
+            self.warn(f"{error}; trying again")
+            due.fails(error)
+            due.later(_OUTAGE_DELAY, least=_least(error))
+            return [self.ledger.shard(shard.shard)]
+        if _waits_for_transfer(shard.step, moved.step):
+            # Whether the service works is known when the transfer has ended.
+            due.transfers_seen = seen
+            return [moved]
+        due.works()
+        if moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
+            due.refusals += 1
+            due.later(_OUTAGE_DELAY, least=self.settings.poll_interval)
+            self._closed_until[shard.deployment] = due.at
+            self._refuse_one_too_big(moved)
+        elif moved.step == shard.step:
+            due.later(self.settings.poll_interval)
+        else:
+            due.delay = FIRST_DELAY
+        return [moved]
+
+    def _refused(self, shard: Shard, due: Due, error: QuotaError) -> None:
+        """Put a shard off that found no room, and with it the others of its deployment."""
+        self.warn(f"{error}; trying again when there is room")
+        due.later(_OUTAGE_DELAY, least=_least(error))
+        if not error.is_of_tokens:
+            return
+        due.refusals += 1
+        self.room.learn_from_refusal(shard, error.token_limit)
+        self._closed_until[shard.deployment] = due.at
+        self._refuse_one_too_big(shard)
+
+    def _refuse_one_too_big(self, shard: Shard) -> None:
+        """Let a request go that no quota has room for, and that cannot be cut."""
+        alone = shard.requests == 1 and self.room.is_too_big(shard) and not self._elsewhere(shard)
+        if alone and not self.room.held_by_others(shard):
+            self._steps.release(shard, "one request is larger than the quota")
+            raise BatchFailedError(
+                f"one request of {shard.bytes:,} bytes is larger than the tokens that the "
+                f"deployment '{shard.deployment}' may hold at once "
+                f"({self.room.limit(shard.service, shard.deployment):,})",
+                fix="raise its quota, or shorten the row's text in the SELECT. Nothing of it was "
+                "paid",
+            )
+
+    def _elsewhere(self, shard: Shard) -> str | None:
+        """Return another deployment of the shard's model that has room for it, or None."""
+        if shard.step != Step.UPLOADED or not shard.model:
+            return None
+        names = self.deployments_of(shard.model)
+        return elsewhere(shard, names, [n for n in names if self._is_closed(n)], self.room)
+
+    def _moved(self, shard: Shard, due: Due) -> Shard:
+        """Send a shard that has no room to another deployment, or put it off."""
+        deployment = self._elsewhere(shard)
+        moved = deployment and move(shard, deployment, ledger=self.ledger, store=self.store)
+        if not moved:
+            due.later(_WATCH_SECONDS)
+            return shard
+        self._discard_file(shard)
+        due.refusals = 0
+        self.warn(
+            f"sending {counted(shard.requests, 'request')} to the deployment '{deployment}' instead"
+        )
+        return moved
+
+    def _is_closed(self, deployment: str | None) -> bool:
+        """Whether a deployment refused a batch a moment ago."""
+        return self._closed_until.get(deployment, 0.0) > time.monotonic()
+
+    def _instead(self, shard: Shard, due: Due) -> list[Shard]:
+        """Return what stands in place of a shard that finds no room; empty if it finds some."""
+        if self._is_unfit(shard, due) and self._elsewhere(shard):
+            return [self._moved(shard, due)]
+        halves = self._halves(shard, due)
+        if not halves and not self._has_room(shard, due):
+            return [self._moved(shard, due)]
+        return halves
+
+    def _has_room(self, shard: Shard, due: Due) -> bool:
+        """Whether a shard's batch may be created now; say once that it waits."""
+        if not self._is_closed(shard.deployment) and self.room.has_room(shard):
+            return True
+        if not due.told:
+            due.told = True
+            self.warn(
+                f"waiting with {counted(shard.requests, 'request')} for room in the enqueued "
+                f"tokens of the deployment '{shard.deployment}'"
+            )
+        return False
+
+    def _is_unfit(self, shard: Shard, due: Due) -> bool:
+        """Whether a shard's batch finds no room on its deployment even by itself."""
+        refused = due.refusals >= _REFUSALS_BEFORE_CUT and not self.room.held_by_others(shard)
+        return refused or self.room.is_too_big(shard)
+
+    def _halves(self, shard: Shard, due: Due) -> list[Shard]:
+        """Cut a shard whose batch is too big for the quota alone."""
+        if shard.requests < 2 or not self._is_unfit(shard, due):
+            return []
+        halves = self.cut(shard)
+        if halves:
+            self.warn(
+                f"a batch of {counted(shard.requests, 'request')} is too big for the enqueued "
+                f"tokens of the deployment '{shard.deployment}'; sending it in two"
+            )
+            self._discard_file(shard)
+        return halves
+
+    def _discard_file(self, shard: Shard) -> None:
+        """Delete an uploaded file that no batch will be made of."""
+        try:
+            self.service.delete_file(shard.input_file_id or "")
+        except ServiceError as error:
+            self.warn(f"{error}; the file {shard.input_file_id} is left at the service")
+
+    def _own(self, shard: Shard) -> bool:
+        """Whether the shard is this run's, after taking it over from a dead one if need be."""
+        owner = self.ledger.shard(shard.shard).owner
+        if owner == self.settings.owner:
+            return True
+        if owner is not None and self.store.is_alive(owner):
+            return False
+        return self.ledger.take_over(shard.shard, former=owner, owner=self.settings.owner)
+
+    def _is_timed_out(self) -> bool:
+        limit = self.settings.await_timeout
+        return limit is not None and time.monotonic() - self._started >= limit
+
+    def _pause(self, waiting: dict[str, tuple[Shard, Due]]) -> None:
+        """Wait until a shard is due, a transfer ends, or the user interrupts."""
+        if not waiting:
+            return
+        dues = [due for _, due in waiting.values()]
+        now = time.monotonic()
+        moment = min((due.at for due in dues if due.transfers_seen is None), default=math.inf)
+        if self.settings.await_timeout is not None:
+            moment = min(moment, self._started + self.settings.await_timeout)
+        self.progress.beat()
+        wait = min(max(moment - now, 0.0), _BEAT_SECONDS)
+        seen = [due.transfers_seen for due in dues if due.transfers_seen is not None]
+        if seen:
+            self._transfers.wait(min(wait, _TRANSFER_SECONDS), ended=min(seen))
+        elif wait > 0:
+            with self.timings.span(Stage.WAIT):
+                self.cancelled.wait(wait)
+
+
+def _least(error: ServiceError) -> float:
+    """Return how many seconds a service wants to be left alone, by its word or by custom."""
+    return _REST_SECONDS if error.retry_after is None else error.retry_after
+
+
+def _waits_for_transfer(former: Step, step: Step) -> bool:
+    """Whether a step only began a transfer, or found no place for one."""
+    return step == Step.UPLOADING or (step == former and step in _TRANSFER_STEPS)
+
+
+def _turn(step: Step) -> int:
+    if step == Step.CLAIMED:
+        return 2
+    return 0 if step in UNSENT_STEPS else 1

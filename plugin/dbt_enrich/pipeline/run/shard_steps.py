@@ -1,0 +1,351 @@
+"""Steps: what each step of the ledger asks of the service, for one shard at a time.
+
+Each call takes one step and notes it in the ledger, before and after. Only transfers of whole files
+go on in the background: a shard whose file is under way is returned as it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from dbt_enrich.console.progress import Progress
+from dbt_enrich.console.timings import Stage, Timings
+from dbt_enrich.endpoints.batch_marks import batch_metadata, file_name
+from dbt_enrich.errors import (
+    BatchFailedError,
+    CancelledError,
+    NotFoundError,
+    ServiceError,
+    TransientError,
+    UnknownOutcomeError,
+)
+from dbt_enrich.pipeline.run.batch_failure import mend_of
+from dbt_enrich.pipeline.run.token_quota import TokenRoom
+from dbt_enrich.pipeline.run.transfers import Transfers
+from dbt_enrich.services.base import (
+    QUOTA_CODES,
+    BatchService,
+    BatchStatus,
+    FileStatus,
+    RemoteBatch,
+    RemoteFile,
+)
+from dbt_enrich.services.parse import limit_in
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import GONE, Ledger
+from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
+from dbt_enrich.wording import counted
+
+# A file is listed a moment after it was uploaded.
+_FILE_GRACE_SECONDS = 60.0
+
+
+@dataclass
+class Steps:
+    """Takes the steps of shards at one service.
+
+    Attributes:
+        service: The service.
+        ledger: Where each step is written before and after it is taken.
+        store: Where files lie.
+        adoption_grace: Seconds during which a batch that was created, and its files, may not be
+            shown by the service yet.
+        room: Learns how many tokens the deployments' batches may hold.
+        write: Writes the file of a claimed shard; returns None if this run did not claim it.
+        cancelled: Set when the user interrupts; no step is taken any more.
+        progress: Told each shard whose state changed.
+        warn: Called with a sentence for the user's log.
+        transfers: The uploads and downloads under way.
+        timings: Counts their seconds.
+    """
+
+    service: BatchService
+    ledger: Ledger
+    store: StateDirectory
+    adoption_grace: float
+    room: TokenRoom
+    write: Callable[[Shard], Shard | None]
+    cancelled: threading.Event
+    progress: Progress
+    warn: Callable[[str], None]
+    transfers: Transfers = field(default_factory=Transfers)
+    timings: Timings = field(default_factory=Timings)
+
+    def advance(self, shard: Shard) -> Shard:
+        """Take the next step with a shard; return it unchanged where there is nothing to do yet.
+
+        Raises:
+            CancelledError: The user interrupted.
+            BatchFailedError: The service refused the file or the batch as a whole.
+            ServiceError: The service could not be asked, or refused.
+        """
+        self.check_cancelled()
+        if shard.synchronous:
+            return self._abandoned(shard)
+        match shard.step:
+            case Step.CLAIMED:
+                return self._write(shard)
+            case Step.EXPORTED | Step.UPLOADING:
+                return self._upload(shard)
+            case Step.UPLOADED:
+                return self._create_when_processed(shard)
+            case Step.CREATING:
+                settled = self.settle(shard)
+                return self._create(settled) if settled.step == Step.UPLOADED else settled
+            case Step.SUBMITTED:
+                return self._poll(shard)
+            case Step.ENDED:
+                return self._download(shard)
+        return shard
+
+    def _abandoned(self, shard: Shard) -> Shard:
+        """Take in what a killed run was answered synchronously; the other requests are new."""
+        if shard.step in UNSENT_STEPS:
+            self.release(shard, "never asked")
+            return self.ledger.shard(shard.shard)
+        if shard.step == Step.ANSWERING:
+            return self._record(shard, Step.DOWNLOADED)
+        return shard
+
+    def check_cancelled(self) -> None:
+        """Raise a `CancelledError` if the user has interrupted."""
+        if self.cancelled.is_set():
+            raise CancelledError(
+                "interrupted; what was submitted goes on at the service, and the next dbt run "
+                "collects it"
+            )
+
+    def _write(self, shard: Shard) -> Shard:
+        """Write a claimed shard's file, and begin to upload it while the next one is written."""
+        written = self.write(shard)
+        if written is None:
+            # Taken over from a run that died before it wrote the file: nothing was sent.
+            return self._record(shard, Step.RELEASED, error="never written")
+        self.progress(written)
+        return self._upload(written)
+
+    def _upload(self, shard: Shard) -> Shard:
+        name = shard.shard
+        if self.transfers.is_over(name):
+            remote = self.transfers.take(name)
+            return self._record(shard, Step.UPLOADED, input_file_id=remote.id)
+        if self.transfers.is_running(name) or self.transfers.is_full:
+            return shard
+        uploading = self._record(shard, Step.UPLOADING)
+        self.transfers.start(name, lambda: self._send(shard))
+        return uploading
+
+    def _send(self, shard: Shard) -> RemoteFile:
+        """Upload a shard's file."""
+        path = self.store.requests(shard.shard)
+        remote_name = file_name(shard.namespace, shard.task_key, shard.shard)
+        with self.timings.span(Stage.UPLOAD, rows=shard.row_count, size=shard.bytes):
+            return self.service.upload(path, filename=remote_name)
+
+    def _create_when_processed(self, shard: Shard) -> Shard:
+        file_id = shard.input_file_id or ""
+        try:
+            remote = self.service.file(file_id)
+        except NotFoundError as error:
+            return self._upload_again(shard, error)
+        if remote.status == FileStatus.PENDING:
+            return shard
+        if remote.status == FileStatus.ERROR:
+            self.release(shard, f"file {file_id} was refused")
+            raise BatchFailedError(
+                f"the service refused the input file {file_id}: "
+                f"{self.service.masked(remote.status_details or 'no reason given')}; "
+                "nothing was paid"
+            )
+        return self._create(shard)
+
+    def _create(self, shard: Shard) -> Shard:
+        self._record(shard, Step.CREATING)
+        metadata = batch_metadata(shard.namespace, shard.task_key, shard.shard)
+        try:
+            batch = self.service.create(shard.input_file_id or "", metadata)
+        except UnknownOutcomeError as error:
+            self.warn(f"{error}; looking for the batch before creating another")
+            return self.ledger.shard(shard.shard)
+        except NotFoundError as error:
+            return self._upload_again(self._record(shard, Step.UPLOADED, error=str(error)), error)
+        except ServiceError as error:
+            # A clear refusal: the file is still good for another try.
+            self._record(shard, Step.UPLOADED, error=str(error))
+            raise
+        return self._submitted(shard, batch)
+
+    def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
+        """Send a file anew that the service has lost or that has expired."""
+        uploaded = self.ledger.when(shard.shard, Step.UPLOADED) or datetime.now(UTC)
+        if abs((datetime.now(UTC) - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
+            raise TransientError(error.problem, fix=error.fix) from error
+        if not self.store.requests(shard.shard).exists():
+            return self._record(shard, Step.RELEASED, error=str(error))
+        self.warn(f"{error}; uploading it again")
+        return self._record(shard, Step.EXPORTED, input_file_id=None, error=str(error))
+
+    def find(self, shard: Shard) -> Shard | None:
+        """Look for a batch whose creation got no reply: its file or its shard's name tells it.
+
+        An earlier batch of the shard that found no room is not the one.
+        """
+        for batch in self.service.batches():
+            if batch.is_void and found_no_room(batch):
+                continue
+            same_file = shard.input_file_id and batch.input_file_id == shard.input_file_id
+            if same_file or batch.metadata.get("shard") == shard.shard:
+                return self._submitted(shard, batch)
+        return None
+
+    def settle(self, shard: Shard) -> Shard:
+        """Find the batch of a creation that got no reply, or note that there is none."""
+        found = self.find(shard)
+        if found or self._is_within_grace(self.ledger.when(shard.shard, Step.CREATING)):
+            return found or shard
+        if shard.cancel_requested_at:
+            self.release(shard, "cancelled before it was sent")
+            return self.ledger.shard(shard.shard)
+        return self._record(shard, Step.UPLOADED)
+
+    def _is_within_grace(self, moment: datetime | None) -> bool:
+        """Whether the service may not yet say everywhere what it has done at a moment."""
+        age = (datetime.now(UTC) - (moment or datetime.now(UTC))).total_seconds()
+        # The service's clock, or ours, may be ahead.
+        return abs(age) < self.adoption_grace
+
+    def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
+        self.room.learn_from_batch(shard, batch)
+        return self._record(
+            shard,
+            Step.SUBMITTED,
+            batch_id=batch.id,
+            input_file_id=batch.input_file_id or shard.input_file_id,
+            status=batch.status.value,
+            error=None,
+        )
+
+    def _poll(self, shard: Shard) -> Shard:
+        try:
+            batch = self.service.batch(shard.batch_id or "")
+        except NotFoundError as error:
+            # One call that does not find it is not enough to pay for its rows again.
+            if self._is_within_grace(self.ledger.when(shard.shard, Step.SUBMITTED)):
+                return shard
+            if any(batch.id == shard.batch_id for batch in self.service.batches()):
+                return shard
+            self.warn(f"{error}; {_of_lost_rows(shard)}")
+            return self._record(shard, Step.ENDED, status=GONE, error=str(error))
+        self.ledger.note_statuses(shard.shard, {batch.status.value: None, **batch.reached_at})
+        changes: dict[str, Any] = {
+            "status": batch.status.value,
+            "completed": batch.counts.completed,
+            "failed": batch.counts.failed,
+        }
+        if any(getattr(shard, name) != value for name, value in changes.items()):
+            shard = self.ledger.note(shard.shard, **changes)
+            if not batch.status.is_terminal:
+                self.progress(shard)
+        if not batch.status.is_terminal:
+            if shard.cancel_requested_at and batch.status != BatchStatus.CANCELLING:
+                self.service.cancel(batch.id)
+            return shard
+        files: dict[str, Any] = {
+            "output_file_id": batch.output_file_id,
+            "error_file_id": batch.error_file_id,
+        }
+        ended = self.ledger.statuses(shard.shard).get(batch.status.value)
+        if batch.lacks_files and self._is_within_grace(ended):
+            return shard
+        if batch.is_void:
+            return self._failed(shard, batch)
+        return self._record(shard, Step.ENDED, **changes, **files)
+
+    def _failed(self, shard: Shard, batch: RemoteBatch) -> Shard:
+        """Deal with a batch that failed as a whole: wait where it was quota, else say why."""
+        errors = batch.errors
+        said = "; ".join(
+            f"{error.code}: {error.message}" + (f" (line {error.line})" if error.line else "")
+            for error in errors[:3]
+        )
+        if found_no_room(batch):
+            self.room.learn_from_refusal(shard, limit_in(said))
+            said = self.service.masked(said)
+            self.warn(f"batch {batch.id} found no room in the quota ({said}); sending it again")
+            return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
+        said = self.service.masked(said)
+        self.release(shard, said)
+        codes = {error.code.lower() for error in errors}
+        raise BatchFailedError(
+            f"the service failed batch {batch.id} of {counted(shard.requests, 'request')} as a "
+            f"whole ({said or 'no reason given'})",
+            fix=f"{mend_of(codes, shard)}. None of its rows was paid",
+        )
+
+    def release(self, shard: Shard, reason: str) -> None:
+        """Let go of the requests of a shard that is not at the service."""
+        self._record(shard, Step.RELEASED, error=reason)
+        self.store.requests(shard.shard).unlink(missing_ok=True)
+
+    def _download(self, shard: Shard) -> Shard:
+        name = shard.shard
+        if self.transfers.is_over(name):
+            lost = self.transfers.take(name)
+            if lost and self._is_within_grace(self.ledger.when(name, Step.ENDED)):
+                raise TransientError(lost[0].problem, fix=lost[0].fix)
+            for error in lost:
+                self.warn(f"{error}; {_of_lost_rows(shard)}")
+            return self._record(shard, Step.DOWNLOADED)
+        if not self.transfers.is_running(name) and not self.transfers.is_full:
+            self.transfers.start(name, lambda: self._fetch_timed(shard))
+        return shard
+
+    def _fetch_timed(self, shard: Shard) -> list[NotFoundError]:
+        with self.timings.span(Stage.DOWNLOAD, rows=shard.row_count) as span:
+            lost = self._fetch(shard)
+            span.bytes = self.store.response_bytes(shard.shard)
+        return lost
+
+    def _fetch(self, shard: Shard) -> list[NotFoundError]:
+        """Download a shard's files; return what the service says of those that it has lost."""
+        lost = []
+        for kind, file_id in (("output", shard.output_file_id), ("error", shard.error_file_id)):
+            if not file_id:
+                continue
+            try:
+                self.service.download(file_id, self.store.response(shard.shard, kind))
+            except NotFoundError as error:
+                if self._is_there(file_id):
+                    raise TransientError(error.problem, fix=error.fix) from error
+                lost.append(error)
+        return lost
+
+    def _is_there(self, file_id: str) -> bool:
+        """Whether the service knows a file that one call did not find."""
+        try:
+            self.service.file(file_id)
+        except NotFoundError:
+            return False
+        return True
+
+    def _record(self, shard: Shard, step: Step, **changes: Any) -> Shard:
+        moved = self.ledger.record(shard.shard, step, **changes)
+        self.progress(moved)
+        return moved
+
+
+def _of_lost_rows(shard: Shard) -> str:
+    """Say what becomes of the rows of a batch whose answers cannot be had."""
+    return (
+        f"what it held of the {counted(shard.row_count, 'row')} of the batch is lost (file_lost): "
+        "this run does not ask them again, the next one does, up to max_attempts"
+    )
+
+
+def found_no_room(batch: RemoteBatch) -> bool:
+    """Whether a failed batch failed for the quota alone, and may be sent again as it is."""
+    return any(error.code.lower() in QUOTA_CODES for error in batch.errors)

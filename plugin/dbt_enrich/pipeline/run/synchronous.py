@@ -1,0 +1,162 @@
+"""Synchronous: rounds of few requests, answered at once instead of by a batch.
+
+Such a shard is claimed and written like any other. It goes from `exported` to `answering`, where
+each reply is appended to its response file as it comes, and from there to `downloaded`. Whoever
+finds one at `answering` without its run takes in the replies that are there; the requests without
+one are new again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from dbt_enrich.console.timings import Stage
+from dbt_enrich.errors import CancelledError, ConfigurationError, ServiceError
+from dbt_enrich.files import DurableLines
+from dbt_enrich.pipeline.run.batch_run import BatchRun
+from dbt_enrich.pipeline.run.breaker import Tolerance, Way, decide
+from dbt_enrich.pipeline.run.one_by_one import Conversation, Pace
+from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.task.failures import FailureKind
+
+# Requests on their way at once.
+_THREADS = 4
+_LOOK_SECONDS = 0.1
+_CANCEL_LOOK_SECONDS = 1.0
+# How long `submit` rides out a service that answers nothing, as with batches.
+_SUBMIT_PATIENCE_SECONDS = 900.0
+# How long an interrupted run stays for replies that are on their way.
+_LINGER_SECONDS = 10.0
+_UNSUPPORTED = "operationnotsupported"
+
+
+@dataclass
+class SynchronousRun:
+    """Asks the requests of shards one by one, beside a run of batches.
+
+    Attributes:
+        batch_run: What it shares service, ledger, files and waits with.
+        is_patient: Whether an outage is waited out for as long as `await_timeout` allows.
+        tolerance: How many refusals alike are borne before nothing more is asked.
+        timed_out: Whether `await_timeout` passed first.
+    """
+
+    batch_run: BatchRun
+    is_patient: bool
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    timed_out: bool = False
+    _pace: Pace = field(default_factory=Pace)
+    _started: float = field(default_factory=time.monotonic)
+
+    def answer(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        """Ask the requests of shards and yield each shard once its replies are written.
+
+        Where the wait ends early, by `await_timeout` or as the user cancels, the replies that are
+        there are taken in, and the other requests are as if they had not been claimed.
+
+        Raises:
+            CancelledError: The run was interrupted; the replies are kept for the next one.
+            ServiceError: The service refuses every such request, or cannot be reached.
+        """
+        for shard in shards:
+            yield self._answer(shard)
+            if self.timed_out:
+                return
+
+    def _answer(self, shard: Shard) -> Shard:
+        run = self.batch_run
+        if run.write(shard) is None:
+            return run.ledger.record(shard.shard, Step.RELEASED, error="never written")
+        run.progress(run.ledger.record(shard.shard, Step.ANSWERING))
+        replies = DurableLines(run.store.response(shard.shard, "output"))
+        talk = Conversation(run.store.requests(shard.shard), replies, run.service, self._pace)
+        talk.begin(min(_THREADS, shard.requests))
+        try:
+            with run.timings.span(Stage.WAIT):
+                self._watch(shard, talk)
+        finally:
+            talk.stop()
+            if talk.idle.is_set():
+                replies.close()
+        if talk.error:
+            raise _explained(talk.error, shard)
+        moved = run.ledger.record(shard.shard, Step.DOWNLOADED)
+        run.progress(moved)
+        return moved
+
+    def _watch(self, shard: Shard, talk: Conversation) -> None:
+        """Wait for the end of a conversation; say how far it is, and end it when it must."""
+        run = self.batch_run
+        looked_at = time.monotonic()
+        while not talk.idle.wait(_LOOK_SECONDS):
+            self._tell(shard, talk)
+            if run.cancelled.is_set():
+                self._linger(talk)
+                self._tell(shard, talk)
+                raise CancelledError(
+                    "interrupted; the replies that came are kept, and the next dbt run asks the "
+                    "other rows"
+                )
+            if self._is_in_vain(talk):
+                talk.stop()
+            elif self._is_timed_out():
+                self.timed_out = True
+                talk.stop()
+            elif self._is_out_of_patience():
+                talk.stop()
+                talk.error = talk.error or self._pace.error
+            elif time.monotonic() - looked_at >= _CANCEL_LOOK_SECONDS:
+                looked_at = time.monotonic()
+                if run.ledger.shard(shard.shard).cancel_requested_at:
+                    talk.stop()
+        self._tell(shard, talk)
+
+    def _tell(self, shard: Shard, talk: Conversation) -> None:
+        """Note the counts in the ledger, and tell the user what there is to say."""
+        run = self.batch_run
+        while talk.said:
+            run.warn(talk.said.popleft())
+        known = run.ledger.shard(shard.shard)
+        if (known.completed, known.failed) != (talk.answered, talk.failed):
+            run.progress(run.ledger.note(shard.shard, completed=talk.answered, failed=talk.failed))
+        run.progress.beat()
+
+    def _linger(self, talk: Conversation) -> None:
+        """Keep the process from ending before replies that are on their way: they are paid for."""
+        talk.stop()
+        self.batch_run.progress.say("interrupted; staying for replies that are on their way")
+        # Not a daemon, unlike dbt's threads and those of the conversation.
+        keeper = threading.Thread(target=talk.idle.wait, args=(_LINGER_SECONDS,))
+        keeper.start()
+        keeper.join()
+
+    def _is_in_vain(self, talk: Conversation) -> bool:
+        """Whether so many requests were refused alike that the others would be, too."""
+        with_status = {
+            Way(FailureKind.PROVIDER_ERROR, status, code): count
+            for (status, code), count in list(talk.refused.items())
+        }
+        return decide(with_status, talk.answered, self.tolerance) is not None
+
+    def _is_timed_out(self) -> bool:
+        limit = self.batch_run.settings.await_timeout
+        return limit is not None and time.monotonic() - self._started >= limit
+
+    def _is_out_of_patience(self) -> bool:
+        since = self._pace.failing_since
+        if self.is_patient or since is None or self._pace.error is None:
+            return False
+        return time.monotonic() - since > _SUBMIT_PATIENCE_SECONDS
+
+
+def _explained(error: Exception, shard: Shard) -> Exception:
+    """Return what ended a conversation, with the mend where a deployment is of the wrong type."""
+    if isinstance(error, ServiceError) and (error.code or "").lower() == _UNSUPPORTED:
+        return ConfigurationError(
+            f"enrichment.sync_below: the deployment '{shard.deployment}' answers no single "
+            f"requests ({error}); the replies that came before are kept"
+        )
+    return error

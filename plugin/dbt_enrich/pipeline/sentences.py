@@ -1,0 +1,47 @@
+"""TODO-DOC plugin/dbt_enrich/pipeline/sentences.py."""
+
+from __future__ import annotations
+
+from dbt_enrich.pipeline.export.new_requests import NewRequests
+from dbt_enrich.pipeline.publish.results import Published
+from dbt_enrich.pipeline.request import Tally
+from dbt_enrich.pipeline.session import STATUSES
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.task.failures import final_sentence
+from dbt_enrich.wording import counted
+
+
+def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:
+    """Say what a run is about to send, before it does."""
+    again = f" ({fresh.again:,} of them again)" if fresh.again else ""
+    parts = [
+        f"{counted(rows.rows, 'row')}: {reused:,} answered before",
+        f"{counted(fresh.requests, 'request')} to send{again}",
+    ]
+    if fresh.equal:
+        parts.append(f"{counted(fresh.equal, 'row')} equal to others")
+    if fresh.in_flight:
+        parts.append(f"{fresh.in_flight:,} in flight")
+    if rows.owed:
+        parts.append(f"{rows.owed:,} waiting for the text of {' and '.join(rows.waits_for)}")
+    if rows.skipped:
+        parts.append(f"{rows.skipped:,} skipped")
+    return ", ".join(parts)
+
+
+def summary(model: str, published: Published, tally: Tally) -> str:
+    """Say in one line what a run did: rows by status, reused, sent, tokens."""
+    counts = published.counts
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in published.errors.items())
+    details = {"failed": f" ({kinds})"}
+    statuses = [
+        f"{counts.get(status, 0):,} {status}{details.get(status, '')}"
+        for status in STATUSES
+        if status == "done" or counts.get(status)
+    ]
+    final = final_sentence(model, published.finals)
+    return (
+        f"{model}: {', '.join(statuses)}; {tally.reused:,} reused, {tally.sent:,} sent, "
+        f"{tally.prompt_tokens:,} input and {tally.completion_tokens:,} output tokens"
+        + (f"; {final}" if final else "")
+    )

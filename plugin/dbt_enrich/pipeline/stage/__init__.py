@@ -1,0 +1,1 @@
+"""Stage: the SELECT's rows, checked, rendered and keyed."""

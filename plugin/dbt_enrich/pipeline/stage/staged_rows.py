@@ -1,0 +1,151 @@
+"""Stage: the SELECT's rows, checked, rendered and keyed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_enrich.pipeline.stage.awaited_texts import Upstream, find_owing
+from dbt_enrich.pipeline.stage.input_checks import _check_unique_key, check_columns
+from dbt_enrich.task.braces import check_braces
+from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
+from dbt_enrich.task.template import has_blank_sql, message_sql, missing_sql
+from dbt_enrich.warehouse.copy_out import copy_table
+from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.workspace.database import Workspace
+from dbt_enrich.workspace.sql import literal, literals
+
+
+@dataclass(frozen=True)
+class StagedRows:
+    """The staged rows as the engine works on them.
+
+    Attributes:
+        files: Parquet of row_id, request_key (a UUID), user_message and message_bytes (of the
+            message as a JSON text), all NULL where a needed text is missing, is_owed, whether it
+            is still to come, and missing, the names of such columns; the rows of each row group
+            follow on each other.
+        rows: All staged rows.
+        skipped: Rows without a message, of which none is still to come.
+        owed: Rows whose text another enrichment still owes.
+        waits_for: The names of those that owe texts.
+    """
+
+    files: tuple[Path, ...]
+    rows: int
+    skipped: int
+    owed: int = 0
+    waits_for: tuple[str, ...] = ()
+
+    @property
+    def all_sql(self) -> str:
+        """Table expression of all staged rows."""
+        return f"read_parquet({literals(self.files)})"
+
+    @property
+    def keyed(self) -> int:
+        """Rows that have a message."""
+        return self.rows - self.skipped - self.owed
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    @property
+    def keys_sql(self) -> str:
+        """Table expression of row_id and request_key, of the rows that have a message."""
+        return f"(select row_id, request_key from {self.all_sql} where request_key is not null)"
+
+
+def stage(
+    relation: StagedRelation,
+    task: EnrichmentTask,
+    task_key: str,
+    workspace: Workspace,
+    upstream: Sequence[Upstream] = (),
+) -> StagedRows:
+    """Check the staged rows, render their user messages and key them.
+
+    Args:
+        relation: The rows in the user's database.
+        task: What is asked of them.
+        task_key: The task's identity.
+        workspace: Where keys are made and files are written.
+        upstream: Other enrichments that the SELECT reads.
+
+    Returns:
+        Where the messages and keys lie, and how many rows there are.
+
+    Raises:
+        ConfigurationError: A column that the task names is not staged, or clashes.
+        InputError: The unique key is null or repeated, or a column cannot be rendered.
+    """
+    check_columns(relation, task)
+    columns = relation.columns()
+    check_braces(task, columns, model=relation.model)
+    message = message_sql(task.template, columns, task.optional, model=relation.model)
+    missing = missing_sql(task.template, columns, task.optional, model=relation.model)
+    _check_unique_key(relation)
+    owing = find_owing(relation.connection, columns, upstream)
+    is_owed = "false"
+    if owing:
+        blank = has_blank_sql(task.template, columns, model=relation.model)
+        is_owed = f"({blank} and ({owing.condition}))"
+    rendered = f"{message} as message, {missing} as missing, {is_owed} as is_owed"
+    files = _copy_rows(relation, rendered, message, task_key, workspace.directory / "rows")
+    rows, keyed, owed = workspace.row(
+        "select count(*), count(request_key), count(*) filter (is_owed) "
+        f"from read_parquet({literals(files)})"
+    )
+    staged = StagedRows(
+        files=files,
+        rows=rows,
+        skipped=rows - keyed - owed,
+        owed=owed,
+        waits_for=owing.names if owing and owed else (),
+    )
+    workspace.give_back(staged.bytes)
+    return staged
+
+
+def _copy_rows(
+    relation: StagedRelation, rendered: str, message: str, task_key: str, directory: Path
+) -> tuple[Path, ...]:
+    """Write the rows' messages and keys in one pass over the staged relation.
+
+    The settings of the user's database change nothing about it: rendering and hashing depend on
+    none of a session's.
+    """
+
+    def query(where: str) -> str:
+        return f"""
+            with rendered as (
+                select rowid as row_id, {rendered}
+                from {relation.name} as staged {where}
+            ),
+            messages as (
+                -- A text in `optional` is waited for too: without it the row would be asked twice.
+                select row_id, if(is_owed, null, message) as user_message, is_owed, missing
+                from rendered
+            )
+            select
+                row_id,
+                cast(left(sha256({literal(task_key)} || user_message), {KEY_DIGITS}) as uuid)
+                    as request_key,
+                user_message,
+                strlen(cast(to_json(user_message) as varchar)) as message_bytes,
+                is_owed,
+                missing
+            from messages
+        """
+
+    return copy_table(
+        relation.connection,
+        query,
+        relation.name,
+        message,
+        directory,
+        rows=f"model '{relation.model}': the staged rows",
+    )

@@ -1,0 +1,193 @@
+"""Attach: ledger, answer store and service for a command that works without a warehouse."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.console.progress import Progress
+from dbt_enrich.console.timings import Stage, Timings, logged_timings
+from dbt_enrich.pipeline.load.load_shard import load, outputs_of
+from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
+from dbt_enrich.pipeline.run.alike_failures import Watch
+from dbt_enrich.pipeline.run.batch_run import BatchRun, RunSettings
+from dbt_enrich.pipeline.run.breaker import Tolerance
+from dbt_enrich.pipeline.run.token_quota import TokenRoom
+from dbt_enrich.services import create_service
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.sent_with import noted_settings
+from dbt_enrich.state.shards import Publication, Shard, Step, Task
+from dbt_enrich.task.model_names import chosen, label
+from dbt_enrich.workspace.database import Workspace
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What a command works with while it is attached.
+
+    Attributes:
+        config: The plugin's configuration.
+        namespace: The mark of the project's batches.
+        run_id: The command's own run, under which it takes shards over.
+        workspace: Where files are read.
+        ledger: The ledger.
+        store: The state directory.
+        service: The service.
+        log: Tells the user.
+        timings: Counts the seconds of transfers, waits and loading.
+    """
+
+    config: PluginConfig
+    namespace: str
+    run_id: str
+    workspace: Workspace
+    ledger: Ledger
+    store: StateDirectory
+    service: BatchService
+    log: Callable[[str], None]
+    timings: Timings = field(default_factory=Timings)
+
+    def open_shards(self, models: Collection[str]) -> list[Shard]:
+        """Return the project's shards in flight at the service, of some models or of all.
+
+        Raises:
+            ConfigurationError: A name fits no model that the ledger knows, or more than one.
+        """
+        wanted = chosen(models, self.ledger.enrichments())
+        asked: list[Task | Publication] = [*self.ledger.tasks(), *self.ledger.publications()]
+        tasks = {one.task_key for one in asked if one.enrichment in wanted}
+        return [
+            shard
+            for shard in self.ledger.open_shards(service=self.service.service_id)
+            if shard.namespace == self.namespace
+            and (
+                not wanted
+                or shard.enrichment in wanted
+                # Nobody knew who had asked when it was found at the service.
+                or (shard.enrichment is None and shard.task_key in tasks)
+            )
+        ]
+
+    def is_free(self, shard: Shard) -> bool:
+        """Whether no live run drives a shard."""
+        return shard.owner is None or not self.store.is_alive(shard.owner)
+
+    def batch_run(
+        self,
+        *,
+        poll_interval: float,
+        await_timeout: float | None,
+        cancelled: threading.Event,
+        log: Callable[[str], None],
+    ) -> BatchRun:
+        """Return what drives shards that were sent to their end; it writes and uploads no file.
+
+        A batch that found no room, or whose creation had no effect, it creates again on the file
+        that is at the service.
+        """
+        return BatchRun(
+            service=self.service,
+            ledger=self.ledger,
+            store=self.store,
+            settings=RunSettings(
+                owner=self.run_id,
+                poll_interval=poll_interval,
+                adoption_grace=self.config.grace_seconds,
+                await_timeout=await_timeout,
+                transfers=self.config.transfers,
+            ),
+            room=TokenRoom(self.ledger, self.config.token_limit),
+            write=lambda _: None,
+            cut=lambda _: [],
+            deployments_of=lambda _: (),
+            cancelled=cancelled,
+            progress=Progress("batches", log),
+            warn=log,
+            timings=self.timings,
+        )
+
+    def keep(self, shards: Iterable[Shard]) -> int:
+        """Load downloaded shards into the answer store; return how many answers are valid.
+
+        A shard of a task that the ledger does not know stays as it is downloaded.
+        """
+        done = 0
+        for shard in shards:
+            outputs = outputs_of(self.ledger, shard.task_key)
+            if outputs is None:
+                continue
+            size = self.store.response_bytes(shard.shard)
+            with self.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
+                loaded = load(
+                    shard,
+                    outputs,
+                    workspace=self.workspace,
+                    ledger=self.ledger,
+                    store=self.store,
+                    keep_files=self.config.keep_files,
+                    mask=self.service.mask,
+                )
+            done += loaded.done
+            if loaded.kept_lines:
+                self.log(loaded.said())
+        return done
+
+    def watch(self, shard: Shard) -> Watch:
+        """Return what watches the answers of a shard's task as they come home.
+
+        How many failures alike are borne is what the shard was claimed with.
+        """
+        usual = Tolerance()
+        share, least = shard.max_failed_share, shard.least_answers
+        task = self.ledger.task(shard.task_key)
+        enrichment = shard.enrichment or (task.enrichment if task else None)
+        return Watch(
+            model=label(enrichment, self.ledger.enrichments()),
+            enrichment=enrichment,
+            task_key=shard.task_key,
+            tolerance=Tolerance(
+                usual.max_failed_share if share is None else share,
+                usual.least_answers if least is None else least,
+            ),
+            workspace=self.workspace,
+            ledger=self.ledger,
+            store=self.store,
+            settings=noted_settings(shard),
+        )
+
+    def unfinished(self, shards: Iterable[Shard]) -> list[Shard]:
+        """Return the shards whose batches have not been brought home."""
+        found = self.ledger.shards([shard.shard for shard in shards])
+        return [s for s in found if not s.is_closed and s.step != Step.DOWNLOADED]
+
+
+@contextmanager
+def attached(
+    config: PluginConfig, namespace: str, log: Callable[[str], None]
+) -> Iterator[Attachment]:
+    """Open ledger and service, and adopt the batches that the ledger does not know.
+
+    Where the user wants it, the log ends with where the time went.
+
+    Raises:
+        EnrichmentError: The service or the state directory cannot be used.
+    """
+    store = StateDirectory(config.state_dir)
+    with ExitStack() as stack:
+        run_id = f"run-{secrets.token_hex(8)}"
+        run = store.begin_run(run_id)
+        stack.callback(run.remove)
+        timings = stack.enter_context(logged_timings(log))
+        workspace = Workspace(run.path, memory_limit=config.memory_limit, threads=config.threads)
+        stack.callback(workspace.close)
+        ledger = stack.enter_context(Ledger(store.ledger))
+        service = create_service(config.service_settings(), say=log)
+        stack.callback(service.close)
+        adopt_batches(service, namespace, workspace=workspace, ledger=ledger, store=store, warn=log)
+        yield Attachment(config, namespace, run_id, workspace, ledger, store, service, log, timings)
