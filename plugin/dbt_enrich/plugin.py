@@ -27,21 +27,21 @@ from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
 from dbt_enrich.pipeline.checks import empty_tables
 from dbt_enrich.pipeline.engine import Engine
+from dbt_enrich.pipeline.planning.constraints import parse_constraints, refuse_staged_rows
 from dbt_enrich.pipeline.request import EnrichmentRequest
-from dbt_enrich.pipeline.session import STATUSES, status_sentence
-from dbt_enrich.pipeline.stage.awaited_texts import Upstream
+from dbt_enrich.pipeline.sentences import STATUSES, status_sentence
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
+from dbt_enrich.sql import identifier
 from dbt_enrich.state.stray_directory import stray_state
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
 from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
-from dbt_enrich.warehouse.constraints import parse_constraints, refuse_staged_rows
+from dbt_enrich.warehouse.awaited_texts import Upstream
 from dbt_enrich.warehouse.databases import find_catalog, server_of
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.interrupts import interruptible
 from dbt_enrich.warehouse.placement import Placement, place
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.warehouse.work import Turns, WorkPlace, staged_name
-from dbt_enrich.workspace.sql import identifier
 
 logger = AdapterLogger("dbt-enrich")
 

@@ -16,6 +16,7 @@ from dbt_enrich.host import host_model, host_project
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.plugin import Plugin, inlines_rows, logger
+from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.model_names import label
 from dbt_enrich.task.options import EnrichmentOptions
@@ -24,7 +25,6 @@ from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.interrupts import interruptible
 from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.sql import identifier, literal
 
 
 def enrich(

@@ -34,14 +34,15 @@ from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.export.request_file import write_file
 from dbt_enrich.pipeline.load.load_shard import load
+from dbt_enrich.pipeline.publish.final_failures import Finals
 from dbt_enrich.pipeline.publish.results import Published, publish
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.run.deployments import Spread
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows, stage
+from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.final_failures import Finals
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
@@ -50,7 +51,6 @@ from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import ROW_GROUP, Workspace
-from dbt_enrich.workspace.sql import literal
 
 # What the warehouse may hold in memory, in the same process.
 WAREHOUSE_MEMORY = "100MB"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-from dbt_enrich.workspace.sql import identifier
+from dbt_enrich.sql import identifier
 
 BASELINE = "drama"
 Labels = frozenset[str]

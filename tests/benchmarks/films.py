@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
-from dbt_enrich.workspace.sql import literal
+from dbt_enrich.sql import literal
 
 
 def make_films(csv: Path, warehouse: Path, rows: int | None = None) -> int:

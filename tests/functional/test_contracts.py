@@ -9,7 +9,7 @@ import pytest
 import yaml
 from batch_server.server import RunningEmulator
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
+from dbt_enrich.task.result_columns import STATUS_TYPES
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from dbt_enrich.sql import literal
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.enriched_table import ExistingTable, enriched_sql
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.sql import literal
 
 ROWS = 300_000
 OUTPUTS = [OutputColumn("summary", "varchar")]

@@ -13,11 +13,11 @@ from batch_server.server import RunningEmulator
 from dbt_enrich.config.profile import parse_config
 from dbt_enrich.errors import ConfigurationError, ServiceError
 from dbt_enrich.pipeline.request import EnrichmentRequest
+from dbt_enrich.sql import identifier
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.sql import identifier
 from functional.services.wire import Reply, Request, batch_body, file_body, serving
 from support.dbt_project import DbtProject
 from support.leftovers import files_below

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from dbt_enrich.pipeline.load.load_shard import load
+from dbt_enrich.sql import literal
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.validation.answers import typed_answers_sql
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import literal
 from fuzz.lines import (
     OUTPUTS,
     dressed_line,

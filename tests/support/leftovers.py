@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import duckdb
-from dbt_enrich.workspace.sql import identifier, literal
+from dbt_enrich.sql import identifier, literal
 
 
 def files_below(*roots: Path) -> list[Path]:

@@ -7,14 +7,14 @@ from typing import Any
 import duckdb
 import pytest
 from dbt_enrich.errors import ConfigurationError, InputError
-from dbt_enrich.task.schema import OutputColumn
-from dbt_enrich.warehouse.constraints import (
+from dbt_enrich.pipeline.planning.constraints import (
     Constraint,
     of_answers,
     parse_constraints,
     refuse_blank_rows,
     refuse_staged_rows,
 )
+from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.relation import StagedRelation
 
 SUMMARY = OutputColumn("summary", "varchar")

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 from dbt_enrich.endpoints.response_lines import named_lines_sql, said_sql
-from dbt_enrich.workspace.sql import literal
+from dbt_enrich.sql import literal
 
 S = '{"summary":"S"}'
 DRAFT = '{"summary":"draft"}'

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from dbt_enrich.workspace import database as workspace_module
+from dbt_enrich.sql import literals
+from dbt_enrich.workspace import sorted_files as workspace_module
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.sorted_files import write_sorted
-from dbt_enrich.workspace.sql import literals
 
 ROWS = 60_000
 # Rows as they lie near their place, and as they lie anywhere.

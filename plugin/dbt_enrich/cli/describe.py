@@ -11,7 +11,7 @@ import yaml
 from dbt_enrich.cli.dbt import DbtOptions, models_of_dbt
 from dbt_enrich.cli.project import Location, project_options
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
-from dbt_enrich.warehouse.enrichment_columns import ERROR_COLUMNS, STATUS_COLUMNS, Column
+from dbt_enrich.task.result_columns import ERROR_COLUMNS, STATUS_COLUMNS, Column
 
 
 @click.command()

@@ -14,10 +14,10 @@ import duckdb
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.sql import literal
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace.sql import literal
 
 _LITTLE_ROOM = 1_000_000_000
 _MOVE_AWAY = (

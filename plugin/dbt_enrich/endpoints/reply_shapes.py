@@ -21,7 +21,7 @@ gateway's `result`, `data` or `response`.
 
 from __future__ import annotations
 
-from dbt_enrich.workspace.sql import literal
+from dbt_enrich.sql import literal
 
 NO_TEXT = "the reply has no text of an answer"
 

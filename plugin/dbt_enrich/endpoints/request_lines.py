@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbt_enrich.endpoints.packs import pack_format, pack_messages
+from dbt_enrich.sql import literal
 from dbt_enrich.task.enrichment_task import TOKEN_LIMITS, EnrichmentTask
-from dbt_enrich.workspace.sql import literal
 
 _REPAIR = "Your answer does not fit: {}. Answer again with the complete JSON object, mended."
 

@@ -12,7 +12,7 @@ from dbt_enrich.endpoints.reply_shapes import (
     reply_fields,
     unwrapped_sql,
 )
-from dbt_enrich.workspace.sql import literal, literals
+from dbt_enrich.sql import literal, literals
 
 # Few lines are longer, and the reader keeps several buffers of twice this size.
 LINE_BYTES = 1_048_576

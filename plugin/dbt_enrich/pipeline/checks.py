@@ -18,23 +18,7 @@ from dbt_enrich.pipeline.export.new_requests import (
     new_requests,
 )
 from dbt_enrich.pipeline.planning.budget import spending
-from dbt_enrich.pipeline.planning.preview import answer_problem
-from dbt_enrich.pipeline.publish.errors_table import empty_errors_sql
-from dbt_enrich.pipeline.publish.results import Published
-from dbt_enrich.pipeline.request import Outcome
-from dbt_enrich.pipeline.run.alike_failures import Watch
-from dbt_enrich.pipeline.run.remote_inputs import inputs_may_be_left
-from dbt_enrich.pipeline.session import Figures, Session
-from dbt_enrich.pipeline.stage.input_checks import check_columns
-from dbt_enrich.pipeline.stage.staged_rows import StagedRows
-from dbt_enrich.state.answer_store import answers_sql, done_sql
-from dbt_enrich.state.final_failures import Finals, find_finals
-from dbt_enrich.state.ledger import KEPT
-from dbt_enrich.state.shards import Publication
-from dbt_enrich.task.enrichment_task import EnrichmentTask
-from dbt_enrich.task.options import Mode
-from dbt_enrich.task.version import short_version
-from dbt_enrich.warehouse.constraints import (
+from dbt_enrich.pipeline.planning.constraints import (
     asked_ids,
     of_answers,
     refuse_blank_rows,
@@ -42,8 +26,24 @@ from dbt_enrich.warehouse.constraints import (
     unsent_ids,
     without_former,
 )
+from dbt_enrich.pipeline.planning.preview import answer_problem
+from dbt_enrich.pipeline.publish.errors_table import empty_errors_sql
+from dbt_enrich.pipeline.publish.final_failures import Finals, find_finals
+from dbt_enrich.pipeline.publish.results import Published
+from dbt_enrich.pipeline.request import Figures, Outcome
+from dbt_enrich.pipeline.run.alike_failures import Watch
+from dbt_enrich.pipeline.run.remote_inputs import inputs_may_be_left
+from dbt_enrich.pipeline.session import Session
+from dbt_enrich.pipeline.stage.input_checks import check_columns
+from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.state.answer_store import answers_sql, done_sql
+from dbt_enrich.state.ledger import KEPT
+from dbt_enrich.state.shards import Publication
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.options import Mode
+from dbt_enrich.task.result_columns import STATUS_COLUMNS
+from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.enriched_table import empty_table_sql
-from dbt_enrich.warehouse.enrichment_columns import STATUS_COLUMNS
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.key_ranges import key_parts
 

@@ -1,7 +1,10 @@
-"""TODO-DOC plugin/dbt_enrich/pipeline/sentences.py."""
+"""What the user reads of a run: the plan in one sentence, and what came of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from dbt_enrich.cost.money import money_text
 from dbt_enrich.pipeline.export.new_requests import NewRequests
 from dbt_enrich.pipeline.publish.results import Published
 from dbt_enrich.pipeline.request import Tally
@@ -45,3 +48,18 @@ def summary(model: str, published: Published, tally: Tally) -> str:
         f"{tally.prompt_tokens:,} input and {tally.completion_tokens:,} output tokens"
         + (f"; {final}" if final else "")
     )
+
+
+STATUSES = ("done", "pending", "stale", "failed", "skipped")
+
+
+def status_sentence(counts: Mapping[str, int], cost: float | None, currency: str | None) -> str:
+    """Say what a run published and what its answers cost, for dbt's own result line."""
+    parts = [
+        f"{counts.get(status, 0):,} {status}"
+        for status in STATUSES
+        if status == "done" or counts.get(status)
+    ]
+    if cost is not None:
+        parts.append(money_text(cost, currency or ""))
+    return ", ".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,7 +9,6 @@ from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
-from dbt_enrich.cost.money import money_text
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.export.canary import is_proven
@@ -30,33 +28,6 @@ from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.sent_with import SentWith, present_settings
 from dbt_enrich.workspace.database import Workspace
-
-STATUSES = ("done", "pending", "stale", "failed", "skipped")
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one run did, in numbers, beside the rows that it published.
-
-    Attributes:
-        mode: How far the run went.
-        requests: Requests that it sent.
-        prompt_tokens: Tokens of the prompts whose answers the run took in.
-        cached_tokens: How many of them the service had cached.
-        completion_tokens: Tokens of those answers.
-        cost: What those answers cost, or None if a price is unknown.
-        saved: What the synchronous price would have been more, or None.
-        currency: What cost and saved are in.
-    """
-
-    mode: str
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | None = None
-    saved: float | None = None
-    currency: str | None = None
 
 
 @dataclass(frozen=True)
@@ -195,15 +166,3 @@ class Session:
     def room(self) -> TokenRoom:
         """How many tokens the deployments' batches may hold."""
         return TokenRoom(self.ledger, self.config.token_limit)
-
-
-def status_sentence(counts: Mapping[str, int], cost: float | None, currency: str | None) -> str:
-    """Say what a run published and what its answers cost, for dbt's own result line."""
-    parts = [
-        f"{counts.get(status, 0):,} {status}"
-        for status in STATUSES
-        if status == "done" or counts.get(status)
-    ]
-    if cost is not None:
-        parts.append(money_text(cost, currency or ""))
-    return ", ".join(parts)

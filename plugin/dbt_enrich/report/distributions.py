@@ -10,9 +10,9 @@ from typing import Any
 import duckdb
 
 from dbt_enrich.report.contents import Bin, ColumnReport, Count, Crossing, Histogram, Pair
+from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task.schema import OutputColumn, is_number
 from dbt_enrich.task.types import DataType, EnumType, ListType, ScalarType, StructType
-from dbt_enrich.workspace.sql import identifier, literal
 
 TOP_VALUES = 15
 _PAIRED_VALUES = 10

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import duckdb
 
 from dbt_enrich.report.contents import Count, FailureReport, Field, SampleRow
+from dbt_enrich.sql import identifier
 from dbt_enrich.state.shards import Publication
 from dbt_enrich.task.failures import RULES, FailureKind
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.warehouse.attached import EnrichedTable
-from dbt_enrich.workspace.sql import identifier
 
 _SAMPLED_ROWS = 200
 _SAMPLED_OF_A_PROBLEM = 20

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dbt_enrich.sql import literal
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.workspace.database import read_parquet
 from dbt_enrich.workspace.key_ranges import KeyPart
-from dbt_enrich.workspace.sql import literal
 
 # One row for each request of a shard, in the order in which the files hold them.
 ANSWER_COLUMNS = {

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import answer_files_sql, standing_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import AnswerFile, Ledger, Stop
 from dbt_enrich.state.sent_with import SentWith, other_files
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.workspace.key_ranges import KeyPart
-from dbt_enrich.workspace.sql import literal
 
 
 @dataclass(frozen=True)

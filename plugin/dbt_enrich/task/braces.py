@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.workspace.sql import identifier
+from dbt_enrich.sql import identifier
 
 if TYPE_CHECKING:
     from dbt_enrich.task.enrichment_task import EnrichmentTask

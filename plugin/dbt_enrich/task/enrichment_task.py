@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dbt_enrich.errors import ConfigurationError, WrongValueError
+from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn, canonical_outputs, json_schema
 from dbt_enrich.task.template import Template, parse_template
-from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
 from dbt_enrich.wording import first_problem
 
 KEY_VERSION = 1

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dbt_enrich.errors import ConfigurationError, InputError
+from dbt_enrich.sql import identifier, literal
 from dbt_enrich.wording import near_match
-from dbt_enrich.workspace.sql import identifier, literal
 
 _TOKEN = re.compile(r"(?P<brace>\\\{)|\{(?P<column>[^\W\d]\w*)\}")
 # A text is blank if it holds nothing but white space, no-break, zero-width or ideographic ones too.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task.type_names import FOLLOWERS, SCALARS, UNSUPPORTED
-from dbt_enrich.workspace.sql import identifier, literal
 
 MAX_DEPTH = 32
 MAX_DECIMAL_WIDTH = 38

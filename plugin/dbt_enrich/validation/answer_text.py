@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dbt_enrich.workspace.sql import literal
+from dbt_enrich.sql import literal
 
 _NAME = "(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad|[a-z]+:think)"
 _OPENING = (

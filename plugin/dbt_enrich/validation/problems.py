@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.task.type_names import INTEGER_RANGES
 from dbt_enrich.task.types import (
     DataType,
@@ -19,7 +20,6 @@ from dbt_enrich.task.types import (
     ScalarType,
     StructType,
 )
-from dbt_enrich.workspace.sql import literal, literals
 
 _ROOT = "$"
 _NUMBERS = "('UBIGINT', 'BIGINT', 'DOUBLE')"

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from dbt_enrich.sql import literal
 from dbt_enrich.task.schema import OutputColumn, innermost, leaves
 from dbt_enrich.task.type_names import INTEGER_RANGES
 from dbt_enrich.task.types import (
@@ -21,7 +22,6 @@ from dbt_enrich.task.types import (
     StructType,
 )
 from dbt_enrich.validation.problems import key_path
-from dbt_enrich.workspace.sql import literal
 
 # Types whose values `to_json` writes as the model would, so that reading and writing an object
 # gives the same text if, and only if, nothing was coerced.

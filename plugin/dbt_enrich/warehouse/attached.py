@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import duckdb
 
+from dbt_enrich.sql import identifier
 from dbt_enrich.state.shards import Publication
+from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.databases import find_catalog
 from dbt_enrich.warehouse.enriched_table import ExistingTable
-from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
 from dbt_enrich.warehouse.placement import PlacedColumns, Placement
-from dbt_enrich.workspace.sql import identifier
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 

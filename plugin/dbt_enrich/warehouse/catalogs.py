@@ -15,7 +15,7 @@ from duckdb import Error
 from duckdb.sqltypes import DuckDBPyType
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.workspace.sql import identifier, literal
+from dbt_enrich.sql import identifier, literal
 
 
 class Catalog(StrEnum):

@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 
 from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.sql import literal
 from dbt_enrich.workspace.row_sizes import rows_within, too_long
-from dbt_enrich.workspace.sql import literal
 
 # Few, as rows may be long, and the user's memory limit small.
 _ROW_GROUP = 4_096

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import duckdb
 
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.sql import identifier, literal
 from dbt_enrich.warehouse.catalogs import Catalog, catalog_of, refused_server
-from dbt_enrich.workspace.sql import identifier, literal
 
 _MOTHERDUCK = ("md", "motherduck")
 

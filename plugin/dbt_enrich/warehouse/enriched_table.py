@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.sql import identifier, key_text_sql, literal, literals
+from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import spelling
 from dbt_enrich.task.version import short_version
-from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.sql import identifier, key_text_sql, literal, literals
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.pipeline.stage.awaited_texts import DUE
+from dbt_enrich.sql import identifier, literal
+from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import spelling
 from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.awaited_texts import DUE
 from dbt_enrich.warehouse.enriched_table import ExistingTable
-from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.sql import identifier, literal
 
 _MEND = "run dbt with --full-refresh, which rebuilds the table and asks no answered row again"
 _UNFINISHED = "('pending', 'stale', 'failed')"

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dbt_enrich.errors import ConfigurationError, InputError
+from dbt_enrich.sql import identifier
+from dbt_enrich.task.result_columns import ERROR_TYPES, STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.catalogs import (
     Catalog,
@@ -21,9 +23,7 @@ from dbt_enrich.warehouse.catalogs import (
     stored,
 )
 from dbt_enrich.warehouse.enriched_table import ExistingTable
-from dbt_enrich.warehouse.enrichment_columns import ERROR_TYPES, STATUS_TYPES
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.sql import identifier
 
 # What dbt puts after the name of a table that it replaces, the longest of such endings.
 _LONGEST_ENDING = "__dbt_backup"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from dbt_enrich.workspace.sql import identifier
+from dbt_enrich.sql import identifier
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import duckdb
 
-from dbt_enrich.workspace.sql import identifier
+from dbt_enrich.sql import identifier
 
 WORK_SCHEMA = "enrichment_work"
 # In memory, and gone with the process; DuckDB spills it to the warehouse's temp_directory.

@@ -16,7 +16,7 @@ import duckdb
 
 from dbt_enrich.errors import EnrichmentError, LedgerError
 from dbt_enrich.files import append, make_private, settle
-from dbt_enrich.workspace.sql import literal, literals
+from dbt_enrich.sql import literal, literals
 
 # DuckDB's allocator gives what it has freed back to the system when more than this is freed at
 # once. For a moment it is less, and a few groups are made that are more.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import literal, literals
 
 # What is sorted at once, and how often rows may be read for that where they lie.
 _SORTED_BYTES = 8_388_608

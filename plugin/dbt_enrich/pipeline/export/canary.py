@@ -13,10 +13,10 @@ from pathlib import Path
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.run.breaker import UNANSWERED
+from dbt_enrich.sql import literals
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import literals
 
 # A task of more requests than this deserves a canary.
 RECOMMENDED_ABOVE = 10_000

@@ -25,6 +25,7 @@ from dbt_enrich.pipeline.export.in_flight import (
 from dbt_enrich.pipeline.export.manifests import count_requests
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, choose, find_undone
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
@@ -35,7 +36,6 @@ from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import row_parts
-from dbt_enrich.workspace.sql import literal, literals
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import literal, literals
 
 # A quota that whole files fill to this share is filled well enough.
 _FILLED = 0.9

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from dbt_enrich.endpoints.request_lines import line_template
 from dbt_enrich.pipeline.export.manifests import NO_REQUESTS
+from dbt_enrich.sql import literals
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.workspace.database import Workspace, read_parquet
 from dbt_enrich.workspace.key_ranges import key_parts
-from dbt_enrich.workspace.sql import literals
 
 _CUSTOM_ID = re.compile(r'\{"custom_id":"[0-9a-z-]{1,64}"')
 

@@ -11,9 +11,9 @@ from dbt_enrich.endpoints.response_lines import (
     key_sql,
     lines_sql,
 )
+from dbt_enrich.sql import literal
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.long_lines import longest_line
-from dbt_enrich.workspace.sql import literal
 
 # A manifest that names no request.
 NO_REQUESTS = (

@@ -12,6 +12,7 @@ from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import answers_sql, done_sql, former_answers_key
 from dbt_enrich.state.attempts import Attempts, attempts_of
 from dbt_enrich.state.directory import StateDirectory
@@ -21,7 +22,6 @@ from dbt_enrich.task.enrichment_task import TOKEN_LIMITS, EnrichmentTask
 from dbt_enrich.task.failures import ask_again_sql, outage_sql, repaired_kinds, waiting_sql
 from dbt_enrich.workspace.database import Workspace, read_parquet
 from dbt_enrich.workspace.key_ranges import KeyPart, key_parts
-from dbt_enrich.workspace.sql import literal
 
 _NO_CHOSEN = (
     "select cast(null as uuid) as request_key, cast(null as bigint) as row_id, "

@@ -6,12 +6,12 @@ from dbt_enrich.endpoints.packs import MARK, message_sql
 from dbt_enrich.endpoints.request_lines import line_sql, line_template
 from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import key_text_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.row_sizes import CHUNK_BYTES, CHUNK_ROWS
-from dbt_enrich.workspace.sql import key_text_sql
 
 # Bytes of the messages of a range, about.
 _RANGE_BYTES = 4_194_304

@@ -10,9 +10,9 @@ from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.run.deployments import Spread
+from dbt_enrich.sql import literals
 from dbt_enrich.task.options import EnrichmentOptions, Mode
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import literals
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbt_enrich.endpoints.packs import entries_sql, lines_sql, opened_sql, packs_sql, rows_sql
+from dbt_enrich.sql import literal
 from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, Workspace
-from dbt_enrich.workspace.sql import literal
 
 
 @contextmanager

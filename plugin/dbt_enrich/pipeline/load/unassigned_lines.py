@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from dbt_enrich.files import make_private, settle
+from dbt_enrich.sql import key_text_sql, literal
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import key_text_sql, literal
 
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]+)"')
 

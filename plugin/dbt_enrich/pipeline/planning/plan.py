@@ -32,8 +32,8 @@ from dbt_enrich.pipeline.export.claim import size_to_send
 from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Chosen, NewRequests, Selection, Undone
 from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
-from dbt_enrich.pipeline.stage.awaited_texts import Upstream, unfinished
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import identifier, literal
 from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.former_tasks import former_tasks
@@ -42,11 +42,11 @@ from dbt_enrich.state.shards import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
 from dbt_enrich.task.version import short_version
+from dbt_enrich.warehouse.awaited_texts import Upstream, unfinished
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import identifier, literal
 
 
 @dataclass(frozen=True)

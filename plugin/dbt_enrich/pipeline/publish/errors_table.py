@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dbt_enrich.pipeline.publish.final_failures import Finals
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import identifier, key_text_sql, literal, literals
 from dbt_enrich.state.attempts import Attempts
-from dbt_enrich.state.final_failures import Finals
 from dbt_enrich.task.failures import retry_command
-from dbt_enrich.warehouse.enrichment_columns import ERROR_TYPES
+from dbt_enrich.task.result_columns import ERROR_TYPES
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import KeyPart, key_parts
-from dbt_enrich.workspace.sql import identifier, key_text_sql, literal, literals
 
 
 def empty_errors_sql(relation: StagedRelation) -> str:

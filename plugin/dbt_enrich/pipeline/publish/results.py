@@ -12,11 +12,12 @@ from pathlib import Path
 
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_errors
+from dbt_enrich.pipeline.publish.final_failures import Finals
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import FORMER_PREFIX, answer_files_sql, standing_sql
 from dbt_enrich.state.attempts import attempts_of
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.final_failures import Finals
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
@@ -27,7 +28,6 @@ from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import key_parts
 from dbt_enrich.workspace.sorted_files import write_sorted
-from dbt_enrich.workspace.sql import literal, literals
 
 # Answers whose rows are looked up at once: their keys fit into a small part of the memory, so that
 # the answers' texts stream past them and are never spilled.

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
+from dbt_enrich.sql import identifier, key_text_sql, literal
 from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Task
 from dbt_enrich.task.version import short_version
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import identifier, key_text_sql, literal
 
 BATCH_COLUMNS = {
     "batch_id": "varchar",

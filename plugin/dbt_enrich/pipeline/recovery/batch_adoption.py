@@ -1,4 +1,4 @@
-"""TODO-DOC plugin/dbt_enrich/pipeline/recovery/batch_adoption.py."""
+"""Batches at the service that the ledger does not know: found by their marks, and adopted."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dbt_enrich.pipeline.export.new_requests import Selection, Undone
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     FORMER_PREFIX,
@@ -27,7 +28,6 @@ from dbt_enrich.warehouse.copy_out import copy_table
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import ALL_KEYS, KeyPart
-from dbt_enrich.workspace.sql import literal, literals
 
 
 def keep_former_answers(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.export.new_requests import Undone
+from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     FORMER_PREFIX,
@@ -30,7 +31,6 @@ from dbt_enrich.warehouse.copy_out import copy_out
 from dbt_enrich.warehouse.enriched_table import IDENTITY_COLUMNS, ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import identifier, literal, literals
 
 _KEY = "try_cast({} as uuid)"
 # More than a file holds, so that file and row make one number.

@@ -17,13 +17,13 @@ from dbt_enrich.pipeline.run.breaker import (
     stopped_error,
     way_sql,
 )
+from dbt_enrich.sql import key_text_sql
 from dbt_enrich.state.answer_store import answer_files_sql
 from dbt_enrich.state.attempts import attempts_of
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import AnswerFile, Ledger, Stop
 from dbt_enrich.state.sent_with import SentWith, other_files
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import key_text_sql
 
 _EXAMPLES = 3
 _UNANSWERED = ", ".join(f"'{kind}'" for kind in UNANSWERED)

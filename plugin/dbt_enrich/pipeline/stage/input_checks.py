@@ -1,15 +1,15 @@
-"""TODO-DOC plugin/dbt_enrich/pipeline/stage/input_checks.py."""
+"""Whether the rows and columns of a SELECT can be enriched, looked at before they are staged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from dbt_enrich.errors import ConfigurationError, InputError
+from dbt_enrich.sql import identifier
 from dbt_enrich.task.enrichment_task import EnrichmentTask
-from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
+from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted, near_match
-from dbt_enrich.workspace.sql import identifier
 
 
 def parse_unique_key(model: str, value: object) -> tuple[str, ...]:

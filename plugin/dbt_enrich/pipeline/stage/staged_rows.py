@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.pipeline.stage.awaited_texts import Upstream, find_owing
 from dbt_enrich.pipeline.stage.input_checks import _check_unique_key, check_columns
+from dbt_enrich.sql import literal, literals
 from dbt_enrich.task.braces import check_braces
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.task.template import has_blank_sql, message_sql, missing_sql
+from dbt_enrich.warehouse.awaited_texts import Upstream, find_owing
 from dbt_enrich.warehouse.copy_out import copy_table
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.sql import literal, literals
 
 
 @dataclass(frozen=True)

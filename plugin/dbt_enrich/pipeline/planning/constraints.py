@@ -15,11 +15,11 @@ import duckdb
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.pipeline.export.new_requests import Chosen, Undone
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import identifier, literal, literals
+from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
-from dbt_enrich.warehouse.enrichment_columns import STATUS_TYPES
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace.sql import identifier, literal, literals
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.export.new_requests import Selection, Undone, asked_sql
+from dbt_enrich.sql import literal
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.workspace.database import Workspace, read_parquet
-from dbt_enrich.workspace.sql import literal
 
 NO_FINALS = (
     "select cast(null as uuid) as request_key, cast(null as varchar) as kind, "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from dbt_enrich.workspace.sql import identifier
+from dbt_enrich.sql import identifier
 
 # Statuses of rows whose answer is still to come.
 DUE = "('pending', 'stale')"
