@@ -19,13 +19,14 @@ from support.without import absent
 # dbt-core itself brings Jinja.
 _OPTIONAL = sorted({name for names in MODULES.values() for name in names} - {"jinja2"})
 _IMPORT_ALL = """
-import importlib, json, pkgutil, dbt_enrich
+import importlib, json, pkgutil, batch_server, dbt_enrich
 failed = {}
-for module in pkgutil.walk_packages(dbt_enrich.__path__, "dbt_enrich."):
-    try:
-        importlib.import_module(module.name)
-    except ModuleNotFoundError as error:
-        failed[module.name] = error.name
+for package in (batch_server, dbt_enrich):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            failed[module.name] = error.name
 print(json.dumps(failed))
 """
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.sql import key_text_sql, literal
+from dbt_enrich.sql import key_text_sql, literal, preferred_sql
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.task.schema import packed_schema
 from dbt_enrich.validation.answer_text import fragment_sql, object_sql
-from dbt_enrich.workspace.preferred_rows import preferred_sql
 
 MARK = "pack-"
 # What a row's id and its wrapping take, about, in the message and in the answer: counted with

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from dbt_enrich.pipeline.planning.constraints import Constraint
-from dbt_enrich.pipeline.session import Figures
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
@@ -57,6 +56,31 @@ class EnrichmentRequest:
         """The table that the rows are merged into, or None where it is built from them."""
         merges = self.options.publish == "merge" and not self.full_refresh
         return self.existing if merges else None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run did, in numbers, beside the rows that it published.
+
+    Attributes:
+        mode: How far the run went.
+        requests: Requests that it sent.
+        prompt_tokens: Tokens of the prompts whose answers the run took in.
+        cached_tokens: How many of them the service had cached.
+        completion_tokens: Tokens of those answers.
+        cost: What those answers cost, or None if a price is unknown.
+        saved: What the synchronous price would have been more, or None.
+        currency: What cost and saved are in.
+    """
+
+    mode: str
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    saved: float | None = None
+    currency: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,28 +138,3 @@ class Tally:
     def completion_tokens(self) -> int:
         """Tokens of the answers that were stored."""
         return sum(shard.completion_tokens or 0 for shard in self.stored)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one run did, in numbers, beside the rows that it published.
-
-    Attributes:
-        mode: How far the run went.
-        requests: Requests that it sent.
-        prompt_tokens: Tokens of the prompts whose answers the run took in.
-        cached_tokens: How many of them the service had cached.
-        completion_tokens: Tokens of those answers.
-        cost: What those answers cost, or None if a price is unknown.
-        saved: What the synchronous price would have been more, or None.
-        currency: What cost and saved are in.
-    """
-
-    mode: str
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | None = None
-    saved: float | None = None
-    currency: str | None = None

@@ -8,10 +8,11 @@ from dbt_enrich.cost.money import money_text
 from dbt_enrich.pipeline.export.new_requests import NewRequests
 from dbt_enrich.pipeline.publish.results import Published
 from dbt_enrich.pipeline.request import Tally
-from dbt_enrich.pipeline.session import STATUSES
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.task.failures import final_sentence
 from dbt_enrich.wording import counted
+
+STATUSES = ("done", "pending", "stale", "failed", "skipped")
 
 
 def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:
@@ -48,9 +49,6 @@ def summary(model: str, published: Published, tally: Tally) -> str:
         f"{tally.prompt_tokens:,} input and {tally.completion_tokens:,} output tokens"
         + (f"; {final}" if final else "")
     )
-
-
-STATUSES = ("done", "pending", "stale", "failed", "skipped")
 
 
 def status_sentence(counts: Mapping[str, int], cost: float | None, currency: str | None) -> str:

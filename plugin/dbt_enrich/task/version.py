@@ -14,4 +14,4 @@ def short_version(task_key: str) -> str:
     >>> short_version("0123456789abcdef0123456789abcdef")
     '01234567'
     """
-    return task_key[:8]
+    return task_key[:VERSION_DIGITS]

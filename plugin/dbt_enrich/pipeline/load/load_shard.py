@@ -17,7 +17,7 @@ from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.pipeline.export.manifests import count_packs, write_manifest
 from dbt_enrich.pipeline.load.packed_lines import unpacked
 from dbt_enrich.pipeline.load.unassigned_lines import keep_unassigned
-from dbt_enrich.sql import literal
+from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import remove_files
@@ -28,7 +28,6 @@ from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.validation.answers import validated_answers_sql
 from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
 from dbt_enrich.workspace.long_lines import in_pieces, longest_line
-from dbt_enrich.workspace.preferred_rows import preferred_sql
 
 # How much memory the functions of all threads reserve for what they read at once.
 _READINGS = 96

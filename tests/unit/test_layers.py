@@ -1,0 +1,91 @@
+"""The house's storeys: imports point one way, as CONTRIBUTING.md draws them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_PLUGIN = Path(__file__).parents[2] / "plugin"
+
+# Lowest first: a folder may import those before it. What shares a line knows nothing of each other.
+_STOREYS = (
+    ("errors",),
+    ("wording", "sql", "files", "extras"),
+    ("task",),
+    ("validation", "cost"),
+    ("config", "endpoints", "workspace"),
+    ("services", "state"),
+    ("warehouse", "console"),
+    ("pipeline.stage",),
+    ("pipeline.run",),
+    ("pipeline.export",),
+    ("pipeline.load", "pipeline.planning", "pipeline.recovery"),
+    ("pipeline.publish",),
+    ("pipeline",),
+    ("host",),
+    ("plugin", "report"),
+    ("python_models", "cli"),
+    ("__init__",),
+)
+_LEVEL = {room: level for level, storey in enumerate(_STOREYS) for room in storey}
+
+
+def _modules(path: Path) -> Iterator[str]:
+    """Yield the modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module
+            folder = _PLUGIN / node.module.replace(".", "/")
+            names = (alias.name for alias in node.names)
+            yield from (
+                f"{node.module}.{name}"
+                for name in names
+                if (folder / f"{name}.py").exists() or (folder / name).is_dir()
+            )
+
+
+def _room(module: str) -> str | None:
+    """Return the folder of dbt_enrich that a module lies in, or None where it lies elsewhere."""
+    parts = module.split(".")
+    if parts[0] != "dbt_enrich":
+        return None
+    if len(parts) == 1:
+        return "__init__"
+    for depth in (2, 1):
+        room = ".".join(parts[1 : 1 + depth])
+        if room in _LEVEL and (depth == 1 or room != parts[1]):
+            return room
+    return parts[1]
+
+
+def _sources(package: str) -> list[Path]:
+    return sorted((_PLUGIN / package).rglob("*.py"))
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(_PLUGIN).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", _sources("dbt_enrich"), ids=_module)
+def test_imports_point_down(path: Path) -> None:
+    """From a storey to a lower one, or within a room."""
+    own = _room(_module(path))
+    assert own in _LEVEL, f"{own} has no storey in {Path(__file__).name}"
+    for module in _modules(path):
+        room = _room(module)
+        # The package itself is imported for a name that is loaded when it is used.
+        if room is None or room == own or module == "dbt_enrich":
+            continue
+        assert _LEVEL[room] < _LEVEL[own], f"{_module(path)} imports {module}"
+
+
+def test_every_storey_is_there() -> None:
+    """A folder that was renamed leaves no line behind."""
+    there = {_room(_module(path)) for path in _sources("dbt_enrich")}
+    assert there == set(_LEVEL)
