@@ -230,7 +230,10 @@ def _server(app: ASGIApp) -> uvicorn.Server:
 
 def listen(host: str, port: int) -> socket.socket:
     """Open a listening socket; port 0 takes a free one."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # asyncio turns Nagle's algorithm off only where the protocol is named; with it on, each reply
+    # waits 40 ms for the caller's delayed acknowledgement.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     listener.listen(128)

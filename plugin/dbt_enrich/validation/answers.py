@@ -58,7 +58,8 @@ def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
     return f"""
         select
             * exclude (
-                enrich__object, enrich__read, enrich__problem, enrich__answer, enrich__breach
+                enrich__exact, enrich__object, enrich__read, enrich__problem, enrich__answer,
+                enrich__breach
             ),
             case when enrich__breach is null then enrich__answer end as answer,
             case when starts_with(enrich__object, '{{') then enrich__object end as clean_content,
@@ -84,9 +85,20 @@ def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
                     select *, {_problem_sql(outputs)} as enrich__problem
                     from (
                         select
-                            *,
-                            from_json(enrich__object, {structure_literal(outputs)}) as enrich__read
-                        from (select *, {object_sql("content")} as enrich__object from {source})
+                            * exclude (enrich__first),
+                            case
+                                when enrich__exact then enrich__first
+                                else from_json(enrich__object, {structure_literal(outputs)})
+                            end as enrich__read
+                        from (
+                            select
+                                *,
+                                case
+                                    when enrich__exact then content
+                                    else {object_sql("content")}
+                                end as enrich__object
+                            from ({_first_read_sql(source, outputs)})
+                        )
                     )
                 )
             )
@@ -132,6 +144,31 @@ def _problem_sql(outputs: Sequence[OutputColumn]) -> str:
     unchanged = ""
     if reads_exactly(outputs):
         unchanged = f"""
+            when enrich__exact then null
             when enrich__object = cast(to_json(enrich__read) as varchar)
                 and not ({doubtful_sql("enrich__object", outputs)}) then null"""
     return f"case when enrich__object is null then null {unchanged} else {search} end"
+
+
+def _first_read_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
+    """Build the first reading of the texts, as they came.
+
+    Most texts are what their own types give back, byte for byte: those are parsed once, and neither
+    searched for an object nor for a problem.
+
+    Returns:
+        A SELECT of all columns of `source`, of `enrich__first`, what was read, and of
+        `enrich__exact`, whether that is all there is to say.
+    """
+    exact = "false"
+    if reads_exactly(outputs):
+        exact = f"""coalesce(
+            content = cast(to_json(enrich__first) as varchar)
+            and not ({doubtful_sql("content", outputs)}),
+            false
+        )"""
+    read = f"try(from_json(content, {structure_literal(outputs)}))" if exact != "false" else "null"
+    return f"""
+        select *, {exact} as enrich__exact
+        from (select *, {read} as enrich__first from {source})
+    """
