@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from batch_server.bodies import BatchLine
 from batch_server.refusals import quoted, refusal_of
@@ -199,7 +200,10 @@ def parse_line(raw: bytes) -> Any:
     Raises:
         ValueError: It is no JSON, or no JSON that can be read.
     """
-    text = raw.decode("utf-8")
+    try:
+        return from_json(raw)
+    except ValueError:
+        text = raw.decode("utf-8")
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -23,6 +23,7 @@ from dbt_enrich.errors import EnrichmentError
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
+from batch_server.plain_json import json_bytes, read_json
 from batch_server.records import RESULT
 
 logger = logging.getLogger(__name__)
@@ -198,8 +199,7 @@ class Results:
 
         def append(result: dict[str, Any]) -> None:
             nonlocal synced_at
-            text = json.dumps(result, ensure_ascii=False) + "\n"
-            data = memoryview(text.encode("utf-8", "surrogatepass"))
+            data = memoryview(json_bytes(result) + b"\n")
             while data:
                 data = data[os.write(descriptor, data) :]
             if time.monotonic() - synced_at > _SYNC_SECONDS:
@@ -246,7 +246,7 @@ class Results:
     def _read(self, line: bytes) -> dict[str, Any] | None:
         """Return a result, or None for a line that is none: the disk's trouble, not a request's."""
         try:
-            return dict(RESULT.validate_python(json.loads(line.decode("utf-8", "surrogatepass"))))
+            return dict(RESULT.validate_python(read_json(line)))
         except (ValueError, RecursionError) as error:
             logger.warning("a result in %s cannot be read and is passed over: %s", self.path, error)
             return None

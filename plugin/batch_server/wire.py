@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import Any
 
@@ -23,7 +24,7 @@ _CONTENT_FILTER = "content_filter"
 
 def new_id(prefix: str) -> str:
     """Return an id of the service's form."""
-    return f"{prefix}{uuid.uuid4().hex}"
+    return f"{prefix}{os.urandom(16).hex()}"
 
 
 def file_document(record: dict[str, Any], flavour: Flavour) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def result_line(request: ChatRequest, reply: ChatReply, flavour: Flavour) -> dic
         "custom_id": request.custom_id,
         "response": {
             "status_code": reply.status_code,
-            "request_id": str(uuid.uuid4()),
+            "request_id": str(uuid.UUID(bytes=os.urandom(16), version=4)),
             "body": body,
         },
         "error": None,

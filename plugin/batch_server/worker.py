@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from batch_server.asking import SERVER_ERROR, answers
 from batch_server.body_rules import body_problem
 from batch_server.errors import Flavour
+from batch_server.plain_json import json_bytes
 from batch_server.responders.base import ChatReply, ChatRequest, WantedRequests
 from batch_server.results import requests_of
 from batch_server.wire import result_line, usage_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from batch_server.jobs import Jobs
 
 logger = logging.getLogger(__name__)
+# A batch that was cancelled, or whose time is over, is asked of no more than so much later.
+_LOOK_SECONDS = 0.02
 # A transition by time on a clock of the test's own is seen after this long at most.
 _IDLE_SECONDS = 0.02
 _STOP_SECONDS = 30.0
@@ -155,9 +158,10 @@ class Worker:
         counter = jobs.counter(record["id"])
         path = jobs.storage.content(record["input_file_id"])
         refused: deque[tuple[ChatRequest, ChatReply]] = deque()
+        goes_on = self._watch(record["id"])
         requests = WantedRequests(
             _accepted(requests_of(path, set(done)), record, refused),
-            lambda: self._goes_on(record["id"]),
+            goes_on,
         )
 
         def is_enough() -> bool:
@@ -176,7 +180,7 @@ class Worker:
                     counter["failed" if result["failed"] else "completed"] += 1
                     if is_enough():
                         break
-                going_on = not is_enough() and self._goes_on(record["id"])
+                going_on = not is_enough() and goes_on()
         current = jobs.current(record["id"], "in_progress")
         if current is None:
             return
@@ -185,11 +189,21 @@ class Worker:
         elif counter.total() >= current["requests"]:
             jobs.enter(current, "finalizing")
 
-    def _goes_on(self, batch_id: str) -> bool:
-        if self._stopped or not self._running.is_set():
-            return False
-        record = self._jobs.current(batch_id, "in_progress")
-        return record is not None and not self._is_expired(record)
+    def _watch(self, batch_id: str) -> Callable[[], bool]:
+        """Return what says whether a batch is to be answered on; it looks at most now and then."""
+        going_on, look_at = True, time.monotonic()
+
+        def goes_on() -> bool:
+            nonlocal going_on, look_at
+            if self._stopped or not self._running.is_set():
+                return False
+            if going_on and time.monotonic() >= look_at:
+                record = self._jobs.current(batch_id, "in_progress")
+                going_on = record is not None and not self._is_expired(record)
+                look_at = time.monotonic() + _LOOK_SECONDS
+            return going_on
+
+        return goes_on
 
 
 def _accepted(
@@ -238,7 +252,7 @@ def _result(request: ChatRequest, reply: ChatReply, record: dict[str, Any]) -> d
 
 def _written(request: ChatRequest, reply: ChatReply, record: dict[str, Any]) -> dict[str, Any]:
     line = result_line(request, reply, Flavour(record["flavour"]))
-    lines = [json.dumps(line, ensure_ascii=False)]
+    lines = [json_bytes(line).decode("utf-8", "surrogatepass")]
     return {
         "index": request.index,
         "custom_id": request.custom_id,

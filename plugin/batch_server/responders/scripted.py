@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -23,6 +24,8 @@ from batch_server.responders.base import ChatReply, ChatRequest
 MODEL = "scripted"
 _ECHO = 200
 _MOST_ITEMS = 1_000
+_WORD = re.compile(r"\w+")
+_WORDS = 3
 _Maker = Callable[[Mapping[str, Any], str, str], Any]
 _RULE_KEYS = (
     "match", "times", "probability", "seed",
@@ -231,7 +234,7 @@ def completion(
     asked = sum(len(str(message.get("content"))) for message in body.get("messages") or []) // 4
     answered = len(content or refusal or "") // 4
     return {
-        "id": "chatcmpl-" + hashlib.sha256(str(body).encode("utf-8", "replace")).hexdigest()[:24],
+        "id": f"chatcmpl-{os.urandom(12).hex()}",
         "object": "chat.completion",
         "created": int(datetime.now(UTC).timestamp()),
         "model": MODEL,
@@ -364,8 +367,13 @@ def _array(schema: Mapping[str, Any], name: str, message: str) -> list[Any]:
 
 
 def _words(message: str) -> list[str]:
-    found = list(dict.fromkeys(word.lower() for word in re.findall(r"\w+", message[:_ECHO])))
-    return found[:3] or ["none"]
+    """Return the first three words of a message that differ."""
+    found: dict[str, None] = {}
+    for word in _WORD.finditer(message[:_ECHO]):
+        found[word[0].lower()] = None
+        if len(found) == _WORDS:
+            break
+    return list(found) or ["none"]
 
 
 def _integer(schema: Mapping[str, Any], name: str, message: str) -> int:
