@@ -234,19 +234,33 @@ def entries_sql(lines: str, packs: str) -> str:
         lines: Table expression of the lines, each with its number as `pack`.
         packs: Table expression of the packs.
     """
-    begun = _whole_entries_sql(fragment_sql("raw"))
     return f"""
-        with entries as (
+        with answers as (
+            select pack, raw, has_object, not has_object and outcome in ('answered', 'truncated')
+                as is_cut
+            from {lines} as lines
+            semi join {packs} as packs using (pack)
+        ),
+        pieces as (
+            select *, case when is_cut then {_pieces_sql(fragment_sql("raw"))} end as pieces
+            from answers
+        ),
+        begun as (
+            select
+                *,
+                list_transform(pieces, lambda piece: {_whole_entry_sql("piece")}) as begun
+            from pieces
+        ),
+        entries as (
             select
                 pack,
                 unnest(
                     case
                         when has_object then json_extract({object_sql("raw")}, '$.rows[*]')
-                        when outcome in ('answered', 'truncated') then {begun}
+                        when is_cut then begun[:{_whole_sql("begun")}]
                     end
                 ) as entry
-            from {lines} as lines
-            semi join {packs} as packs using (pack)
+            from begun
         ),
         named as (
             select
@@ -257,6 +271,33 @@ def entries_sql(lines: str, packs: str) -> str:
         )
         select *, answer is not null as has_answer from named where position is not null
     """
+
+
+def _pieces_sql(text: str) -> str:
+    """Build the list of the entries in a text as they stand there, with what follows each.
+
+    Each is marked where it begins, with a character that no JSON has. Of
+    `{"rows": [{"id": 1, "answer": {"a": 5}}, {"id": 2, "answer": {"a"` the pieces are
+    `{"id":1,"answer": {"a": 5}}` and `{"id":2,"answer": {"a"`.
+    """
+    begun = literal(r'{"id":\1,"answer":')
+    marked = f"regexp_replace({text}, {literal(_ENTRY)}, chr(1) || {begun}, 'g')"
+    return f"string_split({marked}, chr(1))[2:]"
+
+
+def _whole_entry_sql(piece: str) -> str:
+    """Build the entry that a piece is, without what follows it; NULL where it is not whole."""
+    entry = f"regexp_replace({piece}, {literal(_RAGGED_END)}, '')"
+    return f"""cast(
+        case when json_valid({piece}) then {piece} when json_valid({entry}) then {entry} end
+        as json
+    )"""
+
+
+def _whole_sql(entries: str) -> str:
+    """Build how many entries of a list stand before the first that is NULL."""
+    is_broken = f"list_transform({entries}, lambda entry: entry is null)"
+    return f"coalesce(list_position({is_broken}, true) - 1, len({entries}))"
 
 
 def rows_sql(packs: str, entries: str, manifest: str) -> str:
@@ -340,26 +381,6 @@ def opened_sql(lines: str, packs: str, entries: str, rows: str) -> str:
         join (select * from {rows} as rows where entry is null) as rows using (pack)
         join {packs} as packs using (pack)
     """
-
-
-def _whole_entries_sql(text: str) -> str:
-    """Build the list of an answer's entries from its first one up to the first that is not whole.
-
-    Each is marked where it begins, with a character that no JSON has, and read by itself.
-    """
-    begun = literal(r'{"id":\1,"answer":')
-    marked = f"regexp_replace({text}, {literal(_ENTRY)}, chr(1) || {begun}, 'g')"
-    ended = f"regexp_replace(entry, {literal(_RAGGED_END)}, '')"
-    entries = (
-        f"list_transform(string_split({marked}, chr(1))[2:], lambda entry: "
-        f"cast(case when json_valid(entry) then entry when json_valid({ended}) then {ended} end "
-        "as json))"
-    )
-    first_broken = "list_position(list_transform(entries, lambda entry: entry is null), true)"
-    return (
-        f"list_transform([{entries}], lambda entries: "
-        f"entries[:coalesce({first_broken} - 1, len(entries))])[1]"
-    )
 
 
 def _compact(document: object) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from dbt_enrich.sql import literal
@@ -40,10 +42,32 @@ _EMPTY = (
     )
     + " where false"
 )
-# A standing as one number, most significant first; an aggregate of numbers can be spilled to the
-# disk, which one that holds texts cannot.
-_ATTEMPTS, _FILES, _KINDS, _STATUSES = 32_768, 16_777_216, 32, 1_024
 _KIND_LIST = f"[{', '.join(literal(str(name)) for name in ('done', *FailureKind))}]"
+
+
+@dataclass(frozen=True)
+class _Digit:
+    """One digit of a standing's number.
+
+    Attributes:
+        base: How many values it has, from 0.
+        value: SQL expression of its value for a row of `answers`.
+    """
+
+    base: int
+    value: str
+
+
+# Most significant first: of two standings the one with the larger number stands. The last two only
+# go with it.
+_FILES = 1 << 24
+_DIGITS = {
+    "is_done": _Digit(2, "cast(answers.kind = 'done' as bigint)"),
+    "attempt": _Digit(1 << 15, f"least(answers.attempt, {(1 << 15) - 1})"),
+    "files_after": _Digit(_FILES, f"{_FILES - 1} - cast(answers.file_index as bigint)"),
+    "kind": _Digit(32, f"coalesce(list_position({_KIND_LIST}, answers.kind), 0)"),
+    "status_code": _Digit(1 << 10, "greatest(0, least(coalesce(answers.status_code, 0), 1023))"),
+}
 
 
 def former_answers_key(task_key: str) -> str:
@@ -126,16 +150,6 @@ def standing_sql(
             f"coalesce(max(answers.attempt) filter ({is_numbered}), 0) "
             f"+ count(*) filter (not {is_numbered})"
         )
-    standing = (
-        f"cast(answers.kind = 'done' as bigint) * {_ATTEMPTS} "
-        f"+ least(answers.attempt, {_ATTEMPTS - 1})"
-    )
-    for size, digit in (
-        (_FILES, f"{_FILES - 1} - cast(answers.file_index as bigint)"),
-        (_KINDS, f"coalesce(list_position({_KIND_LIST}, answers.kind), 0)"),
-        (_STATUSES, f"greatest(0, least(coalesce(answers.status_code, 0), {_STATUSES - 1}))"),
-    ):
-        standing = f"({standing}) * {size} + {digit}"
     return f"""
         with standings as (
             select
@@ -144,7 +158,7 @@ def standing_sql(
                 max(answers.attempt) as newest_counted,
                 count(*) filter (answers.kind = 'truncated') as truncations,
                 max(answers.received_at) as received_at,
-                max({standing}) as standing
+                max({_number_sql()}) as standing
             from {answers} as answers
             semi join {keys} as keys using (request_key)
             where {part.condition}
@@ -155,9 +169,30 @@ def standing_sql(
             attempts,
             newest_counted,
             truncations,
-            {_KIND_LIST}[standing // {_STATUSES} % {_KINDS}] as kind,
-            nullif(standing % {_STATUSES}, 0) as status_code,
+            {_KIND_LIST}[{_digit_sql("kind")}] as kind,
+            nullif({_digit_sql("status_code")}, 0) as status_code,
             received_at,
-            {_FILES - 1} - standing // {_STATUSES * _KINDS} % {_FILES} as file_index
+            {_FILES - 1} - {_digit_sql("files_after")} as file_index
         from standings
     """
+
+
+def _number_sql() -> str:
+    """Build the standing of an answer as one number, from its digits.
+
+    An aggregate of numbers can be spilled to the disk, which one of texts or structs cannot. With
+    decimal digits, the second attempt of a request, `done` (kind 1) in the third of ten files with
+    status 200, would be `1 2 7 1 200`: larger than any failure's, and than the same in a later
+    file.
+    """
+    number = "0"
+    for digit in _DIGITS.values():
+        number = f"({number}) * {digit.base} + {digit.value}"
+    return number
+
+
+def _digit_sql(name: str) -> str:
+    """Build the value of a digit of the number `standing`."""
+    names = list(_DIGITS)
+    less_significant = (_DIGITS[other].base for other in names[names.index(name) + 1 :])
+    return f"standing // {prod(less_significant)} % {_DIGITS[name].base}"

@@ -60,14 +60,34 @@ def enriched_sql(
         relation: The staged rows, in the order of their rowid.
         outputs: The output columns.
         results: Parquet files with one row for each staged row, in that order.
-        existing: The table whose former outputs pending rows keep, or None.
+        existing: The table whose previous outputs pending rows keep, or None.
         task_key: The task.
     """
-    new = {
-        **{
-            o.name: f"cast(struct_extract(results.answer, {literal(o.name)}) as {o.type.sql})"
-            for o in outputs
-        },
+    rows = f"{relation.name} as staged positional join read_parquet({literals(results)}) as results"
+    columns = _result_columns(outputs, task_key)
+    previous = _previous_columns(relation, outputs, existing)
+    if existing is None or previous is None:
+        return f"select staged.*, {_listed(columns)} from {rows}"
+    is_stale = "results.status = 'pending' and previous.enrichment_status is not null"
+    columns = {
+        name: f"case when {is_stale} then {previous.get(name, value)} else {value} end"
+        for name, value in columns.items()
+    }
+    return (
+        f"select staged.*, {_listed(columns)} from {rows} "
+        f"left join ({_previous_rows_sql(relation, rows, existing)}) as previous "
+        f"on {_same_key(relation, 'previous', 'staged')}"
+    )
+
+
+def _result_columns(outputs: Sequence[OutputColumn], task_key: str) -> dict[str, str]:
+    """Return the expressions of a row's own result, by the names of the columns."""
+    answers = {
+        o.name: f"cast(struct_extract(results.answer, {literal(o.name)}) as {o.type.sql})"
+        for o in outputs
+    }
+    return {
+        **answers,
         # The two lie side by side, whatever the warehouse's memory; no answer is another row's.
         "enrichment_status": "if(results.row_id is distinct from staged.rowid, "
         "error('the answers lie beside other rows than theirs'), results.status)",
@@ -79,46 +99,48 @@ def enriched_sql(
         "enrichment_version": "if(results.status = 'done', coalesce(results.former_version, "
         f"{literal(short_version(task_key))}), null)",
     }
-    former = _former_columns(relation, outputs, existing)
-    if former is None or existing is None:
-        columns = ", ".join(f"{value} as {identifier(name)}" for name, value in new.items())
-        return (
-            f"select staged.*, {columns} from {relation.name} as staged "
-            f"positional join read_parquet({literals(results)}) as results"
-        )
-    stale = "results.status = 'pending' and former.enrichment_status is not null"
-    columns = ", ".join(
-        f"case when {stale} then {former.get(name, value)} else {value} end as {identifier(name)}"
-        for name, value in new.items()
-    )
 
-    def matches(one: str, other: str) -> str:
-        return " and ".join(
-            f"{one}.{identifier(key)} = {other}.{identifier(key)}" for key in relation.unique_key
-        )
 
-    beside = (
-        f"{relation.name} as staged positional join read_parquet({literals(results)}) as results"
-    )
-    keys = ", ".join(f"staged.{identifier(key)}" for key in relation.unique_key)
-    former_keys = ", ".join(f"there.{identifier(key)}" for key in relation.unique_key)
+def _previous_rows_sql(relation: StagedRelation, rows: str, existing: ExistingTable) -> str:
+    """Build the SELECT of the existing table's rows that pending rows keep, one for each key.
+
+    Only these are held in memory. Where the unique key was another one, a row may have several
+    previous ones, and none of them is its own.
+
+    Args:
+        relation: The staged rows.
+        rows: They and their `results`, as a FROM clause.
+        existing: The table.
+    """
+
+    def keys(table: str) -> str:
+        return ", ".join(f"{table}.{identifier(key)}" for key in relation.unique_key)
+
+    pending = f"select {keys('staged')} from {rows} where results.status = 'pending'"
     of_pending = (
-        f"from {existing.name} as there semi join ("
-        f"select {keys} from {beside} where results.status = 'pending') as pending "
-        f"on {matches('there', 'pending')}"
+        f"from {existing.name} as there "
+        f"semi join ({pending}) as pending on {_same_key(relation, 'there', 'pending')}"
     )
-    # Only the pending rows' former ones are held in memory. Where the unique key was another one,
-    # a row may have several, and none of them is its own.
+    single = f"select {keys('there')} {of_pending} group by all having count(*) = 1"
     return (
-        f"select staged.*, {columns} from {beside} left join ("
-        f"select there.* {of_pending} semi join ("
-        f"select {former_keys} {of_pending} group by all having count(*) = 1) as single "
-        f"on {matches('there', 'single')} where there.enrichment_status in ('done', 'stale')"
-        f") as former on {matches('former', 'staged')}"
+        f"select there.* {of_pending} "
+        f"semi join ({single}) as single on {_same_key(relation, 'there', 'single')} "
+        "where there.enrichment_status in ('done', 'stale')"
     )
 
 
-def _former_columns(
+def _same_key(relation: StagedRelation, one: str, other: str) -> str:
+    """Build the condition under which rows of two tables have the same unique key."""
+    return " and ".join(
+        f"{one}.{identifier(key)} = {other}.{identifier(key)}" for key in relation.unique_key
+    )
+
+
+def _listed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{value} as {identifier(name)}" for name, value in columns.items())
+
+
+def _previous_columns(
     relation: StagedRelation, outputs: Sequence[OutputColumn], existing: ExistingTable | None
 ) -> dict[str, str] | None:
     """Return the expressions of a stale row's columns, or None where no table can give them."""
@@ -131,20 +153,20 @@ def _former_columns(
         return None
     if any(there.get(key) != staged.get(key) for key in keys):
         return None
-    former = {o.name: _former_value(o, there.get(o.name.lower())) for o in outputs}
-    former |= {name: f"former.{name}" for name in STATUS_TYPES}
+    previous = {o.name: _previous_value(o, there.get(o.name.lower())) for o in outputs}
+    previous |= {name: f"previous.{name}" for name in STATUS_TYPES}
     if not existing.has_outputs(outputs):
         # What is left of another task's answer must not be taken for the whole of it.
-        former |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in IDENTITY_COLUMNS}
-    return {**former, "enrichment_status": "'stale'", "enrichment_error": "results.error"}
+        previous |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in IDENTITY_COLUMNS}
+    return {**previous, "enrichment_status": "'stale'", "enrichment_error": "results.error"}
 
 
-def _former_value(output: OutputColumn, kind: str | None) -> str:
+def _previous_value(output: OutputColumn, kind: str | None) -> str:
     """Build what a stale row has of an output, whose column in the table is of some type or none.
 
     DuckDB casts no struct to one that has none of its fields.
     """
-    column, wanted = f"former.{identifier(output.name)}", output.type.sql
+    column, wanted = f"previous.{identifier(output.name)}", output.type.sql
     if kind is None or (spelling(kind) != wanted and "struct(" in f"{kind} {wanted}".lower()):
         return f"cast(null as {wanted})"
     return f"try_cast({column} as {wanted})"
