@@ -109,7 +109,7 @@ def _dbt(project: DbtProject, *arguments: str) -> tuple[float, float]:
 def _before_the_second(state: Path) -> tuple[bool, bool]:
     """Whether an upload had begun, and whether one had ended, before a second file was written."""
     with Ledger(state / "ledger.sqlite") as ledger:
-        events = ledger.events()
+        events = ledger.events.all()
 
     def times(step: Step) -> list[str]:
         return sorted(event["at"] for event in events if event["step"] == step)

@@ -181,7 +181,8 @@ class Stages:
         """Write the input files of what was claimed."""
         return [
             write_file(
-                self.ledger.shard(name), source, rows, self.selection, self.destination.line_url,
+                self.ledger.shards.get(name), source, rows, self.selection,
+                self.destination.line_url,
                 workspace=self.workspace, ledger=self.ledger, store=self.store,
             )
             for name, source in claimed.new.items()
@@ -301,7 +302,7 @@ def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
                 """
             )
             count = len(range(number, answers, files))
-            ledger.add_answers(name, task_key=task_key, answers=count)
+            ledger.answers.add(name, task_key=task_key, answers=count)
 
 
 def _config(state: Path, **more: str) -> PluginConfig:

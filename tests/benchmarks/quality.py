@@ -82,7 +82,7 @@ def measure(warehouse: Path, state: Path, rows_per_request: int) -> Figures:
         ).fetchall()
         failed = len(database.execute("select 1 from movies_enriched__errors").fetchall())
     with Ledger(state / "ledger.sqlite") as ledger:
-        shards = ledger.all_shards()
+        shards = ledger.shards.all()
     scores = category_scores([(categories, split_genres(true)) for categories, true in pairs])
     return {
         **_scored(scores),

@@ -157,12 +157,12 @@ def without_index(path: Path, name: str) -> Iterator[None]:
 def test_a_ledger_on_a_full_disk(tmp_path: Path) -> None:
     """SQLite takes the step back by itself; the error says that there is no room."""
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ((pages,),) = ledger._sqlite.execute("pragma page_count").fetchall()
-        ledger._sqlite.execute(f"pragma max_page_count = {pages + 2}")
+        ((pages,),) = ledger._connection._sqlite.execute("pragma page_count").fetchall()
+        ledger._connection._sqlite.execute(f"pragma max_page_count = {pages + 2}")
         with pytest.raises(LedgerError, match="disk is full.*check that the disk has room"):
             for number in range(1000):
-                ledger.add_answers(f"answers-{number}", task_key="t" * 64, answers=1)
-        assert ledger.count_answers() > 0
+                ledger.answers.add(f"answers-{number}", task_key="t" * 64, answers=1)
+        assert ledger.answers.count() > 0
 
 
 def test_a_warehouse_that_another_process_holds(

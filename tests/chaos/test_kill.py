@@ -21,7 +21,7 @@ def test_a_clean_run_takes_every_step(bench: Bench) -> None:
     """The matrix kills at each step of a run: a new step cannot be forgotten."""
     bench.project.dbt(*SELECT)
     with Ledger(bench.project.state_dir / "ledger.sqlite") as ledger:
-        assert {event["step"] for event in ledger.events()} == STEPS
+        assert {event["step"] for event in ledger.events.all()} == STEPS
     bench.assert_whole()
 
 

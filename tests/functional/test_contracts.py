@@ -103,7 +103,7 @@ def test_what_cannot_hold_is_refused_before_anything_is_sent(
         assert reason in " ".join(said.replace("|", " | ").split()), (reason, said)
     assert emulator.account()["request_keys"] == {}
     with Ledger(project.state_dir / "ledger.sqlite") as ledger:
-        assert ledger.publications() == []
+        assert ledger.publications.all() == []
 
 
 def test_an_output_that_may_not_be_null(project: DbtProject, emulator: RunningEmulator) -> None:

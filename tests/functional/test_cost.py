@@ -127,7 +127,7 @@ def test_what_is_in_flight_counts_for_the_day(emulator: RunningEmulator, tmp_pat
     emulator.pause()
     warehouse.enrich(NOTES, mode="submit")
     with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-        (shard,) = ledger.all_shards()
+        (shard,) = ledger.shards.all()
     assert shard.prompt_tokens is None
     expected = (shard.estimated_prompt_tokens or 0) + (shard.estimated_completion_tokens or 0)
     assert expected > 0
@@ -204,7 +204,7 @@ def test_a_cap_counts_packs(emulator: RunningEmulator, tmp_path: Path) -> None:
     warehouse.enrich(NOTES, rows_per_request=4)
     assert warehouse.statuses() == {"done": 8}
     with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-        (shard,) = ledger.all_shards()
+        (shard,) = ledger.shards.all()
     assert (shard.requests, shard.row_count) == (2, 8)
     with pytest.raises(CapError, match="2 of it sent before"):
         warehouse.enrich("select 99 as id, 'another' as note", rows_per_request=4)
@@ -219,7 +219,7 @@ def test_the_worth_of_answers_is_of_those_that_are_held(
     for _ in range(2):
         warehouse.enrich(NOTES)
         with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-            tasks = ledger.tasks()
+            tasks = ledger.tasks.all()
             worths.append(worth_of(warehouse.config, ledger, tasks))
             forget(warehouse.config, ledger, tasks)
     assert sent(emulator) == 16

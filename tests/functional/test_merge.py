@@ -59,7 +59,7 @@ def test_only_new_and_changed_rows_are_looked_at(
     assert len(enriched(project)) == 4
     assert set(emulator.account()["paid"].values()) == {1}
     with Ledger(project.state_dir / "ledger.sqlite") as ledger:
-        (publication,) = ledger.publications()
+        (publication,) = ledger.publications.all()
     assert publication.counts == {"done": 4}
 
 

@@ -63,8 +63,8 @@ def test_every_row_of_a_pack_has_its_own_answer(
     assert summaries(warehouse) == all_done()
     assert sent(emulator) == [requests]
     with Ledger(StateDirectory(warehouse.config.state_dir).ledger) as ledger:
-        (shard,) = ledger.all_shards()
-        (name,) = ledger.live_answers(shard.task_key)
+        (shard,) = ledger.shards.all()
+        (name,) = ledger.answers.live(shard.task_key)
     answers = StateDirectory(warehouse.config.state_dir).answers(name)
     usage = [b["usage"] for b in emulator.jobs.batches()]
     assert duckdb.sql(
@@ -285,7 +285,7 @@ def test_a_plan_counts_the_bytes_of_packs(
     plan = json.loads((tmp_path / "reports.jsonl").read_text().splitlines()[0])["plan"]
     warehouse.enrich(notes, task, rows_per_request=10)
     with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-        (shard,) = ledger.all_shards()
+        (shard,) = ledger.shards.all()
     assert (plan["requests"], plan["new"]) == (shard.requests, shard.row_count)
     assert shard.bytes * 0.8 < plan["bytes"] < shard.bytes * 1.5
     assert plan["enqueued_tokens"] == plan["bytes"] // 4

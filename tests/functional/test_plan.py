@@ -58,7 +58,7 @@ def test_a_plan_counts_the_files_that_a_run_sends(
     emulator.pause()
     warehouse.enrich(NOTES, mode="submit", **options)
     with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-        assert plan["files"] == len(ledger.all_shards()) > 1
+        assert plan["files"] == len(ledger.shards.all()) > 1
 
 
 def test_a_plan_names_all_deployments_that_share_the_work(
@@ -159,7 +159,7 @@ def test_a_plan_counts_rows_that_keep_previous_answers_and_those_without_a_text(
     assert any("9 of the answered rows keep" in said for said in sentences(plan))
     warehouse.enrich(notes.format(12), changed, **options)
     with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-        (publication,) = ledger.publications()
+        (publication,) = ledger.publications.all()
     assert publication.counts == {"done": 11, "skipped": 1, "kept": 9}
     again = summary_task(system="Summarise the note again.")
     warehouse.enrich(notes.format(12), again, mode="plan", on_task_change="error")

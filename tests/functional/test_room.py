@@ -49,7 +49,7 @@ def shard_tokens(emulator: RunningEmulator, tmp_path: Path) -> int:
     """Tokens of one file of five requests."""
     probe = Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "probe"))
     probe.enrich("select i as id, 'probe ' || i as note from range(5) as numbers(i)", mode="submit")
-    (shard,) = ledger_of(probe).open_shards()
+    (shard,) = ledger_of(probe).shards.open()
     emulator.settle()
     return estimated_tokens(shard.bytes)
 
@@ -101,10 +101,11 @@ def test_batches_queue_behind_a_limit_that_nobody_told(
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": 20}
     paid_once(emulator)
-    learned = ledger_of(warehouse).token_limit(
+    learned = ledger_of(warehouse).quotas.get(
         f"azure:{emulator.url.removeprefix('http://')}", "gpt-4o-mini"
     )
-    assert learned == int(tokens * 1.5)
+    assert learned is not None
+    assert learned.max_enqueued_tokens == int(tokens * 1.5)
 
 
 def test_a_known_limit_is_kept_without_a_refusal(emulator: RunningEmulator, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_files_are_cut_so_that_two_find_room_at_once(
     """Where the usual ones would go one after the other."""
     warehouse, limit = enriched_within(1.6, emulator, tmp_path)
     # The probe's batch, of five, was adopted.
-    shards = [shard for shard in ledger_of(warehouse).all_shards() if shard.requests != 5]
+    shards = [shard for shard in ledger_of(warehouse).shards.all() if shard.requests != 5]
     assert sum(shard.requests for shard in shards) == 20
     largest = max(estimated_tokens(shard.bytes) for shard in shards)
     assert 2 * largest <= limit < 3 * largest
@@ -147,7 +148,7 @@ def test_a_batch_that_is_too_big_alone_is_cut(emulator: RunningEmulator, tmp_pat
     assert warehouse.statuses() == {"done": 20}
     paid_once(emulator)
     assert any("sending it in two" in line for line in warehouse.log)
-    steps = [event["step"] for event in ledger_of(warehouse).events()]
+    steps = [event["step"] for event in ledger_of(warehouse).events.all()]
     assert Step.RELEASED in steps
     files = StateDirectory(warehouse.config.state_dir).root / "requests"
     assert list(files.iterdir()) == []
@@ -242,7 +243,7 @@ def test_what_waits_for_room_is_written_anew_where_it_would_not_be_the_same(
     task = summary_task(parameters={"max_tokens": 77} if change == "limit" else {})
     warehouse.enrich(rows, task, mode="submit")
     store = StateDirectory(warehouse.config.state_dir)
-    shards = ledger_of(warehouse).open_shards()
+    shards = ledger_of(warehouse).shards.open()
     waiting = [shard for shard in shards if shard.step == Step.UPLOADED]
     texts = [store.requests(shard.shard).read_text() for shard in waiting]
     assert sum(shard.requests for shard in shards) == (19 if change == "rows" else 20)
@@ -401,7 +402,7 @@ def test_a_crash_while_a_file_moves_leaves_no_request_with_the_wrong_deployment(
     store = StateDirectory(before.config.state_dir)
     torn = [
         shard
-        for shard in ledger_of(before).open_shards()
+        for shard in ledger_of(before).shards.open()
         if shard.deployment == "first"
         and '"model":"second"' in store.requests(shard.shard).read_text()
     ]

@@ -101,8 +101,8 @@ def test_models_and_their_deployments(emulator: RunningEmulator, tmp_path: Path)
         assert warehouse.statuses() == {"done": 3}
     asked = {deployments.get(name, name) for name in names}
     with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-        rows = [event["shard"] for event in ledger.events() if event["step"] == "stored"]
-        assert {shard.deployment for shard in ledger.shards(rows)} == asked
+        rows = [event["shard"] for event in ledger.events.all() if event["step"] == "stored"]
+        assert {shard.deployment for shard in ledger.shards.named(rows)} == asked
     assert_unharmed(warehouse, tmp_path)
 
 

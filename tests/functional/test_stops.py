@@ -59,7 +59,7 @@ def stops(warehouse: Warehouse, **options: Any) -> str:
 def lift(warehouse: Warehouse) -> None:
     """What `dbt-enrich retry` does."""
     with ledger_of(warehouse) as ledger:
-        assert ledger.lift_stops(enrichment="model.tests.enriched") == 1
+        assert ledger.stops.lift(enrichment="model.tests.enriched") == 1
 
 
 def test_the_rest_is_neither_sent_nor_paid(emulator: RunningEmulator, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_the_rest_is_neither_sent_nor_paid(emulator: RunningEmulator, tmp_path: 
     assert statuses == ["cancelled", "cancelled", "completed"]
     assert sum(emulator.account()["paid"].values()) == 20
     with ledger_of(warehouse) as ledger:
-        assert not ledger.open_shards()
+        assert not ledger.shards.open()
     # Nothing was changed: it is said again, before anything is sent.
     files = len(emulator.jobs.batches())
     assert "nothing has changed since: nothing was sent" in stops(warehouse)
@@ -254,7 +254,7 @@ def test_a_kill_before_the_batches_are_cancelled(
     statuses = sorted(batch["status"] for batch in emulator.jobs.batches())
     assert statuses == ["cancelled", "cancelled", "completed"]
     with ledger_of(warehouse) as ledger:
-        assert not ledger.open_shards()
+        assert not ledger.shards.open()
     lift(warehouse)
     warehouse.restart()
     warehouse.enrich(NOTES, max_attempts=1)
@@ -291,8 +291,8 @@ def test_wait_stops_too(emulator: RunningEmulator, tmp_path: Path) -> None:
         )  # fmt: skip
     assert asked(emulator) == 40
     with ledger_of(warehouse) as ledger:
-        assert not ledger.open_shards()
-        assert len(ledger.all_shards()) == 3
+        assert not ledger.shards.open()
+        assert len(ledger.shards.all()) == 3
     assert "nothing was sent" in stops(warehouse, mode="submit")
 
 
@@ -320,7 +320,7 @@ def test_single_requests_stop_while_they_are_asked(
     with pytest.raises(StoppedError):
         warehouse.enrich(rows, sync_below=5000, preview_model="west")
     with ledger_of(warehouse) as ledger:
-        (shard,) = ledger.all_shards()
+        (shard,) = ledger.shards.all()
         assert shard.step == Step.STORED
         assert 20 <= shard.requests < 2000
 

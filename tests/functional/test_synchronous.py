@@ -60,7 +60,7 @@ def ledger_of(warehouse: Warehouse) -> Ledger:
 def shards_of(warehouse: Warehouse) -> list[Shard]:
     """What was claimed, oldest first."""
     with ledger_of(warehouse) as ledger:
-        return ledger.all_shards()
+        return ledger.shards.all()
 
 
 def chats(emulator: RunningEmulator) -> list[int]:

@@ -95,7 +95,7 @@ def _stored(store: StateDirectory, keys: list[str]) -> list[tuple[str, str, str,
     try:
         with Ledger(store.ledger) as ledger:
             _load(keys, workspace, ledger, store)
-            files = [store.answers(name) for name in ledger.live_answers("t")]
+            files = [store.answers(name) for name in ledger.answers.live("t")]
             paths = ", ".join(literal(path) for path in files)
             source = f"read_parquet([{paths}], union_by_name = true)"
             answers = f"(select *, content as clean_content from {source})"
@@ -115,7 +115,7 @@ def _load(keys: list[str], workspace: Workspace, ledger: Ledger, store: StateDir
         f"select * from (values {values}) as manifest(request_key, attempt)",
         store.manifest(_SHARD),
     )
-    ledger.add(
+    ledger.shards.add(
         Shard(
             shard=_SHARD,
             step=Step.DOWNLOADED,
@@ -129,7 +129,7 @@ def _load(keys: list[str], workspace: Workspace, ledger: Ledger, store: StateDir
         )
     )
     load(
-        ledger.shard(_SHARD),
+        ledger.shards.get(_SHARD),
         OUTPUTS,
         workspace=workspace,
         ledger=ledger,

@@ -24,8 +24,8 @@ from typing import Any
 
 import dbt_enrich.cli.dbt as commands
 from dbt_enrich.pipeline.engine import Engine
-from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.state.tables.shards import Shards
 
 _TESTS = Path(__file__).resolve().parents[1]
 # The manifest as JSON takes as long to write as a small project to parse; the tests that read it
@@ -167,9 +167,9 @@ def kill_at(moment: str) -> None:
 
         return wrapped
 
-    Ledger.add = killing(Ledger.add, _added)  # type: ignore[method-assign]
-    Ledger.record = killing(Ledger.record, _recorded)  # type: ignore[method-assign]
-    Ledger.store = killing(Ledger.store, _stored)  # type: ignore[method-assign]
+    Shards.add = killing(Shards.add, _added)  # type: ignore[method-assign]
+    Shards.record = killing(Shards.record, _recorded)  # type: ignore[method-assign]
+    Shards.store = killing(Shards.store, _stored)  # type: ignore[method-assign]
 
 
 def limit_files(largest: int) -> None:
@@ -198,11 +198,11 @@ def _umask() -> int:
     return umask
 
 
-def _added(_: Ledger, shard: Shard, **__: Any) -> Step:
+def _added(_: Shards, shard: Shard, **__: Any) -> Step:
     return shard.step
 
 
-def _recorded(_: Ledger, __: str, step: Step, **___: Any) -> Step:
+def _recorded(_: Shards, __: str, step: Step, **___: Any) -> Step:
     return step
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from dbt_enrich.errors import LedgerError
+from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.migrations import MIGRATIONS
 from dbt_enrich.state.shards import Shard, Step
@@ -31,21 +32,21 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_each_step_is_an_event_and_the_shard_is_at_the_newest(ledger: Ledger) -> None:
     """A step changes the row and appends to the events in one transaction."""
-    ledger.add(shard(), detail={"attempt": 1})
-    ledger.record("s", Step.SUBMITTED, batch_id="b")
-    assert ledger.shard("s").step == Step.SUBMITTED
-    assert ledger.shard("s").batch_id == "b"
-    assert [event["step"] for event in ledger.events("s")] == ["claimed", "submitted"]
-    assert ledger.when("s", Step.SUBMITTED) is not None
+    ledger.shards.add(shard(), detail={"attempt": 1})
+    ledger.shards.record("s", Step.SUBMITTED, batch_id="b")
+    assert ledger.shards.get("s").step == Step.SUBMITTED
+    assert ledger.shards.get("s").batch_id == "b"
+    assert [event["step"] for event in ledger.events.all("s")] == ["claimed", "submitted"]
+    assert ledger.events.last_time("s", Step.SUBMITTED) is not None
 
 
 def test_a_failed_critical_section_leaves_nothing(ledger: Ledger) -> None:
     """A claim is whole or not there at all."""
     with pytest.raises(RuntimeError), ledger.critical_section():
-        ledger.add(shard())
+        ledger.shards.add(shard())
         raise RuntimeError
-    assert ledger.open_shards() == []
-    assert ledger.events() == []
+    assert ledger.shards.open() == []
+    assert ledger.events.all() == []
 
 
 def test_one_claim_at_a_time(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_one_claim_at_a_time(tmp_path: Path) -> None:
             opened.set()
             held.wait(timeout=30)
             with second.critical_section():
-                seen.append(len(second.open_shards()))
+                seen.append(len(second.shards.open()))
 
     thread = threading.Thread(target=claim)
     thread.start()
@@ -70,34 +71,34 @@ def test_one_claim_at_a_time(tmp_path: Path) -> None:
         held.set()
         thread.join(timeout=0.2)
         assert seen == []
-        first.add(shard())
+        first.shards.add(shard())
     thread.join(timeout=30)
     assert seen == [1]
 
 
 def test_a_shard_is_taken_over_once(ledger: Ledger) -> None:
     """Of two runs that take over from the same dead owner, one gets the shard."""
-    ledger.add(shard())
-    assert ledger.take_over("s", former="run-1", owner="run-2")
-    assert not ledger.take_over("s", former="run-1", owner="run-3")
-    assert ledger.shard("s").owner == "run-2"
+    ledger.shards.add(shard())
+    assert ledger.shards.take_over("s", previous="run-1", owner="run-2")
+    assert not ledger.shards.take_over("s", previous="run-1", owner="run-3")
+    assert ledger.shards.get("s").owner == "run-2"
 
 
 def test_storing_closes_the_shard_and_makes_its_files_live(ledger: Ledger) -> None:
     """A shard's requests leave the in-flight set at the moment its answers are there."""
-    ledger.add(shard())
-    ledger.store("s", files={"s": 1, "s-missing": 1}, tokens={"prompt_tokens": 7})
-    assert ledger.open_shards(task_key="t") == []
-    assert list(ledger.live_answers("t")) == ["s", "s-missing"]
-    assert ledger.shard("s").prompt_tokens == 7
+    ledger.shards.add(shard())
+    ledger.shards.store("s", files={"s": 1, "s-missing": 1}, prompt_tokens=7)
+    assert ledger.shards.open(task_key="t") == []
+    assert list(ledger.answers.live("t")) == ["s", "s-missing"]
+    assert ledger.shards.get("s").prompt_tokens == 7
 
 
 def test_a_task_is_noted_once(ledger: Ledger) -> None:
     """What a task's outputs were does not change when another YAML has its key."""
-    ledger.add_task("t", enrichment="e", document={}, outputs=[{"name": "a"}])
-    ledger.add_task("t", enrichment="e", document={}, outputs=[])
-    assert ledger.task_outputs("t") == [{"name": "a"}]
-    assert ledger.task_outputs("u") is None
+    ledger.tasks.add("t", enrichment="e", document={}, outputs=[{"name": "a"}])
+    ledger.tasks.add("t", enrichment="e", document={}, outputs=[])
+    assert ledger.tasks.outputs("t") == [{"name": "a"}]
+    assert ledger.tasks.outputs("u") is None
 
 
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -143,5 +144,20 @@ def test_times_come_from_the_clock(tmp_path: Path) -> None:
     """The clock is injected, so that tests need not wait."""
     moment = datetime(2026, 1, 2, tzinfo=UTC)
     ledger = Ledger(tmp_path / "ledger.sqlite", clock=lambda: moment)
-    ledger.add(shard())
-    assert ledger.when("s", Step.CLAIMED) == moment
+    ledger.shards.add(shard())
+    assert ledger.events.last_time("s", Step.CLAIMED) == moment
+
+
+@pytest.mark.parametrize(("source", "limit"), [("header", 10), ("refusal", None)])
+def test_a_limit_that_a_refusal_told_is_forgotten_after_a_day(
+    source: str, limit: int | None, tmp_path: Path
+) -> None:
+    """It may have been raised, and no reply would say so."""
+    moments = [datetime(2026, 1, 2, tzinfo=UTC)]
+    ledger = Ledger(tmp_path / "ledger.sqlite", clock=lambda: moments[-1])
+    room = TokenRoom(ledger, lambda _: None)
+    ledger.quotas.learn("azure:x", "d", max_enqueued_tokens=10, source=source)
+    moments.append(moments[0] + timedelta(days=1))
+    assert room.limit("azure:x", "d") == 10
+    moments.append(moments[-1] + timedelta(seconds=1))
+    assert room.limit("azure:x", "d") == limit

@@ -46,18 +46,18 @@ def test_each_version_has_its_dump() -> None:
 def test_an_earlier_ledger_is_read_and_gone_on_with(name: str, tmp_path: Path) -> None:
     """Its answers are live, its batches in flight are driven on, its intents are known."""
     with Ledger(restored(name, tmp_path)) as ledger:
-        assert [shard.shard for shard in ledger.open_shards(task_key="t1")] == ["s2", "s3"]
-        assert list(ledger.live_answers("t1")) == ["s1", "s1-missing"]
-        assert ledger.task_outputs("t1") == [{"name": "summary", "data_type": "varchar"}]
-        stored = ledger.shard("s1")
+        assert [shard.shard for shard in ledger.shards.open(task_key="t1")] == ["s2", "s3"]
+        assert list(ledger.answers.live("t1")) == ["s1", "s1-missing"]
+        assert ledger.tasks.outputs("t1") == [{"name": "summary", "data_type": "varchar"}]
+        stored = ledger.shards.get("s1")
         assert (stored.requests, stored.prompt_tokens, stored.batch_id) == (3, 90, "batch_1")
-        assert ledger.when("s3", Step.CREATING) is not None
-        assert len(ledger.events()) == 22
-        ledger.record("s3", Step.SUBMITTED, batch_id="batch_3")
-        ledger.store("s2", files={"s2": 2}, tokens={"prompt_tokens": 60})
-        ledger.request_cancel("s3")
-        ledger.learn_token_limit("azure:x", "d", max_enqueued_tokens=10, source="header")
-        assert [shard.shard for shard in ledger.open_shards()] == ["s3"]
+        assert ledger.events.last_time("s3", Step.CREATING) is not None
+        assert len(ledger.events.all()) == 22
+        ledger.shards.record("s3", Step.SUBMITTED, batch_id="batch_3")
+        ledger.shards.store("s2", files={"s2": 2}, prompt_tokens=60)
+        ledger.shards.request_cancel("s3")
+        ledger.quotas.learn("azure:x", "d", max_enqueued_tokens=10, source="header")
+        assert [shard.shard for shard in ledger.shards.open()] == ["s3"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -43,7 +43,7 @@ def _used(config: PluginConfig) -> list[str]:
     if path.exists():
         try:
             with Ledger(path) as ledger:
-                named += [table.model for table in ledger.publications()]
+                named += [table.model for table in ledger.publications.all()]
         except EnrichmentError:
             # It has a finding of its own.
             pass

@@ -129,7 +129,7 @@ def _used_before(config: PluginConfig) -> list[Shard]:
         return []
     try:
         with Ledger(path) as ledger:
-            return ledger.all_shards()
+            return ledger.shards.all()
     except EnrichmentError:
         # It has a finding of its own.
         return []

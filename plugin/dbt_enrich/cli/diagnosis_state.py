@@ -114,8 +114,8 @@ def _ledger(root: Path) -> Iterator[Finding]:
         return
     try:
         with Ledger(path) as ledger:
-            names = ledger.all_answer_names()
-            in_flight = len(ledger.open_shards())
+            names = ledger.answers.names()
+            in_flight = len(ledger.shards.open())
     except EnrichmentError as error:
         yield of_error("ledger", error)
         return

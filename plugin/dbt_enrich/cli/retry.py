@@ -8,7 +8,7 @@ from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Publication
+from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.wording import counted
@@ -39,7 +39,7 @@ def retry(
     with Ledger(project.existing_ledger()) as ledger:
         names = labels(ledger.enrichments())
         wanted = chosen(models, names)
-        tables = {table.enrichment: table for table in ledger.publications()}
+        tables = {table.enrichment: table for table in ledger.publications.all()}
         asked = [name for name in sorted(names) if not wanted or name in wanted]
         if not asked:
             raise ConfigurationError(
@@ -47,8 +47,8 @@ def retry(
                 fix="let a dbt run end first",
             )
         for enrichment in asked:
-            ledger.request_retry(enrichment, kinds or [kind.value for kind in FailureKind])
-            lifted = ledger.lift_stops(enrichment=enrichment)
+            ledger.retries.add(enrichment, kinds or [kind.value for kind in FailureKind])
+            lifted = ledger.stops.lift(enrichment=enrichment)
             said = _said(tables.get(enrichment), lifted, kinds)
             click.echo(f"{names[enrichment]}: {said}")
 

@@ -16,7 +16,8 @@ from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.timings import TIMINGS_VARIABLE
 from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import AT_SERVICE_STEPS, Publication, Shard
+from dbt_enrich.state.shards import AT_SERVICE_STEPS, Shard
+from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
 
@@ -87,7 +88,7 @@ def _published(project: Project) -> dict[str, Publication]:
     if not project.ledger.exists():
         return {}
     with Ledger(project.ledger) as ledger:
-        return {table.enrichment: table for table in ledger.publications()}
+        return {table.enrichment: table for table in ledger.publications.all()}
 
 
 def _changed(before: dict[str, Publication], after: dict[str, Publication]) -> list[Publication]:
@@ -102,7 +103,7 @@ def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
     with Ledger(project.ledger) as ledger:
         return [
             shard
-            for shard in ledger.open_shards()
+            for shard in ledger.shards.open()
             if shard.enrichment in models or (shard.enrichment is None and shard.task_key in tasks)
         ]
 

@@ -17,8 +17,9 @@ from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.pipeline.planning.budget import Spending, shard_cost, shard_tokens, spending
 from dbt_enrich.services.base import BatchStatus
-from dbt_enrich.state.ledger import KEPT, Ledger
-from dbt_enrich.state.shards import Publication, Shard
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Shard
+from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.task.version import short_version
 from dbt_enrich.wording import counted
@@ -98,10 +99,10 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
     with Ledger(project.ledger) as ledger:
         names = labels(ledger.enrichments())
         wanted = chosen(models, names)
-        sent = [s for s in ledger.all_shards() if not wanted or s.enrichment in wanted]
+        sent = [s for s in ledger.shards.all() if not wanted or s.enrichment in wanted]
         tables = [
             replace(table, name=names[table.enrichment])
-            for table in ledger.publications()
+            for table in ledger.publications.all()
             if not wanted or table.enrichment in wanted
         ]
     idle = _is_local_service_idle(project, sent)

@@ -37,8 +37,7 @@ from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage.input_checks import check_columns
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.state.answer_store import answers_sql, done_sql
-from dbt_enrich.state.ledger import KEPT
-from dbt_enrich.state.shards import Publication
+from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import Mode
 from dbt_enrich.task.result_columns import STATUS_COLUMNS
@@ -181,7 +180,7 @@ def check_examples(session: Session) -> None:
 def table_comment(session: Session) -> str:
     """Say of a table who enriched it, by which version of the task, and what it cost so far."""
     enrichment = session.request.enrichment
-    spent = spending(session.ledger.all_shards(enrichment=enrichment), session.config)
+    spent = spending(session.ledger.shards.all(enrichment=enrichment), session.config)
     cost = "cost unknown" if spent.cost is None else f"cost so far {spent.said()}"
     version = short_version(session.task_key)
     return f"Enriched by {session.request.task.model}, task version {version}; {cost}"

@@ -61,7 +61,8 @@ from dbt_enrich.state.file_cleanup import sweep_files
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.former_tasks import former_tasks, is_in_flight
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Publication, Shard
+from dbt_enrich.state.shards import Shard
+from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
 from dbt_enrich.warehouse.placement import place
@@ -229,7 +230,7 @@ class Engine:
             publication = self._publications.pop(run_id, None)
         if publication and counts is not None:
             with Ledger(StateDirectory(self.config.state_dir).ledger) as ledger:
-                ledger.note_publication(
+                ledger.publications.put(
                     replace(
                         publication,
                         counts={**counts, **publication.counts},
@@ -253,7 +254,7 @@ class Engine:
             return without_rows(session)
         if merged_into and options.mode != Mode.PREVIEW:
             check_columns(request.relation, task)
-            forgotten = session.ledger.forgotten()
+            forgotten = session.ledger.answers.forgotten()
             stage_unfinished(request.relation, task.outputs, merged_into, forgotten)
         with session.timings.span(Stage.STAGE) as span:
             rows = stage(
@@ -329,7 +330,7 @@ class Engine:
 
     def _note_task(self, session: Session) -> None:
         request, task = session.request, session.request.task
-        session.ledger.add_task(
+        session.ledger.tasks.add(
             session.task_key,
             enrichment=request.enrichment,
             document=task.document(answered_by(self.config, task.model)),
@@ -428,7 +429,7 @@ class Engine:
             sends = fresh.requests
             if sends or fresh.in_flight:
                 session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
-        in_flight = session.ledger.open_shards(task_key=session.task_key)
+        in_flight = session.ledger.shards.open(task_key=session.task_key)
         to_do = sends or in_flight or mode == Mode.COLLECT
         watch = watch_of(session, rows)
         if not (to_do or leftovers(session) or inputs_to_forget(session)):

@@ -112,7 +112,7 @@ class Exchange:
 
     def _open(self) -> list[Shard]:
         """Return this task's shards that are on their way, whoever claimed them."""
-        return self.session.ledger.open_shards(
+        return self.session.ledger.shards.open(
             service=self.service.service_id, task_key=self.session.task_key
         )
 
@@ -141,8 +141,8 @@ class Exchange:
     def _was_cancelled(self, shards: Iterable[Shard]) -> bool:
         """Whether the user has had one of these batches cancelled meanwhile."""
         ledger = self.session.ledger
-        stopped = {None, *(stop.at for stop in ledger.stops(self.session.task_key))}
-        found = ledger.shards(shard.shard for shard in shards)
+        stopped = {None, *(stop.at for stop in ledger.stops.of(self.session.task_key))}
+        found = ledger.shards.named(shard.shard for shard in shards)
         return any(shard.cancel_requested_at not in stopped for shard in found)
 
     def _claim(self) -> list[Shard]:
@@ -168,7 +168,7 @@ class Exchange:
                     check=partial(self._check_ledger, reserved) if reserved else None,
                     allow=self._allowed,
                 )
-                shards = session.ledger.shards(claimed.shards)
+                shards = session.ledger.shards.named(claimed.shards)
                 span.rows = sum(shard.row_count for shard in shards)
             session.claimed.update(claimed.new)
             sent = sum(shard.requests for shard in shards)
@@ -323,7 +323,7 @@ class Exchange:
     def _name_other_services(self) -> None:
         elsewhere = [
             shard
-            for shard in self.session.ledger.open_shards(task_key=self.session.task_key)
+            for shard in self.session.ledger.shards.open(task_key=self.session.task_key)
             if shard.service != self.service.service_id
         ]
         if elsewhere:
@@ -347,7 +347,7 @@ def leftovers(session: Session) -> list[Shard]:
         if shard.owner is not None and session.store.is_alive(shard.owner):
             return False
         # Downloaded answers of a task that the ledger does not know wait for its model.
-        known = session.ledger.task_outputs(shard.task_key) is not None
+        known = session.ledger.tasks.outputs(shard.task_key) is not None
         return known or shard.step != Step.DOWNLOADED
 
-    return [shard for shard in session.ledger.open_shards() if is_left(shard)]
+    return [shard for shard in session.ledger.shards.open() if is_left(shard)]

@@ -82,7 +82,7 @@ class Session:
             task_key=self.task_key,
             max_attempts=options.max_attempts,
             ask_again=options.ask_again,
-            retries=self.ledger.retries(self.request.enrichment),
+            retries=self.ledger.retries.of(self.request.enrichment),
             packing=self.packing,
             keeps_former=options.on_task_change == "new_rows",
             sent_with=self.sent_with,

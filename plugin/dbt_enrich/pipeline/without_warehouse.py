@@ -22,7 +22,9 @@ from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.sent_with import noted_settings
-from dbt_enrich.state.shards import Publication, Shard, Step, Task
+from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.state.tables.publications import Publication
+from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.model_names import chosen, label
 from dbt_enrich.workspace.database import Workspace
 
@@ -60,11 +62,14 @@ class Attachment:
             ConfigurationError: A name fits no model that the ledger knows, or more than one.
         """
         wanted = chosen(models, self.ledger.enrichments())
-        asked: list[Task | Publication] = [*self.ledger.tasks(), *self.ledger.publications()]
+        asked: list[Task | Publication] = [
+            *self.ledger.tasks.all(),
+            *self.ledger.publications.all(),
+        ]
         tasks = {one.task_key for one in asked if one.enrichment in wanted}
         return [
             shard
-            for shard in self.ledger.open_shards(service=self.service.service_id)
+            for shard in self.ledger.shards.open(service=self.service.service_id)
             if shard.namespace == self.namespace
             and (
                 not wanted
@@ -145,7 +150,7 @@ class Attachment:
         """
         usual = Tolerance()
         share, least = shard.max_failed_share, shard.least_answers
-        task = self.ledger.task(shard.task_key)
+        task = self.ledger.tasks.get(shard.task_key)
         enrichment = shard.enrichment or (task.enrichment if task else None)
         return Watch(
             model=label(enrichment, self.ledger.enrichments()),
@@ -163,7 +168,7 @@ class Attachment:
 
     def unfinished(self, shards: Iterable[Shard]) -> list[Shard]:
         """Return the shards whose batches have not been brought home."""
-        found = self.ledger.shards([shard.shard for shard in shards])
+        found = self.ledger.shards.named([shard.shard for shard in shards])
         return [s for s in found if not s.is_closed and s.step != Step.DOWNLOADED]
 
 

@@ -55,9 +55,9 @@ def _phases(shard: Shard, ledger: Ledger, now: datetime) -> tuple[Phase, ...]:
     """Cut a batch's life where the service, or else the ledger, says that it moved on."""
     steps = {
         Step(event["step"]): datetime.fromisoformat(event["at"])
-        for event in ledger.events(shard.shard)
+        for event in ledger.events.all(shard.shard)
     }
-    seen = ledger.statuses(shard.shard)
+    seen = ledger.statuses.of(shard.shard)
     ended = next((at for status, at in seen.items() if status in _ENDED), steps.get(Step.ENDED))
     if shard.synchronous:
         ended = steps.get(Step.DOWNLOADED)

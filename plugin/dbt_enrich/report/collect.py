@@ -28,7 +28,8 @@ from dbt_enrich.report.contents import (
 )
 from dbt_enrich.report.distributions import column_reports, crossings
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Publication, Task
+from dbt_enrich.state.tables.publications import Publication
+from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.template import parse_template
@@ -70,7 +71,9 @@ def collect(
     with Ledger(path) as ledger:
         names = labels(ledger.enrichments())
         asked_for = chosen(models, names)
-        wanted = [p for p in ledger.publications() if not asked_for or p.enrichment in asked_for]
+        wanted = [
+            p for p in ledger.publications.all() if not asked_for or p.enrichment in asked_for
+        ]
         if not wanted:
             return _report(project, now, (), config)
         with opened(databases, _SETTINGS) as connection:
@@ -100,7 +103,7 @@ def _collected(
         )
         for p in publications
     )
-    shards = [s for p in publications for s in ledger.all_shards(enrichment=p.enrichment)]
+    shards = [s for p in publications for s in ledger.shards.all(enrichment=p.enrichment)]
     sent = sorted(filter(was_sent, shards), key=lambda shard: (shard.created_at, shard.shard))
     still_out = [shard.created_at for shard in sent if not shard.is_closed]
     oldest = datetime.fromisoformat(min(still_out)) if still_out else None
@@ -144,7 +147,7 @@ def _model_report(
 ) -> ModelReport:
     tasks = tasks_of(ledger, publication.enrichment)
     task = next((t for t in tasks if t.task_key == publication.task_key), None)
-    shards = ledger.all_shards(enrichment=publication.enrichment)
+    shards = ledger.shards.all(enrichment=publication.enrichment)
     found = {
         "name": publication.name,
         "enrichment": publication.enrichment,

@@ -8,7 +8,7 @@ import duckdb
 
 from dbt_enrich.report.contents import Count, FailureReport, Field, SampleRow
 from dbt_enrich.sql import identifier
-from dbt_enrich.state.shards import Publication
+from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.failures import RULES, FailureKind
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.warehouse.attached import EnrichedTable

@@ -88,7 +88,7 @@ def answer_files(ledger: Ledger, store: StateDirectory, *task_keys: str) -> list
     return [
         (store.answers(name), answers)
         for key in task_keys
-        for name, answers in ledger.live_answers(key).items()
+        for name, answers in ledger.answers.live(key).items()
     ]
 
 

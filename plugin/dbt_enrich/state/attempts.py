@@ -14,8 +14,10 @@ from pathlib import Path
 from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import answer_files_sql, standing_sql
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import AnswerFile, Ledger, Stop
+from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.sent_with import SentWith, other_files
+from dbt_enrich.state.tables.answers import AnswerFile
+from dbt_enrich.state.tables.stops import Stop
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.workspace.key_ranges import KeyPart
 
@@ -89,13 +91,13 @@ def attempts_of(
         ledger: Which answers are live.
         store: Where the files lie.
     """
-    found = [file for key in task_keys for file in ledger.answer_files(key)]
+    found = [file for key in task_keys for file in ledger.answers.files(key)]
     settings = tuple(file.settings for file in found)
     others = other_files(now, settings)
     uncounted = []
     if others:
         uncounted.append(f"file_index in ({', '.join(map(str, others))})")
-    stops = [stop for key in task_keys for stop in ledger.stops(key)]
+    stops = [stop for key in task_keys for stop in ledger.stops.of(key)]
     uncounted += [
         f"(file_index in ({', '.join(map(str, places))}) "
         f"and kind in ({literal(stop.kind)}, '{FailureKind.CANCELLED}'))"

@@ -24,7 +24,7 @@ def sweep_files(run_id: str, *, ledger: Ledger, store: StateDirectory) -> None:
     with store.no_run_begins(run_id) as is_alone:
         files = store.shard_files()
         unfinished = store.unfinished_files() if is_alone else []
-        shards = ledger.shards({name for _, name in files})
+        shards = ledger.shards.named({name for _, name in files})
         needed = {path for shard in shards for path in _needed_files(shard, store)}
         known = {shard.shard for shard in shards}
         whole = [path for path, name in files if name in known or is_alone]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import AT_SERVICE_STEPS, Task
+from dbt_enrich.state.shards import AT_SERVICE_STEPS
+from dbt_enrich.state.tables.tasks import Task
 
 
 def former_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
@@ -12,17 +13,17 @@ def former_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
     The one that its table was made of last comes first, whichever model asked it first; then the
     newest.
     """
-    published = [p.task_key for p in ledger.publications() if p.enrichment == enrichment]
-    last = [task for key in published if (task := ledger.task(key))]
-    asked = [task for task in ledger.tasks(enrichment) if task.task_key not in published]
+    published = [p.task_key for p in ledger.publications.all() if p.enrichment == enrichment]
+    last = [task for key in published if (task := ledger.tasks.get(key))]
+    asked = [task for task in ledger.tasks.all(enrichment) if task.task_key not in published]
     return [
         task
         for task in (*last, *asked)
         if task.task_key != task_key
-        and (ledger.live_answers(task.task_key) or is_in_flight(ledger, task.task_key))
+        and (ledger.answers.live(task.task_key) or is_in_flight(ledger, task.task_key))
     ]
 
 
 def is_in_flight(ledger: Ledger, task_key: str) -> bool:
     """Whether requests of a task are at the service, and so paid for."""
-    return any(shard.step in AT_SERVICE_STEPS for shard in ledger.open_shards(task_key=task_key))
+    return any(shard.step in AT_SERVICE_STEPS for shard in ledger.shards.open(task_key=task_key))

@@ -1,10 +1,10 @@
-"""What the ledger keeps: shards with their steps, tasks, and publications."""
+"""A shard, and the steps that it takes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
 
 class Step(StrEnum):
@@ -39,6 +39,34 @@ AT_SERVICE_STEPS = (
     Step.ENDED,
     Step.DOWNLOADED,
 )
+
+
+# The status of a batch that the service no longer knows.
+GONE = "missing"
+
+
+class ShardChanges(TypedDict, total=False):
+    """Columns of a shard that may be changed once it is claimed; see `Shard`."""
+
+    deployment: str | None
+    requests: int
+    rows: int | None
+    bytes: int
+    input_file_id: str | None
+    batch_id: str | None
+    output_file_id: str | None
+    error_file_id: str | None
+    status: str | None
+    completed: int
+    failed: int
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
+    error: str | None
+    uploads_sought: bool
+    settings: str | None
+    max_failed_share: float | None
+    least_answers: int | None
 
 
 @dataclass(frozen=True)
@@ -100,52 +128,3 @@ class Shard:
     def is_closed(self) -> bool:
         """Whether the shard holds no request any more."""
         return self.step in CLOSED_STEPS
-
-
-@dataclass(frozen=True)
-class Task:
-    """A row of `tasks`: what was asked, as it was when it was first seen.
-
-    Attributes:
-        task_key: Its identity.
-        enrichment: Unique id of the dbt model that asked it first.
-        document: The canonical document that identifies it.
-        outputs: Its output columns.
-        first_seen_at: When that was.
-    """
-
-    task_key: str
-    enrichment: str
-    document: dict[str, Any]
-    outputs: list[dict[str, Any]]
-    first_seen_at: str
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A row of `publications`: what a model's table was made of last.
-
-    Attributes:
-        enrichment: The dbt model's unique id.
-        name: The dbt model's name.
-        model: The logical model that is asked.
-        task_key: The task.
-        counts: Rows by status; `kept` are those of the `done` ones whose answer is to a previous
-            version of the task.
-        published_at: When; the ledger sets it.
-        relation: The table, quoted and qualified, or None if a former version published it.
-        max_attempts: How often one of its rows is sent in all, or None likewise.
-        ask_again: Kinds of failure that are asked again although they usually are not.
-        target: The profile's target whose table it is, or None if a former version published it.
-    """
-
-    enrichment: str
-    name: str
-    model: str
-    task_key: str
-    counts: dict[str, int]
-    published_at: str = ""
-    relation: str | None = None
-    max_attempts: int | None = None
-    ask_again: tuple[str, ...] = ()
-    target: str | None = None

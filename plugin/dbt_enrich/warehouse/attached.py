@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import duckdb
 
 from dbt_enrich.sql import identifier
-from dbt_enrich.state.shards import Publication
+from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.databases import find_catalog

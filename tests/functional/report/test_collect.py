@@ -138,7 +138,7 @@ def test_failures_say_what_comes_next(reported: Reported) -> None:
 def test_failed_rows_with_attempts_left_are_asked_again(reported: Reported) -> None:
     """As the next run would, with what the model's YAML says now."""
     with Ledger(reported.project.state_dir / "ledger.sqlite") as ledger:
-        (publication,) = [p for p in ledger.publications() if p.name == "tickets_enriched"]
+        (publication,) = [p for p in ledger.publications.all() if p.name == "tickets_enriched"]
     with duckdb.connect(str(reported.project.warehouse), read_only=True) as connection:
         table = find_table(connection, publication)
         assert table is not None

@@ -16,7 +16,7 @@ from dbt_enrich.cli import main
 from dbt_enrich.report import charts
 from dbt_enrich.report.texts import visible
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Publication
+from dbt_enrich.state.tables.publications import Publication
 from functional.report.conftest import ROWS, Reported
 from support.dbt_project import DbtProject
 
@@ -145,7 +145,7 @@ def test_a_model_that_was_asked_and_never_published(tmp_path: Path) -> None:
     project = empty_project(tmp_path)
     project.state_dir.mkdir(exist_ok=True)
     with Ledger(project.state_dir / "ledger.sqlite") as ledger:
-        ledger.add_task("t1", enrichment="model.notes.asked", document={"user": "{a}"}, outputs=[])
+        ledger.tasks.add("t1", enrichment="model.notes.asked", document={"user": "{a}"}, outputs=[])
     done = report(project, "--select", "asked", "--output", "out.html")
     assert done.exit_code == 0, done.output
     assert "Nothing was enriched yet" in done.output
@@ -155,8 +155,8 @@ def published(project: DbtProject) -> None:
     """Note a table in the ledger that is nowhere."""
     project.state_dir.mkdir(exist_ok=True)
     with Ledger(project.state_dir / "ledger.sqlite") as ledger:
-        ledger.add_task("t1", enrichment="model.notes.lost", document={"user": "{a}"}, outputs=[])
-        ledger.note_publication(
+        ledger.tasks.add("t1", enrichment="model.notes.lost", document={"user": "{a}"}, outputs=[])
+        ledger.publications.put(
             Publication("model.notes.lost", "lost", "gpt-4o-mini", "t1", {"done": 3})
         )
 
@@ -247,8 +247,8 @@ def test_a_million_rows_make_a_small_file(tmp_path: Path) -> None:
         )
     with Ledger(project.state_dir / "ledger.sqlite") as ledger:
         document = {"user": "{body}", "outputs": outputs}
-        ledger.add_task("t1", enrichment="model.notes.big", document=document, outputs=outputs)
-        ledger.note_publication(
+        ledger.tasks.add("t1", enrichment="model.notes.big", document=document, outputs=outputs)
+        ledger.publications.put(
             Publication("model.notes.big", "big", "gpt-4o-mini", "t1", {"done": 990_000})
         )
     done = report(project)

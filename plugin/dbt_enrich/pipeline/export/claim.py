@@ -135,7 +135,7 @@ def claim(
                 paths, group, selection, destination, expected, workspace, ledger, store
             )
         if claimed or kept:
-            ledger.lift_stops(task_key=selection.task_key)
+            ledger.stops.lift(task_key=selection.task_key)
     return Claim(new=claimed, kept=tuple(kept))
 
 
@@ -168,8 +168,8 @@ def _take_over(
     )
     names = {shard.shard for shard in standing}
     for shard in standing:
-        ledger.claim_again(shard.shard, former=shard.owner, owner=destination.owner)
-        ledger.note(
+        ledger.shards.claim_again(shard.shard, previous=shard.owner, owner=destination.owner)
+        ledger.shards.change(
             shard.shard,
             settings=destination.settings,
             max_failed_share=destination.tolerance.max_failed_share,
@@ -365,7 +365,7 @@ def _claim(
                 expected.completion_tokens if expected else None, share
             ),
         )
-        ledger.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
+        ledger.shards.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
         claimed[name] = select
     return claimed
 

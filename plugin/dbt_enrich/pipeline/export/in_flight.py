@@ -25,13 +25,13 @@ _CUSTOM_ID = re.compile(r'\{"custom_id":"[0-9a-z-]{1,64}"')
 
 def abandoned_shards(ledger: Ledger, store: StateDirectory) -> list[Shard]:
     """Return the claims of dead runs that never asked the service for a batch: nothing was paid."""
-    return [shard for shard in ledger.open_shards() if _is_abandoned(shard, store)]
+    return [shard for shard in ledger.shards.open() if _is_abandoned(shard, store)]
 
 
 def let_go(shards: Sequence[Shard], ledger: Ledger, store: StateDirectory) -> None:
     """Free abandoned claims, and remove their files."""
     for shard in shards:
-        ledger.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
+        ledger.shards.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
         store.requests(shard.shard).unlink(missing_ok=True)
         store.manifest(shard.shard).unlink(missing_ok=True)
 
@@ -44,7 +44,7 @@ def in_flight_sql(
     The claims of dead runs that never sent them are left out: the next export takes them up. What
     another process stores afterwards stays in it, so take it before the answers.
     """
-    shards = ledger.open_shards(task_key=task_key)
+    shards = ledger.shards.open(task_key=task_key)
     names = [shard.shard for shard in shards if not _is_abandoned(shard, store)]
     held = [_held(store.manifest(name), workspace.directory) for name in names]
     return read_parquet([path for path in held if path], empty=NO_REQUESTS)

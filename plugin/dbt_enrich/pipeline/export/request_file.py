@@ -65,7 +65,7 @@ def write_file(
         for start, end in ranges
     ]
     workspace.write_lines(selects, path)
-    return ledger.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
+    return ledger.shards.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
 def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:

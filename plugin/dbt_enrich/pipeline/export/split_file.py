@@ -52,14 +52,14 @@ def cut_in_two(
             )
         )
     with ledger.critical_section():
-        ledger.record(
+        ledger.shards.record(
             shard.shard, Step.RELEASED, detail={"cut into": [half.shard for half in halves]}
         )
         for half in halves:
-            ledger.add(half, detail={"cut from": shard.shard})
+            ledger.shards.add(half, detail={"cut from": shard.shard})
     path.unlink(missing_ok=True)
     store.manifest(shard.shard).unlink(missing_ok=True)
-    return [ledger.shard(half.shard) for half in halves]
+    return [ledger.shards.get(half.shard) for half in halves]
 
 
 def _share(tokens: int | None, share: float) -> int | None:

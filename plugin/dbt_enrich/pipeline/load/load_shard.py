@@ -21,9 +21,9 @@ from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import remove_files
-from dbt_enrich.state.ledger import GONE, Ledger
+from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.sent_with import of_shard
-from dbt_enrich.state.shards import Shard
+from dbt_enrich.state.shards import GONE, Shard
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.validation.answers import validated_answers_sql
 from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
@@ -118,7 +118,7 @@ def load(
         # What nobody replied to was not asked, or is as if it had not been.
         missing = 0
         replies = sum(path.read_bytes().count(b"\n") for path in files)
-        ledger.note(shard.shard, requests=replies, rows=written[shard.shard])
+        ledger.shards.change(shard.shard, requests=replies, rows=written[shard.shard])
     kept_in, kept_lines = store.unassigned(shard.shard), 0
     if files and not (shard.synchronous or unassigned) and (missing or is_guessed):
         kept_lines = keep_unassigned(files, manifest, answers, kept_in, workspace)
@@ -131,10 +131,14 @@ def load(
         "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
         f"sum(completion_tokens) from read_parquet({literal(answers)})"
     )
-    names = ("prompt_tokens", "cached_tokens", "completion_tokens")
-    counts = {n: None if v is None else int(v) for n, v in zip(names, tokens, strict=True)}
-    closed = ledger.store(
-        shard.shard, files=written, tokens=counts, settings=of_shard(ledger.shard(shard.shard))
+    prompt, cached, completion = (None if value is None else int(value) for value in tokens)
+    closed = ledger.shards.store(
+        shard.shard,
+        files=written,
+        sent_with=of_shard(ledger.shards.get(shard.shard)),
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        completion_tokens=completion,
     )
     workspace.give_back(sum(path.stat().st_size for path in files))
     if not keep_files and not unassigned:
@@ -312,7 +316,7 @@ def outputs_of(ledger: Ledger, task_key: str) -> list[OutputColumn] | None:
     Raises:
         EnrichmentError: What the ledger holds is no list of output columns.
     """
-    noted = ledger.task_outputs(task_key)
+    noted = ledger.tasks.outputs(task_key)
     if noted is None:
         return None
     try:

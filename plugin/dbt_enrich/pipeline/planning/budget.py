@@ -189,7 +189,7 @@ class Budget:
     ) -> Spent:
         shards = [
             shard
-            for shard in ledger.all_shards(since=since, enrichment=enrichment)
+            for shard in ledger.shards.all(since=since, enrichment=enrichment)
             if shard.step != Step.RELEASED
             and shard.shard not in but_not
             and (since != self._began or shard.namespace == self._namespace)

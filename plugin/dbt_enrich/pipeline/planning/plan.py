@@ -38,7 +38,7 @@ from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.former_tasks import former_tasks
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Task
+from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
 from dbt_enrich.task.version import short_version
@@ -349,9 +349,9 @@ def make_plan(
 def changes_since(ledger: Ledger, enrichment: str, selection: Selection) -> tuple[str, ...]:
     """Name what changed since the newest other task of a model that has answers."""
     former = former_tasks(ledger, enrichment, selection.task_key)
-    if not former or ledger.live_answers(selection.task_key):
+    if not former or ledger.answers.live(selection.task_key):
         return ()
-    current = ledger.task(selection.task_key)
+    current = ledger.tasks.get(selection.task_key)
     if current is None:
         return ()
     return tuple(task_changes(former[0].document, current.document))

@@ -11,7 +11,7 @@ from dbt_enrich.pipeline.planning.budget import Spending, spending
 from dbt_enrich.state.answer_store import answers_sql, former_answers_key
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Task
+from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.model_names import labels
 from dbt_enrich.task.version import short_version
 from dbt_enrich.workspace.database import Workspace
@@ -42,7 +42,7 @@ def tasks_of(ledger: Ledger, enrichment: str) -> list[Task]:
     """
     return [
         task
-        for task in ledger.tasks()
+        for task in ledger.tasks.all()
         if task.enrichment == enrichment or enrichment in ledger.askers(task.task_key)
     ]
 
@@ -96,8 +96,8 @@ def answers_by_task(
 def worth_of(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> Forgotten:
     """Return what the answers of tasks cost."""
     keys = [task.task_key for task in tasks]
-    held = {name for key in keys for name in ledger.live_answers(key)}
-    shards = [shard for shard in ledger.all_shards() if shard.shard in held]
+    held = {name for key in keys for name in ledger.answers.live(key)}
+    shards = [shard for shard in ledger.shards.all() if shard.shard in held]
     counts = answers_by_task(config, ledger, keys)
     return Forgotten(answers=sum(counts.values()), worth=spending(shards, config))
 
@@ -107,7 +107,7 @@ def forget(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> None:
     store = StateDirectory(config.state_dir)
     for task in tasks:
         for key in (task.task_key, former_answers_key(task.task_key)):
-            for name in ledger.forget_answers(key):
+            for name in ledger.answers.forget(key):
                 store.answers(name).unlink(missing_ok=True)
 
 

@@ -12,7 +12,8 @@ from dbt_enrich.sql import identifier, key_text_sql, literal
 from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Shard, Task
+from dbt_enrich.state.shards import Shard
+from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.version import short_version
 from dbt_enrich.workspace.database import Workspace
 
@@ -95,8 +96,8 @@ def fingerprint(config: PluginConfig, ledger: Ledger) -> str:
     table = config.price_table()
     parts = (
         tuple(BATCH_COLUMNS),
-        ledger.last_event(),
-        ledger.count_answers(),
+        ledger.events.newest(),
+        ledger.answers.count(),
         table.currency,
         sorted(
             (z, name, str(price))
@@ -113,9 +114,9 @@ def relations(
     config: PluginConfig, *, workspace: Workspace, ledger: Ledger, store: StateDirectory
 ) -> Relations:
     """Write what the relations hold into the run's scratch directory, and return their SELECTs."""
-    batches = _write_batches(config, ledger.all_shards(), workspace)
+    batches = _write_batches(config, ledger.shards.all(), workspace)
     attempts = workspace.directory / "attempts.parquet"
-    workspace.write_parquet(_attempts_sql(ledger.tasks(), ledger, store), attempts)
+    workspace.write_parquet(_attempts_sql(ledger.tasks.all(), ledger, store), attempts)
     usage = workspace.directory / "usage.parquet"
     workspace.write_parquet(_usage_sql(batches), usage)
     return Relations(
@@ -160,7 +161,7 @@ def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) 
     }
     selects = []
     for task in tasks:
-        if not ledger.live_answers(task.task_key):
+        if not ledger.answers.live(task.task_key):
             continue
         own = {
             **values,

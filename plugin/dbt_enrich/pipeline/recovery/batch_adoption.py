@@ -63,7 +63,7 @@ def _adopted(
 
 
 def _is_known(batch: RemoteBatch, mark: RemoteMark, ledger: Ledger) -> bool:
-    return batch.is_void or ledger.knows(batch_id=batch.id, shard=mark.shard)
+    return batch.is_void or ledger.shards.knows(batch_id=batch.id, shard=mark.shard)
 
 
 def _adopt(
@@ -86,7 +86,7 @@ def _adopt(
     count = rows = 0
     if manifest.exists():
         count, rows = count_requests(manifest, workspace)
-    task = ledger.task(mark.task_key)
+    task = ledger.tasks.get(mark.task_key)
     shard = Shard(
         shard=mark.shard,
         step=Step.SUBMITTED,
@@ -105,5 +105,5 @@ def _adopt(
     )
     with ledger.critical_section():
         if not _is_known(batch, mark, ledger):
-            ledger.add(shard, detail={"adopted": True})
-    return ledger.shard(mark.shard)
+            ledger.shards.add(shard, detail={"adopted": True})
+    return ledger.shards.get(mark.shard)

@@ -19,7 +19,7 @@ from dbt_enrich.state.answer_store import (
 )
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Task
+from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
 from dbt_enrich.task.schema import canonical_outputs
 from dbt_enrich.task.template import message_sql, parse_template
@@ -148,7 +148,7 @@ def _keep(
     if not kept:
         path.unlink()
         return 0
-    ledger.add_answers(name, task_key=former_answers_key(selection.task_key), answers=kept)
+    ledger.answers.add(name, task_key=former_answers_key(selection.task_key), answers=kept)
     return kept
 
 

@@ -103,7 +103,7 @@ def _selects(
     """
     task_key = answer_keys[0]
     keys = f"(select request_key from read_parquet({literal(wanted)}))"
-    forgotten = ledger.forgotten_at(task_key)
+    forgotten = ledger.answers.forgotten().get(task_key)
     version = f"coalesce(enrichment_version, '') = {literal(short_version(task_key))}"
     selects: list[tuple[str, str, str | None]] = []
     is_keyed = set(IDENTITY_COLUMNS) <= {name.lower() for name in existing.columns}
@@ -187,7 +187,7 @@ def _take(
     if not taken:
         path.unlink()
         return 0
-    ledger.add_answers(name, task_key=task_key, answers=taken, settings=settings)
+    ledger.answers.add(name, task_key=task_key, answers=taken, settings=settings)
     return taken
 
 

@@ -21,8 +21,10 @@ from dbt_enrich.sql import key_text_sql
 from dbt_enrich.state.answer_store import answer_files_sql
 from dbt_enrich.state.attempts import attempts_of
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import AnswerFile, Ledger, Stop
+from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.sent_with import SentWith, other_files
+from dbt_enrich.state.tables.answers import AnswerFile
+from dbt_enrich.state.tables.stops import Stop
 from dbt_enrich.workspace.database import Workspace
 
 _EXAMPLES = 3
@@ -68,10 +70,10 @@ class Watch:
         """
         if self.tolerance.max_failed_share >= 1:
             return
-        stops = self.ledger.stops(self.task_key)
+        stops = self.ledger.stops.of(self.task_key)
         last_stop = max((stop.at for stop in stops), default="")
         since = max(last_stop, self._published_at())
-        files = self.ledger.answer_files(self.task_key)
+        files = self.ledger.answers.files(self.task_key)
         others = set(other_files(self.settings, [file.settings for file in files]))
         fresh = [
             place
@@ -92,7 +94,7 @@ class Watch:
             return
         total = done + sum(ways.values())
         said = failed_sentence(way, ways[way], total, self._examples(fresh, way))
-        self.ledger.stop(
+        self.ledger.stops.add(
             Stop(
                 task_key=self.task_key,
                 enrichment=self.enrichment,
@@ -112,7 +114,7 @@ class Watch:
         """Return when the task's table was published last."""
         moments = [
             table.published_at
-            for table in self.ledger.publications()
+            for table in self.ledger.publications.all()
             if self.task_key == table.task_key or self.enrichment == table.enrichment
         ]
         return max(moments, default="")
@@ -205,7 +207,7 @@ def standing_stop(
         ledger: What was stopped.
         began: When this run began.
     """
-    for stop in reversed(ledger.stops(task_key)):
+    for stop in reversed(ledger.stops.of(task_key)):
         if stop.lifted_at or stop.settings not in ("", settings.fingerprint):
             continue
         if tolerance.bears(stop.failed, stop.answers):

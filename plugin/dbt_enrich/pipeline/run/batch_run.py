@@ -189,7 +189,7 @@ class BatchRun:
 
     def _looked_at(self, shard: Shard) -> Shard:
         """Bring a shard on to where its files are to be downloaded; neither wait nor send."""
-        current = self.ledger.shard(shard.shard)
+        current = self.ledger.shards.get(shard.shard)
         try:
             while current.step in AT_SERVICE_STEPS and current.step not in _HOME_STEPS:
                 if current.step == Step.CREATING:
@@ -201,7 +201,7 @@ class BatchRun:
                 current = moved
         except (TransientError, BatchFailedError) as error:
             self.warn(str(error))
-            return self.ledger.shard(shard.shard)
+            return self.ledger.shards.get(shard.shard)
         return current
 
     def _fetched(self, ended: list[Shard]) -> Iterator[Shard]:
@@ -259,13 +259,13 @@ class BatchRun:
 
         Two models with one task that collect at once would otherwise publish different halves.
         """
-        current = self.ledger.shard(shard.shard)
+        current = self.ledger.shards.get(shard.shard)
         if current.step == Step.SUBMITTED:
             batch = self.service.batch(current.batch_id or "")
             if not batch.status.is_terminal:
                 return
         deadline = time.monotonic() + _OWNER_SECONDS
-        while not self.ledger.shard(shard.shard).is_closed and time.monotonic() < deadline:
+        while not self.ledger.shards.get(shard.shard).is_closed and time.monotonic() < deadline:
             self._steps.check_cancelled()
             self.cancelled.wait(FIRST_DELAY)
 
@@ -278,23 +278,23 @@ class BatchRun:
             return [shard]
         if not self._own(shard):
             due.later(_WATCH_SECONDS)
-            return [self.ledger.shard(shard.shard)]
-        shard = self.ledger.shard(shard.shard)
+            return [self.ledger.shards.get(shard.shard)]
+        shard = self.ledger.shards.get(shard.shard)
         if shard.cancel_requested_at and shard.step in UNSENT_STEPS:
             self._steps.release(shard, "cancelled before it was sent")
-            return [self.ledger.shard(shard.shard)]
+            return [self.ledger.shards.get(shard.shard)]
         if shard.step == Step.UPLOADED and (instead := self._instead(shard, due)):
             return instead
         try:
             moved = self._steps.advance(shard)
         except QuotaError as error:
             self._refused(shard, due, error)
-            return [self.ledger.shard(shard.shard)]
+            return [self.ledger.shards.get(shard.shard)]
         except TransientError as error:
             self.warn(f"{error}; trying again")
             due.fails(error)
             due.later(_OUTAGE_DELAY, least=_least(error))
-            return [self.ledger.shard(shard.shard)]
+            return [self.ledger.shards.get(shard.shard)]
         if _waits_for_transfer(shard.step, moved.step):
             # Whether the service works is known when the transfer has ended.
             due.transfers_seen = seen
@@ -408,12 +408,12 @@ class BatchRun:
 
     def _own(self, shard: Shard) -> bool:
         """Whether the shard is this run's, after taking it over from a dead one if need be."""
-        owner = self.ledger.shard(shard.shard).owner
+        owner = self.ledger.shards.get(shard.shard).owner
         if owner == self.settings.owner:
             return True
         if owner is not None and self.store.is_alive(owner):
             return False
-        return self.ledger.take_over(shard.shard, former=owner, owner=self.settings.owner)
+        return self.ledger.shards.take_over(shard.shard, previous=owner, owner=self.settings.owner)
 
     def _is_timed_out(self) -> bool:
         limit = self.settings.await_timeout

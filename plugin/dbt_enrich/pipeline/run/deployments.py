@@ -42,7 +42,7 @@ class Spread:
         # One of which nothing is known is taken to be as large as the largest.
         self._sizes = {name: limit or max(known, default=1) for name, limit in limits.items()}
         self._requests: Counter[str | None] = Counter()
-        for shard in ledger.open_shards(service=service):
+        for shard in ledger.shards.open(service=service):
             self._requests[shard.deployment] += shard.requests
         self.max_tokens = min(known, default=None)
 
@@ -88,7 +88,7 @@ def move(shard: Shard, deployment: str, *, ledger: Ledger, store: StateDirectory
         while lines := reader.readlines(_BLOCK_BYTES):
             writer.write(_MODEL.sub(lambda _: new, b"".join(lines)))
     settle(temporary, path)
-    return ledger.record(
+    return ledger.shards.record(
         shard.shard,
         Step.EXPORTED,
         detail={"moved from": shard.deployment},

@@ -8,12 +8,14 @@ from dbt_enrich.endpoints.batch_marks import file_name
 from dbt_enrich.errors import ServiceError
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Shard
+from dbt_enrich.state.shards import Shard, Step
 
 
 def inputs_may_be_left(service_id: str, ledger: Ledger) -> bool:
     """Whether a service may still have the input file of a closed shard."""
-    return bool(ledger.shards_to_forget(service_id) or ledger.shards_with_lost_uploads(service_id))
+    return bool(
+        ledger.shards.closed_with_input(service_id) or _with_lost_uploads(service_id, ledger)
+    )
 
 
 def forget_inputs(service: BatchService, *, ledger: Ledger, warn: Callable[[str], None]) -> None:
@@ -28,12 +30,22 @@ def forget_inputs(service: BatchService, *, ledger: Ledger, warn: Callable[[str]
         warn: Takes a sentence for the user's log.
     """
     try:
-        for shard in ledger.shards_to_forget(service.service_id):
+        for shard in ledger.shards.closed_with_input(service.service_id):
             service.delete_file(shard.input_file_id or "")
-            ledger.note(shard.shard, input_file_id=None)
-        _forget_lost_uploads(ledger.shards_with_lost_uploads(service.service_id), service, ledger)
+            ledger.shards.change(shard.shard, input_file_id=None)
+        _forget_lost_uploads(_with_lost_uploads(service.service_id, ledger), service, ledger)
     except ServiceError as error:
         warn(f"{error}; the next run that turns to the service deletes it")
+
+
+def _with_lost_uploads(service_id: str, ledger: Ledger) -> list[Shard]:
+    """Return the closed shards of which the service may have files whose ids are unknown."""
+    names = ledger.events.shards_without_next(Step.UPLOADING, Step.UPLOADED)
+    return [
+        shard
+        for shard in ledger.shards.named(names)
+        if shard.is_closed and shard.service == service_id and not shard.uploads_sought
+    ]
 
 
 def _forget_lost_uploads(shards: Iterable[Shard], service: BatchService, ledger: Ledger) -> None:
@@ -45,4 +57,4 @@ def _forget_lost_uploads(shards: Iterable[Shard], service: BatchService, ledger:
         if file.filename in lost:
             service.delete_file(file.id)
     for shard in lost.values():
-        ledger.note(shard, uploads_sought=True)
+        ledger.shards.change(shard, uploads_sought=True)

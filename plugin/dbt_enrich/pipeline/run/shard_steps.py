@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Unpack
 
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings
@@ -36,8 +36,8 @@ from dbt_enrich.services.base import (
 )
 from dbt_enrich.services.parse import limit_in
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import GONE, Ledger
-from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import GONE, UNSENT_STEPS, Shard, ShardChanges, Step
 from dbt_enrich.wording import counted
 
 # A file is listed a moment after it was uploaded.
@@ -106,7 +106,7 @@ class Steps:
         """Take in what a killed run was answered synchronously; the other requests are new."""
         if shard.step in UNSENT_STEPS:
             self.release(shard, "never asked")
-            return self.ledger.shard(shard.shard)
+            return self.ledger.shards.get(shard.shard)
         if shard.step == Step.ANSWERING:
             return self._record(shard, Step.DOWNLOADED)
         return shard
@@ -170,7 +170,7 @@ class Steps:
             batch = self.service.create(shard.input_file_id or "", metadata)
         except UnknownOutcomeError as error:
             self.warn(f"{error}; looking for the batch before creating another")
-            return self.ledger.shard(shard.shard)
+            return self.ledger.shards.get(shard.shard)
         except NotFoundError as error:
             return self._upload_again(self._record(shard, Step.UPLOADED, error=str(error)), error)
         except ServiceError as error:
@@ -181,7 +181,7 @@ class Steps:
 
     def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
         """Send a file anew that the service has lost or that has expired."""
-        uploaded = self.ledger.when(shard.shard, Step.UPLOADED) or datetime.now(UTC)
+        uploaded = self.ledger.events.last_time(shard.shard, Step.UPLOADED) or datetime.now(UTC)
         if abs((datetime.now(UTC) - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
             raise TransientError(error.problem, fix=error.fix) from error
         if not self.store.requests(shard.shard).exists():
@@ -205,11 +205,11 @@ class Steps:
     def settle(self, shard: Shard) -> Shard:
         """Find the batch of a creation that got no reply, or note that there is none."""
         found = self.find(shard)
-        if found or self._is_within_grace(self.ledger.when(shard.shard, Step.CREATING)):
+        if found or self._is_within_grace(self.ledger.events.last_time(shard.shard, Step.CREATING)):
             return found or shard
         if shard.cancel_requested_at:
             self.release(shard, "cancelled before it was sent")
-            return self.ledger.shard(shard.shard)
+            return self.ledger.shards.get(shard.shard)
         return self._record(shard, Step.UPLOADED)
 
     def _is_within_grace(self, moment: datetime | None) -> bool:
@@ -234,36 +234,34 @@ class Steps:
             batch = self.service.batch(shard.batch_id or "")
         except NotFoundError as error:
             # One call that does not find it is not enough to pay for its rows again.
-            if self._is_within_grace(self.ledger.when(shard.shard, Step.SUBMITTED)):
+            if self._is_within_grace(self.ledger.events.last_time(shard.shard, Step.SUBMITTED)):
                 return shard
             if any(batch.id == shard.batch_id for batch in self.service.batches()):
                 return shard
             self.warn(f"{error}; {_of_lost_rows(shard)}")
             return self._record(shard, Step.ENDED, status=GONE, error=str(error))
-        self.ledger.note_statuses(shard.shard, {batch.status.value: None, **batch.reached_at})
-        changes: dict[str, Any] = {
+        self.ledger.statuses.add(shard.shard, {batch.status.value: None, **batch.reached_at})
+        changes: ShardChanges = {
             "status": batch.status.value,
             "completed": batch.counts.completed,
             "failed": batch.counts.failed,
         }
         if any(getattr(shard, name) != value for name, value in changes.items()):
-            shard = self.ledger.note(shard.shard, **changes)
+            shard = self.ledger.shards.change(shard.shard, **changes)
             if not batch.status.is_terminal:
                 self.progress(shard)
         if not batch.status.is_terminal:
             if shard.cancel_requested_at and batch.status != BatchStatus.CANCELLING:
                 self.service.cancel(batch.id)
             return shard
-        files: dict[str, Any] = {
-            "output_file_id": batch.output_file_id,
-            "error_file_id": batch.error_file_id,
-        }
-        ended = self.ledger.statuses(shard.shard).get(batch.status.value)
+        ended = self.ledger.statuses.of(shard.shard).get(batch.status.value)
         if batch.lacks_files and self._is_within_grace(ended):
             return shard
         if batch.is_void:
             return self._failed(shard, batch)
-        return self._record(shard, Step.ENDED, **changes, **files)
+        changes["output_file_id"] = batch.output_file_id
+        changes["error_file_id"] = batch.error_file_id
+        return self._record(shard, Step.ENDED, **changes)
 
     def _failed(self, shard: Shard, batch: RemoteBatch) -> Shard:
         """Deal with a batch that failed as a whole: wait where it was quota, else say why."""
@@ -295,7 +293,7 @@ class Steps:
         name = shard.shard
         if self.transfers.is_over(name):
             lost = self.transfers.take(name)
-            if lost and self._is_within_grace(self.ledger.when(name, Step.ENDED)):
+            if lost and self._is_within_grace(self.ledger.events.last_time(name, Step.ENDED)):
                 raise TransientError(lost[0].problem, fix=lost[0].fix)
             for error in lost:
                 self.warn(f"{error}; {_of_lost_rows(shard)}")
@@ -332,8 +330,8 @@ class Steps:
             return False
         return True
 
-    def _record(self, shard: Shard, step: Step, **changes: Any) -> Shard:
-        moved = self.ledger.record(shard.shard, step, **changes)
+    def _record(self, shard: Shard, step: Step, **changes: Unpack[ShardChanges]) -> Shard:
+        moved = self.ledger.shards.record(shard.shard, step, **changes)
         self.progress(moved)
         return moved
 

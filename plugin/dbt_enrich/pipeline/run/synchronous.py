@@ -69,8 +69,8 @@ class SynchronousRun:
     def _answer(self, shard: Shard) -> Shard:
         run = self.batch_run
         if run.write(shard) is None:
-            return run.ledger.record(shard.shard, Step.RELEASED, error="never written")
-        run.progress(run.ledger.record(shard.shard, Step.ANSWERING))
+            return run.ledger.shards.record(shard.shard, Step.RELEASED, error="never written")
+        run.progress(run.ledger.shards.record(shard.shard, Step.ANSWERING))
         replies = DurableLines(run.store.response(shard.shard, "output"))
         talk = Conversation(run.store.requests(shard.shard), replies, run.service, self._pace)
         talk.begin(min(_THREADS, shard.requests))
@@ -83,7 +83,7 @@ class SynchronousRun:
                 replies.close()
         if talk.error:
             raise _explained(talk.error, shard)
-        moved = run.ledger.record(shard.shard, Step.DOWNLOADED)
+        moved = run.ledger.shards.record(shard.shard, Step.DOWNLOADED)
         run.progress(moved)
         return moved
 
@@ -110,7 +110,7 @@ class SynchronousRun:
                 talk.error = talk.error or self._pace.error
             elif time.monotonic() - looked_at >= _CANCEL_LOOK_SECONDS:
                 looked_at = time.monotonic()
-                if run.ledger.shard(shard.shard).cancel_requested_at:
+                if run.ledger.shards.get(shard.shard).cancel_requested_at:
                     talk.stop()
         self._tell(shard, talk)
 
@@ -119,9 +119,11 @@ class SynchronousRun:
         run = self.batch_run
         while talk.said:
             run.warn(talk.said.popleft())
-        known = run.ledger.shard(shard.shard)
+        known = run.ledger.shards.get(shard.shard)
         if (known.completed, known.failed) != (talk.answered, talk.failed):
-            run.progress(run.ledger.note(shard.shard, completed=talk.answered, failed=talk.failed))
+            run.progress(
+                run.ledger.shards.change(shard.shard, completed=talk.answered, failed=talk.failed)
+            )
         run.progress.beat()
 
     def _linger(self, talk: Conversation) -> None:

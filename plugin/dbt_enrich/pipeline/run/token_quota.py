@@ -8,6 +8,7 @@ finds no room. The limit is configured, or read from the headers of a created ba
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from dbt_enrich.services.base import RemoteBatch
 from dbt_enrich.state.ledger import Ledger
@@ -15,6 +16,8 @@ from dbt_enrich.state.shards import Shard, Step
 
 # The service's own estimate is made from the number of characters.
 BYTES_PER_TOKEN = 4
+# A limit that only a refusal told may have been raised since, and no reply would say so.
+_REFUSAL_AGE = timedelta(days=1)
 _HOLDING_STEPS = (Step.CREATING, Step.SUBMITTED)
 
 
@@ -39,14 +42,18 @@ class TokenRoom:
         """Return how many tokens a deployment's batches may hold at once, or None if unknown."""
         if deployment is None:
             return None
-        return self._configured(deployment) or self._ledger.token_limit(service, deployment)
+        configured = self._configured(deployment)
+        learned = None if configured else self._ledger.quotas.get(service, deployment)
+        if learned is None or (learned.source == "refusal" and learned.age > _REFUSAL_AGE):
+            return configured
+        return learned.max_enqueued_tokens
 
     def held_by_others(self, shard: Shard, deployment: str | None = None) -> int:
         """Return the tokens that our other batches on a shard's deployment, or another, hold."""
         name = deployment or shard.deployment
         return sum(
             estimated_tokens(other.bytes)
-            for other in self._ledger.open_shards(service=shard.service)
+            for other in self._ledger.shards.open(service=shard.service)
             if other.deployment == name
             and other.step in _HOLDING_STEPS
             and other.shard != shard.shard
@@ -71,7 +78,7 @@ class TokenRoom:
     def learn_from_batch(self, shard: Shard, batch: RemoteBatch) -> None:
         """Note the limit that the headers of a created batch told."""
         if batch.max_enqueued_tokens and shard.deployment:
-            self._ledger.learn_token_limit(
+            self._ledger.quotas.learn(
                 shard.service,
                 shard.deployment,
                 max_enqueued_tokens=batch.max_enqueued_tokens,
@@ -81,6 +88,6 @@ class TokenRoom:
     def learn_from_refusal(self, shard: Shard, limit: int | None) -> None:
         """Note the limit that a refusal named, if it named one."""
         if limit and shard.deployment:
-            self._ledger.learn_token_limit(
+            self._ledger.quotas.learn(
                 shard.service, shard.deployment, max_enqueued_tokens=limit, source="refusal"
             )

@@ -1,0 +1,66 @@
+"""The table `events`: each step of each shard, in the order in which they happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from dbt_enrich.state.connection import Connection
+from dbt_enrich.state.shards import Step
+
+
+class Events:
+    """The steps that shards took; only ever appended to."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(
+        self, shard: str, step: Step, owner: str | None, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        """Append a step that a shard takes now."""
+        self._connection.write(
+            "insert into events (at, shard, step, owner, detail) values (?, ?, ?, ?, ?)",
+            (
+                self._connection.now(),
+                shard,
+                step.value,
+                owner,
+                json.dumps(detail) if detail else None,
+            ),
+        )
+
+    def all(self, shard: str | None = None) -> list[dict[str, Any]]:
+        """Return the events, of one shard or of all, in the order in which they happened."""
+        where, arguments = ("where shard = ?", (shard,)) if shard else ("", ())
+        rows = self._connection.read(f"select * from events {where} order by id", arguments)
+        return [dict(row) for row in rows]
+
+    def last_time(self, shard: str, step: Step) -> datetime | None:
+        """Return when a shard last came to a step, or None."""
+        row = self._connection.first(
+            "select max(at) as at from events where shard = ? and step = ?", (shard, step.value)
+        )
+        return datetime.fromisoformat(row["at"]) if row and row["at"] else None
+
+    def newest(self) -> int:
+        """Return the number of the newest event; it grows with every step of every shard."""
+        ((newest,),) = self._connection.read("select max(id) from events")
+        return int(newest or 0)
+
+    def shards_without_next(self, step: Step, expected: Step) -> list[str]:
+        """Return the shards that took a step which was not followed by the one expected next."""
+        rows = self._connection.read(
+            """
+            select distinct shard
+            from (
+                select shard, step, lead(step) over (partition by shard order by id) as next
+                from events
+            )
+            where step = ? and next is not ?
+            """,
+            (step.value, expected.value),
+        )
+        return [row["shard"] for row in rows]

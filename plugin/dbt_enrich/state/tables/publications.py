@@ -1,0 +1,82 @@
+"""The table `publications`: what each model's table was made of last."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from dbt_enrich.state.connection import Connection
+
+# Among a publication's counts, beside the statuses: rows that are `done` by a previous version.
+KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A row of `publications`: what a model's table was made of last.
+
+    Attributes:
+        enrichment: The dbt model's unique id.
+        name: The dbt model's name.
+        model: The logical model that is asked.
+        task_key: The task.
+        counts: Rows by status; `kept` are those of the `done` ones whose answer is to a previous
+            version of the task.
+        published_at: When; the ledger sets it.
+        relation: The table, quoted and qualified, or None if a previous version published it.
+        max_attempts: How often one of its rows is sent in all, or None likewise.
+        ask_again: Kinds of failure that are asked again although they usually are not.
+        target: The profile's target whose table it is, or None if a previous version published it.
+    """
+
+    enrichment: str
+    name: str
+    model: str
+    task_key: str
+    counts: dict[str, int]
+    published_at: str = ""
+    relation: str | None = None
+    max_attempts: int | None = None
+    ask_again: tuple[str, ...] = ()
+    target: str | None = None
+
+
+class Publications:
+    """What each model's table was made of last."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def put(self, publication: Publication) -> None:
+        """Record what a model's table was made of; `published_at` is set to now."""
+        self._connection.write(
+            "insert or replace into publications (enrichment, name, model, task_key, counts, "
+            "published_at, relation, max_attempts, ask_again, target) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                publication.enrichment,
+                publication.name,
+                publication.model,
+                publication.task_key,
+                json.dumps(publication.counts),
+                self._connection.now(),
+                publication.relation,
+                publication.max_attempts,
+                json.dumps(publication.ask_again),
+                publication.target,
+            ),
+        )
+
+    def all(self) -> list[Publication]:
+        """Return what each model's table was made of last, by unique id."""
+        rows = self._connection.read("select * from publications order by enrichment")
+        return [
+            Publication(
+                **{
+                    **dict(row),
+                    "counts": json.loads(row["counts"]),
+                    "ask_again": tuple(json.loads(row["ask_again"])),
+                }
+            )
+            for row in rows
+        ]

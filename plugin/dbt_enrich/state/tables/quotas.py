@@ -1,0 +1,57 @@
+"""The table `token_limits`: how many tokens a deployment's batches may hold at once, as learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dbt_enrich.state.connection import Connection
+
+
+@dataclass(frozen=True)
+class TokenLimit:
+    """A row of `token_limits`.
+
+    Attributes:
+        max_enqueued_tokens: The limit.
+        source: What told it: `header` or `refusal`.
+        age: How long ago it was learned.
+    """
+
+    max_enqueued_tokens: int
+    source: str
+    age: timedelta
+
+
+class Quotas:
+    """The token limits of deployments that a service told."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def learn(
+        self, service: str, deployment: str, *, max_enqueued_tokens: int, source: str
+    ) -> None:
+        """Record how many tokens a deployment's batches may hold at once.
+
+        Args:
+            service: The service's id.
+            deployment: The deployment.
+            max_enqueued_tokens: The limit.
+            source: What told it: `header` or `refusal`.
+        """
+        self._connection.write(
+            "insert or replace into token_limits values (?, ?, ?, ?, ?)",
+            (service, deployment, max_enqueued_tokens, source, self._connection.now()),
+        )
+
+    def get(self, service: str, deployment: str) -> TokenLimit | None:
+        """Return the limit that was learned last, or None."""
+        row = self._connection.first(
+            "select * from token_limits where service = ? and deployment = ?",
+            (service, deployment),
+        )
+        if row is None:
+            return None
+        age = self._connection.clock() - datetime.fromisoformat(row["learned_at"])
+        return TokenLimit(row["max_enqueued_tokens"], row["source"], age)
