@@ -16,7 +16,7 @@ from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.timings import TIMINGS_VARIABLE
 from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import AT_SERVICE_STEPS, Shard
+from dbt_enrich.state.shards import Shard
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
@@ -70,7 +70,7 @@ def run(
                 f"{timeout:g} seconds"
             )
             raise SystemExit(PENDING)
-        if not any(shard.step in AT_SERVICE_STEPS for shard in waiting):
+        if not any(shard.step.is_at_service for shard in waiting):
             # All of it waits for room in the quota, which others hold.
             time.sleep(_ROOM_SECONDS if left is None else min(_ROOM_SECONDS, left))
             continue

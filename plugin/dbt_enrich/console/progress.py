@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from dbt_enrich.console.live_lines import Terminal
-from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
 _COUNT_SECONDS = 10.0
@@ -21,9 +21,6 @@ _SENTENCES = {
     Step.ENDED: "batch {batch_id} is {status}: {completed} answered, {failed} failed",
 }
 _ASKED = "the synchronous endpoint is done: {completed} answered, {failed} failed"
-_RUNNING = (Step.ANSWERING, Step.SUBMITTED)
-_UNSENT = (*UNSENT_STEPS, Step.CREATING)
-_HOME = (Step.ENDED, Step.DOWNLOADED, Step.STORED)
 
 
 class Progress:
@@ -54,7 +51,7 @@ class Progress:
         sentence = _SENTENCES.get(shard.step)
         if shard.synchronous and shard.step == Step.DOWNLOADED:
             sentence = _ASKED
-        if sentence is None or (shard.step in _RUNNING and shard.completed + shard.failed):
+        if sentence is None or (shard.step.is_running and shard.completed + shard.failed):
             self._count(shard)
             return
         self.say(
@@ -91,15 +88,15 @@ class Progress:
         """Say how far all is: files or batches, rows, failures, rate and time left."""
         shards = [s for s in self._shards.values() if s.step != Step.RELEASED]
         total = sum(shard.row_count for shard in shards)
-        unsent = [shard for shard in shards if shard.step in _UNSENT]
+        unsent = [s for s in shards if not (s.step.is_running or s.step.has_ended)]
         if unsent:
             batches_said = counted(len(shards), "batch", "batches")
             return f"uploading, {len(shards) - len(unsent)} of {batches_said} at the service"
         batches = [shard for shard in shards if not shard.synchronous]
-        home = sum(shard.step in _HOME for shard in batches)
+        home = sum(shard.step.has_ended for shard in batches)
         answered = sum(shard.rows_of(shard.completed + shard.failed) for shard in shards)
         failed = sum(shard.rows_of(shard.failed) for shard in shards)
-        statuses = {shard.status for shard in batches if shard.step not in _HOME}
+        statuses = {shard.status for shard in batches if not shard.step.has_ended}
         parts = ["validating"] if statuses == {"validating"} and not home else []
         if any(shard.step == Step.ANSWERING for shard in shards):
             parts.append("asking the synchronous endpoint")
@@ -115,7 +112,7 @@ class Progress:
         return ", ".join(parts)
 
     def _count(self, shard: Shard) -> None:
-        if shard.step not in _RUNNING or time.monotonic() - self._said_at < _COUNT_SECONDS:
+        if not shard.step.is_running or time.monotonic() - self._said_at < _COUNT_SECONDS:
             return
         what = f"batch {shard.batch_id} is {shard.status}"
         if shard.synchronous:

@@ -23,7 +23,7 @@ from dbt_enrich.pipeline.run.synchronous import SynchronousRun
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.state.shards import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
 
@@ -125,7 +125,7 @@ class Exchange:
         return [
             shard
             for shard in self._open()
-            if shard.step in AT_SERVICE_STEPS and not store.manifest(shard.shard).exists()
+            if shard.step.is_at_service and not store.manifest(shard.shard).exists()
         ]
 
     def _hold_back(self) -> bool:
@@ -194,9 +194,7 @@ class Exchange:
         canary = session.request.options.canary
         if canary is None or session.is_proven():
             return None
-        is_out = any(
-            shard.step in AT_SERVICE_STEPS or self._is_driven(shard) for shard in self._open()
-        )
+        is_out = any(shard.step.is_at_service or self._is_driven(shard) for shard in self._open())
         return 0 if is_out else canary
 
     def _is_driven(self, shard: Shard) -> bool:
@@ -240,7 +238,7 @@ class Exchange:
             return []
 
     def _collect(self, shards: Iterable[Shard]) -> None:
-        at_service = [shard for shard in shards if shard.step in AT_SERVICE_STEPS]
+        at_service = [shard for shard in shards if shard.step.is_at_service]
         for shard in self.batch_run.collect(at_service):
             self._load(shard)
 
@@ -250,9 +248,9 @@ class Exchange:
         What has not ended in time, or by a command that does not wait, the next run takes in.
         """
         session = self.session
-        unsent = [s for s in self._open() if s.step in UNSENT_STEPS and self._is_free(s)]
+        unsent = [s for s in self._open() if s.step.is_unsent and self._is_free(s)]
         let_go(unsent, session.ledger, session.store)
-        ending = [s for s in self._open() if s.step in AT_SERVICE_STEPS]
+        ending = [s for s in self._open() if s.step.is_at_service]
         if ending:
             session.progress.say(
                 "nothing more is sent; cancelling "
@@ -261,7 +259,7 @@ class Exchange:
         patience = _CANCEL_SECONDS if session.request.options.mode == Mode.RUN else 0.0
         deadline = time.monotonic() + patience
         try:
-            while waiting := [s for s in self._open() if s.step in AT_SERVICE_STEPS]:
+            while waiting := [s for s in self._open() if s.step.is_at_service]:
                 for shard in self.batch_run.collect(waiting):
                     self._store(shard)
                 if time.monotonic() > deadline:
@@ -340,7 +338,7 @@ def leftovers(session: Session) -> list[Shard]:
     everything = session.request.options.mode == Mode.COLLECT
 
     def is_left(shard: Shard) -> bool:
-        if shard.task_key == session.task_key or shard.step not in AT_SERVICE_STEPS:
+        if shard.task_key == session.task_key or not shard.step.is_at_service:
             return False
         if not everything and shard.enrichment not in (session.request.enrichment, None):
             return False

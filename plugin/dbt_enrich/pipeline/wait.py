@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.without_warehouse import attached
-from dbt_enrich.state.shards import AT_SERVICE_STEPS
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def wait_for_batches(
         EnrichmentError: The service or the state directory cannot be used.
     """
     with attached(config, namespace, log) as attachment:
-        wanted = [s for s in attachment.open_shards(models) if s.step in AT_SERVICE_STEPS]
+        wanted = [s for s in attachment.open_shards(models) if s.step.is_at_service]
         batch_run = attachment.batch_run(
             poll_interval=config.poll_seconds,
             await_timeout=timeout,

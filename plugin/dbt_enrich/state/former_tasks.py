@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import AT_SERVICE_STEPS
 from dbt_enrich.state.tables.tasks import Task
 
 
@@ -26,4 +25,4 @@ def former_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
 
 def is_in_flight(ledger: Ledger, task_key: str) -> bool:
     """Whether requests of a task are at the service, and so paid for."""
-    return any(shard.step in AT_SERVICE_STEPS for shard in ledger.shards.open(task_key=task_key))
+    return any(shard.step.is_at_service for shard in ledger.shards.open(task_key=task_key))

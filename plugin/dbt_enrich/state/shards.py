@@ -22,23 +22,40 @@ class Step(StrEnum):
     STORED = "stored"
     RELEASED = "released"
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether no batch has been asked for: nothing is paid."""
+        return self in (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
 
-# Steps after which a shard holds no request any more.
-CLOSED_STEPS = (Step.STORED, Step.RELEASED)
+    @property
+    def is_at_service(self) -> bool:
+        """Whether the service has, or may have, the batch or some of the requests."""
+        return not (self.is_unsent or self.is_closed)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the shard holds no request any more."""
+        return self in (Step.STORED, Step.RELEASED)
 
-# Steps before a batch is asked for.
-UNSENT_STEPS = (Step.CLAIMED, Step.EXPORTED, Step.UPLOADING, Step.UPLOADED)
+    @property
+    def is_running(self) -> bool:
+        """Whether the service is answering."""
+        return self in (Step.ANSWERING, Step.SUBMITTED)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the service has answered all that it will."""
+        return self in (Step.ENDED, Step.DOWNLOADED, Step.STORED)
 
-# Steps at which the service has, or may have, the batch or some of the requests.
-AT_SERVICE_STEPS = (
-    Step.ANSWERING,
-    Step.CREATING,
-    Step.SUBMITTED,
-    Step.ENDED,
-    Step.DOWNLOADED,
-)
+    @property
+    def holds_tokens(self) -> bool:
+        """Whether the batch counts, or may count, against the quota of its deployment."""
+        return self in (Step.CREATING, Step.SUBMITTED)
+
+    @property
+    def awaits_transfer(self) -> bool:
+        """Whether a shard that stays at the step waits for a file, or for its turn."""
+        return self in (Step.EXPORTED, Step.UPLOADING, Step.ENDED)
 
 
 # The status of a batch that the service no longer knows.
@@ -127,4 +144,4 @@ class Shard:
     @property
     def is_closed(self) -> bool:
         """Whether the shard holds no request any more."""
-        return self.step in CLOSED_STEPS
+        return self.step.is_closed

@@ -15,7 +15,7 @@ from dbt_enrich.pipeline.export.manifests import NO_REQUESTS
 from dbt_enrich.sql import literals
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import UNSENT_STEPS, Shard, Step
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.workspace.database import Workspace, read_parquet
 from dbt_enrich.workspace.key_ranges import key_parts
@@ -107,7 +107,7 @@ def standing_claims(
 
 
 def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
-    return shard.step in UNSENT_STEPS and (shard.owner is None or not store.is_alive(shard.owner))
+    return shard.step.is_unsent and (shard.owner is None or not store.is_alive(shard.owner))
 
 
 @dataclass(frozen=True)

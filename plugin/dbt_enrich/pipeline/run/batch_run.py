@@ -29,7 +29,7 @@ from dbt_enrich.pipeline.run.transfers import DEFAULT_TRANSFERS, Transfers
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import AT_SERVICE_STEPS, UNSENT_STEPS, Shard, Step
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
 # So often a batch may be refused, with nothing of ours in its way, before it counts as too big.
@@ -43,9 +43,6 @@ _WATCH_SECONDS = 1.0
 _BEAT_SECONDS = 5.0
 # While files are under way, so often it is seen whether the user has interrupted.
 _TRANSFER_SECONDS = 0.2
-# A shard that stays at one of these waits for a file that is under way, or for its turn.
-_TRANSFER_STEPS = (Step.EXPORTED, Step.UPLOADING, Step.ENDED)
-_HOME_STEPS = (Step.ENDED, Step.DOWNLOADED)
 _OWNER_SECONDS = 30.0
 
 
@@ -130,7 +127,7 @@ class BatchRun:
         waiting = self._waiting(shards)
         while waiting:
             for current, due in self._pass(waiting):
-                if current.step not in UNSENT_STEPS or not self._may_send(current, due):
+                if not current.step.is_unsent or not self._may_send(current, due):
                     del waiting[current.shard]
             self._pause(waiting)
 
@@ -191,7 +188,7 @@ class BatchRun:
         """Bring a shard on to where its files are to be downloaded; neither wait nor send."""
         current = self.ledger.shards.get(shard.shard)
         try:
-            while current.step in AT_SERVICE_STEPS and current.step not in _HOME_STEPS:
+            while current.step.is_at_service and not current.step.has_ended:
                 if current.step == Step.CREATING:
                     moved = self._steps.settle(current)
                 else:
@@ -280,7 +277,7 @@ class BatchRun:
             due.later(_WATCH_SECONDS)
             return [self.ledger.shards.get(shard.shard)]
         shard = self.ledger.shards.get(shard.shard)
-        if shard.cancel_requested_at and shard.step in UNSENT_STEPS:
+        if shard.cancel_requested_at and shard.step.is_unsent:
             self._steps.release(shard, "cancelled before it was sent")
             return [self.ledger.shards.get(shard.shard)]
         if shard.step == Step.UPLOADED and (instead := self._instead(shard, due)):
@@ -445,10 +442,10 @@ def _least(error: ServiceError) -> float:
 
 def _waits_for_transfer(former: Step, step: Step) -> bool:
     """Whether a step only began a transfer, or found no place for one."""
-    return step == Step.UPLOADING or (step == former and step in _TRANSFER_STEPS)
+    return step == Step.UPLOADING or (step == former and step.awaits_transfer)
 
 
 def _turn(step: Step) -> int:
     if step == Step.CLAIMED:
         return 2
-    return 0 if step in UNSENT_STEPS else 1
+    return 0 if step.is_unsent else 1

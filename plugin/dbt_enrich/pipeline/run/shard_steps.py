@@ -37,7 +37,7 @@ from dbt_enrich.services.base import (
 from dbt_enrich.services.parse import limit_in
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import GONE, UNSENT_STEPS, Shard, ShardChanges, Step
+from dbt_enrich.state.shards import GONE, Shard, ShardChanges, Step
 from dbt_enrich.wording import counted
 
 # A file is listed a moment after it was uploaded.
@@ -104,7 +104,7 @@ class Steps:
 
     def _abandoned(self, shard: Shard) -> Shard:
         """Take in what a killed run was answered synchronously; the other requests are new."""
-        if shard.step in UNSENT_STEPS:
+        if shard.step.is_unsent:
             self.release(shard, "never asked")
             return self.ledger.shards.get(shard.shard)
         if shard.step == Step.ANSWERING:

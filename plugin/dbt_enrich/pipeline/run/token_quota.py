@@ -12,13 +12,12 @@ from datetime import timedelta
 
 from dbt_enrich.services.base import RemoteBatch
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.state.shards import Shard
 
 # The service's own estimate is made from the number of characters.
 BYTES_PER_TOKEN = 4
 # A limit that only a refusal told may have been raised since, and no reply would say so.
 _REFUSAL_AGE = timedelta(days=1)
-_HOLDING_STEPS = (Step.CREATING, Step.SUBMITTED)
 
 
 def estimated_tokens(size: int) -> int:
@@ -54,9 +53,7 @@ class TokenRoom:
         return sum(
             estimated_tokens(other.bytes)
             for other in self._ledger.shards.open(service=shard.service)
-            if other.deployment == name
-            and other.step in _HOLDING_STEPS
-            and other.shard != shard.shard
+            if other.deployment == name and other.step.holds_tokens and other.shard != shard.shard
         )
 
     def has_room(self, shard: Shard, deployment: str | None = None) -> bool:

@@ -10,13 +10,13 @@ from typing import Any, Unpack
 
 from dbt_enrich.errors import LedgerError
 from dbt_enrich.state.connection import Connection, as_text
-from dbt_enrich.state.shards import CLOSED_STEPS, Shard, ShardChanges, Step
+from dbt_enrich.state.shards import Shard, ShardChanges, Step
 from dbt_enrich.state.tables.answers import Answers
 from dbt_enrich.state.tables.events import Events
 
 _COLUMNS = tuple(field.name for field in fields(Shard))
 # SQL condition: the shard holds no request any more.
-IS_CLOSED = "step in (" + ", ".join(f"'{step}'" for step in CLOSED_STEPS) + ")"
+IS_CLOSED = "step in (" + ", ".join(f"'{step}'" for step in Step if step.is_closed) + ")"
 
 
 class Shards:
