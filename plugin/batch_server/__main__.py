@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from dbt_enrich.errors import EnrichmentError
+import uvicorn
 
 from batch_server.jobs import Jobs
+from batch_server.problems import BatchServerError
 from batch_server.process import KEY_VARIABLE, has_users, write_address
 from batch_server.responders import ResponderSpec, create_responder
-from batch_server.responders.upstream import close_upstream_with
 from batch_server.responders.upstream_cli import upstream_command_options, upstream_from
-from batch_server.server import listen, make_server
+from batch_server.server import listen, opened_server
 from batch_server.storage import Storage
 
 _LOOK_SECONDS = 0.3
@@ -48,26 +48,24 @@ def main(
             responder, gguf, script, slots, threads, upstream_from(responder, upstream)
         )
         jobs = Jobs(Storage(directory), create_responder(spec))
-    except EnrichmentError as error:
+    except BatchServerError as error:
         # Whoever started the process shows its last words.
         raise click.ClickException(str(error)) from error
     listener = listen("127.0.0.1", 0)
-    server = make_server(jobs, api_key)
-    close_upstream_with(jobs.responder, lambda: bool(server.should_exit))
+    with opened_server(jobs, api_key) as server:
+        write_address(directory, f"http://127.0.0.1:{listener.getsockname()[1]}", api_key, spec)
+        threading.Thread(target=_watch, args=(directory, server), daemon=True).start()
+        server.run(sockets=[listener])
 
-    def watch() -> None:
-        used_at = time.monotonic()
-        while time.monotonic() - used_at < _PATIENCE_SECONDS:
-            if has_users(directory):
-                used_at = time.monotonic()
-            time.sleep(_LOOK_SECONDS)
-        server.should_exit = True
 
-    write_address(directory, f"http://127.0.0.1:{listener.getsockname()[1]}", api_key, spec)
-    threading.Thread(target=watch, daemon=True).start()
-    server.run(sockets=[listener])
-    jobs.close()
-    jobs.storage.close()
+def _watch(directory: Path, server: uvicorn.Server) -> None:
+    """End the server a while after the last user of its directory has gone."""
+    used_at = time.monotonic()
+    while time.monotonic() - used_at < _PATIENCE_SECONDS:
+        if has_users(directory):
+            used_at = time.monotonic()
+        time.sleep(_LOOK_SECONDS)
+    server.should_exit = True
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 
-from dbt_enrich.errors import EnrichmentError
-
 from batch_server.errors import Flavour, broken
+from batch_server.problems import BatchServerError
 from batch_server.responders.base import ChatReply, ChatRequest, Responder, WantedRequests
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ def answers(responder: Responder, requests: WantedRequests) -> Generator[Answere
     one that it raises for again is answered with a server error. The log has the traceback.
 
     Raises:
-        EnrichmentError: The responder says that it cannot answer at all.
+        BatchServerError: The responder says that it cannot answer at all.
     """
     handed = _Handed(requests)
     source = WantedRequests(handed, requests.is_wanted)
@@ -55,7 +54,7 @@ def answers(responder: Responder, requests: WantedRequests) -> Generator[Answere
                     handed.out.pop(request.index, None)
                     yield request, reply
                 return
-        except EnrichmentError:
+        except BatchServerError:
             raise
         except Exception:
             # Without a request in hand it would raise again, and again.
@@ -75,7 +74,7 @@ def _reply_alone(responder: Responder, request: ChatRequest) -> ChatReply | None
     try:
         with closing(responder.answer([request])) as replies:
             answered = next(replies, None)
-    except EnrichmentError:
+    except BatchServerError:
         raise
     except Exception:
         logger.exception("the request %r cannot be answered", request.custom_id)

@@ -11,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dbt_enrich.errors import EnrichmentError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,17 +20,19 @@ from batch_server.checking import Deployment
 from batch_server.errors import Flavour, WireError
 from batch_server.faults.rules import Faults
 from batch_server.jobs import Jobs
+from batch_server.problems import BatchServerError
 from batch_server.quota import RateLimits
 from batch_server.replies import Reply
 from batch_server.responders.scripted import ScriptedResponder
 from batch_server.transitions import Transitions
+from batch_server.worker import Worker
 
 PREFIX = "/_control"
 _REMEMBERED = 10_000
 # What an action raises over a document that is none of its own.
 _WRONG = (
     ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError,
-    EnrichmentError, WireError,
+    BatchServerError, WireError,
 )  # fmt: skip
 
 
@@ -40,13 +41,17 @@ class Control:
 
     Args:
         jobs: The resource.
+        worker: What answers its batches.
         is_authorised: Says whether headers carry the key.
     """
 
-    def __init__(self, jobs: Jobs, *, is_authorised: Callable[[Mapping[str, str]], bool]) -> None:
+    def __init__(
+        self, jobs: Jobs, worker: Worker, *, is_authorised: Callable[[Mapping[str, str]], bool]
+    ) -> None:
         self.faults = Faults()
         self.limits = RateLimits(jobs.clock)
         self._jobs = jobs
+        self._worker = worker
         self._is_authorised = is_authorised
         self._calls: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
         self._under_way: Counter[tuple[str, str]] = Counter()
@@ -100,8 +105,8 @@ class Control:
             "seed": self._set_seed,
             "clock": lambda document: self._jobs.clock.advance(float(document["advance"])),
             "forget": self._forget,
-            "pause": lambda _: self._jobs.pause(),
-            "resume": lambda _: self._jobs.resume(),
+            "pause": lambda _: self._worker.pause(),
+            "resume": lambda _: self._worker.resume(),
         }
         action = actions.get(request.path_params["action"])
         if action is None:

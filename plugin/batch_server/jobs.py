@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dbt_enrich.errors import EnrichmentError
-
 from batch_server.body_rules import body_problem
 from batch_server.checking import (
     MAX_LINE,
@@ -28,6 +26,7 @@ from batch_server.errors import Flavour, WireError, invalid, not_found
 from batch_server.faults.batch_endings import Endings
 from batch_server.files import Files, check_expiry
 from batch_server.plain import is_text
+from batch_server.problems import BatchServerError
 from batch_server.quota import BYTES_PER_TOKEN, held_tokens, token_limit_exceeded
 from batch_server.records import BATCH
 from batch_server.refusals import quoted
@@ -36,7 +35,6 @@ from batch_server.results import requests_of, write_results
 from batch_server.storage import Storage
 from batch_server.transitions import Transition, Transitions
 from batch_server.wire import new_id
-from batch_server.worker import Worker
 
 logger = logging.getLogger(__name__)
 ENDPOINTS = ("/chat/completions", "/v1/chat/completions")
@@ -57,6 +55,9 @@ class Jobs:
         transitions: How states follow one another.
         deployments: The resource's deployments; None: any name is a batch deployment.
         seed: Of the order of output lines, and of what is decided by chance.
+
+    Attributes:
+        on_change: Called when there may be something to do for an open batch.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Jobs:
         deployments: Sequence[Deployment] | None = None,
         seed: int = 0,
     ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
         self.storage = storage
         self.responder = responder
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)
@@ -83,7 +85,6 @@ class Jobs:
         self._counts: dict[str, Counter[str]] = {}
         # Oldest first, which a dict keeps and a set does not.
         self._open = {r["id"]: True for r in storage.all("batch") if r["status"] not in TERMINAL}
-        self._worker = Worker(self)
 
     # Batches, as clients see them
 
@@ -137,7 +138,7 @@ class Jobs:
             self._enqueue(record)
             self.storage.put("batch", record)
             self._open[record["id"]] = True
-        self._worker.notify()
+        self.on_change()
         return record
 
     def batch(self, batch_id: str) -> dict[str, Any]:
@@ -149,7 +150,7 @@ class Jobs:
             if record["status"] not in TERMINAL:
                 record["polls"] += 1
                 self.storage.put("batch", record)
-        self._worker.notify()
+        self.on_change()
         return record
 
     def batches(self) -> list[dict[str, Any]]:
@@ -182,7 +183,7 @@ class Jobs:
                 )
             if record["status"] != "cancelling":
                 self.enter(record, "cancelling")
-        self._worker.notify()
+        self.on_change()
         return record
 
     # Deployments and synchronous requests
@@ -252,14 +253,6 @@ class Jobs:
 
     # For tests
 
-    def pause(self) -> None:
-        """Answer nothing until `resume`."""
-        self._worker.pause()
-
-    def resume(self) -> None:
-        """Go on answering."""
-        self._worker.resume()
-
     def seed(self, seed: int) -> None:
         """Begin what is decided by chance anew."""
         with self._lock:
@@ -285,9 +278,9 @@ class Jobs:
             self.storage.clear()
 
     def close(self) -> None:
-        """Stop answering; batches go on when a server is started on the same directory."""
-        self._worker.close()
+        """Close responder and storage; batches go on when they are opened again."""
         self.responder.close()
+        self.storage.close()
 
     # What the worker does with a batch
 
@@ -433,7 +426,7 @@ def _model_of_first_line(path: Path) -> str | None:
 
 def _spoken(error: Exception) -> str:
     """Return why a batch cannot be answered, without the names of this program's parts."""
-    if isinstance(error, EnrichmentError):
+    if isinstance(error, BatchServerError):
         return str(error)
     if isinstance(error, FileNotFoundError):
         return "The batch's input file is no longer there."

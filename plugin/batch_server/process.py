@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.services.http_client import httpx
 from filelock import FileLock, Timeout
 
+from batch_server.http_client import httpx
+from batch_server.problems import BatchServerError, SetupError
 from batch_server.responders import ResponderSpec
 
 KEY_VARIABLE = "DBT_ENRICH_EMULATOR_KEY"
@@ -72,8 +72,8 @@ def join_emulator(
         say: Takes a line for the user where a model has to be loaded.
 
     Raises:
-        ConfigurationError: One runs with another responder, or an extra is not installed.
-        EnrichmentError: It does not start.
+        SetupError: One runs with another responder, or an extra is not installed.
+        BatchServerError: It does not start.
     """
     spec.check_installed()
     users = directory / "users"
@@ -150,7 +150,7 @@ def _running(directory: Path) -> dict[str, Any] | None:
 
 def _check_spec(directory: Path, address: dict[str, Any], spec: ResponderSpec) -> None:
     if address["spec"] != spec.arguments():
-        raise ConfigurationError(
+        raise SetupError(
             f"an emulator runs on {directory} with {' '.join(address['spec'])}, and this run wants "
             f"{' '.join(spec.arguments())}",
             fix="wait until the other run has ended, or give this one another state_dir",
@@ -178,13 +178,13 @@ def _start(directory: Path, spec: ResponderSpec, timeout: float) -> dict[str, An
         if address:
             return address
         if process.poll() is not None:
-            raise EnrichmentError(
+            raise BatchServerError(
                 f"the local emulator ended while it started ({_last_lines(log, begin)})",
                 fix=f"see its log {log}",
             )
         time.sleep(_POLL_SECONDS)
     process.kill()
-    raise EnrichmentError(
+    raise BatchServerError(
         f"the local emulator did not start within {timeout:g} seconds ({_last_lines(log, begin)})",
         fix=f"see its log {log}",
     )

@@ -30,6 +30,7 @@ from batch_server.refusals import Refusal, kind_of, missing, read_body
 from batch_server.replies import Reply, error_handlers
 from batch_server.streaming import stream_of
 from batch_server.wire import batch_document, chat_body, file_document, is_completion
+from batch_server.worker import Worker
 
 PREFIXES = {
     "/openai/v1": Flavour.AZURE_V1,
@@ -286,10 +287,10 @@ class Api:
         return Reply(document, status_code=201, headers={"Location": location})
 
 
-def create_app(jobs: Jobs, api_key: str) -> Starlette:
+def create_app(jobs: Jobs, worker: Worker, api_key: str) -> Starlette:
     """Return the ASGI application over a resource, with the control plane beside the API."""
     api = Api(jobs, api_key)
-    control = Control(jobs, is_authorised=api.is_authorised)
+    control = Control(jobs, worker, is_authorised=api.is_authorised)
     app = Starlette(
         routes=[*api.routes(), *control.routes()],
         exception_handlers=error_handlers(),

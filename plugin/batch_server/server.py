@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from dbt_enrich.services.http_client import httpx
 from starlette.types import ASGIApp
 
 from batch_server.checking import Deployment
 from batch_server.control import PREFIX
-from batch_server.faults.http import FaultMiddleware
+from batch_server.fault_middleware import FaultMiddleware
 from batch_server.hosts import LoopbackHosts
+from batch_server.http_client import httpx
 from batch_server.jobs import TERMINAL, Jobs
 from batch_server.responders.base import Responder
 from batch_server.responders.scripted import ScriptedResponder
+from batch_server.responders.upstream import close_upstream_with
 from batch_server.routes import create_app
 from batch_server.storage import Storage
 from batch_server.transitions import Transitions
+from batch_server.worker import Worker
 
 _START_SECONDS = 30.0
 
@@ -166,23 +168,34 @@ def running_emulator(
         transitions=transitions,
         deployments=deployments,
     )
-    server = _ThreadedServer(jobs, api_key)
-    server.start()
-    emulator = RunningEmulator(server, api_key, jobs)
+    with _working(jobs) as worker:
+        server = _ThreadedServer(_make_app(jobs, worker, api_key))
+        server.start()
+        emulator = RunningEmulator(server, api_key, jobs)
+        try:
+            yield emulator
+        finally:
+            emulator.close()
+            server.stop()
+
+
+@contextmanager
+def _working(jobs: Jobs) -> Iterator[Worker]:
+    """Have a resource's batches answered while the block runs, then close the resource."""
+    worker = Worker(jobs)
+    jobs.on_change = worker.notify
     try:
-        yield emulator
+        yield worker
     finally:
-        emulator.close()
-        server.stop()
+        worker.close()
         jobs.close()
-        jobs.storage.close()
 
 
 class _ThreadedServer:
     """A server in a thread that can be stopped and started again at its address."""
 
-    def __init__(self, jobs: Jobs, api_key: str) -> None:
-        self._app = make_app(jobs, api_key)
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
         self._port = 0
 
     @property
@@ -207,15 +220,24 @@ class _ThreadedServer:
         self._listener.close()
 
 
-def make_app(jobs: Jobs, api_key: str) -> ASGIApp:
+def _make_app(jobs: Jobs, worker: Worker, api_key: str) -> ASGIApp:
     """Return the resource as an application, with its control plane and its faults."""
-    app = create_app(jobs, api_key)
+    app = create_app(jobs, worker, api_key)
     return LoopbackHosts(FaultMiddleware(app, app.state.control))
 
 
-def make_server(jobs: Jobs, api_key: str) -> uvicorn.Server:
-    """Return a server of the resource that is not running yet."""
-    return _server(make_app(jobs, api_key))
+@contextmanager
+def opened_server(jobs: Jobs, api_key: str) -> Iterator[uvicorn.Server]:
+    """Yield a server that is not running yet; the resource is closed at the end of the block.
+
+    Args:
+        jobs: The resource, whose batches are answered meanwhile.
+        api_key: The key that it demands.
+    """
+    with _working(jobs) as worker:
+        server = _server(_make_app(jobs, worker, api_key))
+        close_upstream_with(jobs.responder, lambda: bool(server.should_exit))
+        yield server
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dbt_enrich.errors import EnrichmentError
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from batch_server.plain_json import json_bytes, read_json
+from batch_server.problems import BatchServerError
 from batch_server.records import RESULT
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Storage:
         directory: It is made, private to its owner, where it is not there.
 
     Raises:
-        EnrichmentError: Another emulator works on it.
+        BatchServerError: Another emulator works on it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -61,7 +61,7 @@ class Storage:
         try:
             self._directory_lock.acquire()
         except Timeout as error:
-            raise EnrichmentError(
+            raise BatchServerError(
                 f"another emulator works on the directory {directory}",
                 fix="end it, or give this one another directory",
             ) from error

@@ -8,18 +8,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batch_server.asking import SERVER_ERROR, answers
 from batch_server.body_rules import body_problem
 from batch_server.errors import Flavour
+from batch_server.jobs import Jobs
 from batch_server.plain_json import json_bytes
 from batch_server.responders.base import ChatReply, ChatRequest, WantedRequests
 from batch_server.results import requests_of
 from batch_server.wire import result_line, usage_of
-
-if TYPE_CHECKING:
-    from batch_server.jobs import Jobs
 
 logger = logging.getLogger(__name__)
 # A batch that was cancelled, or whose time is over, is asked of no more than so much later.

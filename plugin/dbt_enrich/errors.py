@@ -22,6 +22,11 @@ EnrichmentError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from batch_server.problems import BatchServerError, SetupError
+
 
 class EnrichmentError(Exception):
     """Something dbt-enrich can name. Its text says what happened, where, and what to do.
@@ -145,3 +150,19 @@ class AwaitTimeoutError(EnrichmentError):
 
 class CancelledError(EnrichmentError):
     """The run was interrupted; what was submitted goes on at the service."""
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise what the batch server raises as an error of ours, with its problem and fix.
+
+    Raises:
+        ConfigurationError: An option, a file or an installation is wrong.
+        EnrichmentError: The batch server cannot go on.
+    """
+    try:
+        yield
+    except SetupError as error:
+        raise ConfigurationError(error.problem, fix=error.fix) from error
+    except BatchServerError as error:
+        raise EnrichmentError(error.problem, fix=error.fix) from error

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from batch_server.http_client import httpx
 from benchmarks import movies
 from benchmarks.measuring import Figures
 from benchmarks.movies import MODEL, PARAMETERS, SCHEMA, SYSTEM
 from benchmarks.service import Service, running_service
-from dbt_enrich.services.http_client import httpx
 
 _CALLERS = 4
 _SINGLE_REQUESTS = 2_000

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from batch_server.http_client import httpx
 from benchmarks.measuring import resident_mb
-from dbt_enrich.services.http_client import httpx
 
 _STOP_SECONDS = 30.0
 

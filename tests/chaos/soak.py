@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from dbt_enrich.services.http_client import httpx
+from batch_server.http_client import httpx
 from support.dbt_project import DbtProject, azure
 from support.warehouse import SUMMARY
 

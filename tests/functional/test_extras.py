@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.extras import WEIGHTS_PACKAGE
 from click.testing import CliRunner
 from dbt_enrich.cli import main
 from dbt_enrich.config.profile import parse_config
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import MODULES, WEIGHTS_PACKAGE, Extra, missing
+from dbt_enrich.extras import AZURE, EMULATOR, EXTRAS, LOCAL, REPORT, Extra
 from dbt_enrich.services import create_service
 from support.dbt_project import DbtProject
 from support.warehouse import Warehouse
@@ -22,9 +23,9 @@ _ENTRA = {"provider": "azure", "endpoint": "https://x.openai.azure.com", "creden
 _KEY = {"provider": "openai", "api_key": "key"}
 # The plugin's configuration, a module that it needs, and the extra that brings it.
 _CASES: list[tuple[dict[str, Any], str, Extra]] = [
-    ({"provider": "local"}, "xllamacpp", Extra.LOCAL),
-    ({"provider": "local"}, WEIGHTS_PACKAGE, Extra.LOCAL),
-    ({"provider": "local", "responder": "scripted"}, "uvicorn", Extra.EMULATOR),
+    ({"provider": "local"}, "xllamacpp", LOCAL),
+    ({"provider": "local"}, WEIGHTS_PACKAGE, LOCAL),
+    ({"provider": "local", "responder": "scripted"}, "uvicorn", EMULATOR),
     (
         {
             "provider": "local",
@@ -32,9 +33,9 @@ _CASES: list[tuple[dict[str, Any], str, Extra]] = [
             "upstream": {"base_url": "http://localhost:11434/v1"},
         },
         "python_multipart",
-        Extra.EMULATOR,
+        EMULATOR,
     ),
-    (_ENTRA, "azure.identity", Extra.AZURE),
+    (_ENTRA, "azure.identity", AZURE),
 ]
 _PYTHON = """
 from dbt_enrich import EnrichmentTask, OutputColumn, enrich
@@ -51,7 +52,7 @@ def model(dbt, session):
     return enrich(dbt, session, rows, task, unique_key="id")
 """
 _MODES = ["run", "submit", "collect", "plan", "preview"]
-_HIDDEN = sorted({name for names in MODULES.values() for name in names} - {"jinja2"})
+_HIDDEN = sorted({name for extra in EXTRAS for name in extra.modules} - {"jinja2"})
 
 
 @pytest.mark.parametrize(("values", "module", "extra"), _CASES)
@@ -98,13 +99,13 @@ def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
     project.write("models/pythonic.py", _PYTHON)
     lacking: dict[str, Any] = hide(tmp_path / "lacking", _HIDDEN)
     command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
-    told = {"plan": Extra.LOCAL, "doctor": Extra.LOCAL, "report": Extra.REPORT}
+    told = {"plan": LOCAL, "doctor": LOCAL, "report": REPORT}
     # One process at a time may hold the warehouse.
     run = project.start("run", **lacking)
     output, _ = run.communicate(timeout=300)
     assert run.returncode == 1
     assert "ERROR=2" in output
-    assert output.count(Extra.LOCAL.install) >= 2
+    assert output.count(LOCAL.install) >= 2
     assert "it was staged" not in output
     # dbt-duckdb shows a traceback of whatever a Python model raises.
     assert "ModuleNotFoundError" not in output
@@ -122,8 +123,8 @@ def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
 def test_serve_without_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the responder needs, before the directory is made."""
     for responder, module, extra in (
-        ("scripted", "starlette", Extra.EMULATOR),
-        ("llama", "xllamacpp", Extra.LOCAL),
+        ("scripted", "starlette", EMULATOR),
+        ("llama", "xllamacpp", LOCAL),
     ):
         monkeypatch.setitem(sys.modules, module, None)
         arguments = ["serve", "--responder", responder, "--directory", str(tmp_path / "served")]
@@ -176,5 +177,5 @@ def test_init_says_which_extra_the_provider_needs(tmp_path: Path, provider: str,
         assert done.exit_code == 0, done.output
         assert said in done.output
         if provider == "local":
-            installed = not missing(Extra.LOCAL)
+            installed = not LOCAL.missing()
             assert ("(it is installed)" in done.output) == installed

@@ -12,10 +12,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from batch_server.problems import BatchServerError
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.llama import LlamaResponder
 from batch_server.responders.weights import PACKAGED_NAME, PACKAGED_SHA256, find_weights
-from dbt_enrich.errors import EnrichmentError
 
 pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
 
@@ -243,7 +243,7 @@ def test_a_closed_model_says_so() -> None:
     model = LlamaResponder(slots=1, context=256)
     model.close()
     model.close()
-    with pytest.raises(EnrichmentError, match="was closed"):
+    with pytest.raises(BatchServerError, match="was closed"):
         ask(model, body("A dog."))
 
 

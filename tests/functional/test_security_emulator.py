@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from batch_server.http_client import httpx
 from batch_server.jobs import Jobs
 from batch_server.responders.scripted import ScriptedResponder
 from batch_server.routes import create_app
 from batch_server.server import RunningEmulator, running_emulator
 from batch_server.storage import Storage
-from dbt_enrich.services.http_client import httpx
+from batch_server.worker import Worker
 from starlette.routing import Route
 from support.leftovers import files_below
 
@@ -100,9 +101,10 @@ def test_every_path_demands_the_key(emulator: RunningEmulator, tmp_path: Path) -
     """The control plane included; a wrong key, half of one and none at all are the same."""
     storage = Storage(tmp_path / "other")
     jobs = Jobs(storage, ScriptedResponder())
-    routes = [route for route in create_app(jobs, "k").routes if isinstance(route, Route)]
+    worker = Worker(jobs)
+    routes = [route for route in create_app(jobs, worker, "k").routes if isinstance(route, Route)]
+    worker.close()
     jobs.close()
-    storage.close()
     assert any("_control" in route.path for route in routes)
     key = emulator.api_key.encode()
     wrong: list[dict[bytes, bytes]] = [{}, {b"api-key": b""}, {b"api-key": key[:-1]}]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.extras import MODULES
+from dbt_enrich.extras import EXTRAS
 from installation.user import User, new_user
 from support.dbt_project import REPOSITORY
 
@@ -85,7 +85,7 @@ def readme(language: str, heading: str) -> str:
 
 def test_nothing_of_an_extra_is_there(user: User) -> None:
     """What is tried below is tried without."""
-    optional = {name.partition(".")[0] for names in MODULES.values() for name in names}
+    optional = {name.partition(".")[0] for extra in EXTRAS for name in extra.modules}
     # dbt-core brings Jinja.
     assert user.has(*optional) == {name: name == "jinja2" for name in optional}
     print({name: user.version(name) for name in ("dbt-core", "dbt-duckdb", "duckdb", "openai")})

@@ -11,13 +11,14 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from batch_server.extras import WEIGHTS_PACKAGE
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import MODULES, WEIGHTS_PACKAGE, Extra, missing, require
+from dbt_enrich.extras import EMULATOR, EXTRAS, LOCAL, Extra, require
 from support.dbt_project import REPOSITORY
 from support.without import absent
 
 # dbt-core itself brings Jinja.
-_OPTIONAL = sorted({name for names in MODULES.values() for name in names} - {"jinja2"})
+_OPTIONAL = sorted({name for extra in EXTRAS for name in extra.modules} - {"jinja2"})
 _IMPORT_ALL = """
 import importlib, json, pkgutil, batch_server, dbt_enrich
 failed = {}
@@ -50,24 +51,24 @@ def _distributions(extra: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("extra", list(Extra))
+@pytest.mark.parametrize("extra", EXTRAS, ids=str)
 def test_the_modules_are_those_of_the_declared_packages(extra: Extra) -> None:
     """Each package that pyproject.toml lists has its module looked for, and no other has."""
     of_module = packages_distributions()
     found = {
         distribution.lower()
-        for module in MODULES[extra]
+        for module in extra.modules
         for distribution in of_module[module.partition(".")[0]]
     }
-    declared = _distributions(extra)
+    declared = _distributions(extra.name)
     # `azure` is a namespace of several.
     assert declared <= found
-    assert len(declared) == len(MODULES[extra])
+    assert len(declared) == len(extra.modules)
 
 
 def test_every_extra_of_the_package_is_known() -> None:
     """Beside the one for development."""
-    assert {*_declared()} == {*Extra, "dev"}
+    assert {*_declared()} == {*(extra.name for extra in EXTRAS), "dev"}
 
 
 def test_without_extras_all_but_the_emulator_is_imported() -> None:
@@ -81,7 +82,7 @@ def test_without_extras_all_but_the_emulator_is_imported() -> None:
     failed: dict[str, str] = json.loads(done.stdout)
     assert failed, "the packages were not hidden"
     assert {name for name in failed if not name.startswith("batch_server.")} == set()
-    assert {name.partition(".")[0] for name in failed.values()} <= set(MODULES[Extra.EMULATOR])
+    assert {name.partition(".")[0] for name in failed.values()} <= set(EMULATOR.modules)
     # The doors themselves are there, and say it in a sentence.
     assert not {"batch_server.process", "batch_server.responders"} & set(failed)
 
@@ -89,9 +90,9 @@ def test_without_extras_all_but_the_emulator_is_imported() -> None:
 def test_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong and what to do are apart."""
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert missing(Extra.EMULATOR) == ["uvicorn"]
+    assert EMULATOR.missing() == ["uvicorn"]
     with pytest.raises(ConfigurationError) as caught:
-        require(Extra.EMULATOR, "the responder scripted", otherwise="go on without")
+        require(EMULATOR, "the responder scripted", otherwise="go on without")
     problem = "the responder scripted needs the extra 'emulator', which is not installed"
     assert caught.value.problem.startswith(problem)
     assert "uvicorn" in caught.value.problem
@@ -103,15 +104,13 @@ def test_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_needed_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of the user's own take the place of the packaged ones."""
     monkeypatch.setitem(sys.modules, WEIGHTS_PACKAGE, None)
-    assert missing(Extra.LOCAL) == [WEIGHTS_PACKAGE]
-    require(Extra.LOCAL, "the responder llama", besides=[WEIGHTS_PACKAGE])
+    assert LOCAL.missing() == [WEIGHTS_PACKAGE]
+    LOCAL.require("the responder llama", besides=[WEIGHTS_PACKAGE])
 
 
 def test_a_missing_package_above_is_a_missing_module(tmp_path: Path) -> None:
     """`azure.identity` is looked for also where there is no `azure` at all."""
-    code = absent(["azure"]) + (
-        "from dbt_enrich.extras import Extra, missing; print(missing(Extra.AZURE))"
-    )
+    code = absent(["azure"]) + ("from dbt_enrich.extras import AZURE; print(AZURE.missing())")
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )

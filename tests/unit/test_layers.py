@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,24 @@ def test_every_storey_is_there() -> None:
     """A folder that was renamed leaves no line behind."""
     there = {_room(_module(path)) for path in _sources("dbt_enrich")}
     assert there == set(_LEVEL)
+
+
+@pytest.mark.parametrize("path", _sources("batch_server"), ids=_module)
+def test_the_batch_server_stands_alone(path: Path) -> None:
+    """It imports nothing of dbt_enrich, so that it can be taken out whole."""
+    assert [module for module in _modules(path) if module.split(".")[0] == "dbt_enrich"] == []
+
+
+def test_no_two_folders_of_the_batch_server_import_each_other() -> None:
+    """Nor do modules of the one above them; dbt_enrich's storeys hold the same for its folders."""
+    imported: dict[str, set[str]] = {}
+    for path in _sources("batch_server"):
+        own = _server_room(_module(path))
+        found = {_server_room(m) for m in _modules(path) if m.startswith("batch_server.")}
+        imported[own] = imported.get(own, set()) | (found - {own})
+    assert len(list(TopologicalSorter(imported).static_order())) == len(imported)
+
+
+def _server_room(module: str) -> str:
+    """Return the folder of a module of the batch server, or the module itself if it is in none."""
+    return ".".join(module.split(".")[:2])

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import WEIGHTS_PACKAGE, Extra, require
-
+from batch_server.extras import EMULATOR, LOCAL, WEIGHTS_PACKAGE, Extra
+from batch_server.problems import SetupError
 from batch_server.responders.base import ChatReply, ChatRequest, Responder
 from batch_server.responders.upstream_options import UpstreamOptions
 
@@ -46,14 +45,14 @@ class ResponderSpec:
         """Refuse a responder whose extra is not installed; loads nothing of it.
 
         Raises:
-            ConfigurationError: It is not installed.
+            SetupError: It is not installed.
         """
-        require(self.extra, f"the responder {self.name}", besides=self._own_weights)
+        self.extra.require(f"the responder {self.name}", besides=self._own_weights)
 
     @property
     def extra(self) -> Extra:
         """The extra that brings the emulator, and what this responder needs beside it."""
-        return Extra.LOCAL if self.name == "llama" else Extra.EMULATOR
+        return LOCAL if self.name == "llama" else EMULATOR
 
     @property
     def _own_weights(self) -> tuple[str, ...]:
@@ -87,8 +86,8 @@ def create_responder(spec: ResponderSpec) -> Responder:
     """Return the responder that `spec` describes; a model is loaded only now.
 
     Raises:
-        ConfigurationError: The name is unknown.
-        EnrichmentError: The responder lacks what it needs on this machine.
+        SetupError: The name is unknown.
+        BatchServerError: The responder lacks what it needs on this machine.
     """
     if spec.name == "scripted":
         from batch_server.responders.scripted import ScriptedResponder
@@ -102,12 +101,12 @@ def create_responder(spec: ResponderSpec) -> Responder:
         from batch_server.responders.upstream import UpstreamResponder
 
         if spec.upstream is None:
-            raise ConfigurationError(
+            raise SetupError(
                 "the responder upstream needs the address of a model server",
                 fix="give its base_url, such as http://localhost:11434/v1",
             )
         return UpstreamResponder(spec.upstream)
-    raise ConfigurationError(
+    raise SetupError(
         f"the responder '{spec.name}' is unknown",
         fix="use llama, upstream or scripted",
     )

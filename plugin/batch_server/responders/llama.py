@@ -14,8 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dbt_enrich.errors import EnrichmentError
-
+from batch_server.problems import BatchServerError
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.llama_reply import (
     bad_request_reply,
@@ -54,8 +53,8 @@ class LlamaResponder:
             default.
 
     Raises:
-        ConfigurationError: The extra `local` is not installed, or `gguf` is no GGUF file.
-        EnrichmentError: The weights are not what they should be or cannot be loaded.
+        SetupError: The extra `local` is not installed, or `gguf` is no GGUF file.
+        BatchServerError: The weights are not what they should be or cannot be loaded.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class LlamaResponder:
         No more requests are taken than there are slots; closing the iterator ends their work.
 
         Raises:
-            EnrichmentError: The responder is closed.
+            BatchServerError: The responder is closed.
         """
         source = iter(requests)
         first = list(itertools.islice(source, self._slots))
@@ -142,7 +141,7 @@ class LlamaResponder:
             last, text = self._server.complete(body, stopped)
         except BadRequest as problem:
             return bad_request_reply(problem)
-        except EnrichmentError:
+        except BatchServerError:
             raise
         except Exception as error:
             # What the library raises for one request must not end a batch.

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.extras import WEIGHTS_PACKAGE, Extra, require
-
+from batch_server.extras import LOCAL, WEIGHTS_PACKAGE
+from batch_server.problems import BatchServerError, SetupError
 from batch_server.responders.weights import Weights
 
 _HTTP_SECONDS = 30.0
@@ -41,8 +40,8 @@ class LlamaServer:
         context: Tokens that one request and its answer may have.
 
     Raises:
-        ConfigurationError: xllamacpp is not installed.
-        EnrichmentError: The weights cannot be loaded.
+        SetupError: xllamacpp is not installed.
+        BatchServerError: The weights cannot be loaded.
     """
 
     def __init__(self, weights: Weights, *, slots: int, threads: int, context: int) -> None:
@@ -83,7 +82,7 @@ class LlamaServer:
             return xllamacpp.Server(params)
         except Exception as error:
             self._directory.cleanup()
-            raise EnrichmentError(
+            raise BatchServerError(
                 f"the weights {self._weights.path} cannot be loaded ({error})",
                 fix="give `gguf` a GGUF file of a text model that llama.cpp knows",
             ) from error
@@ -102,7 +101,7 @@ class LlamaServer:
             empty if the work was stopped.
 
         Raises:
-            EnrichmentError: The server is closed.
+            BatchServerError: The server is closed.
         """
         texts: list[str] = []
         last: dict[str, Any] = {}
@@ -217,7 +216,7 @@ class LlamaServer:
     def _enter(self) -> None:
         with self._idle:
             if self._closed:
-                raise EnrichmentError(
+                raise BatchServerError(
                     "the local model was closed",
                     fix="start the emulator again",
                 )
@@ -230,13 +229,13 @@ class LlamaServer:
 
 
 def _xllamacpp() -> Any:
-    require(Extra.LOCAL, "the responder llama", besides=(WEIGHTS_PACKAGE,))
+    LOCAL.require("the responder llama", besides=(WEIGHTS_PACKAGE,))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault(*_SPIN)
     try:
         import xllamacpp
     except ImportError as error:
-        raise ConfigurationError(
+        raise SetupError(
             f"the responder llama cannot load xllamacpp ({error})",
             fix="on Linux, install the GNU OpenMP library, as in: apt-get install libgomp1",
         ) from None

@@ -13,12 +13,11 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.wording import unknown_key
-
+from batch_server.problems import SetupError
 from batch_server.responders.base import ChatReply, ChatRequest
 
 MODEL = "scripted"
@@ -66,16 +65,17 @@ class Rule:
         """Read a rule.
 
         Raises:
-            ConfigurationError: A key or a fault is unknown.
+            SetupError: A key or a fault is unknown.
         """
-        unknown = unknown_key(document, _RULE_KEYS)
-        if unknown:
-            raise ConfigurationError(
-                f"a rule of the scripted responder has the {unknown.text}", fix=unknown.fix
-            )
+        for key in document:
+            if key not in _RULE_KEYS:
+                raise SetupError(
+                    f"a rule of the scripted responder has the unknown key '{key}'",
+                    fix=_near_match(key) or f"use one of the keys {', '.join(sorted(_RULE_KEYS))}",
+                )
         fault = document.get("fault")
         if fault is not None and fault not in FAULTS:
-            raise ConfigurationError(
+            raise SetupError(
                 f"a rule of the scripted responder has the unknown fault '{fault}'",
                 fix=f"use one of the faults {', '.join(FAULTS)}",
             )
@@ -98,6 +98,11 @@ class Rule:
         return _hash(str(self.seed), text) % 1_000_000 < self.probability * 1_000_000
 
 
+def _near_match(key: str) -> str:
+    matches = get_close_matches(key.lower(), _RULE_KEYS, n=1, cutoff=0.6)
+    return f"did you mean '{matches[0]}'?" if matches else ""
+
+
 class ScriptedResponder:
     """Answers by rule, else with an echo of the request that is valid under its schema.
 
@@ -115,17 +120,17 @@ class ScriptedResponder:
         """Read the rules from a JSON file, a list of objects.
 
         Raises:
-            ConfigurationError: The file cannot be read.
+            SetupError: The file cannot be read.
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigurationError(
+            raise SetupError(
                 f"the script {path} cannot be read ({error})",
                 fix="write it as a JSON list of rules",
             ) from error
         if not isinstance(document, list) or not all(isinstance(rule, dict) for rule in document):
-            raise ConfigurationError(
+            raise SetupError(
                 f"the script {path} is no list of rules",
                 fix='write it as [{"match": "a text", "answer": {"column": "value"}}]',
             )

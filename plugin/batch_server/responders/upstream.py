@@ -35,9 +35,9 @@ class UpstreamResponder:
         options: Where the server is, and how it is asked.
 
     Raises:
-        ConfigurationError: The key is missing or refused, there is no such server at the address,
+        SetupError: The key is missing or refused, there is no such server at the address,
             or it does not have the model.
-        EnrichmentError: Nobody answers at the address.
+        BatchServerError: Nobody answers at the address.
     """
 
     def __init__(self, options: UpstreamOptions) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
-from dbt_enrich.errors import ConfigurationError
 
+from batch_server.problems import SetupError
 from batch_server.responders.upstream_options import UpstreamOptions
 
 _PREFIX: Final = "upstream_"
@@ -66,13 +66,13 @@ def upstream_from(responder: str, values: dict[str, Any]) -> UpstreamOptions | N
         None if the responder is another one.
 
     Raises:
-        ConfigurationError: The address is missing, or a value cannot work.
+        SetupError: The address is missing, or a value cannot work.
     """
     if responder != "upstream":
         return None
     given = {name.removeprefix(_PREFIX): value for name, value in values.items()}
     if not given["base_url"]:
-        raise ConfigurationError(
+        raise SetupError(
             "the responder upstream needs the address of a model server",
             fix="give --upstream-base-url, such as http://localhost:11434/v1",
         )

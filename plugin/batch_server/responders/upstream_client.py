@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from dbt_enrich.services.http_client import httpx
-
+from batch_server.http_client import httpx
 from batch_server.responders.base import ChatReply
 from batch_server.responders.upstream_options import UpstreamOptions
 from batch_server.responders.upstream_reply import MAX_REPLY_BYTES, error_reply, reply_of
@@ -34,7 +33,7 @@ class UpstreamClient:
         options: Where the server is, and how it is asked.
 
     Raises:
-        ConfigurationError: The variable that is to hold the key does not.
+        SetupError: The variable that is to hold the key does not.
     """
 
     def __init__(self, options: UpstreamOptions) -> None:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from dbt_enrich.errors import ConfigurationError
+from batch_server.problems import SetupError
 
 MAX_CONCURRENCY: Final = 256
 MAX_RETRIES: Final = 50
@@ -32,7 +32,7 @@ class UpstreamOptions:
         retries: How often a request is repeated that found no answer, or a 408, 409, 429 or 5xx.
 
     Raises:
-        ConfigurationError: A value cannot work; the text names it.
+        SetupError: A value cannot work; the text names it.
     """
 
     base_url: str
@@ -49,23 +49,23 @@ class UpstreamOptions:
         variable = self.api_key_env
         # The text is not quoted: it may be the key itself.
         if variable is not None and not _VARIABLE.fullmatch(variable):
-            raise ConfigurationError(
+            raise SetupError(
                 "the model server's key is named by the environment variable that holds it, and "
                 "what is given is no name of a variable",
                 fix="put the key into a variable and name that",
             )
         if not 1 <= self.concurrency <= MAX_CONCURRENCY:
-            raise ConfigurationError(
+            raise SetupError(
                 f"the model server's `concurrency` is {self.concurrency}",
                 fix=f"write a number from 1 to {MAX_CONCURRENCY}",
             )
         if not (math.isfinite(self.timeout) and self.timeout > 0):
-            raise ConfigurationError(
+            raise SetupError(
                 f"the model server's `timeout` is {self.timeout:g}",
                 fix="write a number of seconds above 0",
             )
         if not 0 <= self.retries <= MAX_RETRIES:
-            raise ConfigurationError(
+            raise SetupError(
                 f"the model server's `retries` is {self.retries}",
                 fix=f"write a number from 0 to {MAX_RETRIES}",
             )
@@ -98,19 +98,19 @@ class UpstreamOptions:
         """Return the headers that carry the key, read from the environment now.
 
         Raises:
-            ConfigurationError: The variable is not set, or holds no key.
+            SetupError: The variable is not set, or holds no key.
         """
         if self.api_key_env is None:
             return {}
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
-            raise ConfigurationError(
+            raise SetupError(
                 f"the environment variable {self.api_key_env}, which is to hold the key of the "
                 f"model server at {self.base_url}, is not set or empty",
                 fix="set it",
             )
         if not _VISIBLE_ASCII.fullmatch(key):
-            raise ConfigurationError(
+            raise SetupError(
                 f"the environment variable {self.api_key_env} holds a space, a line break or a "
                 "character that no key has",
                 fix="copy the key again, alone and on one line",
@@ -132,18 +132,18 @@ def _checked_url(url: str) -> str:
         or parts.scheme not in ("http", "https")
         or not parts.hostname
     ):
-        raise ConfigurationError(
+        raise SetupError(
             "the model server's `base_url` is missing or no address",
             fix="write it up to /v1, such as http://localhost:11434/v1",
         )
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise ConfigurationError(
+        raise SetupError(
             "the model server's `base_url` holds more than an address",
             fix="leave out users, passwords and everything from a ? or # on, and name the "
             "variable that holds the key",
         )
     if parts.path.endswith(("/chat/completions", "/models")):
-        raise ConfigurationError(
+        raise SetupError(
             "the model server's `base_url` is the address of one call",
             fix="write it up to /v1, such as http://localhost:11434/v1",
         )

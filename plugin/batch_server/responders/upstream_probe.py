@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.services.http_client import httpx
-
+from batch_server.http_client import httpx
+from batch_server.problems import BatchServerError, SetupError
 from batch_server.responders.upstream_client import CONNECT_SECONDS
 from batch_server.responders.upstream_options import UpstreamOptions
 
@@ -27,14 +26,14 @@ def check_upstream(options: UpstreamOptions, model: str | None) -> None:
         model: The model that it is to have; None: any.
 
     Raises:
-        ConfigurationError: The key is refused, the address is no such server's, or the model is
+        SetupError: The key is refused, the address is no such server's, or the model is
             not there.
-        EnrichmentError: Nobody answers.
+        BatchServerError: Nobody answers.
     """
     try:
         response = _ask(options)
     except httpx.HTTPError as error:
-        raise EnrichmentError(
+        raise BatchServerError(
             f"no model server answers at {options.base_url} ({str(error) or type(error).__name__})",
             fix="start it, or correct base_url",
         ) from error
@@ -45,13 +44,13 @@ def check_upstream(options: UpstreamOptions, model: str | None) -> None:
         return
     names = _names(response) if status == 200 else None
     if names is None:
-        raise ConfigurationError(
+        raise SetupError(
             f"what answers at {options.base_url} is no OpenAI-compatible server: GET "
             f"{options.base_url}/models gave HTTP {status} and no list of models",
             fix="write base_url up to /v1, such as http://localhost:11434/v1",
         )
     if model is not None and model not in names and f"{model}{_USUAL_TAG}" not in names:
-        raise ConfigurationError(
+        raise SetupError(
             f"the model server at {options.base_url} has no model '{model}'; {_listed(names)}",
             fix="name one that it has, or load or pull the model there",
         )
@@ -75,14 +74,14 @@ def _ask(options: UpstreamOptions) -> httpx.Response:
         return client.get(f"{options.base_url}/models")
 
 
-def _refused_key(options: UpstreamOptions, status: int) -> ConfigurationError:
+def _refused_key(options: UpstreamOptions, status: int) -> SetupError:
     place = f"the model server at {options.base_url}"
     if options.api_key_env is None:
-        return ConfigurationError(
+        return SetupError(
             f"{place} demands a key (HTTP {status})",
             fix="put it into an environment variable and name that variable",
         )
-    return ConfigurationError(
+    return SetupError(
         f"{place} refuses the key in the environment variable {options.api_key_env} "
         f"(HTTP {status})",
         fix="put the right one there",

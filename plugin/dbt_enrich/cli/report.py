@@ -9,7 +9,7 @@ import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
-from dbt_enrich.extras import Extra, require
+from dbt_enrich.extras import REPORT, require
 from dbt_enrich.report.collect import collect
 from dbt_enrich.report.documents import json_document, markdown_document
 
@@ -40,7 +40,7 @@ def report(models: tuple[str, ...], form: str, output: Path | None, location: Lo
         output = Path("report.html")
     if form == "html":
         require(
-            Extra.REPORT,
+            REPORT,
             "the HTML report",
             otherwise="use --format markdown or --format json, which need nothing more",
         )

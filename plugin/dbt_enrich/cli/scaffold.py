@@ -12,7 +12,7 @@ import yaml
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
 from dbt_enrich.config.service import Provider
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import Extra, missing
+from dbt_enrich.extras import AZURE, LOCAL
 from dbt_enrich.pipeline.publish.usage_relations import (
     ATTEMPT_COLUMNS,
     BATCH_COLUMNS,
@@ -154,12 +154,12 @@ class Target:
 def provider_needs(provider: str) -> str:
     """Say which extra of the package a provider needs, and whether it is installed."""
     if provider == Provider.LOCAL:
-        state = "it is not installed yet" if missing(Extra.LOCAL) else "it is installed"
-        return f"the provider local needs the extra 'local': {Extra.LOCAL.install} ({state})"
+        state = "it is not installed yet" if LOCAL.missing() else "it is installed"
+        return f"the provider local needs the extra 'local': {LOCAL.install} ({state})"
     if provider == Provider.AZURE:
         return (
             "the provider azure needs no extra with an API key; to sign in with Microsoft Entra "
-            f"ID (credential), {Extra.AZURE.install}"
+            f"ID (credential), {AZURE.install}"
         )
     return f"the provider {provider} needs no extra"
 

@@ -10,6 +10,8 @@ from typing import Any
 import click
 from batch_server.responders.upstream_cli import upstream_command_options, upstream_from
 
+from dbt_enrich.errors import translated_errors
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address.")
@@ -47,6 +49,7 @@ from batch_server.responders.upstream_cli import upstream_command_options, upstr
 @click.option("--slots", default=8, show_default=True, help="Requests answered at once by llama.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the CPU for llama.")
 @upstream_command_options
+@translated_errors()
 def serve(
     host: str,
     port: int,
@@ -77,8 +80,7 @@ def serve(
     if spec.loads:
         click.echo(f"loading {spec.loads}, which takes some seconds", err=True)
     from batch_server.jobs import Jobs
-    from batch_server.responders.upstream import close_upstream_with
-    from batch_server.server import listen, make_server
+    from batch_server.server import listen, opened_server
     from batch_server.storage import Storage
 
     jobs = Jobs(Storage(directory), create_responder(spec))
@@ -96,11 +98,8 @@ def serve(
     if not api_key:
         click.echo(f"API key:              {key}")
     click.echo("Ctrl-C ends it; batches go on when it is started again.")
-    server = make_server(jobs, key)
-    close_upstream_with(jobs.responder, lambda: bool(server.should_exit))
-    server.run(sockets=[listener])
-    jobs.close()
-    jobs.storage.close()
+    with opened_server(jobs, key) as server:
+        server.run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.errors import translated_errors
 
 
 def answered_by(config: PluginConfig, model: str) -> str:
@@ -21,4 +22,5 @@ def answered_by(config: PluginConfig, model: str) -> str:
         return settings.responder.upstream.answered_by(config.deployment(model))
     from batch_server.responders.weights import weights_identity
 
-    return f"llama:{weights_identity(config.gguf.expanduser() if config.gguf else None)}"
+    with translated_errors():
+        return f"llama:{weights_identity(config.gguf.expanduser() if config.gguf else None)}"

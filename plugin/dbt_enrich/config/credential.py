@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from dbt_enrich.config.secret import Secret
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import Extra, require
+from dbt_enrich.extras import AZURE, require
 from dbt_enrich.wording import near_match
 
 COGNITIVE_SERVICES_SCOPE: Final = "https://cognitiveservices.azure.com/.default"
@@ -102,7 +102,7 @@ class CredentialSettings:
         Raises:
             ConfigurationError: It is not installed.
         """
-        require(Extra.AZURE, f"`credential: {self.kind}`")
+        require(AZURE, f"`credential: {self.kind}`")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

@@ -23,7 +23,7 @@ from dbt_enrich.config.service import Provider, ServiceSettings
 from dbt_enrich.cost.caps import Caps
 from dbt_enrich.cost.prices import DEFAULT_ZONE, FREE, Price, PriceTable, Zone, price_table
 from dbt_enrich.cost.retirement import retirement_warning
-from dbt_enrich.errors import ConfigurationError, WrongValueError
+from dbt_enrich.errors import ConfigurationError, WrongValueError, translated_errors
 from dbt_enrich.wording import first_problem, near_match
 
 if TYPE_CHECKING:
@@ -375,6 +375,7 @@ class PluginConfig(BaseModel):
             **given,
         )
 
+    @translated_errors()
     def _responder_spec(self) -> ResponderSpec | None:
         if self.provider != "local":
             return None

@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, urlsplit
 from dbt_enrich.config.credential import CredentialSettings
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.secret import Secret as Secret
-from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import Extra
+from dbt_enrich.errors import ConfigurationError, translated_errors
+from dbt_enrich.extras import AZURE, Extra
 
 if TYPE_CHECKING:
     from batch_server.responders import ResponderSpec
@@ -120,8 +120,9 @@ class ServiceSettings:
         """The extra of this package that the provider needs, if any."""
         if self.responder is not None:
             return self.responder.extra
-        return Extra.AZURE if self.credential is not None else None
+        return AZURE if self.credential is not None else None
 
+    @translated_errors()
     def check_installed(self) -> None:
         """Refuse a provider whose extra is not installed, before anything is done for it.
 

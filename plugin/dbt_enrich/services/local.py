@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.service import Provider, Secret, ServiceSettings
-from dbt_enrich.errors import ConfigurationError, TransientError
+from dbt_enrich.errors import ConfigurationError, TransientError, translated_errors
 from dbt_enrich.services.base import RemoteBatch, RemoteFile, SynchronousReply
 from dbt_enrich.services.openai import OpenAIBatchService
 
@@ -135,6 +135,7 @@ class LocalService:
             self._remote.close()
             self._membership.release()
 
+    @translated_errors()
     def _check_upstream(self, deployment: str) -> None:
         spec = self._settings.responder
         if spec is None or spec.upstream is None or spec.upstream.model is not None:
@@ -174,9 +175,10 @@ class LocalService:
                 "the provider `local` needs a responder", fix="set `responder` in the profile"
             )
         with ExitStack() as undo:
-            membership = join_emulator(
-                settings.emulator_directory, spec=settings.responder, say=self._say
-            )
+            with translated_errors():
+                membership = join_emulator(
+                    settings.emulator_directory, spec=settings.responder, say=self._say
+                )
             undo.callback(membership.release)
             remote = OpenAIBatchService(
                 replace(

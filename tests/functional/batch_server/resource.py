@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from batch_server.errors import Flavour
+from batch_server.http_client import httpx
 from batch_server.server import RunningEmulator
-from dbt_enrich.services.http_client import httpx
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 STYLES = {"classic": "/openai", "v1": "/openai/v1", "openai": "/v1"}

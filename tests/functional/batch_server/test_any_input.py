@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from batch_server.http_client import httpx
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.services.http_client import httpx
 from functional.batch_server.resource import DATED, STYLES, TERMINAL, Resource, line
 from fuzz.mutate import VALUES, mutate_bytes, mutate_document
 from hypothesis import given, settings

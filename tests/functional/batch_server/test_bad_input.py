@@ -11,10 +11,10 @@ from typing import Any
 
 import openai
 import pytest
+from batch_server.http_client import httpx
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.scripted import ScriptedResponder
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.services.http_client import httpx
 from functional.batch_server.resource import STYLES, Resource, line
 
 _DAY = 86_400

@@ -16,10 +16,10 @@ from typing import Any
 
 import openai
 import pytest
+from batch_server.http_client import httpx
+from batch_server.problems import BatchServerError, SetupError
 from batch_server.process import join_emulator
 from batch_server.responders import ResponderSpec
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.services.http_client import httpx
 
 KEY = "served-key"
 SCRIPTED = ResponderSpec("scripted")
@@ -196,7 +196,7 @@ def test_another_responder_on_the_same_directory_is_refused(tmp_path: Path) -> N
     """Answers of one are never taken for the other's."""
     first = join_emulator(tmp_path, spec=SCRIPTED)
     try:
-        with pytest.raises(ConfigurationError, match="another state_dir"):
+        with pytest.raises(SetupError, match="another state_dir"):
             join_emulator(tmp_path, spec=ResponderSpec("scripted", slots=3))
     finally:
         first.release()
@@ -205,7 +205,7 @@ def test_another_responder_on_the_same_directory_is_refused(tmp_path: Path) -> N
 def test_a_script_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """The process says why it ended, and the sentence has its words."""
     spec = ResponderSpec("scripted", script=tmp_path / "nowhere.json")
-    with pytest.raises(EnrichmentError, match=r"nowhere\.json"):
+    with pytest.raises(BatchServerError, match=r"nowhere\.json"):
         join_emulator(tmp_path / "state", spec=spec)
 
 
@@ -213,7 +213,7 @@ def test_a_model_that_is_loaded_is_announced(tmp_path: Path) -> None:
     """Before it is, as it takes seconds; what is there at once is not."""
     said: list[str] = []
     model = ResponderSpec("llama", gguf=tmp_path / "weights.gguf")
-    with pytest.raises(EnrichmentError, match="the local emulator ended while it started"):
+    with pytest.raises(BatchServerError, match="the local emulator ended while it started"):
         join_emulator(tmp_path / "model", spec=model, say=said.append)
     assert said == [f"loading the language model {model.gguf}, which takes some seconds"]
     assert ResponderSpec("llama").loads == "the packaged language model"

@@ -7,8 +7,8 @@ from typing import Any
 
 import openai
 import pytest
+from batch_server.http_client import httpx
 from batch_server.server import RunningEmulator
-from dbt_enrich.services.http_client import httpx
 from functional.batch_server.resource import DATED, STYLES, Resource, line
 
 _DAY = 86_400

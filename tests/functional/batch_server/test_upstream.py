@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from batch_server.http_client import httpx
+from batch_server.problems import BatchServerError, SetupError
 from batch_server.process import ADDRESS_FILE, join_emulator
 from batch_server.responders import ResponderSpec, UpstreamOptions
 from batch_server.responders.base import ChatReply, ChatRequest, WantedRequests
@@ -22,9 +24,8 @@ from batch_server.responders.upstream import UpstreamResponder
 from batch_server.server import running_emulator
 from dbt_enrich.config.answered_by import answered_by
 from dbt_enrich.config.profile import parse_config
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.services import Provider, ServiceSettings, create_service
-from dbt_enrich.services.http_client import httpx
 from functional.batch_server.model_server import (
     PATIENCE,
     ModelServer,
@@ -311,7 +312,7 @@ def test_a_killed_emulator_asks_again_only_what_was_in_flight(
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:
     """It names the address."""
-    with pytest.raises(EnrichmentError, match=r"no model server answers at http://127.0.0.1:1/v1"):
+    with pytest.raises(BatchServerError, match=r"no model server answers at http://127.0.0.1:1/v1"):
         UpstreamResponder(UpstreamOptions(NOWHERE))
 
 
@@ -320,14 +321,14 @@ def test_a_key_that_is_missing_or_wrong_is_one_sentence(
 ) -> None:
     """It names the variable, never what is in it."""
     server.key = "right"
-    with pytest.raises(ConfigurationError, match="demands a key"):
+    with pytest.raises(SetupError, match="demands a key"):
         UpstreamResponder(UpstreamOptions(server.url))
     options = UpstreamOptions(server.url, api_key_env="MODEL_SERVER_KEY")
-    with pytest.raises(ConfigurationError, match="MODEL_SERVER_KEY.*not set"):
+    with pytest.raises(SetupError, match="MODEL_SERVER_KEY.*not set"):
         UpstreamResponder(options)
     for key, said in (("not this", "a space"), ("wrong", "refuses the key")):
         monkeypatch.setenv("MODEL_SERVER_KEY", key)
-        with pytest.raises(ConfigurationError, match=f"MODEL_SERVER_KEY.*{said}|{said}.*") as seen:
+        with pytest.raises(SetupError, match=f"MODEL_SERVER_KEY.*{said}|{said}.*") as seen:
             UpstreamResponder(options)
         assert key not in str(seen.value)
 
@@ -335,20 +336,20 @@ def test_a_key_that_is_missing_or_wrong_is_one_sentence(
 def test_a_model_that_the_server_has_not_is_one_sentence(server: ModelServer) -> None:
     """It lists those that there are; Ollama's usual tag may be left out."""
     server.models = ["qwen3:4b", "llama3.2:latest"]
-    with pytest.raises(ConfigurationError, match=r"no model 'gpt'; it has llama3.2:latest, qwen3"):
+    with pytest.raises(SetupError, match=r"no model 'gpt'; it has llama3.2:latest, qwen3"):
         UpstreamResponder(UpstreamOptions(server.url, model="gpt"))
     UpstreamResponder(UpstreamOptions(server.url, model="llama3.2")).close()
     server.models = {"object": "list", "data": None}
-    with pytest.raises(ConfigurationError, match="none at all"):
+    with pytest.raises(SetupError, match="none at all"):
         UpstreamResponder(UpstreamOptions(server.url, model="gpt"))
 
 
 def test_an_address_of_something_else_is_one_sentence(server: ModelServer) -> None:
     """A forgotten /v1 is the usual reason. A server that is still loading is waited for later."""
-    with pytest.raises(ConfigurationError, match="HTTP 404 and no list of models"):
+    with pytest.raises(SetupError, match="HTTP 404 and no list of models"):
         UpstreamResponder(UpstreamOptions(server.url.removesuffix("/v1")))
     server.models = {"hello": "world"}
-    with pytest.raises(ConfigurationError, match="HTTP 200 and no list of models"):
+    with pytest.raises(SetupError, match="HTTP 200 and no list of models"):
         UpstreamResponder(UpstreamOptions(server.url))
     server.list_status = 503
     UpstreamResponder(UpstreamOptions(server.url, model="any")).close()
@@ -397,7 +398,7 @@ def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
 def test_the_shared_process_says_what_is_wrong(tmp_path: Path) -> None:
     """The sentence comes from the process to the one who started it, without a traceback."""
     spec = ResponderSpec("upstream", upstream=UpstreamOptions(NOWHERE))
-    with pytest.raises(EnrichmentError, match="no model server answers") as seen:
+    with pytest.raises(BatchServerError, match="no model server answers") as seen:
         join_emulator(tmp_path, spec=spec)
     assert "Traceback" not in str(seen.value)
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from batch_server.errors import Flavour
+from batch_server.problems import SetupError
 from batch_server.responders import ResponderSpec, UpstreamOptions, create_responder
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.upstream_client import _asked_wait
 from batch_server.responders.upstream_reply import MAX_REPLY_BYTES, reply_of
 from batch_server.wire import result_line, usage_of
-from dbt_enrich.errors import ConfigurationError
 
 URL = "http://localhost:11434/v1"
 CHOICES = b'"choices": [{"message": {"content": "x"}}]'
@@ -139,7 +139,7 @@ def test_retry_after_is_honoured_within_bounds(header: str | None, seconds: floa
 )
 def test_options_that_cannot_work_are_refused(values: dict[str, Any]) -> None:
     """With a sentence that repeats no secret."""
-    with pytest.raises(ConfigurationError) as seen:
+    with pytest.raises(SetupError) as seen:
         UpstreamOptions(**{"base_url": URL, **values})
     assert "hunter2" not in str(seen.value)
 
@@ -157,5 +157,5 @@ def test_options_are_put_in_order() -> None:
 
 def test_a_responder_without_a_server_is_refused() -> None:
     """It needs an address."""
-    with pytest.raises(ConfigurationError, match="base_url"):
+    with pytest.raises(SetupError, match="base_url"):
         create_responder(ResponderSpec("upstream"))

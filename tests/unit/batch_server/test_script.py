@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from batch_server.problems import SetupError
 from batch_server.responders.scripted import ScriptedResponder
-from dbt_enrich.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(
@@ -23,5 +23,5 @@ def test_a_wrong_script_is_named(tmp_path: Path, content: str, said: str) -> Non
     """With what it must be."""
     path = tmp_path / "rules.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(SetupError, match=said):
         ScriptedResponder.from_file(path)
