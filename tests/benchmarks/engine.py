@@ -7,7 +7,7 @@ it. Both publish into the warehouse in one transaction.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,14 @@ from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import open_run
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions, Mode
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.database import ROW_GROUP, Workspace
+from dbt_enrich.workspace.database import ROW_GROUP
 
 # What the warehouse may hold in memory, in the same process.
 WAREHOUSE_MEMORY = "100MB"
@@ -110,10 +111,14 @@ def run(directory: Path, clock: Clock) -> None:
             with timings.span(Stage.WRITE):
                 shards = stages.write(rows, claimed)
         clock.figures["request_mb"] = (
-            sum(stages.store.requests(shard.shard).stat().st_size for shard in shards) / 1_000_000
+            sum(stages.run.store.requests(shard.shard).stat().st_size for shard in shards)
+            / 1_000_000
         )
         answer(
-            (stages.store.requests(shard.shard), stages.store.response(shard.shard, "output"))
+            (
+                stages.run.store.requests(shard.shard),
+                stages.run.store.response(shard.shard, "output"),
+            )
             for shard in shards
         )
         clock.figures["response_mb"] = size_mb(state / "responses")
@@ -126,7 +131,7 @@ def run(directory: Path, clock: Clock) -> None:
                 stages.close()
             with timings.span(Stage.TABLE):
                 publish_table(warehouse, published.enriched_sql, published.errors_sql)
-            stages.run.remove()
+            stages.scratch.close()
     timings.close()
     for name, times in timings.stages().items():
         clock.figures[f"{name}_s"] = times.seconds
@@ -145,45 +150,41 @@ class Stages:
         warehouse: duckdb.DuckDBPyConnection,
         packing: Packing | None = None,
     ) -> None:
-        defaults = _config(state)
         self.task = task()
         self.task_key = self.task.task_key(MODEL)
-        self.store = StateDirectory(state)
-        self.ledger = Ledger(self.store.ledger)
-        self.run = self.store.begin_run("run-bench")
-        self.workspace = Workspace(
-            self.run.path, memory_limit=defaults.memory_limit, threads=defaults.threads
-        )
+        self.scratch = ExitStack()
+        self._opened = ExitStack()
+        self.run = self._opened.enter_context(open_run(_config(state), self.scratch))
         self.relation = _relation(warehouse)
         self.selection = Selection(self.task, self.task_key, max_attempts=3, packing=packing)
         self.destination = Destination(
             enrichment="model.bench.movies",
-            spread=Spread((MODEL,), "bench", TokenRoom(self.ledger, lambda _: None), self.ledger),
+            spread=Spread(
+                (MODEL,), "bench", TokenRoom(self.run.ledger, lambda _: None), self.run.ledger
+            ),
             service="bench",
             limits=ServiceLimits(max_requests=100_000, max_bytes=196_000_000),
             line_url="/chat/completions",
             namespace="bench",
-            owner="run-bench",
+            owner=self.run.id,
         )
 
     def stage(self) -> StagedRows:
         """Check, render and key the movies."""
-        return stage(self.relation, self.task, self.task_key, self.workspace)
+        return stage(self.relation, self.task, self.task_key, self.run.workspace)
 
     def claim(self, rows: StagedRows) -> Claim:
         """Claim what is new among them."""
         return claim(
-            rows, self.relation, self.selection, self.destination,
-            workspace=self.workspace, ledger=self.ledger, store=self.store,
+            self.run, rows, self.relation, self.selection, self.destination,
         )  # fmt: skip
 
     def write(self, rows: StagedRows, claimed: Claim) -> list[Shard]:
         """Write the input files of what was claimed."""
         return [
             write_file(
-                self.ledger.shards.get(name), source, rows, self.selection,
+                self.run, self.run.ledger.shards.get(name), source, rows, self.selection,
                 self.destination.line_url,
-                workspace=self.workspace, ledger=self.ledger, store=self.store,
             )
             for name, source in claimed.new.items()
         ]  # fmt: skip
@@ -191,23 +192,20 @@ class Stages:
     def load(self, shard: Shard) -> None:
         """Take a shard's answers in."""
         load(
-            shard, list(self.task.outputs),
-            workspace=self.workspace, ledger=self.ledger, store=self.store, keep_files=False,
-            mask="(?P<mark>sk-)x",
+            self.run, shard, list(self.task.outputs),
+            keep_files=False, mask="(?P<mark>sk-)x",
         )  # fmt: skip
 
     def publish(self, rows: StagedRows) -> Published:
         """Write what the table is made of."""
         return publish(
-            rows, self.relation, self.task, self.selection.answer_keys,
+            self.run, rows, self.relation, self.task, self.selection.answer_keys,
             existing=None, find_finals=Finals,
-            workspace=self.workspace, ledger=self.ledger, store=self.store,
         )  # fmt: skip
 
     def close(self) -> None:
         """Close what a run closes before the materialization publishes."""
-        self.workspace.close()
-        self.ledger.close()
+        self._opened.close()
 
 
 def publish_table(warehouse: duckdb.DuckDBPyConnection, enriched_sql: str, errors_sql: str) -> None:
@@ -256,7 +254,7 @@ def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
 
     They are written by SQL as `load` would have written them, each file with its share of both.
     """
-    store = StateDirectory(state)
+    store = StateDirectory(state).made()
     asked = task()
     task_key = asked.task_key(MODEL)
     movies = state.parent / "movies.duckdb"

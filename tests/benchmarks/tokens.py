@@ -54,7 +54,7 @@ def measure(warehouse: Path, directory: Path) -> dict[str, Figures]:
             staged = stages.stage()
             shards = stages.write(staged, stages.claim(staged))
             stages.close()
-        files = [stages.store.requests(shard.shard) for shard in shards]
+        files = [stages.run.store.requests(shard.shard) for shard in shards]
         found[packs_of(rows) if rows > 1 else ONE_ROW] = _figures(files, answers)
     return found
 

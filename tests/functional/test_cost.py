@@ -18,6 +18,7 @@ from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.pipeline.planning.task_versions import forget, worth_of
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import open_run
 from dbt_enrich.task.schema import OutputColumn
 from support.warehouse import SUMMARY, Warehouse, config_for, summary_task
 
@@ -218,10 +219,10 @@ def test_the_worth_of_answers_is_of_those_that_are_held(
     worths = []
     for _ in range(2):
         warehouse.enrich(NOTES)
-        with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-            tasks = ledger.tasks.all()
-            worths.append(worth_of(warehouse.config, ledger, tasks))
-            forget(warehouse.config, ledger, tasks)
+        with open_run(warehouse.config) as run:
+            tasks = run.ledger.tasks.all()
+            worths.append(worth_of(run, tasks, warehouse.config))
+            forget(run, tasks)
     assert sent(emulator) == 16
     assert worths[0].answers == worths[1].answers == 8
     assert worths[0].worth.cost

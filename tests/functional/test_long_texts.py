@@ -69,7 +69,7 @@ def copied(files: tuple[Path, ...]) -> list[str]:
 
 def asked(stages: Stages) -> Iterator[str]:
     """Yield the message of each line of the request files."""
-    for path in stages.store.requests("x").parent.glob("*.jsonl"):
+    for path in stages.run.store.requests("x").parent.glob("*.jsonl"):
         with path.open() as lines:
             for line in lines:
                 yield json.loads(line)["body"]["messages"][-1]["content"]
@@ -93,7 +93,8 @@ def test_long_texts_reach_the_table(tmp_path: Path, length: str) -> None:
         assert sorted(asked(stages)) == texts
         for shard in shards:
             name = shard.shard
-            answer_requests(stages.store.requests(name), stages.store.response(name, "output"))
+            store = stages.run.store
+            answer_requests(store.requests(name), store.response(name, "output"))
             stages.load(shard)
         published = stages.publish(rows)
         stages.close()

@@ -115,5 +115,5 @@ def test_a_directory_that_was_open_is_closed(tmp_path: Path) -> None:
     """One that another program made, or that was copied, is made private again."""
     for name in ("requests", "responses", "answers", "runs", "local"):
         (tmp_path / "state" / name).mkdir(parents=True, mode=0o777)
-    StateDirectory(tmp_path / "state")
+    StateDirectory(tmp_path / "state").made()
     assert too_open(tmp_path / "state") == []

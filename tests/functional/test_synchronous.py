@@ -28,8 +28,8 @@ from dbt_enrich.pipeline.run import synchronous as synchronous_module
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import open_run
 from dbt_enrich.state.shards import Shard, Step
-from dbt_enrich.workspace.database import Workspace
 from support.warehouse import Warehouse, config_for
 
 ROWS = 6
@@ -299,18 +299,11 @@ def cost_in(plan: str) -> float:
 
 def used(warehouse: Warehouse) -> list[tuple[Any, ...]]:
     """What the relations say of usage; every shard of it is marked as synchronous."""
-    store = StateDirectory(warehouse.config.state_dir)
-    run = store.begin_run("run-of-the-test")
-    workspace = Workspace(run.path, memory_limit="160MB", threads=1)
-    try:
-        with ledger_of(warehouse) as ledger:
-            made = relations(warehouse.config, workspace=workspace, ledger=ledger, store=store)
-        marks = workspace.rows(f"select distinct synchronous, batch_id from ({made.batches})")
+    with open_run(warehouse.config) as run:
+        made = relations(run, warehouse.config)
+        marks = run.workspace.rows(f"select distinct synchronous, batch_id from ({made.batches})")
         assert marks == [(True, None)]
-        return workspace.rows(f"select requests, cost, saved from ({made.usage})")
-    finally:
-        workspace.close()
-        run.remove()
+        return run.workspace.rows(f"select requests, cost, saved from ({made.usage})")
 
 
 def hung(emulator: RunningEmulator, warehouse: Warehouse, **options: Any) -> threading.Thread:

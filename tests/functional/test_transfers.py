@@ -13,6 +13,7 @@ from dbt_enrich.pipeline import engine as enrichment
 from dbt_enrich.pipeline.export import request_file
 from dbt_enrich.pipeline.run.transfers import Transfers
 from dbt_enrich.services.openai import OpenAIBatchService
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard
 from support.warehouse import Warehouse, config_for
 
@@ -53,11 +54,11 @@ def test_the_first_file_is_at_the_service_before_the_second_is_written(
     write_file = request_file.write_file
     written: list[str] = []
 
-    def write_after_upload(shard: Shard, *arguments: Any, **named: Any) -> Shard:
+    def write_after_upload(run: Run, shard: Shard, *arguments: Any, **named: Any) -> Shard:
         if written:
             assert was_uploaded(emulator)
         written.append(shard.shard)
-        return write_file(shard, *arguments, **named)
+        return write_file(run, shard, *arguments, **named)
 
     monkeypatch.setattr(enrichment, "write_file", write_after_upload)
     warehouse.enrich(NOTES, mode=mode)

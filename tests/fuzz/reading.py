@@ -19,14 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dbt_enrich.config.profile import parse_config
 from dbt_enrich.pipeline.load.load_shard import load
 from dbt_enrich.sql import literal
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.validation.answers import typed_answers_sql
-from dbt_enrich.workspace.database import Workspace
 from fuzz.lines import (
     OUTPUTS,
     dressed_line,
@@ -41,6 +41,9 @@ from fuzz.replies import BrokenPromiseError, fuzz_bodies, fuzz_calls
 
 KINDS = {kind.value for kind in FailureKind}
 _SAFE, _HOSTILE = 100, 400
+_CONFIG = parse_config(
+    {"provider": "local", "memory_limit": "400MB", "threads": 2}, duckdb_settings={}
+)
 _SHARD = "fuzz0000-0000000000000000"
 
 
@@ -64,7 +67,7 @@ def fuzz_lines(count: int, chance: random.Random, directory: Path) -> int:
     ]
     chance.shuffle(lines)
     cut = chance.randrange(len(lines) + 1)
-    store = StateDirectory(directory / "state")
+    store = StateDirectory(directory / "state").made()
     for kind, part in (("output", lines[:cut]), ("error", lines[cut:])):
         store.response(_SHARD, kind).write_bytes(joined_lines(part, chance))
     _check(_stored(store, [*safe, *hostile]), expected, hostile)
@@ -79,7 +82,7 @@ def stored_answers(files: dict[str, bytes], keys: list[str]) -> dict[str, tuple[
         keys: The requests of the shard.
     """
     with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
-        store = StateDirectory(Path(directory) / "state")
+        store = StateDirectory(Path(directory) / "state").made()
         for kind, content in files.items():
             store.response(_SHARD, kind).write_bytes(content)
         rows = _stored(store, keys)
@@ -90,32 +93,26 @@ def stored_answers(files: dict[str, bytes], keys: list[str]) -> dict[str, tuple[
 
 
 def _stored(store: StateDirectory, keys: list[str]) -> list[tuple[str, str, str, Any]]:
-    run = store.begin_run("run-fuzz")
-    workspace = Workspace(run.path, memory_limit="400MB", threads=2)
-    try:
-        with Ledger(store.ledger) as ledger:
-            _load(keys, workspace, ledger, store)
-            files = [store.answers(name) for name in ledger.answers.live("t")]
-            paths = ", ".join(literal(path) for path in files)
-            source = f"read_parquet([{paths}], union_by_name = true)"
-            answers = f"(select *, content as clean_content from {source})"
-            rows = workspace.rows(
-                "select replace(cast(request_key as varchar), '-', ''), kind, message, answer "
-                f"from ({typed_answers_sql(answers, OUTPUTS)})"
-            )
-            return [(row[0], row[1], row[2], row[3]) for row in rows]
-    finally:
-        workspace.close()
-        run.remove()
+    with open_run(_CONFIG.model_copy(update={"state_dir": store.root})) as run:
+        _load(keys, run)
+        files = [store.answers(name) for name in run.ledger.answers.live("t")]
+        paths = ", ".join(literal(path) for path in files)
+        source = f"read_parquet([{paths}], union_by_name = true)"
+        answers = f"(select *, content as clean_content from {source})"
+        rows = run.workspace.rows(
+            "select replace(cast(request_key as varchar), '-', ''), kind, message, answer "
+            f"from ({typed_answers_sql(answers, OUTPUTS)})"
+        )
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
-def _load(keys: list[str], workspace: Workspace, ledger: Ledger, store: StateDirectory) -> None:
+def _load(keys: list[str], run: Run) -> None:
     values = ", ".join(f"(cast({literal(key)} as uuid), 1)" for key in keys)
-    workspace.write_parquet(
+    run.workspace.write_parquet(
         f"select * from (values {values}) as manifest(request_key, attempt)",
-        store.manifest(_SHARD),
+        run.store.manifest(_SHARD),
     )
-    ledger.shards.add(
+    run.ledger.shards.add(
         Shard(
             shard=_SHARD,
             step=Step.DOWNLOADED,
@@ -129,11 +126,9 @@ def _load(keys: list[str], workspace: Workspace, ledger: Ledger, store: StateDir
         )
     )
     load(
-        ledger.shards.get(_SHARD),
+        run,
+        run.ledger.shards.get(_SHARD),
         OUTPUTS,
-        workspace=workspace,
-        ledger=ledger,
-        store=store,
         keep_files=True,
         mask="(?P<mark>sk-)x",
     )

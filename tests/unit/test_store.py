@@ -16,7 +16,7 @@ from dbt_enrich.state.directory import StateDirectory
 
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     """The directory and what is settled in it are its owner's alone."""
-    store = StateDirectory(tmp_path / "state")
+    store = StateDirectory(tmp_path / "state").made()
     written = store.root / "x"
     written.write_text("x")
     settle(written, store.answers("a"))
@@ -28,12 +28,12 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     """A file in its place gives one sentence with the key to set."""
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="cannot be written.*state_dir"):
-        StateDirectory(tmp_path / "file" / "state")
+        StateDirectory(tmp_path / "file" / "state").made()
 
 
 def test_a_run_is_alive_until_it_is_released(tmp_path: Path) -> None:
     """Its lock says so, and a sweep leaves it alone until then."""
-    store = StateDirectory(tmp_path)
+    store = StateDirectory(tmp_path).made()
     run = store.begin_run("run-a")
     assert store.is_alive("run-a")
     store.sweep_runs()
@@ -50,7 +50,7 @@ def test_a_killed_process_leaves_no_live_run(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; "
         "from dbt_enrich.state.directory import StateDirectory; "
-        "run = StateDirectory(Path(sys.argv[1])).begin_run('run-b'); "
+        "run = StateDirectory(Path(sys.argv[1])).made().begin_run('run-b'); "
         "print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen(
@@ -58,7 +58,7 @@ def test_a_killed_process_leaves_no_live_run(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    store = StateDirectory(tmp_path)
+    store = StateDirectory(tmp_path).made()
     assert store.is_alive("run-b")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import existing_ledger
 
 _FIX = (
     "move to another model before that day: set model in meta.enrichment (dbt-enrich plan says "
@@ -39,12 +40,7 @@ def price_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[Fi
 def _used(config: PluginConfig) -> list[str]:
     """Return the models that the profile names, and those that tables were made by."""
     named = list(config.deployments)
-    path = config.state_dir.expanduser() / "ledger.sqlite"
-    if path.exists():
-        try:
-            with Ledger(path) as ledger:
-                named += [table.model for table in ledger.publications.all()]
-        except EnrichmentError:
-            # It has a finding of its own.
-            pass
+    # A ledger that fails has a finding of its own.
+    with suppress(EnrichmentError), existing_ledger(config) or nullcontext() as ledger:
+        named += [table.model for table in ledger.publications.all()] if ledger else []
     return list(dict.fromkeys(named))

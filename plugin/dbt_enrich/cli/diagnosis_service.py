@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import click
 
@@ -18,7 +17,7 @@ from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.services import BatchService, Provider, ServiceSettings, create_service
 from dbt_enrich.services.probe import no_batch_api
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import existing_ledger
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
@@ -52,7 +51,7 @@ def service_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[
     try:
         if settings.provider is Provider.LOCAL and not config.state_dir.expanduser().exists():
             # The emulator would make it, but readable by others.
-            StateDirectory(config.state_dir)
+            StateDirectory(config.state_dir).made()
         service = create_service(settings, say=partial(click.echo, err=True))
     except EnrichmentError as error:
         yield of_error("service", error)
@@ -124,12 +123,9 @@ def _deployments(config: PluginConfig, models: tuple[str, ...], service: str) ->
 
 
 def _used_before(config: PluginConfig) -> list[Shard]:
-    path = _ledger_path(config)
-    if not path.exists():
-        return []
     try:
-        with Ledger(path) as ledger:
-            return ledger.shards.all()
+        with existing_ledger(config) or nullcontext() as ledger:
+            return ledger.shards.all() if ledger else []
     except EnrichmentError:
         # It has a finding of its own.
         return []
@@ -156,17 +152,16 @@ def _room(config: PluginConfig, service: str, deployment: str) -> Finding:
     """Say how many tokens a deployment's batches may hold, and how many ours hold now."""
     subject = f"quota of {deployment}"
     limit, held = config.token_limit(deployment), 0
-    path = _ledger_path(config)
-    if path.exists():
-        newcomer = Shard("", Step.CLAIMED, None, "", service, "", deployment=deployment)
-        try:
-            with Ledger(path) as ledger:
+    newcomer = Shard("", Step.CLAIMED, None, "", service, "", deployment=deployment)
+    try:
+        with existing_ledger(config) or nullcontext() as ledger:
+            if ledger:
                 room = TokenRoom(ledger, config.token_limit)
                 limit = room.limit(service, deployment)
                 held = room.held_by_others(newcomer)
-        except EnrichmentError as error:
-            found = f"not known, as the ledger fails: {error.problem}"
-            return Finding(subject, "warning", found, error.fix or "repair the ledger")
+    except EnrichmentError as error:
+        found = f"not known, as the ledger fails: {error.problem}"
+        return Finding(subject, "warning", found, error.fix or "repair the ledger")
     source = "configured" if config.token_limit(deployment) else "learned from the service"
     known = f"{limit:,} enqueued tokens, {source}" if limit else "not known until a batch tells it"
     return Finding(subject, "ok", f"{known}; our batches hold about {held:,} tokens now")
@@ -194,7 +189,3 @@ def _files(service: BatchService, settings: ServiceSettings) -> Finding:
     if max(shares.values()) >= _NEARLY:
         return Finding("file quota", "warning", found, fix)
     return Finding("file quota", "ok", found)
-
-
-def _ledger_path(config: PluginConfig) -> Path:
-    return config.state_dir.expanduser() / "ledger.sqlite"

@@ -15,13 +15,14 @@ from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.sql import literal
+from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.wording import counted
 
 _LITTLE_ROOM = 1_000_000_000
 _MOVE_AWAY = (
-    "move {0}/ledger.sqlite* away: batches are found again at the service, and answers there and "
+    "move {0}* away: batches are found again at the service, and answers there and "
     "in the enriched tables; what is in neither is asked and paid for again"
 )
 
@@ -104,13 +105,13 @@ def _own_directories(root: Path) -> list[Path]:
 
 
 def _ledger(root: Path) -> Iterator[Finding]:
-    path = root / "ledger.sqlite"
+    path = StateDirectory(root).ledger
     if not path.exists():
         yield Finding("ledger", "ok", "none yet: nothing was sent")
         return
     damage = _damage(path)
     if damage:
-        yield Finding("ledger", "wrong", damage, _MOVE_AWAY.format(root))
+        yield Finding("ledger", "wrong", damage, _MOVE_AWAY.format(path))
         return
     try:
         with Ledger(path) as ledger:
@@ -140,12 +141,13 @@ def _answers(root: Path, names: list[str]) -> Finding:
     if not broken:
         said = "1 file is" if len(names) == 1 else f"all {len(names):,} files are"
         return Finding("answers", "ok", f"{said} there, and whole")
+    move_away = _MOVE_AWAY.format(StateDirectory(root).ledger)
     return Finding(
         "answers",
         "wrong",
         f"{len(broken):,} of {len(names):,} files that the ledger names are not there, or not "
         f"whole, such as {broken[0]}",
-        f"restore {root / 'answers'} from a backup; without one, {_MOVE_AWAY.format(root)}",
+        f"restore {root / 'answers'} from a backup; without one, {move_away}",
     )
 
 

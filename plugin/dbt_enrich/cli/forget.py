@@ -8,7 +8,6 @@ from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.planning.task_versions import forget as forget_answers
 from dbt_enrich.pipeline.planning.task_versions import refuse_shared, tasks_of, worth_of
-from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.model_names import chosen, label
 from dbt_enrich.wording import counted
 
@@ -35,7 +34,8 @@ def forget(
     Says first what they cost. The enriched table keeps its rows until that run.
     """
     project = load_project(location)
-    with Ledger(project.existing_ledger()) as ledger:
+    with project.opened_run() as run:
+        ledger = run.ledger
         known = ledger.enrichments()
         wanted = chosen(models, known)
         name = " and ".join(sorted(label(enrichment, known) for enrichment in wanted))
@@ -47,7 +47,7 @@ def forget(
                 fix=f"look for it with `dbt-enrich versions {models[0]}`",
             )
         refuse_shared(ledger, tasks, wanted)
-        held = worth_of(project.config, ledger, tasks)
+        held = worth_of(run, tasks, project.config)
         click.echo(
             f"{name}: {counted(held.answers, 'answer')} that cost {held.worth.said()} at batch "
             "price; the "
@@ -55,5 +55,5 @@ def forget(
         )
         if not yes:
             click.confirm("delete them?", abort=True)
-        forget_answers(project.config, ledger, tasks)
+        forget_answers(run, tasks)
         click.echo("deleted")

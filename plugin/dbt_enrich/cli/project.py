@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -19,6 +20,9 @@ import yaml
 
 from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.stray_directory import stray_state
 from dbt_enrich.warehouse.databases import Databases, databases_of
 
@@ -120,22 +124,35 @@ class Project:
         return self.config.namespace or self.name
 
     @property
-    def ledger(self) -> Path:
-        """The ledger's SQLite file, whether it is there or not."""
-        return self.config.state_dir / "ledger.sqlite"
+    def state(self) -> StateDirectory:
+        """The state directory, whether it is there or not."""
+        return StateDirectory(self.config.state_dir)
 
-    def existing_ledger(self) -> Path:
-        """Return the ledger's file.
+    def opened_ledger(self) -> Ledger:
+        """Open the ledger.
 
         Raises:
             ConfigurationError: There is none yet.
         """
-        if not self.ledger.exists():
+        self._refuse_nothing_sent()
+        return Ledger(self.state.ledger)
+
+    def opened_run(self) -> AbstractContextManager[Run]:
+        """Begin a run, for a command that reads answers.
+
+        Raises:
+            ConfigurationError: There is no ledger yet.
+        """
+        self._refuse_nothing_sent()
+        return open_run(self.config)
+
+    def _refuse_nothing_sent(self) -> None:
+        ledger = self.state.ledger
+        if not ledger.exists():
             raise ConfigurationError(
-                f"nothing was sent yet: there is no ledger at {self.ledger}",
+                f"nothing was sent yet: there is no ledger at {ledger}",
                 fix="run `dbt run` first, or name the project by --project-dir",
             )
-        return self.ledger
 
 
 def _either(name: str) -> list[str]:

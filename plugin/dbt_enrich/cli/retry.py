@@ -7,7 +7,6 @@ import click
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.task.model_names import chosen, labels
@@ -36,7 +35,7 @@ def retry(
     nothing itself; `dbt-enrich plan` says what it will cost.
     """
     project = load_project(location)
-    with Ledger(project.existing_ledger()) as ledger:
+    with project.opened_ledger() as ledger:
         names = labels(ledger.enrichments())
         wanted = chosen(models, names)
         tables = {table.enrichment: table for table in ledger.publications.all()}

@@ -15,7 +15,7 @@ from dbt_enrich.cli.project import Location, Project, load_project, project_opti
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.timings import TIMINGS_VARIABLE
 from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import existing_ledger
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
@@ -85,9 +85,10 @@ def run(
 
 
 def _published(project: Project) -> dict[str, Publication]:
-    if not project.ledger.exists():
+    ledger = existing_ledger(project.config)
+    if ledger is None:
         return {}
-    with Ledger(project.ledger) as ledger:
+    with ledger:
         return {table.enrichment: table for table in ledger.publications.all()}
 
 
@@ -100,7 +101,7 @@ def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
     """Return what the tables still wait for, adopted batches of their tasks among it."""
     models = {table.enrichment for table in tables}
     tasks = {table.task_key for table in tables}
-    with Ledger(project.ledger) as ledger:
+    with project.opened_ledger() as ledger:
         return [
             shard
             for shard in ledger.shards.open()

@@ -17,7 +17,7 @@ from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.pipeline.planning.budget import Spending, shard_cost, shard_tokens, spending
 from dbt_enrich.services.base import BatchStatus
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import existing_ledger
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.model_names import chosen, labels
@@ -93,10 +93,12 @@ def status(
 
 
 def _shown(project: Project, models: set[str], *, everything: bool, as_json: bool) -> str:
-    if not project.ledger.exists():
+    ledger = existing_ledger(project.config)
+    if ledger is None:
         empty = _document([], [], spending([], project.config))
-        return empty if as_json else f"nothing was sent yet: there is no ledger at {project.ledger}"
-    with Ledger(project.ledger) as ledger:
+        said = f"nothing was sent yet: there is no ledger at {project.state.ledger}"
+        return empty if as_json else said
+    with ledger:
         names = labels(ledger.enrichments())
         wanted = chosen(models, names)
         sent = [s for s in ledger.shards.all() if not wanted or s.enrichment in wanted]
@@ -149,7 +151,7 @@ def _is_local_service_idle(project: Project, shards: Sequence[Shard]) -> bool:
         return False
     from batch_server.process import is_used
 
-    return not is_used(project.ledger.parent / "local")
+    return not is_used(project.state.root / "local")
 
 
 def _is_at_local_service(shard: Shard) -> bool:

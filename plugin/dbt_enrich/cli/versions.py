@@ -11,7 +11,6 @@ from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.pipeline.planning.task_versions import answers_by_task, tasks_of
-from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.tables.publications import KEPT
 from dbt_enrich.task.model_names import chosen, label
 from dbt_enrich.task.version import short_version
@@ -30,11 +29,12 @@ def versions(
 ) -> None:
     """List the versions of MODEL's task with their answers, and what changed between them."""
     project = load_project(location)
-    with Ledger(project.existing_ledger()) as ledger:
+    with project.opened_run() as run:
+        ledger = run.ledger
         known = ledger.enrichments()
         (enrichment,) = chosen([model], known)
         tasks = tasks_of(ledger, enrichment)
-        counts = answers_by_task(project.config, ledger, [task.task_key for task in tasks])
+        counts = answers_by_task(run, [task.task_key for task in tasks])
         tables = {
             table.task_key: table
             for table in ledger.publications.all()

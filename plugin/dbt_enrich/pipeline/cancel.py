@@ -78,7 +78,7 @@ def cancel(
 
 def _ask(shard: Shard, attachment: Attachment, log: Callable[[str], None]) -> None:
     """Note the wish first, so that it is carried out by whoever drives the shard next."""
-    attachment.ledger.shards.request_cancel(shard.shard)
+    attachment.run.ledger.shards.request_cancel(shard.shard)
     if shard.step == Step.SUBMITTED and shard.batch_id:
         batch = attachment.service.cancel(shard.batch_id)
         requests = counted(shard.requests, "request")

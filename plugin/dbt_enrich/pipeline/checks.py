@@ -49,35 +49,17 @@ from dbt_enrich.workspace.key_ranges import key_parts
 
 def rows_undone(session: Session, rows: StagedRows) -> Undone:
     """Find the rows that have no answer that is `done`."""
-    return find_undone(
-        rows,
-        session.selection.answer_keys,
-        workspace=session.workspace,
-        ledger=session.ledger,
-        store=session.store,
-    )
+    return find_undone(session.run, rows, session.selection.answer_keys)
 
 
 def choose_new(session: Session, undone: Undone) -> Chosen:
     """Choose what a run would send of the rows that are not done, without claiming it."""
-    return choose(
-        undone,
-        session.selection,
-        workspace=session.workspace,
-        ledger=session.ledger,
-        store=session.store,
-    )
+    return choose(session.run, undone, session.selection)
 
 
 def finals_of(session: Session, undone: Undone) -> Finals:
     """Find the requests of the rows that are not done that failed for good."""
-    return find_finals(
-        undone,
-        session.selection,
-        workspace=session.workspace,
-        ledger=session.ledger,
-        store=session.store,
-    )
+    return find_finals(session.run, undone, session.selection)
 
 
 def what_stands_in_the_way(session: Session, undone: Undone, requests: int) -> dict[str, Any]:
@@ -102,7 +84,7 @@ def watch_of(session: Session, rows: StagedRows) -> Watch:
     """Return what watches the answers of a run's task as they come home."""
 
     def label(key: str) -> str:
-        (row_id,) = session.workspace.row(
+        (row_id,) = session.run.workspace.row(
             f"select min(row_id) from {rows.keys_sql} as keys where request_key = cast(? as uuid)",
             [key],
         )
@@ -114,24 +96,15 @@ def watch_of(session: Session, rows: StagedRows) -> Watch:
         enrichment=session.request.enrichment,
         task_key=session.task_key,
         tolerance=session.tolerance,
-        workspace=session.workspace,
-        ledger=session.ledger,
-        store=session.store,
         settings=session.sent_with,
         label=label,
+        run=session.run,
     )
 
 
 def count_new(session: Session, rows: StagedRows, chosen: Chosen) -> NewRequests:
     """Count what a run would send, and what it would not."""
-    return new_requests(
-        rows,
-        chosen,
-        session.selection,
-        workspace=session.workspace,
-        ledger=session.ledger,
-        store=session.store,
-    )
+    return new_requests(session.run, rows, chosen, session.selection)
 
 
 def rows_kept(session: Session, rows: StagedRows) -> int:
@@ -139,11 +112,13 @@ def rows_kept(session: Session, rows: StagedRows) -> int:
     selection = session.selection
     if not selection.keeps_former:
         return 0
-    own, former = (answers_sql(session.ledger, session.store, key) for key in selection.answer_keys)
+    own, former = (
+        answers_sql(session.run.ledger, session.run.store, key) for key in selection.answer_keys
+    )
     kept = 0
     for part in key_parts(rows.rows):
         keys = part.of(rows.keys_sql)
-        (found,) = session.workspace.row(
+        (found,) = session.run.workspace.row(
             f"select count(*) from {keys} as keys "
             f"semi join ({done_sql(former, keys, part=part)}) as former using (request_key) "
             f"anti join ({done_sql(own, keys, part=part)}) as own using (request_key)"
@@ -157,7 +132,7 @@ def inputs_to_forget(session: Session) -> bool:
     if session.config.store_inputs:
         return False
     service = session.config.service_settings().service_id
-    return inputs_may_be_left(service, session.ledger)
+    return inputs_may_be_left(service, session.run.ledger)
 
 
 def check_examples(session: Session) -> None:
@@ -168,7 +143,7 @@ def check_examples(session: Session) -> None:
     """
     task = session.request.task
     for number, example in enumerate(task.examples, start=1):
-        problem = answer_problem(json.dumps(example.answer), task, session.workspace)
+        problem = answer_problem(json.dumps(example.answer), task, session.run.workspace)
         if problem:
             raise ConfigurationError(
                 f"model '{session.model}': the answer of enrichment.examples number {number} does "
@@ -180,7 +155,7 @@ def check_examples(session: Session) -> None:
 def table_comment(session: Session) -> str:
     """Say of a table who enriched it, by which version of the task, and what it cost so far."""
     enrichment = session.request.enrichment
-    spent = spending(session.ledger.shards.all(enrichment=enrichment), session.config)
+    spent = spending(session.run.ledger.shards.all(enrichment=enrichment), session.config)
     cost = "cost unknown" if spent.cost is None else f"cost so far {spent.said()}"
     version = short_version(session.task_key)
     return f"Enriched by {session.request.task.model}, task version {version}; {cost}"
@@ -229,7 +204,7 @@ def unpublished(session: Session, sentence: str, *, status: str) -> Outcome:
     """Return the outcome of a run that stores nothing: empty, typed tables where there are none."""
     request = session.request
     return Outcome(
-        session.run_id,
+        session.run.id,
         enriched_sql=empty_table_sql(request.relation, request.task.outputs),
         errors_sql=empty_errors_sql(request.relation),
         summary=f"{session.model}: {sentence}",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 
 from dbt_enrich.config.answered_by import answered_by
@@ -61,13 +60,13 @@ from dbt_enrich.state.file_cleanup import sweep_files
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.former_tasks import former_tasks, is_in_flight
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import existing_ledger, open_run
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
 from dbt_enrich.warehouse.placement import place
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace.database import Workspace
 
 
 class Engine:
@@ -129,45 +128,34 @@ class Engine:
             self._warn(notice)
         if request.existing:
             request = replace(request, existing=columns.read(request.existing))
-        store = StateDirectory(self.config.state_dir)
-        store.sweep_runs()
-        self._warn_of_network(store)
-        with ExitStack() as until_published, ExitStack() as until_done:
-            run_id = f"run-{secrets.token_hex(8)}"
-            run = store.begin_run(run_id)
-            until_published.callback(run.remove)
+        with ExitStack() as until_published, open_run(self.config, until_published) as run:
+            run.store.sweep_runs()
+            self._warn_of_network(run.store)
             timings = until_published.enter_context(
                 logged_timings(lambda line: self._log(f"{request.relation.model}: {line}"))
             )
-            workspace = Workspace(
-                run.path, memory_limit=self.config.memory_limit, threads=self.config.threads
-            )
-            until_done.callback(workspace.close)
             session = Session(
-                run_id=run_id,
+                run=run,
                 request=request,
                 task_key=request.task.task_key(answered_by(self.config, request.task.model)),
                 config=self.config,
                 namespace=self.namespace,
-                workspace=workspace,
-                ledger=until_done.enter_context(Ledger(store.ledger)),
-                store=store,
                 progress=Progress(request.relation.model, self._log, terminal=live_terminal()),
                 tally=Tally(),
                 timings=timings,
                 budget=self._budget,
             )
             if not self.config.keep_files:
-                sweep_files(run_id, ledger=session.ledger, store=store)
-            until_done.callback(session.progress.close)
-            outcome = self._enrich(session)
+                sweep_files(run)
+            with closing(session.progress):
+                outcome = self._enrich(session)
             enriched_sql, errors_sql = columns.written(outcome.enriched_sql, outcome.errors_sql)
             outcome = replace(outcome, enriched_sql=enriched_sql, errors_sql=errors_sql)
             # The SELECTs that publish read the scratch files once more.
             published = until_published.pop_all()
             published.enter_context(timings.span(Stage.TABLE, rows=outcome.rows))
             with self._lock:
-                self._published[run_id] = published
+                self._published[run.id] = published
             return outcome
 
     def _warn_of_network(self, store: StateDirectory) -> None:
@@ -184,10 +172,10 @@ class Engine:
 
     def known_models(self) -> set[str]:
         """Return the unique ids of the models that the ledger knows."""
-        path = self.config.state_dir.expanduser() / "ledger.sqlite"
-        if not path.exists():
+        ledger = existing_ledger(self.config)
+        if ledger is None:
             return set()
-        with Ledger(path) as ledger:
+        with ledger:
             return ledger.enrichments()
 
     def relations(self, known: str | None) -> tuple[str, Relations] | None:
@@ -199,24 +187,15 @@ class Engine:
         Returns:
             The run to finish once they are published, and their SELECTs; None if nothing changed.
         """
-        if not (self.config.state_dir.expanduser() / "ledger.sqlite").exists():
+        if not StateDirectory(self.config.state_dir).ledger.exists():
             return None
-        store = StateDirectory(self.config.state_dir)
-        with ExitStack() as until_published, ExitStack() as until_done:
-            ledger = until_done.enter_context(Ledger(store.ledger))
-            if known == fingerprint(self.config, ledger):
+        with ExitStack() as until_published, open_run(self.config, until_published) as run:
+            if known == fingerprint(self.config, run.ledger):
                 return None
-            run_id = f"run-{secrets.token_hex(8)}"
-            run = store.begin_run(run_id)
-            until_published.callback(run.remove)
-            workspace = Workspace(
-                run.path, memory_limit=self.config.memory_limit, threads=self.config.threads
-            )
-            until_done.callback(workspace.close)
-            made = relations(self.config, workspace=workspace, ledger=ledger, store=store)
+            made = relations(run, self.config)
             with self._lock:
-                self._published[run_id] = until_published.pop_all()
-            return run_id, made
+                self._published[run.id] = until_published.pop_all()
+            return run.id, made
 
     def finish(self, run_id: str, counts: Mapping[str, int] | None = None) -> None:
         """End a run: note what it published, and remove its scratch files.
@@ -254,11 +233,11 @@ class Engine:
             return without_rows(session)
         if merged_into and options.mode != Mode.PREVIEW:
             check_columns(request.relation, task)
-            forgotten = session.ledger.answers.forgotten()
+            forgotten = session.run.ledger.answers.forgotten()
             stage_unfinished(request.relation, task.outputs, merged_into, forgotten)
         with session.timings.span(Stage.STAGE) as span:
             rows = stage(
-                request.relation, task, session.task_key, session.workspace, request.upstream
+                request.relation, task, session.task_key, session.run.workspace, request.upstream
             )
             span.rows, span.bytes = rows.rows, rows.bytes
         if options.mode == Mode.PREVIEW:
@@ -284,15 +263,13 @@ class Engine:
         self._exchange(session, rows, fresh)
         with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
             published = publish(
+                session.run,
                 rows,
                 request.relation,
                 task,
                 session.selection.answer_keys,
                 existing=request.existing if options.on_pending == "keep" else None,
                 find_finals=lambda: finals_of(session, rows_undone(session, rows)),
-                workspace=session.workspace,
-                ledger=session.ledger,
-                store=session.store,
             )
             span.bytes = published.bytes
         refuse_failures(session, published)
@@ -302,7 +279,7 @@ class Engine:
             kept += untouched_kept(request.relation, merged_into, session.task_key)
         self._publish(session, kept)
         return Outcome(
-            run_id=session.run_id,
+            run_id=session.run.id,
             enriched_sql=published.enriched_sql,
             errors_sql=published.errors_sql,
             summary=summary(session.model, published, session.tally),
@@ -316,7 +293,7 @@ class Engine:
     def _publish(self, session: Session, kept: int = 0) -> None:
         """Have `finish` note the publication: a table that dbt cannot commit is not published."""
         with self._lock:
-            self._publications[session.run_id] = publication(session, kept)
+            self._publications[session.run.id] = publication(session, kept)
 
     def _undone(self, session: Session, rows: StagedRows) -> Undone:
         """Find the rows that are not done, once all answers that are somewhere are taken in."""
@@ -330,7 +307,7 @@ class Engine:
 
     def _note_task(self, session: Session) -> None:
         request, task = session.request, session.request.task
-        session.ledger.tasks.add(
+        session.run.ledger.tasks.add(
             session.task_key,
             enrichment=request.enrichment,
             document=task.document(answered_by(self.config, task.model)),
@@ -343,14 +320,12 @@ class Engine:
         if request.existing is None:
             return 0
         return recover_answers(
+            session.run,
             undone,
             request.relation,
             request.task,
             session.selection.answer_keys,
             request.existing,
-            workspace=session.workspace,
-            ledger=session.ledger,
-            store=session.store,
         )
 
     def _keep_former(self, session: Session, rows: StagedRows, undone: Undone) -> int:
@@ -359,14 +334,12 @@ class Engine:
         if request.options.on_task_change != "new_rows":
             return 0
         return keep_former_answers(
+            session.run,
             rows,
             undone,
             request.relation,
             session.selection,
-            former_tasks(session.ledger, request.enrichment, session.task_key),
-            workspace=session.workspace,
-            ledger=session.ledger,
-            store=session.store,
+            former_tasks(session.run.ledger, request.enrichment, session.task_key),
         )
 
     def _refusal(self, session: Session, fresh: NewRequests) -> TaskChangedError | None:
@@ -375,8 +348,8 @@ class Engine:
         if not fresh.requests:
             return None
         if options.on_task_change == "new_rows":
-            former = former_tasks(session.ledger, request.enrichment, session.task_key)
-            if any(is_in_flight(session.ledger, task.task_key) for task in former):
+            former = former_tasks(session.run.ledger, request.enrichment, session.task_key)
+            if any(is_in_flight(session.run.ledger, task.task_key) for task in former):
                 return TaskChangedError(
                     f"model '{session.model}': the task changed while its batches are in flight, "
                     f"and {counted(fresh.requests, 'request')} would be sent; nothing was",
@@ -385,7 +358,7 @@ class Engine:
                 )
         if options.on_task_change != "error":
             return None
-        changes = changes_since(session.ledger, request.enrichment, session.selection)
+        changes = changes_since(session.run.ledger, request.enrichment, session.selection)
         if not changes:
             return None
         return TaskChangedError(
@@ -429,7 +402,7 @@ class Engine:
             sends = fresh.requests
             if sends or fresh.in_flight:
                 session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
-        in_flight = session.ledger.shards.open(task_key=session.task_key)
+        in_flight = session.run.ledger.shards.open(task_key=session.task_key)
         to_do = sends or in_flight or mode == Mode.COLLECT
         watch = watch_of(session, rows)
         if not (to_do or leftovers(session) or inputs_to_forget(session)):
@@ -455,10 +428,8 @@ class Engine:
     def _batch_run(self, session: Session, rows: StagedRows, service: BatchService) -> BatchRun:
         return BatchRun(
             service=service,
-            ledger=session.ledger,
-            store=session.store,
             settings=RunSettings(
-                owner=session.run_id,
+                owner=session.run.id,
                 poll_interval=self.config.poll_seconds,
                 adoption_grace=self.config.grace_seconds,
                 await_timeout=session.request.options.await_timeout,
@@ -466,14 +437,13 @@ class Engine:
             ),
             room=session.room,
             write=lambda shard: _write_claimed(shard, session, rows, service.line_url),
-            cut=lambda shard: cut_in_two(
-                shard, workspace=session.workspace, ledger=session.ledger, store=session.store
-            ),
+            cut=lambda shard: cut_in_two(session.run, shard),
             deployments_of=self.config.deployments_of,
             cancelled=self.cancelled,
             progress=session.progress,
             warn=lambda text: self._warn(f"{session.model}: {text}"),
             timings=session.timings,
+            run=session.run,
         )
 
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
@@ -487,11 +457,11 @@ class Engine:
                 deployment=deployment,
                 limit=options.preview_rows,
                 service=service,
-                workspace=session.workspace,
+                workspace=session.run.workspace,
             )
         for row in previewed:
             self._log(str(row))
-        (asked,) = session.workspace.row(
+        (asked,) = session.run.workspace.row(
             f"select count(distinct request_key) from {rows.keys_sql} as keys"
         )
         sentence = preview_sentence(
@@ -521,15 +491,6 @@ def _write_claimed(shard: Shard, session: Session, rows: StagedRows, line_url: s
     if source is None:
         return None
     with session.timings.span(Stage.WRITE, rows=shard.row_count) as span:
-        written = write_file(
-            shard,
-            source,
-            rows,
-            session.selection,
-            line_url,
-            workspace=session.workspace,
-            ledger=session.ledger,
-            store=session.store,
-        )
+        written = write_file(session.run, shard, source, rows, session.selection, line_url)
         span.bytes = written.bytes
     return written

@@ -112,7 +112,7 @@ class Exchange:
 
     def _open(self) -> list[Shard]:
         """Return this task's shards that are on their way, whoever claimed them."""
-        return self.session.ledger.shards.open(
+        return self.session.run.ledger.shards.open(
             service=self.service.service_id, task_key=self.session.task_key
         )
 
@@ -121,7 +121,7 @@ class Exchange:
 
         Their answers say it. Until they are there, any row may be among them.
         """
-        store = self.session.store
+        store = self.session.run.store
         return [
             shard
             for shard in self._open()
@@ -140,7 +140,7 @@ class Exchange:
 
     def _was_cancelled(self, shards: Iterable[Shard]) -> bool:
         """Whether the user has had one of these batches cancelled meanwhile."""
-        ledger = self.session.ledger
+        ledger = self.session.run.ledger
         stopped = {None, *(stop.at for stop in ledger.stops.of(self.session.task_key))}
         found = ledger.shards.named(shard.shard for shard in shards)
         return any(shard.cancel_requested_at not in stopped for shard in found)
@@ -157,18 +157,16 @@ class Exchange:
         try:
             with session.timings.span(Stage.CLAIM) as span:
                 claimed = claim(
+                    session.run,
                     self.rows,
                     session.request.relation,
                     session.selection,
                     session.destination(self.service),
-                    workspace=session.workspace,
-                    ledger=session.ledger,
-                    store=session.store,
                     expected=reserved,
                     check=partial(self._check_ledger, reserved) if reserved else None,
                     allow=self._allowed,
                 )
-                shards = session.ledger.shards.named(claimed.shards)
+                shards = session.run.ledger.shards.named(claimed.shards)
                 span.rows = sum(shard.row_count for shard in shards)
             session.claimed.update(claimed.new)
             sent = sum(shard.requests for shard in shards)
@@ -199,7 +197,7 @@ class Exchange:
 
     def _is_driven(self, shard: Shard) -> bool:
         """Whether a live run is about to send a shard."""
-        return shard.owner is not None and self.session.store.is_alive(shard.owner)
+        return shard.owner is not None and self.session.run.store.is_alive(shard.owner)
 
     def _estimate(self) -> Estimate:
         """Count the tokens of what is about to be claimed."""
@@ -216,7 +214,7 @@ class Exchange:
     def _check_ledger(self, wanted: Estimate, abandoned: Sequence[Shard]) -> None:
         session = self.session
         names = {shard.shard for shard in abandoned}
-        session.budget.check_ledger(session.reservation, wanted, session.ledger, but_not=names)
+        session.budget.check_ledger(session.reservation, wanted, session.run.ledger, but_not=names)
 
     def _claim_or_leave(self) -> list[Shard]:
         """Claim; past a cap, rows that failed before are left where no other is to be sent.
@@ -249,7 +247,7 @@ class Exchange:
         """
         session = self.session
         unsent = [s for s in self._open() if s.step.is_unsent and self._is_free(s)]
-        let_go(unsent, session.ledger, session.store)
+        let_go(session.run, unsent)
         ending = [s for s in self._open() if s.step.is_at_service]
         if ending:
             session.progress.say(
@@ -271,7 +269,7 @@ class Exchange:
 
     def _is_free(self, shard: Shard) -> bool:
         """Whether a shard is this run's, or nobody's."""
-        return shard.owner == self.session.run_id or not self._is_driven(shard)
+        return shard.owner == self.session.run.id or not self._is_driven(shard)
 
     def _load(self, shard: Shard) -> None:
         """Take a shard's answers in, and see whether all is well."""
@@ -281,21 +279,19 @@ class Exchange:
 
     def _store(self, shard: Shard) -> None:
         session = self.session
-        outputs = outputs_of(session.ledger, shard.task_key)
+        outputs = outputs_of(session.run.ledger, shard.task_key)
         if outputs is None:
             session.progress.say(
                 f"batch {shard.batch_id} answers a task that no model of this project asks now; "
-                f"its answers are kept in {session.store.root}"
+                f"its answers are kept in {session.run.store.root}"
             )
             return
-        size = session.store.response_bytes(shard.shard)
+        size = session.run.store.response_bytes(shard.shard)
         with session.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
             loaded = load(
+                session.run,
                 shard,
                 outputs,
-                workspace=session.workspace,
-                ledger=session.ledger,
-                store=session.store,
                 keep_files=session.config.keep_files,
                 mask=self.service.mask,
             )
@@ -303,11 +299,11 @@ class Exchange:
         if loaded.kept_lines:
             session.progress.say(loaded.said())
         if loaded.unassigned:
+            kept_in = session.run.store.response(shard.shard, "output")
             session.progress.say(
                 f"batch {shard.batch_id} has {counted(loaded.unassigned, 'answer')} to packs of "
                 "rows, and its input file, which alone names these rows, is gone at the service; "
-                f"the answers are kept in {session.store.response(shard.shard, 'output')}, and the "
-                "rows are asked again"
+                f"the answers are kept in {kept_in}, and the rows are asked again"
             )
         self._forget_inputs()
 
@@ -316,12 +312,12 @@ class Exchange:
         session = self.session
         if session.config.store_inputs:
             return
-        forget_inputs(self.service, ledger=session.ledger, warn=session.progress.say)
+        forget_inputs(self.service, ledger=session.run.ledger, warn=session.progress.say)
 
     def _name_other_services(self) -> None:
         elsewhere = [
             shard
-            for shard in self.session.ledger.shards.open(task_key=self.session.task_key)
+            for shard in self.session.run.ledger.shards.open(task_key=self.session.task_key)
             if shard.service != self.service.service_id
         ]
         if elsewhere:
@@ -342,10 +338,10 @@ def leftovers(session: Session) -> list[Shard]:
             return False
         if not everything and shard.enrichment not in (session.request.enrichment, None):
             return False
-        if shard.owner is not None and session.store.is_alive(shard.owner):
+        if shard.owner is not None and session.run.store.is_alive(shard.owner):
             return False
         # Downloaded answers of a task that the ledger does not know wait for its model.
-        known = session.ledger.tasks.outputs(shard.task_key) is not None
+        known = session.run.ledger.tasks.outputs(shard.task_key) is not None
         return known or shard.step != Step.DOWNLOADED
 
-    return [shard for shard in session.ledger.shards.open() if is_left(shard)]
+    return [shard for shard in session.run.ledger.shards.open() if is_left(shard)]

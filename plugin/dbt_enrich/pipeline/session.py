@@ -24,10 +24,8 @@ from dbt_enrich.pipeline.run.deployments import Spread
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith, present_settings
-from dbt_enrich.workspace.database import Workspace
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,11 @@ class Session:
     `began` is when the run began, with its first dbt where a command runs several.
     """
 
-    run_id: str
     request: EnrichmentRequest
     task_key: str
     config: PluginConfig
     namespace: str
-    workspace: Workspace
-    ledger: Ledger
-    store: StateDirectory
+    run: Run
     progress: Progress
     tally: Tally
     timings: Timings
@@ -82,7 +77,7 @@ class Session:
             task_key=self.task_key,
             max_attempts=options.max_attempts,
             ask_again=options.ask_again,
-            retries=self.ledger.retries.of(self.request.enrichment),
+            retries=self.run.ledger.retries.of(self.request.enrichment),
             packing=self.packing,
             keeps_former=options.on_task_change == "new_rows",
             sent_with=self.sent_with,
@@ -109,15 +104,13 @@ class Session:
         stop = None
         if requests:
             stop = standing_stop(
-                self.task_key, self.sent_with, self.tolerance, self.ledger, self.began
+                self.task_key, self.sent_with, self.tolerance, self.run.ledger, self.began
             )
         return standing_error(self.model, stop) if stop else None
 
     def is_proven(self) -> bool:
         """Whether the task has answers from which all is known to be well."""
-        return is_proven(
-            self.selection, workspace=self.workspace, ledger=self.ledger, store=self.store
-        )
+        return is_proven(self.run, self.selection)
 
     def plan_inputs(self, rows: StagedRows, undone: Undone, chosen: Chosen) -> PlanInputs:
         """Where a plan for what was chosen of the staged rows is read from."""
@@ -132,9 +125,7 @@ class Session:
                 settings.service_id, settings.limits, settings.request_url
             ),
             price=self.config.task_price(self.request.task),
-            workspace=self.workspace,
-            ledger=self.ledger,
-            store=self.store,
+            run=self.run,
         )
 
     def destination(self, service: BatchService) -> Destination:
@@ -147,16 +138,16 @@ class Session:
         few = None
         if options.sync_below:
             alone = (route_of(self.request.task.model, options, self.config),)
-            spread = Spread(alone, service, self.room, self.ledger)
+            spread = Spread(alone, service, self.room, self.run.ledger)
             few = Few(options.sync_below, spread)
         return Destination(
             enrichment=self.request.enrichment,
-            spread=Spread(deployments, service, self.room, self.ledger),
+            spread=Spread(deployments, service, self.room, self.run.ledger),
             service=service,
             limits=limits,
             line_url=line_url,
             namespace=self.namespace,
-            owner=self.run_id,
+            owner=self.run.id,
             sent_with=self.sent_with,
             tolerance=self.tolerance,
             few=few,
@@ -165,4 +156,4 @@ class Session:
     @property
     def room(self) -> TokenRoom:
         """How many tokens the deployments' batches may hold."""
-        return TokenRoom(self.ledger, self.config.token_limit)
+        return TokenRoom(self.run.ledger, self.config.token_limit)

@@ -94,14 +94,7 @@ class SharedService:
         with self._lock:
             if self._has_adopted:
                 return
-            adopt_batches(
-                service,
-                session.namespace,
-                workspace=session.workspace,
-                ledger=session.ledger,
-                store=session.store,
-                warn=session.progress.say,
-            )
+            adopt_batches(session.run, service, session.namespace, warn=session.progress.say)
             self._has_adopted = True
 
     def _ride_out(self, session: Session, call: Callable[[], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,14 +18,12 @@ from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.sent_with import noted_settings
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.model_names import chosen, label
-from dbt_enrich.workspace.database import Workspace
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,7 @@ class Attachment:
     Attributes:
         config: The plugin's configuration.
         namespace: The mark of the project's batches.
-        run_id: The command's own run, under which it takes shards over.
-        workspace: Where files are read.
-        ledger: The ledger.
-        store: The state directory.
+        run: The run.
         service: The service.
         log: Tells the user.
         timings: Counts the seconds of transfers, waits and loading.
@@ -47,10 +41,7 @@ class Attachment:
 
     config: PluginConfig
     namespace: str
-    run_id: str
-    workspace: Workspace
-    ledger: Ledger
-    store: StateDirectory
+    run: Run
     service: BatchService
     log: Callable[[str], None]
     timings: Timings = field(default_factory=Timings)
@@ -61,15 +52,15 @@ class Attachment:
         Raises:
             ConfigurationError: A name fits no model that the ledger knows, or more than one.
         """
-        wanted = chosen(models, self.ledger.enrichments())
+        wanted = chosen(models, self.run.ledger.enrichments())
         asked: list[Task | Publication] = [
-            *self.ledger.tasks.all(),
-            *self.ledger.publications.all(),
+            *self.run.ledger.tasks.all(),
+            *self.run.ledger.publications.all(),
         ]
         tasks = {one.task_key for one in asked if one.enrichment in wanted}
         return [
             shard
-            for shard in self.ledger.shards.open(service=self.service.service_id)
+            for shard in self.run.ledger.shards.open(service=self.service.service_id)
             if shard.namespace == self.namespace
             and (
                 not wanted
@@ -81,7 +72,7 @@ class Attachment:
 
     def is_free(self, shard: Shard) -> bool:
         """Whether no live run drives a shard."""
-        return shard.owner is None or not self.store.is_alive(shard.owner)
+        return shard.owner is None or not self.run.store.is_alive(shard.owner)
 
     def batch_run(
         self,
@@ -98,16 +89,14 @@ class Attachment:
         """
         return BatchRun(
             service=self.service,
-            ledger=self.ledger,
-            store=self.store,
             settings=RunSettings(
-                owner=self.run_id,
+                owner=self.run.id,
                 poll_interval=poll_interval,
                 adoption_grace=self.config.grace_seconds,
                 await_timeout=await_timeout,
                 transfers=self.config.transfers,
             ),
-            room=TokenRoom(self.ledger, self.config.token_limit),
+            room=TokenRoom(self.run.ledger, self.config.token_limit),
             write=lambda _: None,
             cut=lambda _: [],
             deployments_of=lambda _: (),
@@ -115,6 +104,7 @@ class Attachment:
             progress=Progress("batches", log),
             warn=log,
             timings=self.timings,
+            run=self.run,
         )
 
     def keep(self, shards: Iterable[Shard]) -> int:
@@ -124,17 +114,15 @@ class Attachment:
         """
         done = 0
         for shard in shards:
-            outputs = outputs_of(self.ledger, shard.task_key)
+            outputs = outputs_of(self.run.ledger, shard.task_key)
             if outputs is None:
                 continue
-            size = self.store.response_bytes(shard.shard)
+            size = self.run.store.response_bytes(shard.shard)
             with self.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
                 loaded = load(
+                    self.run,
                     shard,
                     outputs,
-                    workspace=self.workspace,
-                    ledger=self.ledger,
-                    store=self.store,
                     keep_files=self.config.keep_files,
                     mask=self.service.mask,
                 )
@@ -150,25 +138,23 @@ class Attachment:
         """
         usual = Tolerance()
         share, least = shard.max_failed_share, shard.least_answers
-        task = self.ledger.tasks.get(shard.task_key)
+        task = self.run.ledger.tasks.get(shard.task_key)
         enrichment = shard.enrichment or (task.enrichment if task else None)
         return Watch(
-            model=label(enrichment, self.ledger.enrichments()),
+            model=label(enrichment, self.run.ledger.enrichments()),
             enrichment=enrichment,
             task_key=shard.task_key,
             tolerance=Tolerance(
                 usual.max_failed_share if share is None else share,
                 usual.least_answers if least is None else least,
             ),
-            workspace=self.workspace,
-            ledger=self.ledger,
-            store=self.store,
             settings=noted_settings(shard),
+            run=self.run,
         )
 
     def unfinished(self, shards: Iterable[Shard]) -> list[Shard]:
         """Return the shards whose batches have not been brought home."""
-        found = self.ledger.shards.named([shard.shard for shard in shards])
+        found = self.run.ledger.shards.named([shard.shard for shard in shards])
         return [s for s in found if not s.is_closed and s.step != Step.DOWNLOADED]
 
 
@@ -183,16 +169,10 @@ def attached(
     Raises:
         EnrichmentError: The service or the state directory cannot be used.
     """
-    store = StateDirectory(config.state_dir)
     with ExitStack() as stack:
-        run_id = f"run-{secrets.token_hex(8)}"
-        run = store.begin_run(run_id)
-        stack.callback(run.remove)
+        run = stack.enter_context(open_run(config))
         timings = stack.enter_context(logged_timings(log))
-        workspace = Workspace(run.path, memory_limit=config.memory_limit, threads=config.threads)
-        stack.callback(workspace.close)
-        ledger = stack.enter_context(Ledger(store.ledger))
         service = create_service(config.service_settings(), say=log)
         stack.callback(service.close)
-        adopt_batches(service, namespace, workspace=workspace, ledger=ledger, store=store, warn=log)
-        yield Attachment(config, namespace, run_id, workspace, ledger, store, service, log, timings)
+        adopt_batches(run, service, namespace, warn=log)
+        yield Attachment(config, namespace, run, service, log, timings)

@@ -27,7 +27,9 @@ from dbt_enrich.report.contents import (
     VersionReport,
 )
 from dbt_enrich.report.distributions import column_reports, crossings
+from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.model_names import chosen, labels
@@ -64,33 +66,31 @@ def collect(
             is named was never run.
     """
     now = now or datetime.now(UTC)
-    path = config.state_dir.expanduser() / "ledger.sqlite"
-    if not path.exists():
+    if not StateDirectory(config.state_dir).ledger.exists():
         chosen(models, [])
         return _report(project, now, (), config)
-    with Ledger(path) as ledger:
-        names = labels(ledger.enrichments())
+    with open_run(config) as run:
+        names = labels(run.ledger.enrichments())
         asked_for = chosen(models, names)
-        wanted = [
-            p for p in ledger.publications.all() if not asked_for or p.enrichment in asked_for
-        ]
+        published = run.ledger.publications.all()
+        wanted = [p for p in published if not asked_for or p.enrichment in asked_for]
         if not wanted:
             return _report(project, now, (), config)
         with opened(databases, _SETTINGS) as connection:
-            return _collected(config, project, connection, ledger, wanted, names, now)
+            return _collected(run, config, project, connection, wanted, names, now)
 
 
 def _collected(
+    run: Run,
     config: PluginConfig,
     project: str,
     connection: duckdb.DuckDBPyConnection,
-    ledger: Ledger,
     publications: Sequence[Publication],
     names: Mapping[str, str],
     now: datetime,
 ) -> Report:
     tables = {
-        p.enrichment: find_table(connection, p, outputs_of(ledger, p.task_key) or [])
+        p.enrichment: find_table(connection, p, outputs_of(run.ledger, p.task_key) or [])
         for p in publications
     }
     retries: Counter[str] = Counter()
@@ -98,12 +98,12 @@ def _collected(
         retries.update(rows.failed_attempts(connection, table) if table else {})
     models = tuple(
         replace(
-            _model_report(config, connection, ledger, p, tables[p.enrichment]),
+            _model_report(run, config, connection, p, tables[p.enrichment]),
             name=names[p.enrichment],
         )
         for p in publications
     )
-    shards = [s for p in publications for s in ledger.shards.all(enrichment=p.enrichment)]
+    shards = [s for p in publications for s in run.ledger.shards.all(enrichment=p.enrichment)]
     sent = sorted(filter(was_sent, shards), key=lambda shard: (shard.created_at, shard.shard))
     still_out = [shard.created_at for shard in sent if not shard.is_closed]
     oldest = datetime.fromisoformat(min(still_out)) if still_out else None
@@ -118,7 +118,9 @@ def _collected(
         money=money(shards, config),
         oldest_pending=oldest,
         models=models,
-        batches=tuple(batch_report(shard, names, ledger, now) for shard in sent[-MOST_BATCHES:]),
+        batches=tuple(
+            batch_report(shard, names, run.ledger, now) for shard in sent[-MOST_BATCHES:]
+        ),
         batches_of=len(sent),
         days=day_reports(sent, retries, config),
     )
@@ -139,15 +141,15 @@ def _report(
 
 
 def _model_report(
+    run: Run,
     config: PluginConfig,
     connection: duckdb.DuckDBPyConnection,
-    ledger: Ledger,
     publication: Publication,
     table: EnrichedTable | None,
 ) -> ModelReport:
-    tasks = tasks_of(ledger, publication.enrichment)
+    tasks = tasks_of(run.ledger, publication.enrichment)
     task = next((t for t in tasks if t.task_key == publication.task_key), None)
-    shards = ledger.shards.all(enrichment=publication.enrichment)
+    shards = run.ledger.shards.all(enrichment=publication.enrichment)
     found = {
         "name": publication.name,
         "enrichment": publication.enrichment,
@@ -161,17 +163,17 @@ def _model_report(
             relation=publication.relation,
             note="its table is not in the warehouse of this target; the figures are of the ledger",
             statuses=dict(publication.counts),
-            versions=_versions(config, ledger, tasks, {}),
+            versions=_versions(run, tasks, {}),
         )
     statuses = rows.statuses(connection, table)
-    outputs = _outputs(ledger, publication, table)
+    outputs = _outputs(run.ledger, publication, table)
     template = parse_template(str(task.document.get("user") or "")) if task else None
     return ModelReport(
         **found,  # type: ignore[arg-type]
         relation=table.label,
         note=None,
         statuses=statuses,
-        versions=_versions(config, ledger, tasks, rows.versions(connection, table)),
+        versions=_versions(run, tasks, rows.versions(connection, table)),
         columns=_columns(connection, table, outputs),
         failures=rows.failures(connection, table, publication),
         sample=rows.sample(
@@ -203,9 +205,9 @@ def _asked(publication: Publication, task: Task) -> Asked:
 
 
 def _versions(
-    config: PluginConfig, ledger: Ledger, tasks: Sequence[Task], in_table: dict[str, int]
+    run: Run, tasks: Sequence[Task], in_table: dict[str, int]
 ) -> tuple[VersionReport, ...]:
-    answers = answers_by_task(config, ledger, [task.task_key for task in tasks])
+    answers = answers_by_task(run, [task.task_key for task in tasks])
     former: list[Task | None] = [*tasks[1:], *([None] if tasks else [])]
     return tuple(
         VersionReport(

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import answer_files_sql, standing_sql
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith, other_files
 from dbt_enrich.state.tables.answers import AnswerFile
 from dbt_enrich.state.tables.stops import Stop
@@ -75,12 +74,11 @@ class Attempts:
 
 
 def attempts_of(
+    run: Run,
     task_keys: tuple[str, ...],
     now: SentWith | None,
     *,
     is_borne: Callable[[Stop], bool] = lambda _: False,
-    ledger: Ledger,
-    store: StateDirectory,
 ) -> Attempts:
     """Return the live answers of tasks.
 
@@ -88,16 +86,15 @@ def attempts_of(
         task_keys: The tasks.
         now: What requests are sent with now, or None where every attempt counts.
         is_borne: Whether a stop is to be as if it had not been.
-        ledger: Which answers are live.
-        store: Where the files lie.
+        run: The run.
     """
-    found = [file for key in task_keys for file in ledger.answers.files(key)]
+    found = [file for key in task_keys for file in run.ledger.answers.files(key)]
     settings = tuple(file.settings for file in found)
     others = other_files(now, settings)
     uncounted = []
     if others:
         uncounted.append(f"file_index in ({', '.join(map(str, others))})")
-    stops = [stop for key in task_keys for stop in ledger.stops.of(key)]
+    stops = [stop for key in task_keys for stop in run.ledger.stops.of(key)]
     uncounted += [
         f"(file_index in ({', '.join(map(str, places))}) "
         f"and kind in ({literal(stop.kind)}, '{FailureKind.CANCELLED}'))"
@@ -105,7 +102,7 @@ def attempts_of(
         if not is_borne(stop) and (places := _stopped(found, stop))
     ]
     return Attempts(
-        files=tuple(store.answers(file.name) for file in found),
+        files=tuple(run.store.answers(file.name) for file in found),
         answers=tuple(file.answers for file in found),
         settings=settings,
         # Of what only the table still held, the newest attempt alone was taken.

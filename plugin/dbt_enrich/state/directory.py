@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock, Timeout
 
@@ -19,14 +20,18 @@ class StateDirectory:
     """The directory that holds the ledger, the requests and the answers, readable by its owner.
 
     Args:
-        root: The directory; it is made, with its parents, where it is not there.
-
-    Raises:
-        LedgerError: It cannot be made or written.
+        root: The directory, whether it is there or not.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().resolve()
+
+    def made(self) -> Self:
+        """Make the directory, with its parents, where it is not there, and return it.
+
+        Raises:
+            LedgerError: It cannot be made or written.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.root.chmod(0o700)
@@ -42,6 +47,7 @@ class StateDirectory:
                 fix="make it writable, or set state_dir in the plugin's config to another "
                 "directory",
             ) from error
+        return self
 
     @property
     def ledger(self) -> Path:

@@ -6,26 +6,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 
 
-def sweep_files(run_id: str, *, ledger: Ledger, store: StateDirectory) -> None:
+def sweep_files(run: Run) -> None:
     """Remove the request and response files that nothing needs any more.
 
     They are what a killed run did not finish, what it had not yet removed of shards that it had
     closed, and input files of shards whose answers are downloaded.
 
     Args:
-        run_id: The run that sweeps; while another one is alive, what may be its own stays.
-        ledger: Says how far each shard has come.
-        store: Where the files lie.
+        run: The run that sweeps; while another one is alive, what may be its own stays.
     """
-    with store.no_run_begins(run_id) as is_alone:
-        files = store.shard_files()
-        unfinished = store.unfinished_files() if is_alone else []
-        shards = ledger.shards.named({name for _, name in files})
-        needed = {path for shard in shards for path in _needed_files(shard, store)}
+    with run.store.no_run_begins(run.id) as is_alone:
+        files = run.store.shard_files()
+        unfinished = run.store.unfinished_files() if is_alone else []
+        shards = run.ledger.shards.named({name for _, name in files})
+        needed = {path for shard in shards for path in _needed_files(shard, run.store)}
         known = {shard.shard for shard in shards}
         whole = [path for path, name in files if name in known or is_alone]
         for path in [*unfinished, *whole]:

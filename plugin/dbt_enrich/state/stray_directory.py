@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.state.directory import StateDirectory
 
 
 def stray_state(config: PluginConfig, root: Path, namespace: str) -> str | None:
@@ -21,9 +22,9 @@ def stray_state(config: PluginConfig, root: Path, namespace: str) -> str | None:
         namespace: The mark of the project's batches.
     """
     here, own = Path.cwd() / config.state_dir.expanduser(), root / config.state_dir.expanduser()
-    if here == own or (own / "ledger.sqlite").exists():
+    if here == own or StateDirectory(own).ledger.exists():
         return None
-    if not _holds_batches(here / "ledger.sqlite", namespace):
+    if not _holds_batches(StateDirectory(here).ledger, namespace):
         return None
     return (
         f"{here} holds answers of this project, but its state directory is {own}, where there is "

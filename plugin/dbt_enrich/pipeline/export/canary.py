@@ -14,8 +14,7 @@ from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.run.breaker import UNANSWERED
 from dbt_enrich.sql import literals
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.workspace.database import Workspace
 
 # A task of more requests than this deserves a canary.
@@ -23,22 +22,18 @@ RECOMMENDED_ABOVE = 10_000
 RECOMMENDED = 200
 
 
-def is_proven(
-    selection: Selection, *, workspace: Workspace, ledger: Ledger, store: StateDirectory
-) -> bool:
+def is_proven(run: Run, selection: Selection) -> bool:
     """Whether a task has answers that count: from which the breaker knew that all is well.
 
     Args:
         selection: What decides which answers count.
-        workspace: Where they are looked at.
-        ledger: Which answers are live.
-        store: Where the files lie.
+        run: The run.
     """
-    attempts = selection.attempts(ledger, store)
+    attempts = selection.attempts(run)
     kinds = ", ".join(f"'{kind}'" for kind in UNANSWERED)
     counts = f"not ({' or '.join(attempts.uncounted)})" if attempts.uncounted else "true"
     return bool(
-        workspace.rows(
+        run.workspace.rows(
             f"select 1 from {attempts.all_sql} as answers "
             f"where kind = 'done' or (kind not in ({kinds}) and {counts}) limit 1"
         )

@@ -27,8 +27,7 @@ from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, choose, f
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import answers_sql
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
 from dbt_enrich.task.failures import repaired_kinds
@@ -70,14 +69,12 @@ class Size:
 
 
 def claim(
+    run: Run,
     rows: StagedRows,
     relation: StagedRelation,
     selection: Selection,
     destination: Destination,
     *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
     expected: Estimate | None = None,
     check: Callable[[list[Shard]], None] | None = None,
     allow: Callable[[Chosen], int | None] | None = None,
@@ -92,9 +89,7 @@ def claim(
         relation: The staged relation in the user's database.
         selection: What decides which requests are new.
         destination: Where they go.
-        workspace: Where their lines are made.
-        ledger: Where they are claimed.
-        store: Where their files are written.
+        run: The run.
         expected: What they are expected to take, noted with the claim, or None.
         check: Called inside the critical section before anything is claimed, with the claims of
             dead runs that were never sent; what it raises leaves the rows unclaimed.
@@ -107,46 +102,40 @@ def claim(
     Raises:
         InputError: A single row's line is larger than a file may be.
     """
-    with ledger.critical_section():
-        abandoned = abandoned_shards(ledger, store)
+    with run.ledger.critical_section():
+        abandoned = abandoned_shards(run)
         if check:
             check(abandoned)
-        undone = find_undone(
-            rows, selection.answer_keys, workspace=workspace, ledger=ledger, store=store
-        )
-        chosen = choose(undone, selection, workspace=workspace, ledger=ledger, store=store)
+        undone = find_undone(run, rows, selection.answer_keys)
+        chosen = choose(run, undone, selection)
         undone.remove()
-        paths = _write_requests(chosen, rows, selection, destination, workspace, ledger, store)
+        paths = _write_requests(run, chosen, rows, selection, destination)
         allowed = allow(chosen) if allow else None
         chosen.remove()
         if allowed is not None:
-            paths = first_requests(paths, allowed, selection.packing, workspace)
-        destination = destination.of_round(paths, selection.packing, workspace)
-        kept = _take_over(abandoned, paths, selection, destination, workspace, ledger, store)
+            paths = first_requests(paths, allowed, selection.packing, run.workspace)
+        destination = destination.of_round(paths, selection.packing, run.workspace)
+        kept = _take_over(run, abandoned, paths, selection, destination)
         if kept:
-            paths = _without(paths, kept, workspace, store)
-        groups = groups_of(paths, workspace)
+            paths = _without(run, paths, kept)
+        groups = groups_of(paths, run.workspace)
         largest = max((group.largest for group in groups), default=0)
         if largest > destination.limits.max_bytes:
-            _refuse_large_row(paths, largest, relation, destination.limits, workspace)
+            _refuse_large_row(paths, largest, relation, destination.limits, run.workspace)
         claimed: dict[str, str] = {}
         for group in groups:
-            claimed |= _claim(
-                paths, group, selection, destination, expected, workspace, ledger, store
-            )
+            claimed |= _claim(run, paths, group, selection, destination, expected)
         if claimed or kept:
-            ledger.stops.lift(task_key=selection.task_key)
+            run.ledger.stops.lift(task_key=selection.task_key)
     return Claim(new=claimed, kept=tuple(kept))
 
 
 def _take_over(
+    run: Run,
     abandoned: Sequence[Shard],
     wanted: Sequence[Path],
     selection: Selection,
     destination: Destination,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
 ) -> list[str]:
     """Take over the dead runs' shards whose files would be written again as they are.
 
@@ -163,31 +152,27 @@ def _take_over(
         and shard.namespace == destination.namespace
         and shard.deployment in destination.spread.deployments
     ]
-    standing = standing_claims(
-        ours, wanted, selection.task, destination.line_url, workspace=workspace, store=store
-    )
+    standing = standing_claims(run, ours, wanted, selection.task, destination.line_url)
     names = {shard.shard for shard in standing}
     for shard in standing:
-        ledger.shards.claim_again(shard.shard, previous=shard.owner, owner=destination.owner)
-        ledger.shards.change(
+        run.ledger.shards.claim_again(shard.shard, previous=shard.owner, owner=destination.owner)
+        run.ledger.shards.change(
             shard.shard,
             settings=destination.settings,
             max_failed_share=destination.tolerance.max_failed_share,
             least_answers=destination.tolerance.least_answers,
         )
-    let_go([shard for shard in abandoned if shard.shard not in names], ledger, store)
+    let_go(run, [shard for shard in abandoned if shard.shard not in names])
     return sorted(names)
 
 
-def _without(
-    paths: Sequence[Path], shards: Sequence[str], workspace: Workspace, store: StateDirectory
-) -> list[Path]:
+def _without(run: Run, paths: Sequence[Path], shards: Sequence[str]) -> list[Path]:
     """Write the requests that none of some shards asks; return the new files."""
-    kept = manifests_sql(shards, store)
+    kept = manifests_sql(shards, run.store)
     written = []
     for path in paths:
         rest = path.with_name(f"{path.stem}-rest.parquet")
-        workspace.write_parquet(
+        run.workspace.write_parquet(
             f"""
             select wanted.*
             from read_parquet({literal(path)}) as wanted
@@ -204,14 +189,7 @@ def _without(
 
 
 def size_to_send(
-    chosen: Chosen,
-    rows: StagedRows,
-    selection: Selection,
-    destination: Destination,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
+    run: Run, chosen: Chosen, rows: StagedRows, selection: Selection, destination: Destination
 ) -> Size:
     """Cut what an export would send into files as it would, without claiming it.
 
@@ -220,14 +198,12 @@ def size_to_send(
         rows: The staged rows.
         selection: What decided which requests are new.
         destination: Where they would go.
-        workspace: Where their lines are measured.
-        ledger: Which answers are live.
-        store: Where the files lie.
+        run: The run.
     """
-    paths = _write_requests(chosen, rows, selection, destination, workspace, ledger, store)
-    groups = groups_of(paths, workspace)
+    paths = _write_requests(run, chosen, rows, selection, destination)
+    groups = groups_of(paths, run.workspace)
     files = sum(
-        len(shard_selects(paths, group, _limits_of(group, selection, destination), workspace))
+        len(shard_selects(paths, group, _limits_of(group, selection, destination), run.workspace))
         for group in groups
     )
     for path in paths:
@@ -236,20 +212,14 @@ def size_to_send(
 
 
 def _write_requests(
-    chosen: Chosen,
-    rows: StagedRows,
-    selection: Selection,
-    destination: Destination,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
+    run: Run, chosen: Chosen, rows: StagedRows, selection: Selection, destination: Destination
 ) -> list[Path]:
     """Write the chosen requests to Parquet files, with all that their lines need.
 
     Returns:
         The files; the rows of one come before those of the next.
     """
-    answers = answers_sql(ledger, store, *selection.answer_keys)
+    answers = answers_sql(run.ledger, run.store, *selection.answer_keys)
     overhead = _overhead(selection, destination)
     weight = f"staged.message_bytes + coalesce(strlen(repair), 0) + {overhead}"
     if selection.packing:
@@ -285,8 +255,8 @@ def _write_requests(
                 on failed.request_key = chosen.request_key
                 and failed.file_index = chosen.repair_file
         """
-        path = workspace.directory / f"{name}-{number}.parquet"
-        workspace.write_parquet(query, path)
+        path = run.workspace.directory / f"{name}-{number}.parquet"
+        run.workspace.write_parquet(query, path)
         paths.append(path)
     return paths
 
@@ -316,14 +286,12 @@ def _limits_of(group: Group, selection: Selection, destination: Destination) -> 
 
 
 def _claim(
+    run: Run,
     paths: Sequence[Path],
     group: Group,
     selection: Selection,
     destination: Destination,
     expected: Estimate | None,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
 ) -> dict[str, str]:
     """Cut a group into shards, write their manifests and note the intent to send them.
 
@@ -333,16 +301,16 @@ def _claim(
     packing = selection.packing if group.is_first else None
     limits = _limits_of(group, selection, destination)
     claimed = {}
-    for select in shard_selects(paths, group, limits, workspace):
+    for select in shard_selects(paths, group, limits, run.workspace):
         name = f"{short_version(selection.task_key)}-{secrets.token_hex(8)}"
-        manifest = store.manifest(name)
+        manifest = run.store.manifest(name)
         columns = "request_key, attempt"
         if packing:
-            packed = workspace.directory / f"packed-{name}.parquet"
-            workspace.write_parquet(packing.numbered_sql(select), packed)
+            packed = run.workspace.directory / f"packed-{name}.parquet"
+            run.workspace.write_parquet(packing.numbered_sql(select), packed)
             select, columns = _whole(packed), f"{columns}, custom_id, position"
-        workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
-        requests, asked_rows = count_requests(manifest, workspace)
+        run.workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
+        requests, asked_rows = count_requests(manifest, run.workspace)
         share = requests / max(1, expected.requests) if expected else 0.0
         shard = Shard(
             shard=name,
@@ -365,7 +333,7 @@ def _claim(
                 expected.completion_tokens if expected else None, share
             ),
         )
-        ledger.shards.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
+        run.ledger.shards.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
         claimed[name] = select
     return claimed
 

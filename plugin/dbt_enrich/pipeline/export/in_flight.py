@@ -14,39 +14,37 @@ from dbt_enrich.endpoints.request_lines import line_template
 from dbt_enrich.pipeline.export.manifests import NO_REQUESTS
 from dbt_enrich.sql import literals
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import EnrichmentTask
-from dbt_enrich.workspace.database import Workspace, read_parquet
+from dbt_enrich.workspace.database import read_parquet
 from dbt_enrich.workspace.key_ranges import key_parts
 
 _CUSTOM_ID = re.compile(r'\{"custom_id":"[0-9a-z-]{1,64}"')
 
 
-def abandoned_shards(ledger: Ledger, store: StateDirectory) -> list[Shard]:
+def abandoned_shards(run: Run) -> list[Shard]:
     """Return the claims of dead runs that never asked the service for a batch: nothing was paid."""
-    return [shard for shard in ledger.shards.open() if _is_abandoned(shard, store)]
+    return [shard for shard in run.ledger.shards.open() if _is_abandoned(shard, run.store)]
 
 
-def let_go(shards: Sequence[Shard], ledger: Ledger, store: StateDirectory) -> None:
+def let_go(run: Run, shards: Sequence[Shard]) -> None:
     """Free abandoned claims, and remove their files."""
     for shard in shards:
-        ledger.shards.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
-        store.requests(shard.shard).unlink(missing_ok=True)
-        store.manifest(shard.shard).unlink(missing_ok=True)
+        run.ledger.shards.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
+        run.store.requests(shard.shard).unlink(missing_ok=True)
+        run.store.manifest(shard.shard).unlink(missing_ok=True)
 
 
-def in_flight_sql(
-    ledger: Ledger, store: StateDirectory, task_key: str, workspace: Workspace
-) -> str:
+def in_flight_sql(run: Run, task_key: str) -> str:
     """Build a table expression over the requests of a task that are claimed and not yet stored.
 
     The claims of dead runs that never sent them are left out: the next export takes them up. What
     another process stores afterwards stays in it, so take it before the answers.
     """
-    shards = ledger.shards.open(task_key=task_key)
-    names = [shard.shard for shard in shards if not _is_abandoned(shard, store)]
-    held = [_held(store.manifest(name), workspace.directory) for name in names]
+    shards = run.ledger.shards.open(task_key=task_key)
+    names = [shard.shard for shard in shards if not _is_abandoned(shard, run.store)]
+    held = [_held(run.store.manifest(name), run.workspace.directory) for name in names]
     return read_parquet([path for path in held if path], empty=NO_REQUESTS)
 
 
@@ -70,13 +68,11 @@ def manifests_sql(shards: Sequence[str], store: StateDirectory) -> str:
 
 
 def standing_claims(
+    run: Run,
     abandoned: Sequence[Shard],
     wanted: Sequence[Path],
     task: EnrichmentTask,
     line_url: str,
-    *,
-    workspace: Workspace,
-    store: StateDirectory,
 ) -> list[Shard]:
     """Return the abandoned shards whose files would be written again as they are.
 
@@ -88,21 +84,20 @@ def standing_claims(
         wanted: Parquet files of the requests that are to be sent now.
         task: What is asked.
         line_url: The `url` of every line.
-        workspace: Where requests are compared.
-        store: Where files lie.
+        run: The run.
     """
     written = [
         shard
         for shard in abandoned
         if shard.step in (Step.EXPORTED, Step.UPLOADED)
-        and store.requests(shard.shard).exists()
-        and store.manifest(shard.shard).exists()
+        and run.store.requests(shard.shard).exists()
+        and run.store.manifest(shard.shard).exists()
     ]
-    forms = _forms([shard.shard for shard in written], wanted, workspace, store)
+    forms = _forms(run, [shard.shard for shard in written], wanted)
     return [
         shard
         for shard, form in zip(written, forms, strict=True)
-        if form.is_one and _is_worded(shard, form, task, line_url, store)
+        if form.is_one and _is_worded(shard, form, task, line_url, run.store)
     ]
 
 
@@ -133,21 +128,19 @@ class _Form:
         return not self.unwanted and least == most and (not self.positions or self.is_first)
 
 
-def _forms(
-    shards: Sequence[str], wanted: Sequence[Path], workspace: Workspace, store: StateDirectory
-) -> list[_Form]:
+def _forms(run: Run, shards: Sequence[str], wanted: Sequence[Path]) -> list[_Form]:
     """Return the forms of some shards, in their order."""
     if not shards:
         return []
-    manifests = read_parquet([store.manifest(shard) for shard in shards], empty=NO_REQUESTS)
-    has_packs = "position" in workspace.columns(f"from {manifests}")
+    manifests = read_parquet([run.store.manifest(shard) for shard in shards], empty=NO_REQUESTS)
+    has_packs = "position" in run.workspace.columns(f"from {manifests}")
     position = "claimed.position" if has_packs else "cast(null as integer)"
     wanted_sql = f"read_parquet({literals(wanted)})"
-    (requests,) = workspace.row(f"select count(*) from {wanted_sql}")
+    (requests,) = run.workspace.row(f"select count(*) from {wanted_sql}")
     found = [
         row
         for part in key_parts(requests)
-        for row in workspace.rows(
+        for row in run.workspace.rows(
             f"""
             select
                 claimed.file_index, count(*) filter (wanted.request_key is null),

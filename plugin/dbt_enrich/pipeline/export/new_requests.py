@@ -15,12 +15,11 @@ from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import answers_sql, done_sql, former_answers_key
 from dbt_enrich.state.attempts import Attempts, attempts_of
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith
 from dbt_enrich.task.enrichment_task import TOKEN_LIMITS, EnrichmentTask
 from dbt_enrich.task.failures import ask_again_sql, outage_sql, repaired_kinds, waiting_sql
-from dbt_enrich.workspace.database import Workspace, read_parquet
+from dbt_enrich.workspace.database import read_parquet
 from dbt_enrich.workspace.key_ranges import KeyPart, key_parts
 
 _NO_CHOSEN = (
@@ -69,14 +68,13 @@ class Selection:
         former = (former_answers_key(self.task_key),) if self.keeps_former else ()
         return (self.task_key, *former)
 
-    def attempts(self, ledger: Ledger, store: StateDirectory) -> Attempts:
+    def attempts(self, run: Run) -> Attempts:
         """Return the live answers, and which of them count."""
         return attempts_of(
+            run,
             self.answer_keys,
             self.sent_with,
             is_borne=lambda stop: self.tolerance.bears(stop.failed, stop.answers),
-            ledger=ledger,
-            store=store,
         )
 
 
@@ -146,35 +144,26 @@ class NewRequests:
     in_flight: int
 
 
-def find_undone(
-    rows: StagedRows,
-    answer_keys: tuple[str, ...],
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> Undone:
+def find_undone(run: Run, rows: StagedRows, answer_keys: tuple[str, ...]) -> Undone:
     """Find the rows that have no answer that is `done`.
 
     Args:
         rows: The staged rows.
         answer_keys: The tasks whose answers stand.
-        workspace: Where keys are compared.
-        ledger: Which answers are live.
-        store: Where the files lie.
+        run: The run.
     """
-    answers = answers_sql(ledger, store, *answer_keys)
+    answers = answers_sql(run.ledger, run.store, *answer_keys)
     name = secrets.token_hex(4)
     files, found = {}, 0
     for part in key_parts(rows.rows):
-        path = workspace.directory / f"undone-{name}-{part.number}.parquet"
+        path = run.workspace.directory / f"undone-{name}-{part.number}.parquet"
         keys = part.of(rows.keys_sql)
-        workspace.write_parquet(
+        run.workspace.write_parquet(
             f"select keys.row_id, keys.request_key from {keys} as keys "
             f"anti join ({done_sql(answers, keys, part=part)}) as done using (request_key)",
             path,
         )
-        count = workspace.count(path)
+        count = run.workspace.count(path)
         if count:
             files[part] = path
             found += count
@@ -183,64 +172,45 @@ def find_undone(
     return Undone(files, found)
 
 
-def choose(
-    undone: Undone,
-    selection: Selection,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> Chosen:
+def choose(run: Run, undone: Undone, selection: Selection) -> Chosen:
     """Choose what is to be sent of the rows that are not done: never answered, or to ask again.
 
     Args:
         undone: The rows.
         selection: What decides.
-        workspace: Where keys are compared.
-        ledger: Which answers are live, and which requests are in flight.
-        store: Where the files lie.
+        run: The run.
     """
-    in_flight = in_flight_sql(ledger, store, selection.task_key, workspace)
-    attempts = selection.attempts(ledger, store)
+    in_flight = in_flight_sql(run, selection.task_key)
+    attempts = selection.attempts(run)
     name = secrets.token_hex(4)
     files = {}
     for part, path in undone.files.items():
-        target = workspace.directory / f"chosen-{name}-{part.number}.parquet"
+        target = run.workspace.directory / f"chosen-{name}-{part.number}.parquet"
         undone_keys = f"read_parquet({literal(path)})"
         select = _chosen_sql(undone_keys, part, part.of(in_flight), attempts, selection)
-        workspace.write_parquet(select, target)
+        run.workspace.write_parquet(select, target)
         files[part] = target
     chosen = read_parquet(list(files.values()), empty=_NO_CHOSEN)
-    requests, again, alone, asking = workspace.row(
+    requests, again, alone, asking = run.workspace.row(
         "select count(*), count(*) filter (attempt > 1), count(*) filter (not is_first), "
         f"cast(coalesce(sum(rows), 0) as bigint) from {chosen} as chosen"
     )
     return Chosen(files, requests=requests, again=again, alone=alone, rows=asking)
 
 
-def new_requests(
-    rows: StagedRows,
-    chosen: Chosen,
-    selection: Selection,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> NewRequests:
+def new_requests(run: Run, rows: StagedRows, chosen: Chosen, selection: Selection) -> NewRequests:
     """Count what an export would send, and what it would not.
 
     Args:
         rows: The staged rows.
         chosen: What it would send of them.
         selection: What decided that.
-        workspace: Where keys are counted.
-        ledger: Which requests are in flight.
-        store: Where the files lie.
+        run: The run.
     """
-    flying = in_flight_sql(ledger, store, selection.task_key, workspace)
+    flying = in_flight_sql(run, selection.task_key)
     equal = in_flight = 0
     for part in key_parts(rows.rows):
-        shared, sent = workspace.row(
+        shared, sent = run.workspace.row(
             f"""
             select
                 count(*) - count(distinct request_key),

@@ -7,8 +7,7 @@ from dbt_enrich.endpoints.request_lines import line_sql, line_template
 from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import key_text_sql
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.row_sizes import CHUNK_BYTES, CHUNK_ROWS
@@ -18,15 +17,7 @@ _RANGE_BYTES = 4_194_304
 
 
 def write_file(
-    shard: Shard,
-    source: str,
-    rows: StagedRows,
-    selection: Selection,
-    line_url: str,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
+    run: Run, shard: Shard, source: str, rows: StagedRows, selection: Selection, line_url: str
 ) -> Shard:
     """Write a claimed shard's input file.
 
@@ -36,16 +27,14 @@ def write_file(
         rows: The rows that were staged.
         selection: What was claimed.
         line_url: The `url` of every line.
-        workspace: Where the lines are made.
-        ledger: Where the shard is moved on.
-        store: Where the file lies.
+        run: The run.
 
     Returns:
         The shard, ready to upload.
     """
-    path = store.requests(shard.shard)
-    is_packed = selection.packing is not None and "custom_id" in workspace.columns(source)
-    enlarge, ranges = _ranges(source, workspace, is_packed=is_packed)
+    path = run.store.requests(shard.shard)
+    is_packed = selection.packing is not None and "custom_id" in run.workspace.columns(source)
+    enlarge, ranges = _ranges(source, run.workspace, is_packed=is_packed)
     template = line_template(
         selection.task,
         deployment=shard.deployment or "",
@@ -64,8 +53,8 @@ def write_file(
         f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
         for start, end in ranges
     ]
-    workspace.write_lines(selects, path)
-    return ledger.shards.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
+    run.workspace.write_lines(selects, path)
+    return run.ledger.shards.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
 def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:

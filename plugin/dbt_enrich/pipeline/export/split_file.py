@@ -8,34 +8,33 @@ from pathlib import Path
 
 from dbt_enrich.files import make_private, settle, writing
 from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.version import short_version
-from dbt_enrich.workspace.database import Workspace
 
 
-def cut_in_two(
-    shard: Shard, *, workspace: Workspace, ledger: Ledger, store: StateDirectory
-) -> list[Shard]:
+def cut_in_two(run: Run, shard: Shard) -> list[Shard]:
     """Replace a shard that was refused by two of half its size; nothing of it may be in flight.
 
     Returns:
         The halves, claimed by the same owner and ready to upload; empty if there is one request,
         or if the shard's file is gone.
     """
-    path = store.requests(shard.shard)
+    path = run.store.requests(shard.shard)
     middle = _line_end_after(path)
     if middle is None:
         return []
     halves = []
     for start, end in ((0, middle), (middle, path.stat().st_size)):
         name = f"{short_version(shard.task_key)}-{secrets.token_hex(8)}"
-        _copy_range(path, store.requests(name), start, end)
+        _copy_range(path, run.store.requests(name), start, end)
         manifest_from_requests(
-            store.requests(name), store.manifest(name), workspace, task_key=shard.task_key
+            run.store.requests(name),
+            run.store.manifest(name),
+            run.workspace,
+            task_key=shard.task_key,
         )
-        requests, asked_rows = count_requests(store.manifest(name), workspace)
+        requests, asked_rows = count_requests(run.store.manifest(name), run.workspace)
         share = (end - start) / path.stat().st_size
         halves.append(
             replace(
@@ -51,15 +50,15 @@ def cut_in_two(
                 error=None,
             )
         )
-    with ledger.critical_section():
-        ledger.shards.record(
+    with run.ledger.critical_section():
+        run.ledger.shards.record(
             shard.shard, Step.RELEASED, detail={"cut into": [half.shard for half in halves]}
         )
         for half in halves:
-            ledger.shards.add(half, detail={"cut from": shard.shard})
+            run.ledger.shards.add(half, detail={"cut from": shard.shard})
     path.unlink(missing_ok=True)
-    store.manifest(shard.shard).unlink(missing_ok=True)
-    return [ledger.shards.get(half.shard) for half in halves]
+    run.store.manifest(shard.shard).unlink(missing_ok=True)
+    return [run.ledger.shards.get(half.shard) for half in halves]
 
 
 def _share(tokens: int | None, share: float) -> int | None:

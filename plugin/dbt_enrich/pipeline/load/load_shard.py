@@ -22,6 +22,7 @@ from dbt_enrich.state.answer_store import ANSWER_COLUMNS
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import remove_files
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import of_shard
 from dbt_enrich.state.shards import GONE, Shard
 from dbt_enrich.task.schema import OutputColumn
@@ -70,14 +71,7 @@ class LoadedShard:
 
 
 def load(
-    shard: Shard,
-    outputs: list[OutputColumn],
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-    keep_files: bool,
-    mask: str,
+    run: Run, shard: Shard, outputs: list[OutputColumn], *, keep_files: bool, mask: str
 ) -> LoadedShard:
     """Write a downloaded shard's answers to the answer store and close the shard.
 
@@ -87,62 +81,60 @@ def load(
     Args:
         shard: A shard at the step `downloaded`.
         outputs: The output columns of the task that asked.
-        workspace: Where the files are read and validated.
-        ledger: Where the shard is closed, after its answers are on disk.
-        store: Where the files lie.
+        run: The run.
         keep_files: Whether request and response files stay.
         mask: `BatchService.mask`: what must not be stored of an error's texts.
     """
     files = [
         path
         for kind in ("output", "error")
-        if (path := store.response(shard.shard, kind)).exists() and path.stat().st_size
+        if (path := run.store.response(shard.shard, kind)).exists() and path.stat().st_size
     ]
-    manifest = store.manifest(shard.shard)
+    manifest = run.store.manifest(shard.shard)
     is_guessed = not manifest.exists()
     if is_guessed:
-        write_manifest(files, manifest, workspace)
-    answers = store.answers(shard.shard)
-    requests = workspace.count(manifest)
-    unassigned = 0 if requests else count_packs(files, workspace)
-    write_answers = partial(_write_answers, shard, files, manifest, outputs, answers, workspace)
+        write_manifest(files, manifest, run.workspace)
+    answers = run.store.answers(shard.shard)
+    requests = run.workspace.count(manifest)
+    unassigned = 0 if requests else count_packs(files, run.workspace)
+    write_answers = partial(_write_answers, shard, files, manifest, outputs, answers, run.workspace)
     write_answers(LINE_BYTES, mask)
     longest = LINE_BYTES
-    if workspace.count(answers) < requests:
+    if run.workspace.count(answers) < requests:
         longest = longest_line(files, least=LINE_BYTES)
     if longest > LINE_BYTES:
         write_answers(longest, mask)
-    written = {shard.shard: workspace.count(answers)}
+    written = {shard.shard: run.workspace.count(answers)}
     missing = requests - written[shard.shard]
     if shard.synchronous:
         # What nobody replied to was not asked, or is as if it had not been.
         missing = 0
         replies = sum(path.read_bytes().count(b"\n") for path in files)
-        ledger.shards.change(shard.shard, requests=replies, rows=written[shard.shard])
-    kept_in, kept_lines = store.unassigned(shard.shard), 0
+        run.ledger.shards.change(shard.shard, requests=replies, rows=written[shard.shard])
+    kept_in, kept_lines = run.store.unassigned(shard.shard), 0
     if files and not (shard.synchronous or unassigned) and (missing or is_guessed):
-        kept_lines = keep_unassigned(files, manifest, answers, kept_in, workspace)
+        kept_lines = keep_unassigned(files, manifest, answers, kept_in, run.workspace)
     if missing:
         name = f"{shard.shard}-missing"
-        query = _missing_sql(shard, manifest, answers, store)
-        workspace.write_parquet(query, store.answers(name), durable=True)
+        query = _missing_sql(shard, manifest, answers, run.store)
+        run.workspace.write_parquet(query, run.store.answers(name), durable=True)
         written[name] = missing
-    done, *tokens = workspace.row(
+    done, *tokens = run.workspace.row(
         "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
         f"sum(completion_tokens) from read_parquet({literal(answers)})"
     )
     prompt, cached, completion = (None if value is None else int(value) for value in tokens)
-    closed = ledger.shards.store(
+    closed = run.ledger.shards.store(
         shard.shard,
         files=written,
-        sent_with=of_shard(ledger.shards.get(shard.shard)),
+        sent_with=of_shard(run.ledger.shards.get(shard.shard)),
         prompt_tokens=prompt,
         cached_tokens=cached,
         completion_tokens=completion,
     )
-    workspace.give_back(sum(path.stat().st_size for path in files))
+    run.workspace.give_back(sum(path.stat().st_size for path in files))
     if not keep_files and not unassigned:
-        remove_files(shard, store)
+        remove_files(shard, run.store)
     failed = sum(written.values()) - done
     return LoadedShard(
         closed,

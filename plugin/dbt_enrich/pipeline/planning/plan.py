@@ -35,9 +35,9 @@ from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.state.answer_store import answers_sql
-from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.former_tasks import former_tasks
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
@@ -46,7 +46,6 @@ from dbt_enrich.warehouse.awaited_texts import Upstream, unfinished
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace.database import Workspace
 
 
 @dataclass(frozen=True)
@@ -199,9 +198,7 @@ class PlanInputs:
         selection: What decided which requests are new.
         destination: Where they would go.
         price: What tokens cost, or None if nobody knows.
-        workspace: Where things are counted.
-        ledger: Which answers are live.
-        store: Where the files lie.
+        run: The run.
     """
 
     rows: StagedRows
@@ -211,9 +208,7 @@ class PlanInputs:
     selection: Selection
     destination: Destination
     price: Price | None
-    workspace: Workspace
-    ledger: Ledger
-    store: StateDirectory
+    run: Run
 
 
 def estimate_requests(inputs: PlanInputs) -> Estimate:
@@ -232,7 +227,7 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     if not asked:
         # The tokenizer takes its time and its memory.
         return estimate(0, [], 0.0, completion, inputs.price)
-    texts = inputs.workspace.rows(
+    texts = inputs.run.workspace.rows(
         # The sample has a seed: a plan is the same however often it is made.
         f"select user_message from {inputs.rows.all_sql} where row_id in "
         f"(select row_id from {inputs.chosen.all_sql} as chosen "
@@ -303,13 +298,7 @@ def make_plan(
     selection = inputs.selection
     estimated = estimate_requests(inputs)
     size = size_to_send(
-        inputs.chosen,
-        inputs.rows,
-        inputs.selection,
-        inputs.destination,
-        workspace=inputs.workspace,
-        ledger=inputs.ledger,
-        store=inputs.store,
+        inputs.run, inputs.chosen, inputs.rows, inputs.selection, inputs.destination
     )
     changed = _changed_rows(inputs, existing)
     enqueued = 0 if estimated.synchronous else size.bytes // BYTES_PER_TOKEN
@@ -339,7 +328,7 @@ def make_plan(
         max_enqueued_tokens=max_enqueued_tokens,
         enqueued_tokens=enqueued,
         rounds=-(-enqueued // max_enqueued_tokens) if max_enqueued_tokens else None,
-        task_changes=changes_since(inputs.ledger, inputs.destination.enrichment, selection),
+        task_changes=changes_since(inputs.run.ledger, inputs.destination.enrichment, selection),
         refusal=refusal,
         upstream=tuple(other.enrichment for other in upstream),
         waits_for=unfinished(inputs.relation.connection, upstream),
@@ -362,12 +351,12 @@ def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float,
     keys = [inputs.selection.task_key]
     keys += [
         former.task_key
-        for former in former_tasks(inputs.ledger, inputs.destination.enrichment, keys[0])
+        for former in former_tasks(inputs.run.ledger, inputs.destination.enrichment, keys[0])
         if not reasons or _reasons_alike(task, former)
     ]
     for key in keys:
-        answers = answers_sql(inputs.ledger, inputs.store, key)
-        (mean,) = inputs.workspace.row(
+        answers = answers_sql(inputs.run.ledger, inputs.run.store, key)
+        (mean,) = inputs.run.workspace.row(
             f"select avg(completion_tokens) from {answers} as answers where kind = 'done'"
         )
         if mean is not None:

@@ -9,12 +9,11 @@ from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.planning.budget import Spending, spending
 from dbt_enrich.state.answer_store import answers_sql, former_answers_key
-from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.model_names import labels
 from dbt_enrich.task.version import short_version
-from dbt_enrich.workspace.database import Workspace
 
 
 @dataclass(frozen=True)
@@ -71,47 +70,31 @@ def refuse_shared(ledger: Ledger, tasks: Sequence[Task], enrichments: Collection
             )
 
 
-def answers_by_task(
-    config: PluginConfig, ledger: Ledger, task_keys: Sequence[str]
-) -> dict[str, int]:
+def answers_by_task(run: Run, task_keys: Sequence[str]) -> dict[str, int]:
     """Return how many valid answers the answer store holds of each task."""
-    store = StateDirectory(config.state_dir)
-    run = store.begin_run(_run_id())
-    workspace = Workspace(run.path, memory_limit=config.memory_limit, threads=config.threads)
-    try:
-        return {
-            key: int(
-                workspace.row(
-                    "select count(distinct request_key) "
-                    f"from {answers_sql(ledger, store, key)} as answers where kind = 'done'"
-                )[0]
-            )
-            for key in task_keys
-        }
-    finally:
-        workspace.close()
-        run.remove()
+    return {
+        key: int(
+            run.workspace.row(
+                "select count(distinct request_key) "
+                f"from {answers_sql(run.ledger, run.store, key)} as answers where kind = 'done'"
+            )[0]
+        )
+        for key in task_keys
+    }
 
 
-def worth_of(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> Forgotten:
+def worth_of(run: Run, tasks: Sequence[Task], config: PluginConfig) -> Forgotten:
     """Return what the answers of tasks cost."""
     keys = [task.task_key for task in tasks]
-    held = {name for key in keys for name in ledger.answers.live(key)}
-    shards = [shard for shard in ledger.shards.all() if shard.shard in held]
-    counts = answers_by_task(config, ledger, keys)
+    held = {name for key in keys for name in run.ledger.answers.live(key)}
+    shards = [shard for shard in run.ledger.shards.all() if shard.shard in held]
+    counts = answers_by_task(run, keys)
     return Forgotten(answers=sum(counts.values()), worth=spending(shards, config))
 
 
-def forget(config: PluginConfig, ledger: Ledger, tasks: Sequence[Task]) -> None:
+def forget(run: Run, tasks: Sequence[Task]) -> None:
     """Take the answers of tasks out of the answer store, and delete their files."""
-    store = StateDirectory(config.state_dir)
     for task in tasks:
         for key in (task.task_key, former_answers_key(task.task_key)):
-            for name in ledger.answers.forget(key):
-                store.answers(name).unlink(missing_ok=True)
-
-
-def _run_id() -> str:
-    import secrets
-
-    return f"run-{secrets.token_hex(8)}"
+            for name in run.ledger.answers.forget(key):
+                run.store.answers(name).unlink(missing_ok=True)

@@ -11,9 +11,8 @@ from pathlib import Path
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.export.new_requests import Selection, Undone, asked_sql
 from dbt_enrich.sql import literal
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.workspace.database import Workspace, read_parquet
+from dbt_enrich.state.run import Run
+from dbt_enrich.workspace.database import read_parquet
 
 NO_FINALS = (
     "select cast(null as uuid) as request_key, cast(null as varchar) as kind, "
@@ -39,33 +38,24 @@ class Finals:
         return read_parquet(list(self.files), empty=NO_FINALS)
 
 
-def find_finals(
-    undone: Undone,
-    selection: Selection,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> Finals:
+def find_finals(run: Run, undone: Undone, selection: Selection) -> Finals:
     """Find the requests that failed and that neither this run nor a later one asks by itself.
 
     Args:
         undone: The rows that have no answer that is `done`.
         selection: What decides which requests are asked.
-        workspace: Where keys are compared.
-        ledger: Which answers are live, and which requests are in flight.
-        store: Where the files lie.
+        run: The run.
     """
-    in_flight = in_flight_sql(ledger, store, selection.task_key, workspace)
-    attempts = selection.attempts(ledger, store)
+    in_flight = in_flight_sql(run, selection.task_key)
+    attempts = selection.attempts(run)
     asked = asked_sql(selection, by_a_later_run=True)
     name = secrets.token_hex(4)
     files = []
     kinds: Counter[str] = Counter()
     for part, path in undone.files.items():
-        target = workspace.directory / f"finals-{name}-{part.number}.parquet"
+        target = run.workspace.directory / f"finals-{name}-{part.number}.parquet"
         undone_keys = f"read_parquet({literal(path)})"
-        workspace.write_parquet(
+        run.workspace.write_parquet(
             f"""
             with standings as ({attempts.standings_sql(undone_keys, part)})
             select undone.request_key, standing.kind, count(*) as rows
@@ -77,7 +67,7 @@ def find_finals(
             """,
             target,
         )
-        counted = workspace.rows(
+        counted = run.workspace.rows(
             f"select kind, sum(rows) from read_parquet({literal(target)}) group by kind"
         )
         kinds.update({kind: int(rows) for kind, rows in counted})

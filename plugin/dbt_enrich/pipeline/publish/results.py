@@ -17,8 +17,7 @@ from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import FORMER_PREFIX, answer_files_sql, standing_sql
 from dbt_enrich.state.attempts import attempts_of
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.version import VERSION_DIGITS
@@ -63,6 +62,7 @@ class Published:
 
 
 def publish(
+    run: Run,
     rows: StagedRows,
     relation: StagedRelation,
     task: EnrichmentTask,
@@ -70,9 +70,6 @@ def publish(
     *,
     existing: ExistingTable | None,
     find_finals: Callable[[], Finals],
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
 ) -> Published:
     """Give every staged row its status, and its answer where there is one.
 
@@ -83,32 +80,32 @@ def publish(
         answer_keys: The tasks whose answers stand; the first one is the task's own.
         existing: The table whose former outputs a pending row keeps, or None.
         find_finals: Finds the requests that failed for good.
-        workspace: Where answers are typed.
-        ledger: Which answers are live, and which requests are in flight.
-        store: Where the files lie.
+        run: The run.
     """
     task_key = answer_keys[0]
-    in_flight = in_flight_sql(ledger, store, task_key, workspace)
+    in_flight = in_flight_sql(run, task_key)
     # Listed once: what another run stores meanwhile would change the files' numbers.
-    attempts = attempts_of(answer_keys, None, ledger=ledger, store=store)
+    attempts = attempts_of(run, answer_keys, None)
     files = list(zip(attempts.files, attempts.answers, strict=True))
     answers = attempts.all_sql
-    places = _write_places(rows, answers, in_flight, workspace)
-    results = _write_results(rows, places, files, task.outputs, workspace)
+    places = _write_places(rows, answers, in_flight, run.workspace)
+    results = _write_results(rows, places, files, task.outputs, run.workspace)
     file = f"read_parquet({literals(results)})"
-    in_order = write_sorted(workspace, results, "row_id")
-    counts = dict(workspace.rows(f"select status, count(*) from {file} group by status"))
+    in_order = write_sorted(run.workspace, results, "row_id")
+    counts = dict(run.workspace.rows(f"select status, count(*) from {file} group by status"))
     finals = find_finals() if counts.get("failed") else Finals()
-    errors = write_errors(rows, attempts, finals, relation.model, workspace)
+    errors = write_errors(rows, attempts, finals, relation.model, run.workspace)
     former = existing if counts.get("pending") else None
     enriched = enriched_sql(relation, task.outputs, in_order, former, task_key)
     return Published(
         enriched_sql=enriched,
         errors_sql=errors_table_sql(relation, errors),
         counts=counts,
-        kept=workspace.row(f"select count(former_version) from {file} where status = 'done'")[0],
+        kept=run.workspace.row(f"select count(former_version) from {file} where status = 'done'")[
+            0
+        ],
         errors=dict(
-            workspace.rows(
+            run.workspace.rows(
                 f"select split_part(error, ':', 1), count(*) from {file} "
                 "where status = 'failed' group by 1 order by 2 desc, 1"
             )

@@ -10,8 +10,8 @@ from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
 from dbt_enrich.sql import identifier, key_text_sql, literal
 from dbt_enrich.state.answer_store import answers_sql
-from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.version import short_version
@@ -110,20 +110,18 @@ def fingerprint(config: PluginConfig, ledger: Ledger) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def relations(
-    config: PluginConfig, *, workspace: Workspace, ledger: Ledger, store: StateDirectory
-) -> Relations:
+def relations(run: Run, config: PluginConfig) -> Relations:
     """Write what the relations hold into the run's scratch directory, and return their SELECTs."""
-    batches = _write_batches(config, ledger.shards.all(), workspace)
-    attempts = workspace.directory / "attempts.parquet"
-    workspace.write_parquet(_attempts_sql(ledger.tasks.all(), ledger, store), attempts)
-    usage = workspace.directory / "usage.parquet"
-    workspace.write_parquet(_usage_sql(batches), usage)
+    batches = _write_batches(config, run.ledger.shards.all(), run.workspace)
+    attempts = run.workspace.directory / "attempts.parquet"
+    run.workspace.write_parquet(_attempts_sql(run, run.ledger.tasks.all()), attempts)
+    usage = run.workspace.directory / "usage.parquet"
+    run.workspace.write_parquet(_usage_sql(batches), usage)
     return Relations(
         batches=batches,
         attempts=f"select * from read_parquet({literal(attempts)})",
         usage=f"select * from read_parquet({literal(usage)})",
-        fingerprint=fingerprint(config, ledger),
+        fingerprint=fingerprint(config, run.ledger),
     )
 
 
@@ -153,7 +151,7 @@ def _batch_row(config: PluginConfig, shard: Shard) -> Sequence[object]:
     return [values[name] for name in BATCH_COLUMNS]
 
 
-def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) -> str:
+def _attempts_sql(run: Run, tasks: Iterable[Task]) -> str:
     values = {
         "enrichment_key": key_text_sql("request_key"),
         "enrichment_model": "model",
@@ -161,7 +159,7 @@ def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) 
     }
     selects = []
     for task in tasks:
-        if not ledger.answers.live(task.task_key):
+        if not run.ledger.answers.live(task.task_key):
             continue
         own = {
             **values,
@@ -172,7 +170,7 @@ def _attempts_sql(tasks: Iterable[Task], ledger: Ledger, store: StateDirectory) 
             f"cast({own.get(name, name)} as {kind}) as {name}"
             for name, kind in ATTEMPT_COLUMNS.items()
         )
-        answers = answers_sql(ledger, store, task.task_key)
+        answers = answers_sql(run.ledger, run.store, task.task_key)
         selects.append(f"select {columns} from {answers} as answers")
     empty = ", ".join(f"cast(null as {kind}) as {name}" for name, kind in ATTEMPT_COLUMNS.items())
     return " union all ".join([*selects, f"select {empty} where false"])

@@ -8,29 +8,22 @@ from dbt_enrich.endpoints.batch_marks import RemoteMark, mark_of
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
 from dbt_enrich.services.base import BatchService, RemoteBatch
-from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
-from dbt_enrich.workspace.database import Workspace
 
 
 def adopt_batches(
-    service: BatchService,
-    namespace: str,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-    warn: Callable[[str], None],
+    run: Run, service: BatchService, namespace: str, *, warn: Callable[[str], None]
 ) -> list[Shard]:
     """Take over the batches of our namespace that the ledger does not know.
 
     Each becomes a shard without an owner, at the step `submitted`, with its manifest read back
     from its input file. Batches of other namespaces are left alone.
     """
-    with store.adoption_lock():
-        adopted = _adopted(service, namespace, workspace, ledger, store)
+    with run.store.adoption_lock():
+        adopted = _adopted(run, service, namespace)
     if adopted:
         requests = counted(sum(shard.requests for shard in adopted), "request")
         warn(
@@ -41,13 +34,7 @@ def adopt_batches(
     return adopted
 
 
-def _adopted(
-    service: BatchService,
-    namespace: str,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> list[Shard]:
+def _adopted(run: Run, service: BatchService, namespace: str) -> list[Shard]:
     adopted = []
     filenames: dict[str, str] | None = None
     for batch in service.batches():
@@ -56,9 +43,9 @@ def _adopted(
             if filenames is None:
                 filenames = {file.id: file.filename for file in service.files()}
             mark = mark_of({}, filenames.get(batch.input_file_id))
-        if mark is None or mark.namespace != namespace or _is_known(batch, mark, ledger):
+        if mark is None or mark.namespace != namespace or _is_known(batch, mark, run.ledger):
             continue
-        adopted.append(_adopt(service, batch, mark, workspace, ledger, store))
+        adopted.append(_adopt(run, service, batch, mark))
     return adopted
 
 
@@ -66,27 +53,20 @@ def _is_known(batch: RemoteBatch, mark: RemoteMark, ledger: Ledger) -> bool:
     return batch.is_void or ledger.shards.knows(batch_id=batch.id, shard=mark.shard)
 
 
-def _adopt(
-    service: BatchService,
-    batch: RemoteBatch,
-    mark: RemoteMark,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> Shard:
-    requests = store.requests(mark.shard)
-    manifest = store.manifest(mark.shard)
+def _adopt(run: Run, service: BatchService, batch: RemoteBatch, mark: RemoteMark) -> Shard:
+    requests = run.store.requests(mark.shard)
+    manifest = run.store.manifest(mark.shard)
     size = 0
     try:
         size = service.download(batch.input_file_id or "", requests)
-        manifest_from_requests(requests, manifest, workspace, task_key=mark.task_key)
+        manifest_from_requests(requests, manifest, run.workspace, task_key=mark.task_key)
     except NotFoundError:
         # The input file is gone: once they are there, the answers' custom_ids say what was asked.
         manifest.unlink(missing_ok=True)
     count = rows = 0
     if manifest.exists():
-        count, rows = count_requests(manifest, workspace)
-    task = ledger.tasks.get(mark.task_key)
+        count, rows = count_requests(manifest, run.workspace)
+    task = run.ledger.tasks.get(mark.task_key)
     shard = Shard(
         shard=mark.shard,
         step=Step.SUBMITTED,
@@ -103,7 +83,7 @@ def _adopt(
         batch_id=batch.id,
         status=batch.status.value,
     )
-    with ledger.critical_section():
-        if not _is_known(batch, mark, ledger):
-            ledger.shards.add(shard, detail={"adopted": True})
-    return ledger.shards.get(mark.shard)
+    with run.ledger.critical_section():
+        if not _is_known(batch, mark, run.ledger):
+            run.ledger.shards.add(shard, detail={"adopted": True})
+    return run.ledger.shards.get(mark.shard)

@@ -17,8 +17,7 @@ from dbt_enrich.state.answer_store import (
     former_answers_key,
     standing_sql,
 )
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
 from dbt_enrich.task.schema import canonical_outputs
@@ -31,15 +30,12 @@ from dbt_enrich.workspace.key_ranges import ALL_KEYS, KeyPart
 
 
 def keep_former_answers(
+    run: Run,
     rows: StagedRows,
     undone: Undone,
     relation: StagedRelation,
     selection: Selection,
     former: Sequence[Task],
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
 ) -> int:
     """Note the former answers of rows that have none to the task as it is now.
 
@@ -52,9 +48,7 @@ def keep_former_answers(
         relation: The staged relation in the user's database.
         selection: What is asked now.
         former: The tasks asked before, newest first.
-        workspace: Where keys are made.
-        ledger: Which answers are live.
-        store: Where the files lie.
+        run: The run.
 
     Returns:
         How many answers were noted.
@@ -64,27 +58,21 @@ def keep_former_answers(
     for task in former:
         if task.document.get("outputs") != outputs:
             continue
-        messages = _messages_sql(rows, relation, selection, task, workspace)
+        messages = _messages_sql(rows, relation, selection, task, run.workspace)
         if messages is None:
             continue
         for part, path in undone.files.items():
-            wanted = _wanted_sql(messages, path, part, selection, task, ledger, store)
-            kept += _keep(wanted, selection, task, workspace, ledger, store)
+            wanted = _wanted_sql(run, messages, path, part, selection, task)
+            kept += _keep(run, wanted, selection, task)
     return kept
 
 
 def _wanted_sql(
-    messages: str,
-    undone: Path,
-    part: KeyPart,
-    selection: Selection,
-    task: Task,
-    ledger: Ledger,
-    store: StateDirectory,
+    run: Run, messages: str, undone: Path, part: KeyPart, selection: Selection, task: Task
 ) -> str:
     """Build the SELECT of the keys, now and by a former task, of requests that are not done."""
     keys = f"read_parquet({literal(undone)})"
-    answers = answers_sql(ledger, store, *selection.answer_keys)
+    answers = answers_sql(run.ledger, run.store, *selection.answer_keys)
     return f"""
         select distinct
             undone.request_key,
@@ -98,14 +86,7 @@ def _wanted_sql(
     """
 
 
-def _keep(
-    wanted: str,
-    selection: Selection,
-    task: Task,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
-) -> int:
+def _keep(run: Run, wanted: str, selection: Selection, task: Task) -> int:
     name = f"{FORMER_PREFIX}{short_version(task.task_key)}-{secrets.token_hex(8)}"
     columns = ", ".join(
         {"request_key": "wanted.request_key", "attempt": "1", "shard": literal(name)}.get(
@@ -114,13 +95,13 @@ def _keep(
         + f" as {column}"
         for column in ANSWER_COLUMNS
     )
-    answers = answers_sql(ledger, store, task.task_key)
-    keys = workspace.directory / f"{name}-keys.parquet"
-    workspace.write_parquet(wanted, keys)
+    answers = answers_sql(run.ledger, run.store, task.task_key)
+    keys = run.workspace.directory / f"{name}-keys.parquet"
+    run.workspace.write_parquet(wanted, keys)
     former_keys = f"(select former_key as request_key from read_parquet({literal(keys)}))"
-    path = store.answers(name)
+    path = run.store.answers(name)
     # Only keys are held in memory; the answers stream past them.
-    workspace.write_parquet(
+    run.workspace.write_parquet(
         f"""
         with standings as ({standing_sql(answers, former_keys, part=ALL_KEYS)}),
         wanted as (
@@ -144,11 +125,11 @@ def _keep(
         durable=True,
     )
     keys.unlink()
-    kept = workspace.count(path)
+    kept = run.workspace.count(path)
     if not kept:
         path.unlink()
         return 0
-    ledger.answers.add(name, task_key=former_answers_key(selection.task_key), answers=kept)
+    run.ledger.answers.add(name, task_key=former_answers_key(selection.task_key), answers=kept)
     return kept
 
 

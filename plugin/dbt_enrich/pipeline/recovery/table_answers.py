@@ -21,8 +21,8 @@ from dbt_enrich.state.answer_store import (
     answered_sql,
     answers_sql,
 )
-from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import DataType, ListType, ScalarType, StructType
@@ -30,7 +30,6 @@ from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.copy_out import copy_out
 from dbt_enrich.warehouse.enriched_table import IDENTITY_COLUMNS, ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.database import Workspace
 
 _KEY = "try_cast({} as uuid)"
 # More than a file holds, so that file and row make one number.
@@ -38,15 +37,12 @@ _ROWS_OF_FILE = 1 << 40
 
 
 def recover_answers(
+    run: Run,
     undone: Undone,
     relation: StagedRelation,
     task: EnrichmentTask,
     answer_keys: tuple[str, ...],
     existing: ExistingTable,
-    *,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
 ) -> int:
     """Take answers, and failed attempts, that only the existing table still holds.
 
@@ -56,20 +52,18 @@ def recover_answers(
         task: What is asked.
         answer_keys: The tasks whose answers stand; the first one is the task's own.
         existing: The enriched table that is there.
-        workspace: Where keys are compared.
-        ledger: Where the answers are noted.
-        store: Where they are written.
+        run: The run.
 
     Returns:
         How many were taken.
     """
-    in_flight = in_flight_sql(ledger, store, answer_keys[0], workspace)
-    answers = answers_sql(ledger, store, *answer_keys)
-    wanted = workspace.directory / "wanted.parquet"
+    in_flight = in_flight_sql(run, answer_keys[0])
+    answers = answers_sql(run.ledger, run.store, *answer_keys)
+    wanted = run.workspace.directory / "wanted.parquet"
     taken = 0
     for part, path in undone.files.items():
         keys = f"read_parquet({literal(path)})"
-        workspace.write_parquet(
+        run.workspace.write_parquet(
             f"""
             select distinct keys.request_key
             from {keys} as keys
@@ -78,11 +72,10 @@ def recover_answers(
             """,
             wanted,
         )
-        if workspace.count(wanted):
-            selects = _selects(wanted, relation, task, answer_keys, existing, ledger)
+        if run.workspace.count(wanted):
+            selects = _selects(wanted, relation, task, answer_keys, existing, run.ledger)
             taken += sum(
-                _take(select, relation, key, settings, workspace, ledger, store)
-                for key, select, settings in selects
+                _take(run, select, relation, key, settings) for key, select, settings in selects
             )
         wanted.unlink()
     return taken
@@ -147,30 +140,24 @@ def _noted_settings(
 
 
 def _take(
-    select: str,
-    relation: StagedRelation,
-    task_key: str,
-    settings: str | None,
-    workspace: Workspace,
-    ledger: Ledger,
-    store: StateDirectory,
+    run: Run, select: str, relation: StagedRelation, task_key: str, settings: str | None
 ) -> int:
     """Take what a SELECT in the user's database finds, of each key the newest attempt once.
 
     Rows that share a request hold the same answer.
     """
     name = f"warehouse-{secrets.token_hex(8)}"
-    path = store.answers(name)
+    path = run.store.answers(name)
     found = copy_out(
         relation.connection,
         select.replace("'<file>'", literal(name)),
-        workspace.directory / name,
+        run.workspace.directory / name,
         rows=f"model '{relation.model}': the answers of its table",
     )
     place = f"file_index * {_ROWS_OF_FILE} + file_row_number"
     placed = f"(select *, {place} as place from read_parquet({literals(found)}))"
     # Only numbers are grouped, which can be spilled; the texts stream past them.
-    workspace.write_parquet(
+    run.workspace.write_parquet(
         f"""
         select {", ".join(ANSWER_COLUMNS)}
         from {placed} as found
@@ -182,12 +169,12 @@ def _take(
         compression="zstd",
         durable=True,
     )
-    shutil.rmtree(workspace.directory / name)
-    taken = workspace.count(path)
+    shutil.rmtree(run.workspace.directory / name)
+    taken = run.workspace.count(path)
     if not taken:
         path.unlink()
         return 0
-    ledger.answers.add(name, task_key=task_key, answers=taken, settings=settings)
+    run.ledger.answers.add(name, task_key=task_key, answers=taken, settings=settings)
     return taken
 
 

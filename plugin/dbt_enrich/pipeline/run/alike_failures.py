@@ -20,12 +20,11 @@ from dbt_enrich.pipeline.run.breaker import (
 from dbt_enrich.sql import key_text_sql
 from dbt_enrich.state.answer_store import answer_files_sql
 from dbt_enrich.state.attempts import attempts_of
-from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith, other_files
 from dbt_enrich.state.tables.answers import AnswerFile
 from dbt_enrich.state.tables.stops import Stop
-from dbt_enrich.workspace.database import Workspace
 
 _EXAMPLES = 3
 _UNANSWERED = ", ".join(f"'{kind}'" for kind in UNANSWERED)
@@ -44,9 +43,7 @@ class Watch:
         enrichment: Its unique id, or None if nobody knows who asked.
         task_key: The task.
         tolerance: How many failures alike are borne.
-        workspace: Where answers are counted.
-        ledger: Which answers are live.
-        store: Where the files lie.
+        run: The run.
         settings: What requests are sent with now, or None where all that was sent alike counts.
         label: Names the row of a request, for examples.
     """
@@ -55,9 +52,7 @@ class Watch:
     enrichment: str | None
     task_key: str
     tolerance: Tolerance
-    workspace: Workspace
-    ledger: Ledger
-    store: StateDirectory
+    run: Run
     settings: SentWith | None
     label: Callable[[str], str] = lambda key: key[:8]
     _tallies: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -70,10 +65,10 @@ class Watch:
         """
         if self.tolerance.max_failed_share >= 1:
             return
-        stops = self.ledger.stops.of(self.task_key)
+        stops = self.run.ledger.stops.of(self.task_key)
         last_stop = max((stop.at for stop in stops), default="")
         since = max(last_stop, self._published_at())
-        files = self.ledger.answers.files(self.task_key)
+        files = self.run.ledger.answers.files(self.task_key)
         others = set(other_files(self.settings, [file.settings for file in files]))
         fresh = [
             place
@@ -94,7 +89,7 @@ class Watch:
             return
         total = done + sum(ways.values())
         said = failed_sentence(way, ways[way], total, self._examples(fresh, way))
-        self.ledger.stops.add(
+        self.run.ledger.stops.add(
             Stop(
                 task_key=self.task_key,
                 enrichment=self.enrichment,
@@ -114,7 +109,7 @@ class Watch:
         """Return when the task's table was published last."""
         moments = [
             table.published_at
-            for table in self.ledger.publications.all()
+            for table in self.run.ledger.publications.all()
             if self.task_key == table.task_key or self.enrichment == table.enrichment
         ]
         return max(moments, default="")
@@ -123,9 +118,9 @@ class Watch:
         """Count the answers in some files, and those of them that failed."""
         for file in files:
             if file.name not in self._tallies:
-                self._tallies[file.name] = self.workspace.row(
+                self._tallies[file.name] = self.run.workspace.row(
                     "select count(*), count(*) filter (kind <> 'done') "
-                    f"from {answer_files_sql([self.store.answers(file.name)])} as answers "
+                    f"from {answer_files_sql([self.run.store.answers(file.name)])} as answers "
                     f"where kind not in ({_UNANSWERED})"
                 )
         counted = [self._tallies[file.name] for file in files]
@@ -137,7 +132,7 @@ class Watch:
         Returns:
             Those that failed, and how many did not.
         """
-        found = self.workspace.rows(
+        found = self.run.workspace.rows(
             f"""
             select any_value(kind), any_value(status), any_value(said), count(*)
             from ({self._firsts_sql(fresh)})
@@ -153,9 +148,7 @@ class Watch:
 
     def _firsts_sql(self, fresh: Sequence[int]) -> str:
         """Build the SELECT of the fresh answers that are the first to their requests."""
-        attempts = attempts_of(
-            (self.task_key,), self.settings, ledger=self.ledger, store=self.store
-        )
+        attempts = attempts_of(self.run, (self.task_key,), self.settings)
         counts = f"not ({' or '.join(attempts.uncounted)})" if attempts.uncounted else "true"
         places = ", ".join(map(str, fresh)) or "null"
         return f"""
@@ -180,7 +173,7 @@ class Watch:
 
     def _examples(self, fresh: Sequence[int], way: Way) -> list[str]:
         """Say of three rows what became of them."""
-        found = self.workspace.rows(
+        found = self.run.workspace.rows(
             f"""
             select {key_text_sql("request_key")}, message
             from ({self._firsts_sql(fresh)})

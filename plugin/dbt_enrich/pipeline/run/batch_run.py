@@ -27,8 +27,7 @@ from dbt_enrich.pipeline.run.shard_steps import Steps
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.pipeline.run.transfers import DEFAULT_TRANSFERS, Transfers
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
@@ -72,8 +71,7 @@ class BatchRun:
 
     Attributes:
         service: The service.
-        ledger: Where each step is written before and after it is taken.
-        store: Where files lie.
+        run: The run.
         settings: How to wait.
         room: How many tokens the deployments' batches may hold.
         write: Writes the file of a claimed shard; returns None if this run did not claim it.
@@ -87,8 +85,7 @@ class BatchRun:
     """
 
     service: BatchService
-    ledger: Ledger
-    store: StateDirectory
+    run: Run
     settings: RunSettings
     room: TokenRoom
     write: Callable[[Shard], Shard | None]
@@ -106,8 +103,6 @@ class BatchRun:
         self._transfers = Transfers(self.settings.transfers)
         self._steps = Steps(
             service=self.service,
-            ledger=self.ledger,
-            store=self.store,
             adoption_grace=self.settings.adoption_grace,
             room=self.room,
             write=self.write,
@@ -116,6 +111,7 @@ class BatchRun:
             warn=self.warn,
             transfers=self._transfers,
             timings=self.timings,
+            run=self.run,
         )
 
     def submit(self, shards: Iterable[Shard]) -> None:
@@ -186,7 +182,7 @@ class BatchRun:
 
     def _looked_at(self, shard: Shard) -> Shard:
         """Bring a shard on to where its files are to be downloaded; neither wait nor send."""
-        current = self.ledger.shards.get(shard.shard)
+        current = self.run.ledger.shards.get(shard.shard)
         try:
             while current.step.is_at_service and not current.step.has_ended:
                 if current.step == Step.CREATING:
@@ -198,7 +194,7 @@ class BatchRun:
                 current = moved
         except (TransientError, BatchFailedError) as error:
             self.warn(str(error))
-            return self.ledger.shards.get(shard.shard)
+            return self.run.ledger.shards.get(shard.shard)
         return current
 
     def _fetched(self, ended: list[Shard]) -> Iterator[Shard]:
@@ -256,13 +252,13 @@ class BatchRun:
 
         Two models with one task that collect at once would otherwise publish different halves.
         """
-        current = self.ledger.shards.get(shard.shard)
+        current = self.run.ledger.shards.get(shard.shard)
         if current.step == Step.SUBMITTED:
             batch = self.service.batch(current.batch_id or "")
             if not batch.status.is_terminal:
                 return
         deadline = time.monotonic() + _OWNER_SECONDS
-        while not self.ledger.shards.get(shard.shard).is_closed and time.monotonic() < deadline:
+        while not self.run.ledger.shards.get(shard.shard).is_closed and time.monotonic() < deadline:
             self._steps.check_cancelled()
             self.cancelled.wait(FIRST_DELAY)
 
@@ -275,23 +271,23 @@ class BatchRun:
             return [shard]
         if not self._own(shard):
             due.later(_WATCH_SECONDS)
-            return [self.ledger.shards.get(shard.shard)]
-        shard = self.ledger.shards.get(shard.shard)
+            return [self.run.ledger.shards.get(shard.shard)]
+        shard = self.run.ledger.shards.get(shard.shard)
         if shard.cancel_requested_at and shard.step.is_unsent:
             self._steps.release(shard, "cancelled before it was sent")
-            return [self.ledger.shards.get(shard.shard)]
+            return [self.run.ledger.shards.get(shard.shard)]
         if shard.step == Step.UPLOADED and (instead := self._instead(shard, due)):
             return instead
         try:
             moved = self._steps.advance(shard)
         except QuotaError as error:
             self._refused(shard, due, error)
-            return [self.ledger.shards.get(shard.shard)]
+            return [self.run.ledger.shards.get(shard.shard)]
         except TransientError as error:
             self.warn(f"{error}; trying again")
             due.fails(error)
             due.later(_OUTAGE_DELAY, least=_least(error))
-            return [self.ledger.shards.get(shard.shard)]
+            return [self.run.ledger.shards.get(shard.shard)]
         if _waits_for_transfer(shard.step, moved.step):
             # Whether the service works is known when the transfer has ended.
             due.transfers_seen = seen
@@ -342,7 +338,7 @@ class BatchRun:
     def _moved(self, shard: Shard, due: Due) -> Shard:
         """Send a shard that has no room to another deployment, or put it off."""
         deployment = self._elsewhere(shard)
-        moved = deployment and move(shard, deployment, ledger=self.ledger, store=self.store)
+        moved = deployment and move(self.run, shard, deployment)
         if not moved:
             due.later(_WATCH_SECONDS)
             return shard
@@ -405,12 +401,14 @@ class BatchRun:
 
     def _own(self, shard: Shard) -> bool:
         """Whether the shard is this run's, after taking it over from a dead one if need be."""
-        owner = self.ledger.shards.get(shard.shard).owner
+        owner = self.run.ledger.shards.get(shard.shard).owner
         if owner == self.settings.owner:
             return True
-        if owner is not None and self.store.is_alive(owner):
+        if owner is not None and self.run.store.is_alive(owner):
             return False
-        return self.ledger.shards.take_over(shard.shard, previous=owner, owner=self.settings.owner)
+        return self.run.ledger.shards.take_over(
+            shard.shard, previous=owner, owner=self.settings.owner
+        )
 
     def _is_timed_out(self) -> bool:
         limit = self.settings.await_timeout

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from dbt_enrich.files import make_private, settle, writing
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
-from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 
 _BLOCK_BYTES = 1 << 20
@@ -72,13 +72,13 @@ def elsewhere(
     return None
 
 
-def move(shard: Shard, deployment: str, *, ledger: Ledger, store: StateDirectory) -> Shard | None:
+def move(run: Run, shard: Shard, deployment: str) -> Shard | None:
     """Write a shard's file for another deployment; nothing of it may be at the service.
 
     Returns:
         The shard, to be uploaded anew, or None if its file is gone.
     """
-    path = store.requests(shard.shard)
+    path = run.store.requests(shard.shard)
     if not path.exists():
         return None
     new = b'"body":{"model":' + json.dumps(deployment, ensure_ascii=False).encode()
@@ -88,7 +88,7 @@ def move(shard: Shard, deployment: str, *, ledger: Ledger, store: StateDirectory
         while lines := reader.readlines(_BLOCK_BYTES):
             writer.write(_MODEL.sub(lambda _: new, b"".join(lines)))
     settle(temporary, path)
-    return ledger.shards.record(
+    return run.ledger.shards.record(
         shard.shard,
         Step.EXPORTED,
         detail={"moved from": shard.deployment},

@@ -35,8 +35,7 @@ from dbt_enrich.services.base import (
     RemoteFile,
 )
 from dbt_enrich.services.parse import limit_in
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import GONE, Shard, ShardChanges, Step
 from dbt_enrich.wording import counted
 
@@ -50,8 +49,7 @@ class Steps:
 
     Attributes:
         service: The service.
-        ledger: Where each step is written before and after it is taken.
-        store: Where files lie.
+        run: The run.
         adoption_grace: Seconds during which a batch that was created, and its files, may not be
             shown by the service yet.
         room: Learns how many tokens the deployments' batches may hold.
@@ -64,8 +62,7 @@ class Steps:
     """
 
     service: BatchService
-    ledger: Ledger
-    store: StateDirectory
+    run: Run
     adoption_grace: float
     room: TokenRoom
     write: Callable[[Shard], Shard | None]
@@ -106,7 +103,7 @@ class Steps:
         """Take in what a killed run was answered synchronously; the other requests are new."""
         if shard.step.is_unsent:
             self.release(shard, "never asked")
-            return self.ledger.shards.get(shard.shard)
+            return self.run.ledger.shards.get(shard.shard)
         if shard.step == Step.ANSWERING:
             return self._record(shard, Step.DOWNLOADED)
         return shard
@@ -141,7 +138,7 @@ class Steps:
 
     def _send(self, shard: Shard) -> RemoteFile:
         """Upload a shard's file."""
-        path = self.store.requests(shard.shard)
+        path = self.run.store.requests(shard.shard)
         remote_name = file_name(shard.namespace, shard.task_key, shard.shard)
         with self.timings.span(Stage.UPLOAD, rows=shard.row_count, size=shard.bytes):
             return self.service.upload(path, filename=remote_name)
@@ -170,7 +167,7 @@ class Steps:
             batch = self.service.create(shard.input_file_id or "", metadata)
         except UnknownOutcomeError as error:
             self.warn(f"{error}; looking for the batch before creating another")
-            return self.ledger.shards.get(shard.shard)
+            return self.run.ledger.shards.get(shard.shard)
         except NotFoundError as error:
             return self._upload_again(self._record(shard, Step.UPLOADED, error=str(error)), error)
         except ServiceError as error:
@@ -181,10 +178,10 @@ class Steps:
 
     def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
         """Send a file anew that the service has lost or that has expired."""
-        uploaded = self.ledger.events.last_time(shard.shard, Step.UPLOADED) or datetime.now(UTC)
+        uploaded = self.run.ledger.events.last_time(shard.shard, Step.UPLOADED) or datetime.now(UTC)
         if abs((datetime.now(UTC) - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
             raise TransientError(error.problem, fix=error.fix) from error
-        if not self.store.requests(shard.shard).exists():
+        if not self.run.store.requests(shard.shard).exists():
             return self._record(shard, Step.RELEASED, error=str(error))
         self.warn(f"{error}; uploading it again")
         return self._record(shard, Step.EXPORTED, input_file_id=None, error=str(error))
@@ -205,11 +202,13 @@ class Steps:
     def settle(self, shard: Shard) -> Shard:
         """Find the batch of a creation that got no reply, or note that there is none."""
         found = self.find(shard)
-        if found or self._is_within_grace(self.ledger.events.last_time(shard.shard, Step.CREATING)):
+        if found or self._is_within_grace(
+            self.run.ledger.events.last_time(shard.shard, Step.CREATING)
+        ):
             return found or shard
         if shard.cancel_requested_at:
             self.release(shard, "cancelled before it was sent")
-            return self.ledger.shards.get(shard.shard)
+            return self.run.ledger.shards.get(shard.shard)
         return self._record(shard, Step.UPLOADED)
 
     def _is_within_grace(self, moment: datetime | None) -> bool:
@@ -234,27 +233,27 @@ class Steps:
             batch = self.service.batch(shard.batch_id or "")
         except NotFoundError as error:
             # One call that does not find it is not enough to pay for its rows again.
-            if self._is_within_grace(self.ledger.events.last_time(shard.shard, Step.SUBMITTED)):
+            if self._is_within_grace(self.run.ledger.events.last_time(shard.shard, Step.SUBMITTED)):
                 return shard
             if any(batch.id == shard.batch_id for batch in self.service.batches()):
                 return shard
             self.warn(f"{error}; {_of_lost_rows(shard)}")
             return self._record(shard, Step.ENDED, status=GONE, error=str(error))
-        self.ledger.statuses.add(shard.shard, {batch.status.value: None, **batch.reached_at})
+        self.run.ledger.statuses.add(shard.shard, {batch.status.value: None, **batch.reached_at})
         changes: ShardChanges = {
             "status": batch.status.value,
             "completed": batch.counts.completed,
             "failed": batch.counts.failed,
         }
         if any(getattr(shard, name) != value for name, value in changes.items()):
-            shard = self.ledger.shards.change(shard.shard, **changes)
+            shard = self.run.ledger.shards.change(shard.shard, **changes)
             if not batch.status.is_terminal:
                 self.progress(shard)
         if not batch.status.is_terminal:
             if shard.cancel_requested_at and batch.status != BatchStatus.CANCELLING:
                 self.service.cancel(batch.id)
             return shard
-        ended = self.ledger.statuses.of(shard.shard).get(batch.status.value)
+        ended = self.run.ledger.statuses.of(shard.shard).get(batch.status.value)
         if batch.lacks_files and self._is_within_grace(ended):
             return shard
         if batch.is_void:
@@ -287,13 +286,13 @@ class Steps:
     def release(self, shard: Shard, reason: str) -> None:
         """Let go of the requests of a shard that is not at the service."""
         self._record(shard, Step.RELEASED, error=reason)
-        self.store.requests(shard.shard).unlink(missing_ok=True)
+        self.run.store.requests(shard.shard).unlink(missing_ok=True)
 
     def _download(self, shard: Shard) -> Shard:
         name = shard.shard
         if self.transfers.is_over(name):
             lost = self.transfers.take(name)
-            if lost and self._is_within_grace(self.ledger.events.last_time(name, Step.ENDED)):
+            if lost and self._is_within_grace(self.run.ledger.events.last_time(name, Step.ENDED)):
                 raise TransientError(lost[0].problem, fix=lost[0].fix)
             for error in lost:
                 self.warn(f"{error}; {_of_lost_rows(shard)}")
@@ -305,7 +304,7 @@ class Steps:
     def _fetch_timed(self, shard: Shard) -> list[NotFoundError]:
         with self.timings.span(Stage.DOWNLOAD, rows=shard.row_count) as span:
             lost = self._fetch(shard)
-            span.bytes = self.store.response_bytes(shard.shard)
+            span.bytes = self.run.store.response_bytes(shard.shard)
         return lost
 
     def _fetch(self, shard: Shard) -> list[NotFoundError]:
@@ -315,7 +314,7 @@ class Steps:
             if not file_id:
                 continue
             try:
-                self.service.download(file_id, self.store.response(shard.shard, kind))
+                self.service.download(file_id, self.run.store.response(shard.shard, kind))
             except NotFoundError as error:
                 if self._is_there(file_id):
                     raise TransientError(error.problem, fix=error.fix) from error
@@ -331,7 +330,7 @@ class Steps:
         return True
 
     def _record(self, shard: Shard, step: Step, **changes: Unpack[ShardChanges]) -> Shard:
-        moved = self.ledger.shards.record(shard.shard, step, **changes)
+        moved = self.run.ledger.shards.record(shard.shard, step, **changes)
         self.progress(moved)
         return moved
 

@@ -67,15 +67,19 @@ class SynchronousRun:
                 return
 
     def _answer(self, shard: Shard) -> Shard:
-        run = self.batch_run
-        if run.write(shard) is None:
-            return run.ledger.shards.record(shard.shard, Step.RELEASED, error="never written")
-        run.progress(run.ledger.shards.record(shard.shard, Step.ANSWERING))
-        replies = DurableLines(run.store.response(shard.shard, "output"))
-        talk = Conversation(run.store.requests(shard.shard), replies, run.service, self._pace)
+        driver = self.batch_run
+        if driver.write(shard) is None:
+            return driver.run.ledger.shards.record(
+                shard.shard, Step.RELEASED, error="never written"
+            )
+        driver.progress(driver.run.ledger.shards.record(shard.shard, Step.ANSWERING))
+        replies = DurableLines(driver.run.store.response(shard.shard, "output"))
+        talk = Conversation(
+            driver.run.store.requests(shard.shard), replies, driver.service, self._pace
+        )
         talk.begin(min(_THREADS, shard.requests))
         try:
-            with run.timings.span(Stage.WAIT):
+            with driver.timings.span(Stage.WAIT):
                 self._watch(shard, talk)
         finally:
             talk.stop()
@@ -83,17 +87,17 @@ class SynchronousRun:
                 replies.close()
         if talk.error:
             raise _explained(talk.error, shard)
-        moved = run.ledger.shards.record(shard.shard, Step.DOWNLOADED)
-        run.progress(moved)
+        moved = driver.run.ledger.shards.record(shard.shard, Step.DOWNLOADED)
+        driver.progress(moved)
         return moved
 
     def _watch(self, shard: Shard, talk: Conversation) -> None:
         """Wait for the end of a conversation; say how far it is, and end it when it must."""
-        run = self.batch_run
+        driver = self.batch_run
         looked_at = time.monotonic()
         while not talk.idle.wait(_LOOK_SECONDS):
             self._tell(shard, talk)
-            if run.cancelled.is_set():
+            if driver.cancelled.is_set():
                 self._linger(talk)
                 self._tell(shard, talk)
                 raise CancelledError(
@@ -110,21 +114,23 @@ class SynchronousRun:
                 talk.error = talk.error or self._pace.error
             elif time.monotonic() - looked_at >= _CANCEL_LOOK_SECONDS:
                 looked_at = time.monotonic()
-                if run.ledger.shards.get(shard.shard).cancel_requested_at:
+                if driver.run.ledger.shards.get(shard.shard).cancel_requested_at:
                     talk.stop()
         self._tell(shard, talk)
 
     def _tell(self, shard: Shard, talk: Conversation) -> None:
         """Note the counts in the ledger, and tell the user what there is to say."""
-        run = self.batch_run
+        driver = self.batch_run
         while talk.said:
-            run.warn(talk.said.popleft())
-        known = run.ledger.shards.get(shard.shard)
+            driver.warn(talk.said.popleft())
+        known = driver.run.ledger.shards.get(shard.shard)
         if (known.completed, known.failed) != (talk.answered, talk.failed):
-            run.progress(
-                run.ledger.shards.change(shard.shard, completed=talk.answered, failed=talk.failed)
+            driver.progress(
+                driver.run.ledger.shards.change(
+                    shard.shard, completed=talk.answered, failed=talk.failed
+                )
             )
-        run.progress.beat()
+        driver.progress.beat()
 
     def _linger(self, talk: Conversation) -> None:
         """Keep the process from ending before replies that are on their way: they are paid for."""

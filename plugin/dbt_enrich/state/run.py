@@ -1,0 +1,63 @@
+"""One run's own: its scratch directory, private DuckDB, ledger and files, opened together."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.workspace.database import Workspace
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run works with, from its first row to its last.
+
+    Attributes:
+        id: Its name, under which it owns shards.
+        workspace: The private DuckDB, which opens with its first query.
+        ledger: What was claimed, sent and answered.
+        store: Where files lie.
+    """
+
+    id: str
+    workspace: Workspace
+    ledger: Ledger
+    store: StateDirectory
+
+
+@contextmanager
+def open_run(config: PluginConfig, scratch: ExitStack | None = None) -> Iterator[Run]:
+    """Begin a run in the state directory, and end it with the block.
+
+    Args:
+        config: The plugin's configuration.
+        scratch: Takes over the removal of the scratch directory, where files in it are read after
+            the run; by default it goes with the run.
+
+    Raises:
+        LedgerError: The state directory cannot be used.
+    """
+    store = StateDirectory(config.state_dir).made()
+    run_id = f"run-{secrets.token_hex(8)}"
+    with ExitStack() as opened:
+        lock = store.begin_run(run_id)
+        (scratch or opened).callback(lock.remove)
+        workspace = Workspace(lock.path, memory_limit=config.memory_limit, threads=config.threads)
+        opened.callback(workspace.close)
+        ledger = opened.enter_context(Ledger(store.ledger))
+        yield Run(run_id, workspace, ledger, store)
+
+
+def existing_ledger(config: PluginConfig) -> Ledger | None:
+    """Open the ledger for what needs no run, or return None where nothing was sent yet.
+
+    Raises:
+        LedgerError: It cannot be opened, is damaged, or is from a newer version.
+    """
+    path = StateDirectory(config.state_dir).ledger
+    return Ledger(path) if path.exists() else None
