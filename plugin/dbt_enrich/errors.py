@@ -151,6 +151,13 @@ class AwaitTimeoutError(EnrichmentError):
 class CancelledError(EnrichmentError):
     """The run was interrupted; what was submitted goes on at the service."""
 
+    def __init__(
+        self,
+        problem: str = "interrupted; what was submitted goes on at the service, and the next dbt "
+        "run collects it",
+    ) -> None:
+        super().__init__(problem)
+
 
 @contextmanager
 def translated_errors() -> Iterator[None]:

@@ -13,7 +13,6 @@ from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
-from dbt_enrich.services.interruptible import InterruptibleService
 
 # How long a service in trouble is waited for before anything is sent, and how often it is asked.
 _PATIENCE_SECONDS = 900.0
@@ -54,11 +53,13 @@ class SharedService:
         """Open the service with its first user, and close it with the last."""
         with self._lock:
             if self._service is None:
-                self._service = create_service(self._config.service_settings(), say=self._log)
+                self._service = create_service(
+                    self._config.service_settings(), say=self._log, cancelled=self._cancelled
+                )
             self._users += 1
             service = self._service
         try:
-            yield InterruptibleService(service, self._cancelled)
+            yield service
         finally:
             with self._lock:
                 self._users -= 1

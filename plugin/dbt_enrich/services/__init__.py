@@ -5,6 +5,7 @@ Importing this package loads neither the `openai` package nor the emulator; `cre
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from dbt_enrich.config.service import Provider, Secret, ServiceSettings
@@ -14,13 +15,18 @@ __all__ = ["BatchService", "Provider", "Secret", "ServiceSettings", "create_serv
 
 
 def create_service(
-    settings: ServiceSettings, *, say: Callable[[str], None] | None = None
+    settings: ServiceSettings,
+    *,
+    say: Callable[[str], None] | None = None,
+    cancelled: threading.Event | None = None,
 ) -> BatchService:
     """Return the service that `settings` describe. Sends nothing yet.
 
     Args:
         settings: Checked settings.
         say: Takes a line for the user before something that takes long, if anything does.
+        cancelled: Set when the user interrupts: every call then raises a `CancelledError`, also
+            while no reply comes, but for one synchronous request, whose reply is paid for.
 
     Returns:
         A service that may be used from several threads, until its `close`.
@@ -32,7 +38,7 @@ def create_service(
     if settings.provider is Provider.LOCAL:
         from dbt_enrich.services.local import LocalService
 
-        return LocalService(settings, say)
+        return LocalService(settings, say=say, cancelled=cancelled)
     from dbt_enrich.services.openai import OpenAIBatchService
 
-    return OpenAIBatchService(settings)
+    return OpenAIBatchService(settings, cancelled=cancelled)

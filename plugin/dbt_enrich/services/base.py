@@ -18,6 +18,9 @@ from dbt_enrich.config.file_limits import ServiceLimits
 # Of a call that is refused, and of a batch that fails, for want of room in a quota.
 QUOTA_CODES: Final = frozenset({"token_limit_exceeded", "quotaexceeded", "quota_exceeded"})
 
+# Of a call that the deployment, or the region, does not offer.
+UNSUPPORTED_CODE: Final = "operationnotsupported"
+
 
 class BatchStatus(StrEnum):
     """The states of a batch, as the service names them, in lower case.

@@ -9,8 +9,8 @@ from typing import Any, Final
 import openai
 
 from dbt_enrich.errors import AuthenticationError, NotFoundError, QuotaError, ServiceError
-from dbt_enrich.services.base import SynchronousReply
-from dbt_enrich.services.calls import Calls
+from dbt_enrich.services.base import UNSUPPORTED_CODE, SynchronousReply
+from dbt_enrich.services.calls import Calls, Connection
 from dbt_enrich.services.failures import UNPAID_CODES, Failures, Operation
 from dbt_enrich.services.parse import (
     ErrorDetail,
@@ -23,7 +23,6 @@ from dbt_enrich.services.parse import (
 # the content filter or a 408, and nothing of a 429.
 # https://learn.microsoft.com/azure/ai-services/openai/how-to/manage-costs
 _NOT_BEGUN: Final = frozenset({425, 429, 503})
-_UNSUPPORTED: Final = "operationnotsupported"
 _CONTENT_FILTER: Final = "content_filter"
 # https://learn.microsoft.com/azure/ai-services/openai/concepts/content-filter
 _POLICY_VIOLATION: Final = "ResponsibleAIPolicyViolation"
@@ -39,18 +38,14 @@ def chat_operation(body: Mapping[str, Any]) -> Operation:
 
 
 def chat_once(
-    client: openai.OpenAI,
-    calls: Calls,
-    failures: Failures,
-    body: Mapping[str, Any],
-    headers: Mapping[str, str],
+    calls: Calls, body: Mapping[str, Any], headers: Mapping[str, str]
 ) -> SynchronousReply:
     """Send one request and return the reply to it, be it an answer or an error of this request.
 
+    It is not given up when the user interrupts, for its reply is paid for.
+
     Args:
-        client: A client that repeats nothing.
         calls: Sends.
-        failures: Names the failures of the service.
         body: The request, with the deployment as `model`.
         headers: Headers of the request.
 
@@ -60,30 +55,35 @@ def chat_once(
         UnknownOutcomeError: It was sent, and no reply came.
         ServiceError: The service refuses every such request.
     """
-    operation = replace(chat_operation(body), acts=True)
-    status, text, replied = calls.any_reply(
-        operation,
-        lambda: client.post(
-            "/chat/completions",
-            cast_to=str,
-            body=dict(body),
-            options={"headers": dict(headers)},
-        ),
-    )
-    if status == 200:
-        # It came, and may be paid for: whatever it is, it is kept as a batch's line is.
-        return SynchronousReply(200, _good_body(text))
-    refusal = failures.refused(replace(operation, acts=False), status, parse_error(text), replied)
-    if _is_of_every_request(status, refusal):
-        raise refusal
-    return SynchronousReply(status, _error_body(text, failures))
+    asked = chat_operation(body)
+    operation = replace(asked, acts=True, interruptible=False)
+
+    def exchange(connection: Connection) -> SynchronousReply:
+        status, text, replied = connection.any_reply(
+            operation, lambda client: post(client, body, options={"headers": dict(headers)})
+        )
+        if status == 200:
+            # It came, and may be paid for: whatever it is, it is kept as a batch's line is.
+            return SynchronousReply(200, _good_body(text))
+        refusal = connection.failures.refused(asked, status, parse_error(text), replied)
+        if _is_of_every_request(status, refusal):
+            raise refusal
+        return SynchronousReply(status, _error_body(text, connection.failures))
+
+    return calls.call(operation, exchange)
+
+
+def post(client: openai.OpenAI, body: Mapping[str, Any], **options: Any) -> str:
+    """Send one synchronous request with a client and return the text of a good reply."""
+    text: str = client.post("/chat/completions", cast_to=str, body=dict(body), **options)
+    return text
 
 
 def _is_of_every_request(status: int, refusal: ServiceError) -> bool:
     """Whether an error reply is about more than its own request, or about none that was begun."""
     if status < 400 or status in _NOT_BEGUN:
         return True
-    if (refusal.code or "").lower() in {_UNSUPPORTED, *UNPAID_CODES}:
+    if (refusal.code or "").lower() in {UNSUPPORTED_CODE, *UNPAID_CODES}:
         return True
     return isinstance(refusal, AuthenticationError | NotFoundError | QuotaError)
 

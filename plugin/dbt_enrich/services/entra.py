@@ -12,14 +12,14 @@ import re
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from dbt_enrich.config.credential import CredentialKind, CredentialSettings
 from dbt_enrich.config.service import ServiceSettings
 from dbt_enrich.errors import AuthenticationError, ConfigurationError, ServiceError, TransientError
-from dbt_enrich.services.failures import Failures, Operation
+from dbt_enrich.services.failures import Failures, Operation, causes
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -225,7 +225,7 @@ class SignIn:
 
     def _failure(self, error: Exception) -> ServiceError:
         what = f"Signing in with `credential: {self.kind}` failed ({self._reason(error)})"
-        if any(_is_untrusted(link) for link in _links(error)):
+        if any(_is_untrusted(link) for link in causes(error)):
             return AuthenticationError(
                 f"{what}",
                 fix="set REQUESTS_CA_BUNDLE to the certificates of your network",
@@ -261,7 +261,7 @@ class SignInFailures(Failures):
 
     def of(self, operation: Operation, error: Exception) -> ServiceError:
         """Return our error for what the client raised; a failed sign-in within it as it is."""
-        for link in _links(error):
+        for link in causes(error):
             if isinstance(link, ServiceError):
                 return link
         return super().of(operation, error)
@@ -298,7 +298,7 @@ def _is_passing(error: Exception) -> bool:
     """Whether the token endpoint could not be reached, or was in trouble of its own."""
     from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 
-    links = list(_links(error))
+    links = list(causes(error))
     statuses = (getattr(link, "status_code", None) or 0 for link in links)
     return (
         any(isinstance(link, ServiceRequestError | ServiceResponseError) for link in links)
@@ -318,11 +318,3 @@ def _is_untrusted(error: BaseException) -> bool:
     return isinstance(error, ssl.SSLCertVerificationError) or (
         "CERTIFICATE_VERIFY_FAILED" in str(error)
     )
-
-
-def _links(error: BaseException) -> Iterator[BaseException]:
-    # Stated causes only: a context may be whatever the caller was handling at the time.
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__

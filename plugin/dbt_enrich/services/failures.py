@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -29,7 +30,7 @@ from dbt_enrich.errors import (
     UnknownOutcomeError,
     UnreadableReplyError,
 )
-from dbt_enrich.services.base import QUOTA_CODES
+from dbt_enrich.services.base import QUOTA_CODES, UNSUPPORTED_CODE
 from dbt_enrich.services.parse import (
     ErrorDetail,
     error_detail,
@@ -38,9 +39,38 @@ from dbt_enrich.services.parse import (
     parse_retry_after,
 )
 
-# Names, as the classes come from httpx or from httpx2. All are raised before a request is sent.
-_NOT_SENT: Final = frozenset(
-    {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
+
+def _client_library() -> Any:
+    """Return httpx or httpx2: what this version of the `openai` package was built on."""
+    base = next(kind for kind in openai.DefaultHttpxClient.__mro__ if kind.__module__ != "openai")
+    return import_module(base.__module__.partition(".")[0])
+
+
+_http: Final = _client_library()
+
+CLIENT_ERRORS: Final[tuple[type[Exception], ...]] = (
+    openai.OpenAIError,
+    # Reading a streamed reply raises these, past the `openai` package's own mapping.
+    _http.HTTPError,
+    ssl.SSLError,
+)
+"""What a call of the client raises when it fails."""
+
+# All are raised before a request is sent.
+_NOT_SENT: Final = (
+    _http.ConnectError,
+    _http.ConnectTimeout,
+    _http.PoolTimeout,
+    _http.ProxyError,
+    _http.UnsupportedProtocol,
+)
+# What the first of these among the causes of an error says in its place.
+_REASONS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
+    ((socket.gaierror,), "the host's name is not known"),
+    ((ConnectionRefusedError,), "connection refused"),
+    ((_http.ConnectTimeout, _http.PoolTimeout), "no connection in time"),
+    ((openai.APITimeoutError, _http.TimeoutException), "silent for {timeout:g} s"),
+    ((ConnectionResetError,), "connection reset"),
 )
 _MARKS: Final = r"\b(?P<mark>sk-|Bearer\s+)"
 _MARKED: Final = r"[^\s\"',}]"
@@ -56,9 +86,8 @@ _IMPLIED_STATUSES: Final[Mapping[str, int]] = {
     "serviceunavailable": 503,
     "internalfailure": 500,
 }
-_UNSUPPORTED: Final = "operationnotsupported"
 # What the engine looks for in an error; whatever else a service calls its errors is only shown.
-_READ_CODES: Final = QUOTA_CODES | UNPAID_CODES | {_UNSUPPORTED}
+_READ_CODES: Final = QUOTA_CODES | UNPAID_CODES | {UNSUPPORTED_CODE}
 _PENDING: Final = re.compile(r"\bin '?pending'? state\b", re.IGNORECASE)
 
 
@@ -68,13 +97,17 @@ class Operation:
 
     Attributes:
         what: The call in words that follow "to", such as `create a batch on file-1`.
-        acts: Whether the service must not be asked twice.
+        acts: Whether it must not be done twice: it is sent once, and may end unknown.
+        once: Whether it is sent once, though it might be repeated.
+        interruptible: Whether the user's interrupt gives it up.
         missing: What to do if the thing that the call names is not there.
         lost: What to think of a call that must not be made twice and got no reply.
     """
 
     what: str
     acts: bool = False
+    once: bool = False
+    interruptible: bool = True
     missing: str = "it may have expired or been deleted"
     lost: str = "it may have been done all the same: look for it before it is asked for again"
 
@@ -207,12 +240,12 @@ class Failures:
             return ServiceError, f"write the address that it leads to as {self._address}"
         if status == 413:
             return ServiceError, "lower `max_bytes_per_file` in the profile"
-        if code == _UNSUPPORTED:
+        if code == UNSUPPORTED_CODE:
             return ServiceError, _mend_of_unsupported(operation)
         return ServiceError, "correct what it names"
 
     def _unanswered(self, operation: Operation, error: Exception) -> ServiceError:
-        sent = not any(_names(link) & _NOT_SENT for link in _causes(error))
+        sent = not any(isinstance(link, _NOT_SENT) for link in causes(error))
         if operation.acts and sent:
             return UnknownOutcomeError(
                 f"The service at {self._host} did not answer when asked to {operation.what} "
@@ -234,16 +267,9 @@ class Failures:
 
     def _reason(self, error: Exception) -> str:
         links = list(_links(error))
-        if any(isinstance(link, socket.gaierror) for link in links):
-            return "the host's name is not known"
-        if any(isinstance(link, ConnectionRefusedError) for link in links):
-            return "connection refused"
-        if any({"ConnectTimeout", "PoolTimeout"} & _names(link) for link in links):
-            return "no connection in time"
-        if isinstance(error, openai.APITimeoutError) or "TimeoutException" in _names(error):
-            return f"silent for {self._timeout:g} s"
-        if any(isinstance(link, ConnectionResetError) for link in links):
-            return "connection reset"
+        for kinds, reason in _REASONS:
+            if any(isinstance(link, kinds) for link in links):
+                return reason.format(timeout=self._timeout)
         texts = [str(link) for link in links if str(link) and not isinstance(link, openai.APIError)]
         return self.redact(texts[-1]) if texts else "connection lost"
 
@@ -285,8 +311,8 @@ def _mend_of_unsupported(operation: Operation) -> str:
     return "deploy the model as Global Batch or Data Zone Batch in a region that offers it"
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    # Stated causes only: a context may be whatever the caller was handling at the time.
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its stated causes; a context may be whatever was handled at the time."""
     link: BaseException | None = error
     while link is not None:
         yield link
@@ -299,7 +325,3 @@ def _links(error: BaseException) -> Iterator[BaseException]:
     while link is not None:
         yield link
         link = None if isinstance(link, OSError) else link.__cause__ or link.__context__
-
-
-def _names(error: BaseException) -> set[str]:
-    return {kind.__name__ for kind in type(error).__mro__}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,14 +16,12 @@ from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.service import Provider, ServiceSettings
 from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
 from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, SynchronousReply
-from dbt_enrich.services.calls import Calls
-from dbt_enrich.services.chat import chat_once, chat_operation
+from dbt_enrich.services.calls import Calls, Connection, Send
+from dbt_enrich.services.chat import chat_once, chat_operation, post
 from dbt_enrich.services.download import PartialFile, RangeMismatchError, complete, receive
-from dbt_enrich.services.entra import SignIn, SignInFailures
-from dbt_enrich.services.failures import Failures, Operation
-from dbt_enrich.services.parse import is_error, parse_batch, parse_file, parse_json, parse_page
+from dbt_enrich.services.failures import Operation
+from dbt_enrich.services.parse import parse_batch, parse_file, parse_object, parse_page
 from dbt_enrich.services.probe import check_deployment, no_batch_api
-from dbt_enrich.services.transport import build_client
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class OpenAIBatchService:
     sent once. The client's models are not used: they expect the documented shapes.
 
     Args:
-        settings: Settings of the provider `azure` or `openai`.
+        settings: What the profile says of the service.
+        cancelled: Set when the user interrupts, which ends every call but one that is paid for.
         sleep: Waits for a number of seconds between the tries of a download.
 
     Raises:
@@ -54,17 +55,15 @@ class OpenAIBatchService:
     """
 
     def __init__(
-        self, settings: ServiceSettings, *, sleep: Callable[[float], None] = time.sleep
+        self,
+        settings: ServiceSettings,
+        *,
+        cancelled: threading.Event | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._sleep = sleep
-        self._sign_in = _sign_in(settings)
-        self._failures = (
-            SignInFailures(settings, self._sign_in) if self._sign_in else Failures(settings)
-        )
-        self._calls = Calls(self._failures, self._sign_in)
-        self._client = build_client(settings, self._sign_in)
-        self._once = self._client.with_options(max_retries=0)
+        self._calls = Calls(self._connected, cancelled)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.service_id!r})"
@@ -96,21 +95,29 @@ class OpenAIBatchService:
             NotFoundError: The deployment is not there.
             ServiceError: The service cannot be reached, or does not accept the key.
         """
-        seconds = min(self._settings.timeout, _CHECK_SECONDS)
-        client = self._client.with_options(
-            max_retries=min(self._settings.max_retries, 1), timeout=seconds
-        )
-        operation = Operation("list its batches")
+        settings = self._remote
+
+        def impatient(client: openai.OpenAI) -> openai.OpenAI:
+            return client.with_options(
+                max_retries=min(settings.max_retries, 1),
+                timeout=min(settings.timeout, _CHECK_SECONDS),
+            )
+
+        def get(url: str, query: Mapping[str, str]) -> Any:
+            options: Any = {"params": dict(query)}
+            return self._calls.get(
+                url, lambda client: impatient(client).get(url, cast_to=str, options=options)
+            )
+
         try:
-            data, _ = self._calls.reply(
-                operation, lambda: client.batches.with_raw_response.list(limit=1)
+            self._calls.reply(
+                Operation("list its batches"),
+                lambda client: impatient(client).batches.with_raw_response.list(limit=1),
+                lambda data, _: parse_page(data),
             )
         except NotFoundError as error:
-            raise no_batch_api(self._settings, error) from None
-        self._calls.parsed(operation, lambda: parse_page(data))
-        check_deployment(
-            self._settings, deployment, lambda url, query: self._calls.get(client, url, query)
-        )
+            raise no_batch_api(settings, error) from None
+        check_deployment(settings, deployment, get)
 
     def upload(self, path: Path, *, filename: str) -> RemoteFile:
         """Upload `path`, read from the disk as it is sent, as a batch input file.
@@ -129,26 +136,26 @@ class OpenAIBatchService:
         """
         operation = Operation(f"upload {filename}")
         extra = {}
-        if self._settings.sends_expiry:
-            seconds = (self._settings.file_expiry_days or 0) * _SECONDS_PER_DAY
+        if self._remote.sends_expiry:
+            seconds = (self._remote.file_expiry_days or 0) * _SECONDS_PER_DAY
             # In the extra body, as the first versions of the client do not know it.
             extra = {"expires_after": {"anchor": "created_at", "seconds": seconds}}
         try:
             with path.open("rb") as content:
-                data, _ = self._calls.reply(
+                return self._calls.reply(
                     operation,
-                    lambda: self._client.files.with_raw_response.create(
+                    lambda client: client.files.with_raw_response.create(
                         file=(filename, content, "application/octet-stream"),
                         purpose="batch",
                         extra_body=extra,
                     ),
+                    lambda data, _: parse_file(data),
                 )
         except OSError as error:
             raise LedgerError(
                 f"The request file {path} could not be read ({error.strerror or error})",
                 fix="see that the directory is there and can be read, then run again",
             ) from error
-        return self._calls.parsed(operation, lambda: parse_file(data))
 
     def file(self, file_id: str) -> RemoteFile:
         """Return the file as it stands now.
@@ -157,11 +164,11 @@ class OpenAIBatchService:
             NotFoundError: The file is not there.
             ServiceError: The service could not say.
         """
-        operation = Operation(f"describe the file {file_id}")
-        data, _ = self._calls.reply(
-            operation, lambda: self._client.files.with_raw_response.retrieve(file_id)
+        return self._calls.reply(
+            Operation(f"describe the file {file_id}"),
+            lambda client: client.files.with_raw_response.retrieve(file_id),
+            lambda data, _: parse_file(data, file_id=file_id),
         )
-        return self._calls.parsed(operation, lambda: parse_file(data, file_id=file_id))
 
     def files(self) -> Iterator[RemoteFile]:
         """Yield the batch input files of the resource, in the service's order.
@@ -169,12 +176,13 @@ class OpenAIBatchService:
         Raises:
             ServiceError: The service could not list them all.
         """
-        operation = Operation("list its files")
 
-        def page(after: dict[str, str]) -> Any:
-            return self._client.files.with_raw_response.list(purpose="batch", extra_query=after)
+        def page(after: Mapping[str, str]) -> Send:
+            return lambda client: client.files.with_raw_response.list(
+                purpose="batch", extra_query=after
+            )
 
-        for item in self._calls.items(operation, page):
+        for item in self._calls.items(Operation("list its files"), page):
             if item.get("purpose") in (None, "batch"):
                 yield parse_file(item)
 
@@ -187,7 +195,7 @@ class OpenAIBatchService:
         operation = Operation(f"delete the file {file_id}")
         try:
             self._calls.send(
-                operation, lambda: self._client.files.with_raw_response.delete(file_id)
+                operation, lambda client: client.files.with_raw_response.delete(file_id)
             )
         except NotFoundError:
             logger.debug("The file %s was already gone", file_id)
@@ -213,17 +221,17 @@ class OpenAIBatchService:
             acts=True,
             missing="the file may have expired or been deleted: upload it again",
         )
-        data, headers = self._calls.reply(
+        return self._calls.reply(
             operation,
-            lambda: self._once.batches.with_raw_response.create(
+            lambda client: client.batches.with_raw_response.create(
                 input_file_id=input_file_id,
                 # Azure takes paths that the client's types do not know.
                 endpoint=cast("Any", self._settings.request_endpoint),
                 completion_window=cast("Any", self._settings.completion_window),
                 metadata=dict(metadata),
             ),
+            lambda data, headers: parse_batch(data, headers, masked=self.masked),
         )
-        return self._calls.parsed(operation, lambda: parse_batch(data, headers, masked=self.masked))
 
     def batch(self, batch_id: str) -> RemoteBatch:
         """Return the batch as it stands now.
@@ -232,13 +240,10 @@ class OpenAIBatchService:
             NotFoundError: The batch is not there.
             ServiceError: The service could not say.
         """
-        operation = Operation(f"describe the batch {batch_id}")
-        data, headers = self._calls.reply(
-            operation, lambda: self._client.batches.with_raw_response.retrieve(batch_id)
-        )
-        return self._calls.parsed(
-            operation,
-            lambda: parse_batch(data, headers, batch_id=batch_id, masked=self.masked),
+        return self._calls.reply(
+            Operation(f"describe the batch {batch_id}"),
+            lambda client: client.batches.with_raw_response.retrieve(batch_id),
+            lambda data, headers: parse_batch(data, headers, batch_id=batch_id, masked=self.masked),
         )
 
     def batches(self) -> Iterator[RemoteBatch]:
@@ -247,12 +252,13 @@ class OpenAIBatchService:
         Raises:
             ServiceError: The service could not list them all.
         """
-        operation = Operation("list its batches")
 
-        def page(after: dict[str, str]) -> Any:
-            return self._client.batches.with_raw_response.list(limit=_PAGE_SIZE, extra_query=after)
+        def page(after: Mapping[str, str]) -> Send:
+            return lambda client: client.batches.with_raw_response.list(
+                limit=_PAGE_SIZE, extra_query=after
+            )
 
-        for item in self._calls.items(operation, page):
+        for item in self._calls.items(Operation("list its batches"), page):
             yield parse_batch(item, masked=self.masked)
 
     def cancel(self, batch_id: str) -> RemoteBatch:
@@ -264,7 +270,7 @@ class OpenAIBatchService:
         """
         operation = Operation(f"cancel the batch {batch_id}")
         try:
-            return self._cancel(self._once, operation, batch_id)
+            return self._cancel(replace(operation, once=True), batch_id)
         except (AuthenticationError, NotFoundError):
             raise
         except ServiceError as error:
@@ -272,7 +278,7 @@ class OpenAIBatchService:
         batch = self.batch(batch_id)
         if batch.status.is_terminal or batch.status is BatchStatus.CANCELLING:
             return batch
-        return self._cancel(self._client, operation, batch_id)
+        return self._cancel(operation, batch_id)
 
     def download(self, file_id: str, path: Path) -> int:
         """Write the file's content to `path`, all of it or not at all.
@@ -291,7 +297,7 @@ class OpenAIBatchService:
             LedgerError: `path` cannot be written.
             ServiceError: The service did not deliver it.
         """
-        operation = Operation(f"download the file {file_id}")
+        operation = Operation(f"download the file {file_id}", once=True)
         with PartialFile(path) as part:
             complete(
                 part,
@@ -311,17 +317,11 @@ class OpenAIBatchService:
         Raises:
             ServiceError: The service did not answer it.
         """
-        operation = chat_operation(body)
-        text = self._calls.send(
-            operation,
-            lambda: self._client.post("/chat/completions", cast_to=str, body=dict(body)),
+        return self._calls.reply(
+            chat_operation(body),
+            lambda client: post(client, body),
+            lambda data, _: dict(parse_object(data)),
         )
-        data = self._calls.parsed(operation, lambda: parse_json(text))
-        if not isinstance(data, dict):
-            raise self._failures.unreadable(operation, "the reply is not a JSON object")
-        if is_error(data):
-            raise self._failures.error_in_reply(operation, data)
-        return data
 
     def chat_once(self, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
         """Send one synchronous request, once whatever happens, and return the reply to it.
@@ -336,31 +336,35 @@ class OpenAIBatchService:
             UnknownOutcomeError: It was sent, and no reply came.
             ServiceError: The service refuses every such request.
         """
-        headers = {_CLIENT_REQUEST_ID[self._settings.provider]: request_id}
-        return chat_once(self._once, self._calls, self._failures, body, headers)
+        return chat_once(self._calls, body, {_CLIENT_REQUEST_ID[self._remote.provider]: request_id})
 
     @property
     def mask(self) -> str:
         """The pattern of what `masked` takes out of a text."""
-        return self._failures.mask
+        return self._calls.connection.failures.mask
 
     def masked(self, text: str) -> str:
         """Return a text of the service without secrets, for what is shown, logged or stored."""
-        return self._failures.redact(text)
+        return self._calls.connection.failures.redact(text)
 
     def close(self) -> None:
         """Release the connections. May be called twice."""
-        self._client.close()
-        if self._sign_in is not None:
-            self._sign_in.close()
+        self._calls.connection.close()
 
-    def _cancel(self, client: openai.OpenAI, operation: Operation, batch_id: str) -> RemoteBatch:
-        data, headers = self._calls.reply(
-            operation, lambda: client.batches.with_raw_response.cancel(batch_id)
-        )
-        return self._calls.parsed(
+    @property
+    def _remote(self) -> ServiceSettings:
+        """How the service is called where it is now."""
+        return self._calls.connection.settings
+
+    def _connected(self, failed: Connection | None) -> Connection:
+        """Return the way to the service; it has one address, so that there is no other."""
+        return failed or Connection(self._settings)
+
+    def _cancel(self, operation: Operation, batch_id: str) -> RemoteBatch:
+        return self._calls.reply(
             operation,
-            lambda: parse_batch(data, headers, batch_id=batch_id, masked=self.masked),
+            lambda client: client.batches.with_raw_response.cancel(batch_id),
+            lambda data, headers: parse_batch(data, headers, batch_id=batch_id, masked=self.masked),
         )
 
     def _fetch(self, operation: Operation, file_id: str, part: PartialFile) -> None:
@@ -374,18 +378,19 @@ class OpenAIBatchService:
         if size == (self.file(file_id).bytes or 0):
             return
         why = f"{size} bytes came that hold no line of a batch"
-        raise self._failures.unreadable(operation, why)
+        raise self._calls.connection.failures.unreadable(operation, why)
 
     def _receive(self, operation: Operation, file_id: str, part: PartialFile) -> None:
         """Fetch what `part` lacks, once."""
+        failures = self._calls.connection.failures
         if not part.resumable:
             part.rewind(0)
         headers = {"Accept-Encoding": "identity"}
         if part.size:
             headers["Range"] = f"bytes={part.size}-"
 
-        def stream() -> int | None:
-            content = self._once.files.with_streaming_response.content
+        def stream(client: openai.OpenAI) -> int | None:
+            content = client.files.with_streaming_response.content
             with content(file_id, extra_headers=headers) as reply:
                 return receive(reply, part)
 
@@ -393,11 +398,11 @@ class OpenAIBatchService:
             expected = self._calls.send(operation, stream)
         except RangeMismatchError:
             part.rewind(0)
-            raise self._failures.interrupted(operation, "it went on at a wrong place") from None
+            raise failures.interrupted(operation, "it went on at a wrong place") from None
         except ServiceError as error:
             if error.status == 416:
                 part.rewind(0)
-                raise self._failures.interrupted(operation, str(error)) from None
+                raise failures.interrupted(operation, str(error)) from None
             raise
         if expected is None:
             expected = self.file(file_id).bytes
@@ -405,10 +410,4 @@ class OpenAIBatchService:
             short = f"{part.size} of {expected} bytes came"
             if part.size > expected:
                 part.rewind(0)
-            raise self._failures.interrupted(operation, short)
-
-
-def _sign_in(settings: ServiceSettings) -> SignIn | None:
-    if settings.credential is None:
-        return None
-    return SignIn(settings.credential, timeout=settings.timeout, max_retries=settings.max_retries)
+            raise failures.interrupted(operation, short)

@@ -107,7 +107,7 @@ def parse_batch(
     Raises:
         MalformedReplyError: `data` is not a batch.
     """
-    body = _mapping(data)
+    body = parse_object(data)
     identity = _identity(body.get("id")) or batch_id
     if identity is None:
         raise MalformedReplyError("the reply has no id")
@@ -143,7 +143,7 @@ def parse_file(data: object, *, file_id: str | None = None) -> RemoteFile:
     Raises:
         MalformedReplyError: `data` is not a file.
     """
-    body = _mapping(data)
+    body = parse_object(data)
     identity = _identity(body.get("id")) or file_id
     if identity is None:
         raise MalformedReplyError("the reply has no id")
@@ -164,7 +164,7 @@ def parse_page(data: object) -> Page:
     Raises:
         MalformedReplyError: `data` is not a list.
     """
-    body: Mapping[str, Any] = {"data": data} if isinstance(data, list) else _mapping(data)
+    body: Mapping[str, Any] = {"data": data} if isinstance(data, list) else parse_object(data)
     items = body["data"] if isinstance(body.get("data"), list) else body.get("value")
     if not isinstance(items, list):
         raise MalformedReplyError("the reply is not a list")
@@ -293,7 +293,8 @@ def is_error(data: object) -> bool:
     return bool(data.get("error")) or ("statusCode" in data and "message" in data)
 
 
-def _mapping(data: object) -> Mapping[str, Any]:
+def parse_object(data: object) -> Mapping[str, Any]:
+    """Return a reply that is a JSON object; raise a `MalformedReplyError` for any other."""
     if not isinstance(data, Mapping):
         raise MalformedReplyError("the reply is not a JSON object")
     return data

@@ -2,16 +2,11 @@
 
 The same holds for a token of Microsoft Entra ID. It is asked for where each request is sent, the
 client's own repetitions included, so that it is fresh in all versions of the `openai` package.
-
-The package moved from httpx to httpx2 in its third major version. What is needed of either is
-taken from whichever one it was built on, so both work.
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,23 +19,6 @@ _CONNECT_SECONDS: Final = 15.0
 # The client wants a key before it sends anything; this one never leaves the process.
 _NO_KEY: Final = "signed-in-with-a-token"
 _PORTS: Final = {"http": 80, "https": 443}
-
-
-def _http_error() -> type[Exception]:
-    # `httpx.Client` or `httpx2.Client`, below the openai package's own default client.
-    base = next(kind for kind in openai.DefaultHttpxClient.__mro__ if kind.__module__ != "openai")
-    module = import_module(base.__module__.partition(".")[0])
-    error: type[Exception] = module.HTTPError
-    return error
-
-
-CLIENT_ERRORS: Final[tuple[type[Exception], ...]] = (
-    openai.OpenAIError,
-    # Reading a streamed reply raises these, past the `openai` package's own mapping.
-    _http_error(),
-    ssl.SSLError,
-)
-"""What a call of the client raises when it fails."""
 
 
 def build_client(settings: ServiceSettings, sign_in: SignIn | None = None) -> openai.OpenAI:

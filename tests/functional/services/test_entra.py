@@ -427,7 +427,11 @@ def test_no_error_and_no_log_shows_a_token_or_the_secret(
     with caplog.at_level(logging.DEBUG):
         for reply in echoes():
             service, _, _ = signed_in(lambda _, reply=reply: reply, give, style, max_retries=0)
-            shown += [repr(service), repr(service._sign_in), repr(service._settings)]
+            shown += [
+                repr(service),
+                repr(service._calls.connection._sign_in),
+                repr(service._settings),
+            ]
             for call in every_call(service, tmp_path):
                 try:
                     call()

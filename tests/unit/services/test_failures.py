@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from batch_server.http_client import httpx
 from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownOutcomeError
 from dbt_enrich.services import Provider, Secret, ServiceSettings
 from dbt_enrich.services.failures import Failures, Operation
@@ -23,14 +24,6 @@ CREATE = Operation("create a batch on the file f", acts=True)
 REQUEST: Any = None
 
 
-class ConnectError(Exception):
-    """Named as the transport's."""
-
-
-class ReadError(Exception):
-    """Named as the transport's."""
-
-
 def lost(transport: Exception, socket_error: OSError) -> openai.APIConnectionError:
     """What the client raises for a socket's error, with the causes as the transport sets them."""
     error = openai.APIConnectionError(request=REQUEST)
@@ -43,35 +36,35 @@ def lost(transport: Exception, socket_error: OSError) -> openai.APIConnectionErr
     ("transport", "socket_error", "read", "create", "words"),
     [
         (
-            ConnectError("x"),
+            httpx.ConnectError("x"),
             ConnectionRefusedError(111, "refused"),
             TransientError,
             TransientError,
             "connection refused",
         ),
         (
-            ConnectError("x"),
+            httpx.ConnectError("x"),
             socket.gaierror(-2, "unknown"),
             TransientError,
             TransientError,
             "the host's name is not known",
         ),
         (
-            ConnectError("x"),
+            httpx.ConnectError("x"),
             ssl.SSLCertVerificationError(1, "self-signed"),
             ServiceError,
             ServiceError,
             "certificate is not trusted; check `endpoint`, or set SSL_CERT_FILE",
         ),
         (
-            ReadError("x"),
+            httpx.ReadError("x"),
             ConnectionResetError(104, "reset"),
             TransientError,
             UnknownOutcomeError,
             "connection reset",
         ),
         (
-            ReadError("got top-secret"),
+            httpx.ReadError("got top-secret"),
             OSError(5, ""),
             TransientError,
             UnknownOutcomeError,

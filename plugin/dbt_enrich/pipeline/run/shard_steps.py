@@ -111,10 +111,7 @@ class Steps:
     def check_cancelled(self) -> None:
         """Raise a `CancelledError` if the user has interrupted."""
         if self.cancelled.is_set():
-            raise CancelledError(
-                "interrupted; what was submitted goes on at the service, and the next dbt run "
-                "collects it"
-            )
+            raise CancelledError
 
     def _write(self, shard: Shard) -> Shard:
         """Write a claimed shard's file, and begin to upload it while the next one is written."""

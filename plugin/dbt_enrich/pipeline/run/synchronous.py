@@ -19,6 +19,7 @@ from dbt_enrich.files import DurableLines
 from dbt_enrich.pipeline.run.batch_run import BatchRun
 from dbt_enrich.pipeline.run.breaker import Tolerance, Way, decide
 from dbt_enrich.pipeline.run.one_by_one import Conversation, Pace
+from dbt_enrich.services.base import UNSUPPORTED_CODE
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.failures import FailureKind
 
@@ -30,7 +31,6 @@ _CANCEL_LOOK_SECONDS = 1.0
 _SUBMIT_PATIENCE_SECONDS = 900.0
 # How long an interrupted run stays for replies that are on their way.
 _LINGER_SECONDS = 10.0
-_UNSUPPORTED = "operationnotsupported"
 
 
 @dataclass
@@ -162,7 +162,7 @@ class SynchronousRun:
 
 def _explained(error: Exception, shard: Shard) -> Exception:
     """Return what ended a conversation, with the mend where a deployment is of the wrong type."""
-    if isinstance(error, ServiceError) and (error.code or "").lower() == _UNSUPPORTED:
+    if isinstance(error, ServiceError) and (error.code or "").lower() == UNSUPPORTED_CODE:
         return ConfigurationError(
             f"enrichment.sync_below: the deployment '{shard.deployment}' answers no single "
             f"requests ({error}); the replies that came before are kept"
