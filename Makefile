@@ -54,7 +54,7 @@ test-installation: install
 test-duckdb2:
 	$(MAKE) install VENV=$(VENV)-duckdb2 CONSTRAINTS=constraints-duckdb2.txt
 	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n 4 -m "not model" \
-		tests/unit tests/functional/test_engine.py tests/functional/test_dbt.py
+		tests/unit tests/functional/engine/test_engine.py tests/functional/dbt/test_dbt.py
 
 # Databases that are attached through DuckDB's extensions, which DuckDB 1.5.5 has as packages. What
 # needs a server of PostgreSQL is skipped where its programs are missing (make postgres).

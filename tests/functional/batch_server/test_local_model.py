@@ -19,7 +19,7 @@ from batch_server.responders.weights import PACKAGED_NAME, PACKAGED_SHA256, find
 
 pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
 
-SEED = Path(__file__).parents[2] / "seeds" / "movies.csv"
+SEED = Path(__file__).parents[3] / "seeds" / "movies.csv"
 SYSTEM = (
     "Extract the categories and a summary of at most ten words from a movie description. Answer "
     "with a JSON object."

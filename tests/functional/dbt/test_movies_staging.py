@@ -20,7 +20,7 @@ import yaml
 from dbt_enrich.task.from_yaml import task_from_yaml
 from support.forked_dbt import run_forked
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SEED = ROOT / "seeds" / "movies.csv"
 GENRES = {
     "action",
