@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "EnrichmentError": "dbt_enrich.errors",
-    "EnrichmentOptions": "dbt_enrich.task.enrichment_task",
+    "EnrichmentOptions": "dbt_enrich.task.options",
     "EnrichmentTask": "dbt_enrich.task.enrichment_task",
     "OutputColumn": "dbt_enrich.task.schema",
     "enrich": "dbt_enrich.python_models",
