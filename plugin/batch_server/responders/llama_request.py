@@ -1,4 +1,7 @@
-"""A `chat/completions` body as a request to llama.cpp's server: checked, and nothing else."""
+"""A `chat/completions` body as a request to llama.cpp's server.
+
+Bodies were held to `body_rules` before; what is refused here is what this model cannot do.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,7 @@ _KNOWN = (
     "maxItems maxLength maxProperties maximum minItems minLength minProperties minimum multipleOf "
     "oneOf pattern patternProperties prefixItems properties required title type x-guidance"
 )
-_NUMBERS = {
-    "temperature": (0.0, 2.0),
-    "top_p": (0.0, 1.0),
-    "presence_penalty": (-2.0, 2.0),
-    "frequency_penalty": (-2.0, 2.0),
-}
+_SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 
 class BadRequest(Exception):  # noqa: N818
@@ -90,14 +88,16 @@ def parse_request(body: Mapping[str, Any]) -> Completion:
     Parameters that the server has no counterpart for, such as `user`, are passed over, as are those
     that are null.
 
+    Args:
+        body: A body in which `body_problem` finds nothing.
+
     Raises:
-        BadRequest: A value has the wrong type or is out of range.
+        BadRequest: It asks for what the model cannot do.
     """
     if body.get("n") not in (None, 1):
         raise BadRequest("Only one choice can be answered; leave out 'n'.", param="n")
-    if body.get("stream"):
-        raise BadRequest("Streaming is not supported; leave out 'stream'.", param="stream")
-    return Completion(_messages(body), _schema(body), _options(body))
+    messages = tuple(_message(place, message) for place, message in enumerate(body["messages"]))
+    return Completion(messages, _schema(body), _options(body))
 
 
 def unknown_keyword(schema: object) -> str | None:
@@ -129,23 +129,15 @@ def _unknown_below(keyword: str, value: object) -> str | None:
     return next((found for schema in schemas if (found := unknown_keyword(schema))), None)
 
 
-def _messages(body: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise BadRequest("'messages' must be a list with at least one message.", param="messages")
-    return tuple(_message(index, message) for index, message in enumerate(messages))
-
-
-def _message(index: int, message: object) -> dict[str, str]:
-    where = f"messages[{index}]"
-    if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+def _message(place: int, message: Mapping[str, Any]) -> dict[str, str]:
+    where, content = f"messages[{place}]", message.get("content")
+    if message["role"] not in ROLES:
         raise BadRequest(
             f"'{where}' must have a 'role' out of {', '.join(ROLES)}.", param=f"{where}.role"
         )
-    content = message.get("content")
     if isinstance(content, list):
-        content = "".join(_part(where, part) for part in content)
-    if not isinstance(content, str):
+        content = "".join(_text(where, part) for part in content)
+    if content is None:
         raise BadRequest(f"'{where}' must have a text as 'content'.", param=f"{where}.content")
     # A lone surrogate, which JSON can spell, has no UTF-8.
     text = content.encode("utf-8", "replace").decode()
@@ -154,84 +146,35 @@ def _message(index: int, message: object) -> dict[str, str]:
     return {"role": role, "content": text}
 
 
-def _part(where: str, part: object) -> str:
-    if isinstance(part, Mapping) and part.get("type") == "text":
-        text = part.get("text")
-        if isinstance(text, str):
-            return text
-    raise BadRequest(
-        f"'{where}' has content that is not text; the model reads text only.",
-        param=f"{where}.content",
-    )
+def _text(where: str, part: Mapping[str, Any]) -> str:
+    if part["type"] != "text":
+        raise BadRequest(
+            f"'{where}' has content that is not text; the model reads text only.",
+            param=f"{where}.content",
+        )
+    return str(part["text"])
 
 
 def _schema(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    form = body.get("response_format")
-    if form is None:
+    form = body.get("response_format") or {"type": "text"}
+    if form["type"] == "text":
         return None
-    kind = form.get("type") if isinstance(form, Mapping) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
+    if form["type"] == "json_object":
         return {"type": "object", "x-guidance": _LAYOUT}
-    if kind != "json_schema":
-        raise BadRequest(
-            "'response_format' must have the 'type' text, json_object or json_schema.",
-            param="response_format.type",
-        )
-    holder = form.get("json_schema")
-    schema = holder.get("schema") if isinstance(holder, Mapping) else None
-    if not isinstance(schema, Mapping):
-        raise BadRequest(
-            "'response_format.json_schema' must have an object as 'schema'.",
-            param="response_format.json_schema.schema",
-        )
-    return {**schema, "x-guidance": _LAYOUT}
+    return {**form["json_schema"]["schema"], "x-guidance": _LAYOUT}
 
 
 def _options(body: Mapping[str, Any]) -> dict[str, Any]:
-    options: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0}
-    for key, (low, high) in _NUMBERS.items():
-        value = body.get(key)
-        if value is None:
-            continue
-        if not _is_number(value) or not low <= value <= high:
-            raise BadRequest(f"'{key}' must be a number from {low:g} to {high:g}.", param=key)
-        options[key] = value
-    seed = body.get("seed")
-    if seed is not None:
-        if not _is_integer(seed):
-            raise BadRequest("'seed' must be an integer.", param="seed")
+    given = {name: body[name] for name in _SAMPLING if body.get(name) is not None}
+    options = {"temperature": 1.0, "top_p": 1.0, **given}
+    if (seed := body.get("seed")) is not None:
         # The sampler takes 32 bits, and all ones are its sign for a random seed.
         options["seed"] = seed % (2**32 - 1)
-    options["max_tokens"] = _max_tokens(body)
-    stop = _stop(body)
-    return {**options, **({"stop": stop} if stop else {})}
-
-
-def _max_tokens(body: Mapping[str, Any]) -> int:
-    for key in ("max_completion_tokens", "max_tokens"):
-        value = body.get(key)
-        if value is None:
-            continue
-        if not _is_integer(value) or value < 1:
-            raise BadRequest(f"'{key}' must be an integer of at least 1.", param=key)
-        # The server counts in 32 bits; the context ends every answer long before.
-        return min(int(value), 2**31 - 1)
-    return DEFAULT_MAX_TOKENS
-
-
-def _stop(body: Mapping[str, Any]) -> list[str]:
-    stop = body.get("stop")
-    texts = [stop] if isinstance(stop, str) else stop or []
-    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
-        raise BadRequest("'stop' must be a text or a list of texts.", param="stop")
-    return list(texts)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    wanted = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_TOKENS
+    # The server counts in 32 bits; the context ends every answer long before.
+    options["max_tokens"] = min(wanted, 2**31 - 1)
+    stop = body.get("stop") or []
+    # An empty text would end every answer before it has begun.
+    if texts := [text for text in ([stop] if isinstance(stop, str) else stop) if text]:
+        options["stop"] = texts
+    return options

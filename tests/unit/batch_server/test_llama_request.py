@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from batch_server.body_rules import body_problem
 from batch_server.responders.llama_reply import (
     bad_request_reply,
     completion_reply,
@@ -125,26 +126,46 @@ def test_a_lone_surrogate_does_not_reach_the_server() -> None:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-            "messages[0].content",
-        ),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0]"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": 2.5}, "temperature"),
         ({"top_p": True}, "top_p"),
         ({"seed": 1.5}, "seed"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"n": 2}, "n"),
         ({"stream": True}, "stream"),
         ({"stop": [1]}, "stop"),
-        ({"response_format": {"type": "xml"}}, "response_format.type"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
     ],
 )
-def test_a_wrong_value_is_a_bad_request_that_names_it(changes: dict[str, Any], param: str) -> None:
-    """Nothing wrong reaches the model; the error says which key it is."""
+def test_a_wrong_value_does_not_reach_the_model(changes: dict[str, Any], param: str) -> None:
+    """The error says which key it is."""
+    problem = body_problem(body(**changes), azure=False, batch=True)
+    assert problem is not None
+    assert problem.status == 400
+    assert str(problem.param).startswith(param)
+
+
+_PICTURE = {"type": "image_url", "image_url": {"url": "data:,"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"n": 2}, "n"),
+        (
+            {"messages": [{"role": "function", "name": "f", "content": "x"}]},
+            "messages[0].role",
+        ),
+        ({"messages": [{"role": "user", "content": [_PICTURE]}]}, "messages[0].content"),
+    ],
+)
+def test_what_the_model_cannot_do_is_a_bad_request(changes: dict[str, Any], param: str) -> None:
+    """The service could: the body is in order."""
+    asked = body(**changes)
+    assert body_problem(asked, azure=False, batch=True) is None
     with pytest.raises(BadRequest) as problem:
-        parse_request(body(**changes))
+        parse_request(asked)
     assert problem.value.param == param
     reply = bad_request_reply(problem.value)
     assert reply.status_code == 400
