@@ -171,10 +171,10 @@ def test_a_prompt_beyond_the_context_is_refused_as_by_the_service(
     assert ask(responder, body("A dog.", max_tokens=2)).status_code == 200
 
 
-def test_a_wrong_value_is_refused_without_the_model(responder: LlamaResponder) -> None:
-    """A value of the wrong type fails its own request only."""
-    reply = ask(responder, body("A dog.", temperature="hot"))
-    assert (reply.status_code, reply.body["error"]["param"]) == (400, "temperature")
+def test_what_the_model_cannot_do_is_refused_without_it(responder: LlamaResponder) -> None:
+    """It fails its own request only."""
+    reply = ask(responder, body("A dog.", n=2))
+    assert (reply.status_code, reply.body["error"]["param"]) == (400, "n")
 
 
 def test_a_batch_and_single_requests_go_side_by_side(responder: LlamaResponder) -> None:
