@@ -295,7 +295,7 @@ def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
                         join warehouse.movies on movie_id = n % {rows}
                     )
                     select {columns} from chosen
-                ) to {literal(store.answers(name))}
+                ) to {literal(store.root / "answers" / f"{name}.parquet")}
                 (format parquet, compression zstd, row_group_size {ROW_GROUP})
                 """
             )

@@ -95,10 +95,7 @@ def stored_answers(files: dict[str, bytes], keys: list[str]) -> dict[str, tuple[
 def _stored(store: StateDirectory, keys: list[str]) -> list[tuple[str, str, str, Any]]:
     with open_run(_CONFIG.model_copy(update={"state_dir": store.root})) as run:
         _load(keys, run)
-        files = [store.answers(name) for name in run.ledger.answers.live("t")]
-        paths = ", ".join(literal(path) for path in files)
-        source = f"read_parquet([{paths}], union_by_name = true)"
-        answers = f"(select *, content as clean_content from {source})"
+        answers = f"(select *, content as clean_content from {run.answers.table('t')} as answers)"
         rows = run.workspace.rows(
             "select replace(cast(request_key as varchar), '-', ''), kind, message, answer "
             f"from ({typed_answers_sql(answers, OUTPUTS)})"

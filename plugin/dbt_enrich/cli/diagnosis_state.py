@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import duckdb
-
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.sql import literal
+from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.wording import counted
+from dbt_enrich.workspace.database import Workspace
 
 _LITTLE_ROOM = 1_000_000_000
 _MOVE_AWAY = (
@@ -115,13 +114,13 @@ def _ledger(root: Path) -> Iterator[Finding]:
         return
     try:
         with Ledger(path) as ledger:
-            names = ledger.answers.names()
+            answers = _answers(StateDirectory(root), ledger)
             in_flight = len(ledger.shards.open())
     except EnrichmentError as error:
         yield of_error("ledger", error)
         return
     yield Finding("ledger", "ok", f"whole, with {counted(in_flight, 'batch', 'batches')} in flight")
-    yield _answers(root, names)
+    yield answers
 
 
 def _damage(path: Path) -> str | None:
@@ -134,29 +133,19 @@ def _damage(path: Path) -> str | None:
     return None if verdict == "ok" else f"it is damaged: {' '.join(str(verdict).split())}"
 
 
-def _answers(root: Path, names: list[str]) -> Finding:
-    paths = [root / "answers" / f"{name}.parquet" for name in names]
-    with duckdb.connect(":memory:", config={"memory_limit": "160MB", "threads": 2}) as reader:
-        broken = [path.name for path in paths if not _is_whole(path, reader)]
-    if not broken:
-        said = "1 file is" if len(names) == 1 else f"all {len(names):,} files are"
+def _answers(state: StateDirectory, ledger: Ledger) -> Finding:
+    with tempfile.TemporaryDirectory() as scratch:
+        workspace = Workspace(Path(scratch), memory_limit="160MB", threads=2)
+        store = AnswerStore(state, ledger, workspace)
+        with closing(workspace):
+            files, damaged = len(ledger.answers.names()), store.damaged()
+    if not damaged:
+        said = "1 file is" if files == 1 else f"all {files:,} files are"
         return Finding("answers", "ok", f"{said} there, and whole")
-    move_away = _MOVE_AWAY.format(StateDirectory(root).ledger)
     return Finding(
         "answers",
         "wrong",
-        f"{len(broken):,} of {len(names):,} files that the ledger names are not there, or not "
-        f"whole, such as {broken[0]}",
-        f"restore {root / 'answers'} from a backup; without one, {move_away}",
+        f"{len(damaged):,} of {files:,} files that the ledger names are not there, or not "
+        f"whole, such as {damaged[0]}",
+        f"restore {store.place} from a backup; without one, {_MOVE_AWAY.format(state.ledger)}",
     )
-
-
-def _is_whole(path: Path, reader: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a Parquet file is there and all of it can be read."""
-    if not path.exists():
-        return False
-    try:
-        reader.execute(f"select max(hash(file)) from read_parquet({literal(path)}) as file")
-    except duckdb.Error:
-        return False
-    return True

@@ -6,7 +6,6 @@ import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.pipeline.planning.task_versions import forget as forget_answers
 from dbt_enrich.pipeline.planning.task_versions import refuse_shared, tasks_of, worth_of
 from dbt_enrich.task.model_names import chosen, label
 from dbt_enrich.wording import counted
@@ -55,5 +54,6 @@ def forget(
         )
         if not yes:
             click.confirm("delete them?", abort=True)
-        forget_answers(run, tasks)
+        for task in tasks:
+            run.answers.forget(task.task_key)
         click.echo("deleted")

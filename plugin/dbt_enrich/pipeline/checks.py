@@ -36,7 +36,7 @@ from dbt_enrich.pipeline.run.remote_inputs import inputs_may_be_left
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage.input_checks import check_columns
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
-from dbt_enrich.state.answer_store import answers_sql, done_sql
+from dbt_enrich.state.answer_store import done_sql
 from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import Mode
@@ -112,9 +112,7 @@ def rows_kept(session: Session, rows: StagedRows) -> int:
     selection = session.selection
     if not selection.keeps_former:
         return 0
-    own, former = (
-        answers_sql(session.run.ledger, session.run.store, key) for key in selection.answer_keys
-    )
+    own, former = (session.run.answers.table(key) for key in selection.answer_keys)
     kept = 0
     for part in key_parts(rows.rows):
         keys = part.of(rows.keys_sql)

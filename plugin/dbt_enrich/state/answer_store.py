@@ -1,4 +1,4 @@
-"""The answer store as SQL reads it: the columns of its files, and each request's standing."""
+"""The answer store: its files, their columns, and each request's standing in them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import duckdb
+
+from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.sql import literal
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.failures import FailureKind
-from dbt_enrich.workspace.database import read_parquet
+from dbt_enrich.workspace.database import ROW_GROUP_BYTES, Workspace, read_parquet
 from dbt_enrich.workspace.key_ranges import KeyPart
 
 # One row for each request of a shard, in the order in which the files hold them.
@@ -31,10 +34,12 @@ ANSWER_COLUMNS = {
     "shard": "varchar",
     "received_at": "timestamp with time zone",
 }
+# Rows of one row group: validation needs memory beside those that each thread holds.
+_ROW_GROUP = 12_288
 # The name of a file that holds answers to a former version goes on with that version.
 FORMER_PREFIX = "former-"
 # `file_index` is the reader's own column: which of the given files a row is in.
-_EMPTY = (
+NO_ANSWERS = (
     "select "
     + ", ".join(
         f"cast(null as {kind}) as {name}"
@@ -75,26 +80,101 @@ def former_answers_key(task_key: str) -> str:
     return f"{task_key}:former"
 
 
-def answers_sql(ledger: Ledger, store: StateDirectory, *task_keys: str) -> str:
-    """Build a table expression over the live answers of tasks, `file_index` among the columns."""
-    return answer_files_sql([path for path, _ in answer_files(ledger, store, *task_keys)])
+class AnswerStore:
+    """The answers of all tasks, in Parquet files of the state directory that the ledger names.
 
-
-def answer_files(ledger: Ledger, store: StateDirectory, *task_keys: str) -> list[tuple[Path, int]]:
-    """Return the files with the live answers of tasks, and how many each holds.
-
-    `file_index` counts them in this order.
+    Args:
+        store: The state directory.
+        ledger: Says which files are live.
+        workspace: Where files are written and read.
     """
-    return [
-        (store.answers(name), answers)
-        for key in task_keys
-        for name, answers in ledger.answers.live(key).items()
-    ]
 
+    def __init__(self, store: StateDirectory, ledger: Ledger, workspace: Workspace) -> None:
+        self.place = store.root / "answers"
+        self._live = ledger.answers
+        self._workspace = workspace
 
-def answer_files_sql(files: Sequence[Path]) -> str:
-    """Build a table expression over files with answers, `file_index` among the columns."""
-    return read_parquet(list(files), empty=_EMPTY)
+    def table(self, *task_keys: str) -> str:
+        """Build a table expression over the live answers of tasks, `file_index` among the columns.
+
+        `file_index` counts their files task by task, in the order of `live`.
+        """
+        return self.table_of([name for key in task_keys for name in self._live.live(key)])
+
+    def table_of(self, names: Sequence[str]) -> str:
+        """Build the table expression over some files, which `file_index` counts in their order."""
+        return read_parquet([self._path(name) for name in names], empty=NO_ANSWERS)
+
+    def add(self, query: str, task_key: str, name: str, *, settings: str | None = None) -> int:
+        """Write the answers of a SELECT and make them live; without one there is no file.
+
+        Args:
+            query: A SELECT of `ANSWER_COLUMNS`.
+            task_key: The task that they answer.
+            name: The file's name.
+            settings: What the requests were sent with, as JSON, or None if nobody knows.
+
+        Returns:
+            How many they are.
+        """
+        answers = self.write(query, name)
+        if answers:
+            self._live.add(name, task_key=task_key, answers=answers, settings=settings)
+        else:
+            self._path(name).unlink()
+        return answers
+
+    def write(
+        self,
+        query: str,
+        name: str,
+        *,
+        row_group_bytes: int = ROW_GROUP_BYTES,
+        arguments: dict[str, str] | None = None,
+    ) -> int:
+        """Write the answers of a SELECT to a file, which is live once the ledger names it.
+
+        Args:
+            query: A SELECT of `ANSWER_COLUMNS`, which may read the file that it replaces.
+            name: The file's name.
+            row_group_bytes: As `Workspace.write_parquet` takes it.
+            arguments: Values of the query's named parameters.
+
+        Returns:
+            How many they are.
+        """
+        path = self._path(name)
+        self._workspace.write_parquet(
+            query,
+            path,
+            compression="zstd",
+            row_group=_ROW_GROUP,
+            row_group_bytes=row_group_bytes,
+            durable=True,
+            arguments=arguments,
+        )
+        return self._workspace.count(path)
+
+    def forget(self, task_key: str) -> None:
+        """Take a task's answers out, with those that it keeps of its former versions."""
+        for key in (task_key, former_answers_key(task_key)):
+            for name in self._live.forget(key):
+                self._path(name).unlink(missing_ok=True)
+
+    def damaged(self) -> list[str]:
+        """Return the files that the ledger names and that are not there, or not whole."""
+        return [self._path(name).name for name in self._live.names() if not self._is_whole(name)]
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether all of a file can be read."""
+        try:
+            self._workspace.row(f"select max(hash(file)) from {self.table_of([name])} as file")
+        except (EnrichmentError, duckdb.Error):
+            return False
+        return True
+
+    def _path(self, name: str) -> Path:
+        return self.place / f"{name}.parquet"
 
 
 def answered_sql(answers: str, keys: str, *, part: KeyPart) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from dbt_enrich.sql import literal
-from dbt_enrich.state.answer_store import answer_files_sql, standing_sql
+from dbt_enrich.state.answer_store import AnswerStore, standing_sql
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith, other_files
 from dbt_enrich.state.tables.answers import AnswerFile
@@ -27,22 +26,20 @@ class Attempts:
 
     Attributes:
         files: Their files; `file_index` counts them in this order.
-        answers: How many answers each of them holds.
-        settings: What the attempts in each of them were sent with, or None if nobody noted it.
+        store: Where they lie.
         numbered: Those in which an answer stands for as many attempts as its number says.
         uncounted: SQL conditions on answers that do not count.
     """
 
-    files: tuple[Path, ...]
-    answers: tuple[int, ...]
-    settings: tuple[str | None, ...]
+    files: tuple[AnswerFile, ...]
+    store: AnswerStore
     numbered: tuple[int, ...]
     uncounted: tuple[str, ...]
 
     @property
     def all_sql(self) -> str:
         """Table expression of all answers, `file_index` among the columns."""
-        return answer_files_sql(self.files)
+        return self.store.table_of([file.name for file in self.files])
 
     def standings_sql(self, keys: str, part: KeyPart) -> str:
         """Build the SELECT of the standings of keyed requests that were ever asked.
@@ -83,14 +80,13 @@ def attempts_of(
     """Return the live answers of tasks.
 
     Args:
+        run: The run.
         task_keys: The tasks.
         now: What requests are sent with now, or None where every attempt counts.
         is_borne: Whether a stop is to be as if it had not been.
-        run: The run.
     """
     found = [file for key in task_keys for file in run.ledger.answers.files(key)]
-    settings = tuple(file.settings for file in found)
-    others = other_files(now, settings)
+    others = other_files(now, [file.settings for file in found])
     uncounted = []
     if others:
         uncounted.append(f"file_index in ({', '.join(map(str, others))})")
@@ -102,9 +98,8 @@ def attempts_of(
         if not is_borne(stop) and (places := _stopped(found, stop))
     ]
     return Attempts(
-        files=tuple(run.store.answers(file.name) for file in found),
-        answers=tuple(file.answers for file in found),
-        settings=settings,
+        files=tuple(found),
+        store=run.answers,
         # Of what only the table still held, the newest attempt alone was taken.
         numbered=tuple(
             place

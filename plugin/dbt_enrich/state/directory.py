@@ -71,10 +71,6 @@ class StateDirectory:
         paths = [self.response(shard, kind) for kind in ("output", "error")]
         return sum(path.stat().st_size for path in paths if path.exists())
 
-    def answers(self, name: str) -> Path:
-        """A file of the answer store."""
-        return self.root / "answers" / f"{name}.parquet"
-
     def unassigned(self, shard: str) -> Path:
         """The lines of a shard's downloaded files that nobody can assign to a request."""
         return self.root / "answers" / f"{shard}.unassigned.jsonl"

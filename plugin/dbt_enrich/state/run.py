@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.workspace.database import Workspace
@@ -22,12 +23,14 @@ class Run:
         workspace: The private DuckDB, which opens with its first query.
         ledger: What was claimed, sent and answered.
         store: Where files lie.
+        answers: The answers of all tasks.
     """
 
     id: str
     workspace: Workspace
     ledger: Ledger
     store: StateDirectory
+    answers: AnswerStore
 
 
 @contextmanager
@@ -50,7 +53,7 @@ def open_run(config: PluginConfig, scratch: ExitStack | None = None) -> Iterator
         workspace = Workspace(lock.path, memory_limit=config.memory_limit, threads=config.threads)
         opened.callback(workspace.close)
         ledger = opened.enter_context(Ledger(store.ledger))
-        yield Run(run_id, workspace, ledger, store)
+        yield Run(run_id, workspace, ledger, store, AnswerStore(store, ledger, workspace))
 
 
 def existing_ledger(config: PluginConfig) -> Ledger | None:

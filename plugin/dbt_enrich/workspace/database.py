@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ ROW_GROUP_BYTES = 8_388_608
 # The same where rows are so long that JSON functions, which hold what they read of
 # 2,048 rows several times, must see fewer at once.
 LONG_ROW_GROUP_BYTES = 1_048_576
+# Fewer than 64 rows are collected, up to 2,048, before they are handed on, which long rows cannot
+# afford. DuckDB 2.0 has no switch for it.
+_SWITCH = "enable_caching_operators"
+_FIND_SWITCH = f"select name from duckdb_settings() where name = '{_SWITCH}'"
 # So many rows are not collected, and some may be filtered out of them.
 _COLLECTED_ROWS = 96
 # What DuckDB says of a Parquet file that is gone, cut short or overwritten.
@@ -41,26 +46,32 @@ _DAMAGE = ("no files found", "parquet", "don't know what type", "thrift")
 
 
 class Workspace:
-    """A private in-memory DuckDB.
+    """A private in-memory DuckDB, which opens with its first query.
 
     Args:
         directory: Scratch directory; what does not fit into memory is spilled below it.
         memory_limit: As DuckDB spells it, such as `160MB`.
         threads: Worker threads.
-
-    Attributes:
-        least_rows: How few rows DuckDB hands on at once where they come in so few.
     """
 
     def __init__(self, directory: Path, *, memory_limit: str, threads: int) -> None:
         self.directory = directory
+        self._memory_limit = memory_limit
+        self._threads = threads
+        self._extra = _ROOM
+        self._written = _WRITTEN - _WRITTEN_BEFORE
+        self._gave_back = False
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Open the database."""
         try:
-            self._connection = duckdb.connect(
+            connection = duckdb.connect(
                 ":memory:",
                 config={
-                    "memory_limit": memory_limit,
-                    "threads": threads,
-                    "temp_directory": str(directory / "spill"),
+                    "memory_limit": self._memory_limit,
+                    "threads": self._threads,
+                    "temp_directory": str(self.directory / "spill"),
                     "preserve_insertion_order": False,
                     # What is read once is not worth its memory.
                     "enable_external_file_cache": False,
@@ -72,43 +83,35 @@ class Workspace:
             )
             # Our joins are written with the smaller side last; the estimates behind the
             # optimizer's choice know nothing of text files and would build on the large side.
-            self._connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
-            self.least_rows = self._stop_collecting()
-            (self._memory,) = self.row(f"select parse_formatted_bytes({literal(memory_limit)})")
-            (self._threshold,) = self.row(f"select current_setting('{_THRESHOLD}')")
-            self._extra = _ROOM
-            self._written = _WRITTEN - _WRITTEN_BEFORE
-            self._gave_back = False
+            connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
+            if connection.execute(_FIND_SWITCH).fetchone():
+                connection.execute(f"set {_SWITCH} = false")
         except duckdb.Error as error:
             raise EnrichmentError(
                 f"the private DuckDB cannot start ({error})",
                 fix="check memory_limit and threads in the plugin's config",
             ) from error
+        return connection
 
     def close(self) -> None:
         """Free the memory and the spilled files."""
+        if "_connection" not in self.__dict__:
+            return
         if self._gave_back:
             self._flush()
         self._connection.close()
 
-    def _stop_collecting(self) -> int:
-        """Have rows handed on as few as they come; return how few.
-
-        DuckDB collects fewer than 64 up to 2,048 before it hands them on, which long rows cannot
-        afford. DuckDB 2.0 has no switch for it.
-        """
-        switch = "enable_caching_operators"
-        (found,) = self.row(f"select count(*) from duckdb_settings() where name = '{switch}'")
-        if not found:
-            return _COLLECTED_ROWS
-        self._connection.execute(f"set {switch} = false")
-        return 1
+    @cached_property
+    def least_rows(self) -> int:
+        """How few rows DuckDB hands on at once where they come in so few."""
+        return 1 if self.rows(_FIND_SWITCH) else _COLLECTED_ROWS
 
     def make_room(self, size: int) -> None:
         """Raise the memory limit where a single value of the user's needs `size` bytes more."""
         if size > self._extra:
             self._extra = size
-            self._run(f"set memory_limit = '{self._memory + size}B'")
+            (memory,) = self.row("select parse_formatted_bytes(?)", [self._memory_limit])
+            self._run(f"set memory_limit = '{memory + size}B'")
 
     def give_back(self, written: int) -> None:
         """Give memory that is free back to the system, now and then.
@@ -126,10 +129,16 @@ class Workspace:
         self._gave_back = True
         self._flush()
 
+    @cached_property
+    def _threshold(self) -> str:
+        (threshold,) = self.row(f"select current_setting('{_THRESHOLD}')")
+        return str(threshold)
+
     def _flush(self) -> None:
+        usual = literal(self._threshold)
         self._run(f"set {_THRESHOLD} = '16KB'")
         self._run(_GROUPS)
-        self._run(f"set {_THRESHOLD} = {literal(self._threshold)}")
+        self._run(f"set {_THRESHOLD} = {usual}")
 
     def execute(self, sql: str, arguments: list[Any] | None = None) -> None:
         """Run a statement."""

@@ -15,7 +15,7 @@ from batch_server.server import RunningEmulator
 from dbt_enrich.cost.caps import Cap, Caps
 from dbt_enrich.errors import CapError, ConfigurationError, EnrichmentError, TaskChangedError
 from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
-from dbt_enrich.pipeline.planning.task_versions import forget, worth_of
+from dbt_enrich.pipeline.planning.task_versions import worth_of
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import open_run
@@ -222,7 +222,8 @@ def test_the_worth_of_answers_is_of_those_that_are_held(
         with open_run(warehouse.config) as run:
             tasks = run.ledger.tasks.all()
             worths.append(worth_of(run, tasks, warehouse.config))
-            forget(run, tasks)
+            for task in tasks:
+                run.answers.forget(task.task_key)
     assert sent(emulator) == 16
     assert worths[0].answers == worths[1].answers == 8
     assert worths[0].worth.cost

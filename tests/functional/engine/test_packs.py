@@ -65,7 +65,7 @@ def test_every_row_of_a_pack_has_its_own_answer(
     with Ledger(StateDirectory(warehouse.config.state_dir).ledger) as ledger:
         (shard,) = ledger.shards.all()
         (name,) = ledger.answers.live(shard.task_key)
-    answers = StateDirectory(warehouse.config.state_dir).answers(name)
+    answers = warehouse.config.state_dir / "answers" / f"{name}.parquet"
     usage = [b["usage"] for b in emulator.jobs.batches()]
     assert duckdb.sql(
         "select sum(prompt_tokens), sum(completion_tokens), "

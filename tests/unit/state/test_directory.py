@@ -19,9 +19,9 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     store = StateDirectory(tmp_path / "state").made()
     written = store.root / "x"
     written.write_text("x")
-    settle(written, store.answers("a"))
+    settle(written, store.requests("a"))
     assert store.root.stat().st_mode & 0o777 == 0o700
-    assert store.answers("a").stat().st_mode & 0o777 == 0o600
+    assert store.requests("a").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:

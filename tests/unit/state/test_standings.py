@@ -11,8 +11,9 @@ from uuid import UUID
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dbt_enrich.state.answer_store import answer_files_sql, done_sql, standing_sql
+from dbt_enrich.state.answer_store import NO_ANSWERS, done_sql, standing_sql
 from dbt_enrich.task.failures import FailureKind
+from dbt_enrich.workspace.database import read_parquet
 from dbt_enrich.workspace.key_ranges import key_parts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +71,7 @@ def test_a_done_answer_stands_and_else_the_newest_attempt(files: list[list[Answe
             _write(answers, path)
         keys = ", ".join(f"('{key}'::uuid)" for key in _KEYS[:2])
         database.execute(f"create table keys as select * from (values {keys}) as keys(request_key)")
-        source = f"(select *, file_index from {answer_files_sql(paths)})"
+        source = f"(select *, file_index from {read_parquet(paths, empty=NO_ANSWERS)})"
         cast = f"(select * replace (request_key::uuid as request_key) from {source})"
         found = {
             row[0]: row[1:]

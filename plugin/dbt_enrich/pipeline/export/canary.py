@@ -26,8 +26,8 @@ def is_proven(run: Run, selection: Selection) -> bool:
     """Whether a task has answers that count: from which the breaker knew that all is well.
 
     Args:
-        selection: What decides which answers count.
         run: The run.
+        selection: What decides which answers count.
     """
     attempts = selection.attempts(run)
     kinds = ", ".join(f"'{kind}'" for kind in UNANSWERED)

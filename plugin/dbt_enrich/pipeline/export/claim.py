@@ -26,7 +26,6 @@ from dbt_enrich.pipeline.export.manifests import count_requests
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, choose, find_undone
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
-from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
@@ -85,11 +84,11 @@ def claim(
     claim each of them once.
 
     Args:
+        run: The run.
         rows: The staged rows.
         relation: The staged relation in the user's database.
         selection: What decides which requests are new.
         destination: Where they go.
-        run: The run.
         expected: What they are expected to take, noted with the claim, or None.
         check: Called inside the critical section before anything is claimed, with the claims of
             dead runs that were never sent; what it raises leaves the rows unclaimed.
@@ -194,11 +193,11 @@ def size_to_send(
     """Cut what an export would send into files as it would, without claiming it.
 
     Args:
+        run: The run.
         chosen: What it would send.
         rows: The staged rows.
         selection: What decided which requests are new.
         destination: Where they would go.
-        run: The run.
     """
     paths = _write_requests(run, chosen, rows, selection, destination)
     groups = groups_of(paths, run.workspace)
@@ -219,7 +218,7 @@ def _write_requests(
     Returns:
         The files; the rows of one come before those of the next.
     """
-    answers = answers_sql(run.ledger, run.store, *selection.answer_keys)
+    answers = run.answers.table(*selection.answer_keys)
     overhead = _overhead(selection, destination)
     weight = f"staged.message_bytes + coalesce(strlen(repair), 0) + {overhead}"
     if selection.packing:

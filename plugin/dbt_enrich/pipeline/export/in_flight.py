@@ -80,11 +80,11 @@ def standing_claims(
     them once more at every run would be in vain.
 
     Args:
+        run: The run.
         abandoned: Claims of dead runs.
         wanted: Parquet files of the requests that are to be sent now.
         task: What is asked.
         line_url: The `url` of every line.
-        run: The run.
     """
     written = [
         shard

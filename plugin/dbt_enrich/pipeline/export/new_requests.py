@@ -13,7 +13,7 @@ from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal
-from dbt_enrich.state.answer_store import answers_sql, done_sql, former_answers_key
+from dbt_enrich.state.answer_store import done_sql, former_answers_key
 from dbt_enrich.state.attempts import Attempts, attempts_of
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith
@@ -148,11 +148,11 @@ def find_undone(run: Run, rows: StagedRows, answer_keys: tuple[str, ...]) -> Und
     """Find the rows that have no answer that is `done`.
 
     Args:
+        run: The run.
         rows: The staged rows.
         answer_keys: The tasks whose answers stand.
-        run: The run.
     """
-    answers = answers_sql(run.ledger, run.store, *answer_keys)
+    answers = run.answers.table(*answer_keys)
     name = secrets.token_hex(4)
     files, found = {}, 0
     for part in key_parts(rows.rows):
@@ -176,9 +176,9 @@ def choose(run: Run, undone: Undone, selection: Selection) -> Chosen:
     """Choose what is to be sent of the rows that are not done: never answered, or to ask again.
 
     Args:
+        run: The run.
         undone: The rows.
         selection: What decides.
-        run: The run.
     """
     in_flight = in_flight_sql(run, selection.task_key)
     attempts = selection.attempts(run)
@@ -202,10 +202,10 @@ def new_requests(run: Run, rows: StagedRows, chosen: Chosen, selection: Selectio
     """Count what an export would send, and what it would not.
 
     Args:
+        run: The run.
         rows: The staged rows.
         chosen: What it would send of them.
         selection: What decided that.
-        run: The run.
     """
     flying = in_flight_sql(run, selection.task_key)
     equal = in_flight = 0

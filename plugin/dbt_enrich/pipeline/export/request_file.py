@@ -22,12 +22,12 @@ def write_file(
     """Write a claimed shard's input file.
 
     Args:
+        run: The run.
         shard: The shard.
         source: The SELECT of its requests, as `claim` returned it.
         rows: The rows that were staged.
         selection: What was claimed.
         line_url: The `url` of every line.
-        run: The run.
 
     Returns:
         The shard, ready to upload.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from dbt_enrich.endpoints.response_lines import (
@@ -27,13 +26,11 @@ from dbt_enrich.state.sent_with import of_shard
 from dbt_enrich.state.shards import GONE, Shard
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.validation.answers import validated_answers_sql
-from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES, Workspace
+from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES
 from dbt_enrich.workspace.long_lines import in_pieces, longest_line
 
 # How much memory the functions of all threads reserve for what they read at once.
 _READINGS = 96
-# Rows of one row group of answers: validation needs memory beside those that each thread holds.
-_ANSWER_GROUP = 12_288
 # Outcomes whose message or text is the model's or our own, and those whose body is an error.
 _OF_MODELS = "('answered', 'refusal', 'truncated', 'missing')"
 _OF_ERRORS = "('provider_error', 'pack_failed')"
@@ -79,9 +76,9 @@ def load(
     shard gets exactly one row, an answer or a named failure.
 
     Args:
+        run: The run.
         shard: A shard at the step `downloaded`.
         outputs: The output columns of the task that asked.
-        run: The run.
         keep_files: Whether request and response files stay.
         mask: `BatchService.mask`: what must not be stored of an error's texts.
     """
@@ -94,34 +91,29 @@ def load(
     is_guessed = not manifest.exists()
     if is_guessed:
         write_manifest(files, manifest, run.workspace)
-    answers = run.store.answers(shard.shard)
     requests = run.workspace.count(manifest)
     unassigned = 0 if requests else count_packs(files, run.workspace)
-    write_answers = partial(_write_answers, shard, files, manifest, outputs, answers, run.workspace)
-    write_answers(LINE_BYTES, mask)
-    longest = LINE_BYTES
-    if run.workspace.count(answers) < requests:
-        longest = longest_line(files, least=LINE_BYTES)
-    if longest > LINE_BYTES:
-        write_answers(longest, mask)
-    written = {shard.shard: run.workspace.count(answers)}
-    missing = requests - written[shard.shard]
+    responses = _Responses(run, shard, files, outputs, mask)
+    answered = responses.write_answers(LINE_BYTES)
+    if answered < requests and (longest := longest_line(files, least=LINE_BYTES)) > LINE_BYTES:
+        answered = responses.write_answers(longest)
+    answers = run.answers.table_of([shard.shard])
+    written = {shard.shard: answered}
+    missing = requests - answered
     if shard.synchronous:
         # What nobody replied to was not asked, or is as if it had not been.
         missing = 0
         replies = sum(path.read_bytes().count(b"\n") for path in files)
-        run.ledger.shards.change(shard.shard, requests=replies, rows=written[shard.shard])
+        run.ledger.shards.change(shard.shard, requests=replies, rows=answered)
     kept_in, kept_lines = run.store.unassigned(shard.shard), 0
     if files and not (shard.synchronous or unassigned) and (missing or is_guessed):
         kept_lines = keep_unassigned(files, manifest, answers, kept_in, run.workspace)
     if missing:
         name = f"{shard.shard}-missing"
-        query = _missing_sql(shard, manifest, answers, run.store)
-        run.workspace.write_parquet(query, run.store.answers(name), durable=True)
-        written[name] = missing
+        written[name] = run.answers.write(_missing_sql(shard, manifest, answers, run.store), name)
     done, *tokens = run.workspace.row(
         "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
-        f"sum(completion_tokens) from read_parquet({literal(answers)})"
+        f"sum(completion_tokens) from {answers} as answers"
     )
     prompt, cached, completion = (None if value is None else int(value) for value in tokens)
     closed = run.ledger.shards.store(
@@ -146,66 +138,71 @@ def load(
     )
 
 
-def _write_answers(
-    shard: Shard,
-    files: list[Path],
-    manifest: Path,
-    outputs: list[OutputColumn],
-    target: Path,
-    workspace: Workspace,
-    line_bytes: int,
-    mask: str,
-) -> None:
-    is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
-    with ExitStack() as scratch:
-        pieces = scratch.enter_context(
-            in_pieces(files, workspace.directory, least_lines=workspace.least_rows)
-        )
-        row_group_bytes = ROW_GROUP_BYTES
-        if pieces != files:
-            row_group_bytes = LONG_ROW_GROUP_BYTES
-            # A piece is read at once, and each JSON function reserves room for all of it.
-            largest = max(path.stat().st_size for path in pieces)
-            line_bytes = max(line_bytes, largest)
-            workspace.make_room(_READINGS * largest)
-        workspace.make_room(8 * line_bytes)
-        if is_packed and files:
-            named = f"select *, {said_sql('null')} as said from ({named_sql(pieces, line_bytes)})"
-            read = scratch.enter_context(unpacked(named, manifest, workspace))
-        elif files:
-            read = named_sql(pieces, line_bytes, manifest)
-        else:
-            read = None
-        query = _answers_query(shard, read, outputs, is_packed=is_packed)
-        workspace.write_parquet(
-            query,
-            target,
-            compression="zstd",
-            row_group=_ANSWER_GROUP,
-            row_group_bytes=row_group_bytes,
-            durable=True,
-            arguments={"mask": mask} if read else None,
-        )
-    (repeated,) = workspace.row(
-        f"select count(*) - count(distinct request_key) from read_parquet({literal(target)})"
-    )
-    if repeated:
-        single = target.with_name(f".{target.name}.single")
-        workspace.write_parquet(
-            _single_sql(target),
-            single,
-            compression="zstd",
-            row_group=_ANSWER_GROUP,
-            row_group_bytes=row_group_bytes,
-            durable=True,
-        )
-        single.replace(target)
+@dataclass(frozen=True)
+class _Responses:
+    """A shard's response files, and what they are read with.
+
+    Attributes:
+        run: The run.
+        shard: The shard.
+        files: Its files that hold something.
+        outputs: The output columns.
+        mask: What must not be stored of an error's texts.
+    """
+
+    run: Run
+    shard: Shard
+    files: list[Path]
+    outputs: list[OutputColumn]
+    mask: str
+
+    def write_answers(self, line_bytes: int) -> int:
+        """Write what the files answer, each request once, and return how many answers they are.
+
+        Args:
+            line_bytes: How long the longest line is taken to be.
+        """
+        workspace, answers, name = self.run.workspace, self.run.answers, self.shard.shard
+        manifest = self.run.store.manifest(name)
+        is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
+        with ExitStack() as scratch:
+            pieces = scratch.enter_context(
+                in_pieces(self.files, workspace.directory, least_lines=workspace.least_rows)
+            )
+            row_group_bytes = ROW_GROUP_BYTES
+            if pieces != self.files:
+                row_group_bytes = LONG_ROW_GROUP_BYTES
+                # A piece is read at once, and each JSON function reserves room for all of it.
+                largest = max(path.stat().st_size for path in pieces)
+                line_bytes = max(line_bytes, largest)
+                workspace.make_room(_READINGS * largest)
+            workspace.make_room(8 * line_bytes)
+            if is_packed and pieces:
+                named = (
+                    f"select *, {said_sql('null')} as said from ({named_sql(pieces, line_bytes)})"
+                )
+                read = scratch.enter_context(unpacked(named, manifest, workspace))
+            elif pieces:
+                read = named_sql(pieces, line_bytes, manifest)
+            else:
+                read = None
+            written = answers.write(
+                _answers_query(self.shard, read, self.outputs, is_packed=is_packed),
+                name,
+                row_group_bytes=row_group_bytes,
+                arguments={"mask": self.mask} if read else None,
+            )
+        table = answers.table_of([name])
+        (distinct,) = workspace.row(f"select count(distinct request_key) from {table} as answers")
+        if distinct == written:
+            return written
+        return answers.write(_single_sql(table), name, row_group_bytes=row_group_bytes)
 
 
-def _single_sql(answers: Path) -> str:
-    """Build the SELECT of one answer for each request, of those that are there."""
+def _single_sql(answers: str) -> str:
+    """Build the SELECT of one answer for each request, of those in a file's table expression."""
     order = "kind = 'done' desc, content nulls last, kind, message"
-    placed = f"(select *, file_row_number as place from read_parquet({literal(answers)}))"
+    placed = f"(select *, file_row_number as place from {answers} as answers)"
     return f"""
         select answers.* exclude (place)
         from {placed} as answers
@@ -271,7 +268,7 @@ def _lost(shard: Shard, store: StateDirectory) -> str:
     return ""
 
 
-def _missing_sql(shard: Shard, manifest: Path, answers: Path, store: StateDirectory) -> str:
+def _missing_sql(shard: Shard, manifest: Path, answers: str, store: StateDirectory) -> str:
     """Build the SELECT of the requests that no line answered, named by how the batch ended."""
     kinds = {"expired": "expired", "cancelled": "cancelled"}
     lost = _lost(shard, store)
@@ -298,7 +295,7 @@ def _missing_sql(shard: Shard, manifest: Path, answers: Path, store: StateDirect
     return f"""
         select {columns}
         from read_parquet({literal(manifest)}) as manifest
-        anti join read_parquet({literal(answers)}) as answered using (request_key)
+        anti join {answers} as answered using (request_key)
     """
 
 

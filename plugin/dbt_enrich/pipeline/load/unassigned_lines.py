@@ -17,7 +17,7 @@ _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]+)"')
 
 
 def keep_unassigned(
-    files: list[Path], manifest: Path, answers: Path, target: Path, workspace: Workspace
+    files: list[Path], manifest: Path, answers: str, target: Path, workspace: Workspace
 ) -> int:
     """Write the lines that answered no request to a file; to none where all did.
 
@@ -26,7 +26,7 @@ def keep_unassigned(
     Args:
         files: The response files, which bound the size of what is kept.
         manifest: The shard's requests.
-        answers: What was read of the files.
+        answers: Table expression of what was read of the files.
         target: Where the lines go, byte by byte as they came.
         workspace: Where the manifest and the answers are read.
 
@@ -56,13 +56,13 @@ def _custom_id_of(line: bytes) -> str:
     return found[1].decode("utf-8", "replace") if found else ""
 
 
-def _custom_ids(manifest: Path, answers: Path, workspace: Workspace) -> set[str]:
+def _custom_ids(manifest: Path, answers: str, workspace: Workspace) -> set[str]:
     """Return the custom_ids of the requests of which a line was read."""
     requests = f"read_parquet({literal(manifest)})"
     is_packed = "custom_id" in workspace.columns(f"from {requests}")
     alone = f"{key_text_sql('request_key')} || '-' || attempt"
     rows = workspace.rows(
         f"select distinct {'custom_id' if is_packed else alone} from {requests} as requests "
-        f"semi join read_parquet({literal(answers)}) as answers using (request_key, attempt)"
+        f"semi join {answers} as answers using (request_key, attempt)"
     )
     return {str(custom_id) for (custom_id,) in rows}

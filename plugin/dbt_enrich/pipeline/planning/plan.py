@@ -34,7 +34,6 @@ from dbt_enrich.pipeline.export.new_requests import Chosen, NewRequests, Selecti
 from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import identifier, literal
-from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.former_tasks import former_tasks
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
@@ -355,7 +354,7 @@ def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float,
         if not reasons or _reasons_alike(task, former)
     ]
     for key in keys:
-        answers = answers_sql(inputs.run.ledger, inputs.run.store, key)
+        answers = inputs.run.answers.table(key)
         (mean,) = inputs.run.workspace.row(
             f"select avg(completion_tokens) from {answers} as answers where kind = 'done'"
         )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.planning.budget import Spending, spending
-from dbt_enrich.state.answer_store import answers_sql, former_answers_key
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
@@ -76,7 +75,7 @@ def answers_by_task(run: Run, task_keys: Sequence[str]) -> dict[str, int]:
         key: int(
             run.workspace.row(
                 "select count(distinct request_key) "
-                f"from {answers_sql(run.ledger, run.store, key)} as answers where kind = 'done'"
+                f"from {run.answers.table(key)} as answers where kind = 'done'"
             )[0]
         )
         for key in task_keys
@@ -90,11 +89,3 @@ def worth_of(run: Run, tasks: Sequence[Task], config: PluginConfig) -> Forgotten
     shards = [shard for shard in run.ledger.shards.all() if shard.shard in held]
     counts = answers_by_task(run, keys)
     return Forgotten(answers=sum(counts.values()), worth=spending(shards, config))
-
-
-def forget(run: Run, tasks: Sequence[Task]) -> None:
-    """Take the answers of tasks out of the answer store, and delete their files."""
-    for task in tasks:
-        for key in (task.task_key, former_answers_key(task.task_key)):
-            for name in run.ledger.answers.forget(key):
-                run.store.answers(name).unlink(missing_ok=True)

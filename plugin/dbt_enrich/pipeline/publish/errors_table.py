@@ -84,10 +84,11 @@ def _errors_sql(keys: str, attempts: Attempts, finals: Finals, model: str, part:
 
 def _settings_sql(attempts: Attempts) -> str:
     """Build the expression of what an attempt was sent with, by the file that holds it."""
-    texts = sorted({text for text in attempts.settings if text})
+    settings = [file.settings for file in attempts.files]
+    texts = sorted({text for text in settings if text})
     if not texts:
         return "cast(null as varchar)"
-    places = [texts.index(text) + 1 if text else 0 for text in attempts.settings]
+    places = [texts.index(text) + 1 if text else 0 for text in settings]
     listed = ", ".join(literal(text) for text in texts)
     return f"[{listed}][{places}[cast(answers.file_index as bigint) + 1]]"
 

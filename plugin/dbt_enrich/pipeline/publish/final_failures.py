@@ -42,9 +42,9 @@ def find_finals(run: Run, undone: Undone, selection: Selection) -> Finals:
     """Find the requests that failed and that neither this run nor a later one asks by itself.
 
     Args:
+        run: The run.
         undone: The rows that have no answer that is `done`.
         selection: What decides which requests are asked.
-        run: The run.
     """
     in_flight = in_flight_sql(run, selection.task_key)
     attempts = selection.attempts(run)

@@ -15,9 +15,10 @@ from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_err
 from dbt_enrich.pipeline.publish.final_failures import Finals
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
-from dbt_enrich.state.answer_store import FORMER_PREFIX, answer_files_sql, standing_sql
-from dbt_enrich.state.attempts import attempts_of
+from dbt_enrich.state.answer_store import FORMER_PREFIX, standing_sql
+from dbt_enrich.state.attempts import Attempts, attempts_of
 from dbt_enrich.state.run import Run
+from dbt_enrich.state.tables.answers import AnswerFile
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.version import VERSION_DIGITS
@@ -74,22 +75,21 @@ def publish(
     """Give every staged row its status, and its answer where there is one.
 
     Args:
+        run: The run.
         rows: The staged rows.
         relation: The staged relation in the user's database.
         task: What was asked.
         answer_keys: The tasks whose answers stand; the first one is the task's own.
         existing: The table whose former outputs a pending row keeps, or None.
         find_finals: Finds the requests that failed for good.
-        run: The run.
     """
     task_key = answer_keys[0]
     in_flight = in_flight_sql(run, task_key)
     # Listed once: what another run stores meanwhile would change the files' numbers.
     attempts = attempts_of(run, answer_keys, None)
-    files = list(zip(attempts.files, attempts.answers, strict=True))
     answers = attempts.all_sql
     places = _write_places(rows, answers, in_flight, run.workspace)
-    results = _write_results(rows, places, files, task.outputs, run.workspace)
+    results = _write_results(rows, places, attempts, task.outputs, run.workspace)
     file = f"read_parquet({literals(results)})"
     in_order = write_sorted(run.workspace, results, "row_id")
     counts = dict(run.workspace.rows(f"select status, count(*) from {file} group by status"))
@@ -154,7 +154,7 @@ def _write_places(
 def _write_results(
     rows: StagedRows,
     places: Sequence[Path],
-    files: Sequence[tuple[Path, int]],
+    attempts: Attempts,
     outputs: Sequence[OutputColumn],
     workspace: Workspace,
 ) -> list[Path]:
@@ -163,7 +163,7 @@ def _write_results(
     Args:
         rows: The staged rows.
         places: Where the answer of each row lies.
-        files: The files with answers, and how many each holds.
+        attempts: The answers.
         outputs: The output columns.
         workspace: Where answers are typed.
 
@@ -175,9 +175,9 @@ def _write_results(
     places_sql = f"read_parquet({literals(places)})"
     unanswered = _unanswered_sql(rows, places_sql, outputs)
     workspace.write_parquet(unanswered, path, row_group=_RESULT_GROUP, plain=True)
-    for first, group in _groups(files):
+    for first, group in _groups(attempts.files):
         path = workspace.directory / f"results-of-{first}.parquet"
-        answers = answer_files_sql(group)
+        answers = attempts.store.table_of(group)
         query = _answered_sql(places_sql, answers, first, len(group), outputs)
         workspace.write_parquet(query, path, row_group=_RESULT_GROUP, plain=True)
         written.append(path)
@@ -186,16 +186,16 @@ def _write_results(
     return written
 
 
-def _groups(files: Sequence[tuple[Path, int]]) -> Iterator[tuple[int, list[Path]]]:
+def _groups(files: Sequence[AnswerFile]) -> Iterator[tuple[int, list[str]]]:
     """Yield files, in order, that are read together, each time with the number of the first."""
-    group: list[Path] = []
+    group: list[str] = []
     first = held = 0
-    for number, (path, answers) in enumerate(files):
-        if group and held + answers > _LOOKED_UP:
+    for number, file in enumerate(files):
+        if group and held + file.answers > _LOOKED_UP:
             yield first, group
             group, first, held = [], number, 0
-        group.append(path)
-        held += answers
+        group.append(file.name)
+        held += file.answers
     if group:
         yield first, group
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
 from dbt_enrich.sql import identifier, key_text_sql, literal
-from dbt_enrich.state.answer_store import answers_sql
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard
@@ -170,7 +169,7 @@ def _attempts_sql(run: Run, tasks: Iterable[Task]) -> str:
             f"cast({own.get(name, name)} as {kind}) as {name}"
             for name, kind in ATTEMPT_COLUMNS.items()
         )
-        answers = answers_sql(run.ledger, run.store, task.task_key)
+        answers = run.answers.table(task.task_key)
         selects.append(f"select {columns} from {answers} as answers")
     empty = ", ".join(f"cast(null as {kind}) as {name}" for name, kind in ATTEMPT_COLUMNS.items())
     return " union all ".join([*selects, f"select {empty} where false"])

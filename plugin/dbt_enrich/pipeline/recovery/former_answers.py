@@ -12,7 +12,6 @@ from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     FORMER_PREFIX,
-    answers_sql,
     done_sql,
     former_answers_key,
     standing_sql,
@@ -43,12 +42,12 @@ def keep_former_answers(
     template makes of the row now: it stands as long as the columns that the template names do.
 
     Args:
+        run: The run.
         rows: The staged rows.
         undone: Those that have no answer that is `done`.
         relation: The staged relation in the user's database.
         selection: What is asked now.
         former: The tasks asked before, newest first.
-        run: The run.
 
     Returns:
         How many answers were noted.
@@ -72,7 +71,7 @@ def _wanted_sql(
 ) -> str:
     """Build the SELECT of the keys, now and by a former task, of requests that are not done."""
     keys = f"read_parquet({literal(undone)})"
-    answers = answers_sql(run.ledger, run.store, *selection.answer_keys)
+    answers = run.answers.table(*selection.answer_keys)
     return f"""
         select distinct
             undone.request_key,
@@ -88,20 +87,19 @@ def _wanted_sql(
 
 def _keep(run: Run, wanted: str, selection: Selection, task: Task) -> int:
     name = f"{FORMER_PREFIX}{short_version(task.task_key)}-{secrets.token_hex(8)}"
-    columns = ", ".join(
-        {"request_key": "wanted.request_key", "attempt": "1", "shard": literal(name)}.get(
-            column, f"former.{column}"
-        )
-        + f" as {column}"
-        for column in ANSWER_COLUMNS
-    )
-    answers = answers_sql(run.ledger, run.store, task.task_key)
+    values = {
+        **{column: f"former.{column}" for column in ANSWER_COLUMNS},
+        "request_key": "wanted.request_key",
+        "attempt": "1",
+        "shard": literal(name),
+    }
+    columns = ", ".join(f"{value} as {column}" for column, value in values.items())
+    answers = run.answers.table(task.task_key)
     keys = run.workspace.directory / f"{name}-keys.parquet"
     run.workspace.write_parquet(wanted, keys)
     former_keys = f"(select former_key as request_key from read_parquet({literal(keys)}))"
-    path = run.store.answers(name)
     # Only keys are held in memory; the answers stream past them.
-    run.workspace.write_parquet(
+    kept = run.answers.add(
         f"""
         with standings as ({standing_sql(answers, former_keys, part=ALL_KEYS)}),
         wanted as (
@@ -120,16 +118,10 @@ def _keep(run: Run, wanted: str, selection: Selection, task: Task) -> int:
         join wanted
             on wanted.former_key = former.request_key and wanted.file_index = former.file_index
         """,
-        path,
-        compression="zstd",
-        durable=True,
+        former_answers_key(selection.task_key),
+        name,
     )
     keys.unlink()
-    kept = run.workspace.count(path)
-    if not kept:
-        path.unlink()
-        return 0
-    run.ledger.answers.add(name, task_key=former_answers_key(selection.task_key), answers=kept)
     return kept
 
 

@@ -19,7 +19,6 @@ from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     FORMER_PREFIX,
     answered_sql,
-    answers_sql,
 )
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
@@ -47,18 +46,18 @@ def recover_answers(
     """Take answers, and failed attempts, that only the existing table still holds.
 
     Args:
+        run: The run.
         undone: The rows that the answer store holds no answer of that is `done`.
         relation: The staged relation in the user's database.
         task: What is asked.
         answer_keys: The tasks whose answers stand; the first one is the task's own.
         existing: The enriched table that is there.
-        run: The run.
 
     Returns:
         How many were taken.
     """
     in_flight = in_flight_sql(run, answer_keys[0])
-    answers = answers_sql(run.ledger, run.store, *answer_keys)
+    answers = run.answers.table(*answer_keys)
     wanted = run.workspace.directory / "wanted.parquet"
     taken = 0
     for part, path in undone.files.items():
@@ -147,34 +146,30 @@ def _take(
     Rows that share a request hold the same answer.
     """
     name = f"warehouse-{secrets.token_hex(8)}"
-    path = run.store.answers(name)
     found = copy_out(
         relation.connection,
-        select.replace("'<file>'", literal(name)),
+        select,
         run.workspace.directory / name,
         rows=f"model '{relation.model}': the answers of its table",
     )
     place = f"file_index * {_ROWS_OF_FILE} + file_row_number"
     placed = f"(select *, {place} as place from read_parquet({literals(found)}))"
+    shard = f"coalesce(shard, {literal(name)}) as shard"
+    columns = ", ".join(shard if column == "shard" else column for column in ANSWER_COLUMNS)
     # Only numbers are grouped, which can be spilled; the texts stream past them.
-    run.workspace.write_parquet(
+    taken = run.answers.add(
         f"""
-        select {", ".join(ANSWER_COLUMNS)}
+        select {columns}
         from {placed} as found
         semi join (
             select arg_max(place, attempt) as place from {placed} as found group by request_key
         ) as newest using (place)
         """,
-        path,
-        compression="zstd",
-        durable=True,
+        task_key,
+        name,
+        settings=settings,
     )
     shutil.rmtree(run.workspace.directory / name)
-    taken = run.workspace.count(path)
-    if not taken:
-        path.unlink()
-        return 0
-    run.ledger.answers.add(name, task_key=task_key, answers=taken, settings=settings)
     return taken
 
 
@@ -191,7 +186,7 @@ def _done_sql(
     keys: str,
     forgotten: datetime | None,
     *,
-    shard: str = "'<file>'",
+    shard: str = "null",
 ) -> str:
     fields = ", ".join(f"{literal(o.name)}, {_json_value(o)}" for o in outputs)
     values = {
@@ -241,7 +236,6 @@ def _failed_sql(table: str, columns: Collection[str], where: str) -> str:
         "status_code": "status_code" if "status_code" in columns else "null",
         "model": "enrichment_model",
         "batch_id": "enrichment_batch_id",
-        "shard": "'<file>'",
         "received_at": "received_at",
     }
     return f"""

@@ -18,7 +18,6 @@ from dbt_enrich.pipeline.run.breaker import (
     way_sql,
 )
 from dbt_enrich.sql import key_text_sql
-from dbt_enrich.state.answer_store import answer_files_sql
 from dbt_enrich.state.attempts import attempts_of
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
@@ -120,7 +119,7 @@ class Watch:
             if file.name not in self._tallies:
                 self._tallies[file.name] = self.run.workspace.row(
                     "select count(*), count(*) filter (kind <> 'done') "
-                    f"from {answer_files_sql([self.run.store.answers(file.name)])} as answers "
+                    f"from {self.run.answers.table_of([file.name])} as answers "
                     f"where kind not in ({_UNANSWERED})"
                 )
         counted = [self._tallies[file.name] for file in files]
