@@ -26,6 +26,7 @@ from benchmarks.movies import (
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.timings import Stage, Timings
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.endpoints.request_lines import request_body
 from dbt_enrich.pipeline.engine import Engine
@@ -81,7 +82,7 @@ def task() -> EnrichmentTask:
 
 def response_format() -> dict[str, Any]:
     """Return the form of answer that a request of the task asks for."""
-    body = request_body(task(), deployment=MODEL, user_message="")
+    body = request_body(CHAT_COMPLETIONS, task(), MODEL, "")
     return dict(body["response_format"])
 
 
@@ -183,8 +184,8 @@ class Stages:
         """Write the input files of what was claimed."""
         return [
             write_file(
-                self.run, self.run.ledger.shards.get(name), source, rows, self.selection,
-                self.destination.line_url,
+                self.run, self.run.ledger.shards.get(name), source, rows,
+                self.selection.lines(self.destination.line_url),
             )
             for name, source in claimed.new.items()
         ]  # fmt: skip

@@ -17,7 +17,9 @@ from benchmarks.engine import Stages, open_warehouse, response_format
 from benchmarks.measuring import Figures
 from benchmarks.movies import MODEL
 from dbt_enrich.cost.prices import Price, price_table
-from dbt_enrich.cost.tokens import count_tokens, prompt_overhead
+from dbt_enrich.cost.tokens import count_tokens
+from dbt_enrich.endpoints.base import Prompt
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import Packing
 
 ONE_ROW = "dbt-enrich, one row a request"
@@ -73,8 +75,7 @@ def _figures(files: Iterable[Path], answers: Mapping[str, dict[str, Any]]) -> Fi
     """Count what input files hold and what their answers would."""
     paths = list(files)
     bodies = [body for path in paths for body in _bodies(path)]
-    constant = bodies[0]
-    overhead = prompt_overhead(constant["messages"][:-1], constant["response_format"], MODEL)
+    overhead = CHAT_COMPLETIONS.prompt_tokens(_prompt(bodies[0]), MODEL)
     messages = [str(body["messages"][-1]["content"]) for body in bodies]
     given = sum(count_tokens(messages, MODEL)) + overhead * len(bodies)
     texts = [_answer(message, answers) for message in messages]
@@ -89,6 +90,13 @@ def _figures(files: Iterable[Path], answers: Mapping[str, dict[str, Any]]) -> Fi
         "batch": price.batch_cost(given, answered) or 0.0,
         "synchronous": price.synchronous_cost(given, answered),
     }
+
+
+def _prompt(body: dict[str, Any]) -> Prompt:
+    """Return what a body has beside its user message."""
+    system, *examples = [str(message["content"]) for message in body["messages"][:-1]]
+    pairs = tuple(zip(examples[::2], examples[1::2], strict=True))
+    return Prompt(system, pairs, "row", body["response_format"]["json_schema"]["schema"])
 
 
 def _bodies(path: Path) -> Iterator[dict[str, Any]]:

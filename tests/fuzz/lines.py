@@ -9,6 +9,8 @@ from typing import Any
 
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.scripted import FAULTS, ScriptedResponder
+from dbt_enrich.endpoints.base import row_prompt
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from fuzz.mutate import mutate_bytes, mutate_document
@@ -209,8 +211,7 @@ def _hostile_content(chance: random.Random) -> str:
 def _scripted_line(key: str, chance: random.Random) -> dict[str, Any]:
     responder = ScriptedResponder([{"match": "", "fault": chance.choice(FAULTS)}])
     body = {
-        "messages": [{"role": "user", "content": "note"}],
-        "response_format": TASK.response_format(),
+        **CHAT_COMPLETIONS.body(row_prompt(TASK), "note", {}),
     }
     reply: ChatReply = next(responder.answer([ChatRequest(0, f"{key}-1", body)]))[1]
     line = {"custom_id": f"{key}-1", "error": None}

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-# https://github.com/openai/openai-cookbook, "How to count tokens with tiktoken": three tokens
-# around each message, and three with which the reply begins.
-TOKENS_PER_MESSAGE = 3
-TOKENS_OF_REPLY = 3
 # Body parameters that decide how much a model reasons before it answers.
 REASONING_PARAMETERS = ("reasoning_effort", "reasoning")
 _REASONING_FAMILIES = re.compile(r"o\d|gpt-([5-9]|\d\d)(?!.*chat)")
@@ -49,25 +44,6 @@ def count_tokens(texts: Iterable[str], model: str) -> list[int]:
     """
     encoding = _encoding(encoding_name(model))
     return [len(tokens) for tokens in encoding.encode_ordinary_batch(list(texts))]
-
-
-def prompt_overhead(
-    messages: Sequence[Mapping[str, Any]], response_format: Mapping[str, Any], model: str
-) -> int:
-    """Return the tokens of a request that are the same for every row.
-
-    Args:
-        messages: Its constant messages: system text and examples.
-        response_format: The schema, which the service puts before the model as text.
-        model: The logical model name.
-    """
-    texts = [str(message["content"]) for message in messages]
-    schema = response_format.get("json_schema", {}).get("schema")
-    if schema:
-        texts.append(json.dumps(schema, separators=(",", ":")))
-    # One message more for the row's own.
-    framing = (len(messages) + 1) * TOKENS_PER_MESSAGE + TOKENS_OF_REPLY
-    return sum(count_tokens(texts, model)) + framing
 
 
 @cache

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
+from dbt_enrich.endpoints.base import Endpoint, Prompt
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.sql import key_text_sql, literal, preferred_sql
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
@@ -106,32 +106,19 @@ def check_packing(task: EnrichmentTask) -> None:
         ) from None
 
 
-def pack_messages(task: EnrichmentTask) -> list[dict[str, str]]:
-    """Return the messages that go before every pack's own; the examples are a pack themselves."""
-    system = "\n\n".join(text for text in (task.system, _INSTRUCTION) if text)
-    messages = [{"role": "system", "content": system}]
-    if not task.examples:
-        return messages
+def pack_prompt(task: EnrichmentTask) -> Prompt:
+    """Return the prompt of requests that ask packs; the examples are a pack themselves."""
     asked = {str(i): e.user for i, e in enumerate(task.examples, start=1)}
     answered = [
         {"id": i, "answer": json.loads(task.example_text(e))}
         for i, e in enumerate(task.examples, start=1)
     ]
-    return [
-        *messages,
-        {"role": "user", "content": _compact(asked)},
-        {"role": "assistant", "content": _compact({"rows": answered})},
-    ]
-
-
-def pack_format(task: EnrichmentTask) -> dict[str, Any]:
-    """Return the `response_format` of a pack's body."""
-    if task.response == "json_object":
-        return {"type": "json_object"}
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "rows", "strict": True, "schema": packed_schema(task.outputs)},
-    }
+    return Prompt(
+        system="\n\n".join(text for text in (task.system, _INSTRUCTION) if text),
+        examples=((_compact(asked), _compact({"rows": answered})),) if task.examples else (),
+        name="rows",
+        schema=None if task.response == "json_object" else packed_schema(task.outputs),
+    )
 
 
 def message_sql(message: str, position: str) -> str:
@@ -142,18 +129,20 @@ def message_sql(message: str, position: str) -> str:
     )
 
 
-def keys_sql(lines: str, task_key: str) -> str:
+def keys_sql(endpoint: Endpoint, lines: str, task_key: str) -> str:
     """Build the SELECT of the keys of packs, read back from the lines of an input file.
 
     Args:
+        endpoint: The endpoint that was asked.
         lines: Table expression with the column `line`.
         task_key: The task that asked.
     """
+    message = literal(endpoint.message_path.replace("$", "$.body", 1))
     return f"""
         with packs as (
             select
                 json_extract_string(line, '$.custom_id') as custom_id,
-                json_extract_string(line, '$.body.messages[#-1].content') as message
+                json_extract_string(line, {message}) as message
             from {lines} as lines
             where starts_with(try(json_extract_string(line, '$.custom_id')), '{MARK}')
         ),

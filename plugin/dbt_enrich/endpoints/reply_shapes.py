@@ -1,103 +1,19 @@
-"""Where well-known servers put an answer's text, its end and its tokens in a reply's body, as SQL.
+"""A reply's text, its end and its tokens, wherever its body has them, as SQL: pure builders.
 
-Nearly every reply has its text at `choices[0].message.content`, and none of this is asked of it.
-Read beside that, in this order:
-
-- `choices[0].text` (legacy completions), `delta.content` (one chunk), `message.content` (Ollama's
-  own API, Cohere), `output_text` and `output[]` (Responses API), `content[]` (Anthropic),
-  `output.message` (Bedrock), `candidates[0].content.parts[]` (Gemini), `response` (Ollama).
-- Lists of parts: those of the types `text` and `output_text`. Parts that are thinking are not
-  (Mistral's Magistral: infiniflow/ragflow#14805; NousResearch/hermes-agent#4748).
-- A later choice, where the first one has no text.
-- The object as the server has parsed it, or as the arguments of a call that the model made in
-  place of an answer: `parsed`, `tool_calls[]`, `function_call`, `output[].arguments`,
-  `content[].input`.
-- What a server has taken for thinking, where it is one JSON object and nothing else: vLLM with
-  `include_reasoning` off (vllm-project/vllm#48863), OpenRouter (chunkhound/chunkhound#415).
-
+Nearly every reply has them at its endpoint's usual paths, and none of this is asked of it.
 Whole bodies are also found as a JSON string, in place of `response` (vLLM's run-batch), and in a
 gateway's `result`, `data` or `response`.
 """
 
 from __future__ import annotations
 
+from dbt_enrich.endpoints.base import ReplyPaths
 from dbt_enrich.sql import literal
 
 NO_TEXT = "the reply has no text of an answer"
 
-_TEXTS = (
-    "$.choices[0].message.content",
-    "$.choices[0].text",
-    "$.choices[0].delta.content",
-    "$.message.content",
-    "$.output_text",
-    "$.output",
-    "$.content",
-    "$.response",
-    "$.generated_text",
-)
-_PARTS = (
-    "$.choices[0].message.content[*]",
-    "$.choices[0].delta.content[*]",
-    "$.output[*].content[*]",
-    "$.message.content[*]",
-    "$.output.message.content[*]",
-    "$.content[*]",
-    "$.candidates[0].content.parts[*]",
-)
-_OBJECTS = (
-    "$.choices[*].message.content",
-    "$.choices[*].message.parsed",
-    "$.choices[0].message.tool_calls[*].function.arguments",
-    "$.choices[*].message.function_call.arguments",
-    "$.message.tool_calls[*].function.arguments",
-    "$.output[*].content[*].parsed",
-    "$.output[*].arguments",
-    "$.content[*].input",
-    "$.candidates[0].content.parts[*].functionCall.args",
-)
-_THOUGHTS = (
-    "$.choices[0].message.reasoning_content",
-    "$.choices[0].message.reasoning",
-    "$.message.thinking",
-)
-_REFUSALS = (
-    "$.choices[0].message.refusal",
-    "$.choices[0].message.content[*].refusal",
-    "$.output[*].content[*].refusal",
-)
-_ENDS = (
-    "$.choices[0].finish_reason",
-    "$.incomplete_details.reason",
-    "$.done_reason",
-    "$.stop_reason",
-    "$.candidates[0].finishReason",
-)
-_MODELS = ("$.model", "$.modelVersion")
-_TOKENS = {
-    "prompt_tokens": (
-        "$.usage.prompt_tokens",
-        "$.usage.input_tokens",
-        "$.prompt_eval_count",
-        "$.usageMetadata.promptTokenCount",
-    ),
-    "cached_tokens": (
-        "$.usage.prompt_tokens_details.cached_tokens",
-        "$.usage.input_tokens_details.cached_tokens",
-        "$.usage.cache_read_input_tokens",
-        "$.usageMetadata.cachedContentTokenCount",
-    ),
-    "completion_tokens": (
-        "$.usage.completion_tokens",
-        "$.usage.output_tokens",
-        "$.eval_count",
-        "$.usageMetadata.candidatesTokenCount",
-    ),
-}
 _BODIES = ("$.response.body", "$.response", "$.body", "$.result.message", "$.result")
 _WRAPPERS = ("$.result", "$.data", "$.response", "$.body", "$.message.body")
-# What a body has that may hold a text.
-_HOLDERS = ("choices", "output", "output_text", "message", "content", "candidates", "usage")
 
 
 def body_sql(line: str) -> str:
@@ -107,9 +23,9 @@ def body_sql(line: str) -> str:
     return f"case when {has_body} then {body} else coalesce({', '.join(elsewhere)}) end"
 
 
-def unwrapped_sql(body: str) -> str:
+def unwrapped_sql(body: str, paths: ReplyPaths) -> str:
     """Build the object in a body that holds the answer: itself, or what a gateway put it into."""
-    holds = " or ".join(f"json_exists({body}, {literal(f'$.{name}')})" for name in _HOLDERS)
+    holds = " or ".join(f"json_exists({body}, {literal(f'$.{key}')})" for key in paths.keys)
     inner = ", ".join(
         f"case when json_type({body}, {literal(path)}) = 'OBJECT' "
         f"then json_extract_string({body}, {literal(path)}) end"
@@ -122,45 +38,51 @@ def unwrapped_sql(body: str) -> str:
     end"""
 
 
-def reply_fields(body: str) -> dict[str, str]:
+def reply_fields(body: str, paths: ReplyPaths) -> dict[str, str]:
     """Build what there is to know of a reply, from the JSON text of its body.
 
     Returns:
         SQL expressions, each NULL where the body does not have it, by the names of
         `response_lines`.
     """
+    usual = dict(paths.usual)
     return {
-        "raw": _text(body),
-        "finish_reason": _first(body, _ENDS),
-        "refusal": _refusal(body),
-        "model": _first(body, _MODELS),
+        "raw": _text(body, usual.pop("raw"), paths),
+        "refusal": _refusal(body, usual.pop("refusal"), paths),
         "body_error": _error(body),
-        **{name: _first(body, paths) for name, paths in _TOKENS.items()},
+        **{name: _first(body, (path, *paths.others.get(name, ()))) for name, path in usual.items()},
     }
 
 
-def no_text_sql(body: str) -> str:
+def no_text_sql(body: str, paths: ReplyPaths) -> str:
     """Build what a body without a text has in its place."""
+    is_empty = ""
+    if paths.answers:
+        answers = literal(paths.answers)
+        is_empty = f"""when json_type({body}, {answers}) = 'ARRAY'
+            and json_array_length({body}, {answers}) = 0
+            then ': `{paths.answers.removeprefix("$.")}` is empty'"""
+    has_keys = "\n".join(
+        f"""when json_type({body}, {literal(path)}) = 'OBJECT'
+            then ': `{path.removeprefix("$.")}` has ' || {_keys(body, path)}"""
+        for path in paths.places
+    )
     return f"""{literal(NO_TEXT)} || case
         when {body} is null then ': it has no body'
         when not json_valid({body}) then ': it is no JSON'
-        when json_type({body}, '$.choices') = 'ARRAY'
-            and json_array_length({body}, '$.choices') = 0 then ': `choices` is empty'
-        when json_type({body}, '$.choices[0].message') = 'OBJECT'
-            then ': `choices[0].message` has ' || {_keys(body, "$.choices[0].message")}
-        when json_type({body}, '$.choices[0]') = 'OBJECT'
-            then ': `choices[0]` has ' || {_keys(body, "$.choices[0]")}
+        {is_empty}
+        {has_keys}
         when json_type({body}) = 'OBJECT' then ': it has ' || {_keys(body, "$")}
         else ': it is no object'
     end"""
 
 
-def _text(body: str) -> str:
+def _text(body: str, usual: str, paths: ReplyPaths) -> str:
     places = [
-        *(_string(body, path) for path in _TEXTS),
-        *(_joined(body, path) for path in _PARTS),
-        *(_listed(body, path) for path in _OBJECTS),
-        *(_whole_object(f"({body} ->> {literal(path)})") for path in _THOUGHTS),
+        *(_string(body, path) for path in (usual, *paths.texts)),
+        *(_joined(body, path) for path in paths.parts),
+        *(_listed(body, path) for path in paths.objects),
+        *(_whole_object(f"({body} ->> {literal(path)})") for path in paths.thoughts),
     ]
     return f"coalesce({', '.join(places)})"
 
@@ -197,9 +119,9 @@ def _listed(body: str, path: str) -> str:
     ), e'\\n'), '')"""
 
 
-def _refusal(body: str) -> str:
-    alone, *listed = _REFUSALS
-    return f"coalesce({body} ->> {literal(alone)}, {', '.join(_listed(body, p) for p in listed)})"
+def _refusal(body: str, usual: str, paths: ReplyPaths) -> str:
+    listed = (_listed(body, path) for path in paths.refusals)
+    return f"coalesce({', '.join([f'{body} ->> {literal(usual)}', *listed, 'null'])})"
 
 
 def _error(body: str) -> str:

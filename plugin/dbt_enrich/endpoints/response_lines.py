@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from dbt_enrich.endpoints.base import Endpoint, ReplyPaths
 from dbt_enrich.endpoints.reply_shapes import (
     NO_TEXT,
     body_sql,
@@ -16,19 +17,6 @@ from dbt_enrich.sql import literal, literals
 
 # Few lines are longer, and the reader keeps several buffers of twice this size.
 LINE_BYTES = 1_048_576
-_FIELDS = {
-    "custom_id": "$.custom_id",
-    "status": "$.response.status_code",
-    "raw": "$.response.body.choices[0].message.content",
-    "finish_reason": "$.response.body.choices[0].finish_reason",
-    "refusal": "$.response.body.choices[0].message.refusal",
-    "model": "$.response.body.model",
-    "prompt_tokens": "$.response.body.usage.prompt_tokens",
-    "cached_tokens": "$.response.body.usage.prompt_tokens_details.cached_tokens",
-    "completion_tokens": "$.response.body.usage.completion_tokens",
-    "body_error": "$.response.body.error",
-    "line_error": "$.error",
-}
 # What an error holds, read only where there is one.
 _ERRORS = {
     "code": ("body_error", ("$.code", "$.type")),
@@ -38,16 +26,19 @@ _ERRORS = {
     "line_problem": ("line_error", ("$.message", "$.detail")),
 }
 _CUSTOM_ID = r'"custom_id"\s*:\s*"([^"\\]+)"'
-# What a line that is no JSON still tells.
-_OF_BROKEN = {
-    "custom_id": _CUSTOM_ID,
-    **{
-        name: rf'"{name}"\s*:\s*(\d+)'
-        for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
-    },
-}
-_FILTERED = "('content_filter', 'SAFETY', 'PROHIBITED_CONTENT')"
-_CUT = "('length', 'max_tokens', 'max_output_tokens', 'MAX_TOKENS')"
+_TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
+
+
+def reply_line(custom_id: str | None, status: int, body: object) -> dict[str, Any]:
+    """Return the line of an output file that has the reply to a request."""
+    response = {"status_code": status, "body": body}
+    return {"custom_id": custom_id, "response": response, "error": None}
+
+
+def error_line(custom_id: str, code: str, message: str) -> dict[str, Any]:
+    """Return the line of an error file for a request that has no reply."""
+    error = {"code": code, "message": message}
+    return {"custom_id": custom_id, "response": None, "error": error}
 
 
 def lines_sql(files: list[Path], line_bytes: int) -> str:
@@ -88,29 +79,35 @@ def key_sql() -> str:
     )
 
 
-def named_sql(files: list[Path], line_bytes: int, manifest: Path | None = None) -> str:
+def named_sql(
+    endpoint: Endpoint, files: list[Path], line_bytes: int, manifest: Path | None = None
+) -> str:
     """Build the SELECT of one row for each line that answers a request of a manifest, or any."""
     among = ""
     if manifest:
         among = f"join read_parquet({literal(manifest)}) as manifest using (request_key, attempt)"
-    return named_lines_sql(lines_sql(files, line_bytes), among)
+    return named_lines_sql(endpoint, lines_sql(files, line_bytes), among)
 
 
-def named_lines_sql(lines: str, among: str = "") -> str:
+def named_lines_sql(endpoint: Endpoint, lines: str, among: str = "") -> str:
     """Build the SELECT of what each line says, with a name for the outcome of its request.
 
     `content` is the text of an answer, `raw` the text whatever the outcome, and `body` the whole
     body of a reply that was paid for and has no text.
 
     Args:
+        endpoint: The endpoint that was asked.
         lines: A SELECT with the column `line`.
         among: A join that leaves only the lines of some requests.
     """
-    paths = ", ".join(literal(path) for path in _FIELDS.values())
-    fields = {name: f"fields[{i}]" for i, name in enumerate(_FIELDS, start=1)}
-    replied = reply_fields("body")
+    reply = endpoint.reply
+    places = _places(reply)
+    paths = ", ".join(literal(path) for path in places.values())
+    fields = {name: f"fields[{i}]" for i, name in enumerate(places, start=1)}
+    replied = reply_fields("body", reply)
+    broken = _patterns_of_broken(reply)
     known = ", ".join(
-        f"{_known_sql(name, field, replied)} as {name}"
+        f"{_known_sql(field, replied.get(name), broken.get(name))} as {name}"
         for name, field in fields.items()
         if name != "raw"
     )
@@ -137,7 +134,7 @@ def named_lines_sql(lines: str, among: str = "") -> str:
             from extracted
         ),
         unwrapped as (
-            select *, case when whole is not null then {unwrapped_sql("whole")} end as body
+            select *, case when whole is not null then {unwrapped_sql("whole", reply)} end as body
             from bodies
         ),
         named_fields as (
@@ -167,13 +164,14 @@ def named_lines_sql(lines: str, among: str = "") -> str:
                         then substr(line_code, 7)
                     when code = 'content_filter'
                         or inner_code = 'ResponsibleAIPolicyViolation'
-                        or finish_reason in {_FILTERED} then 'content_filter'
+                        or {_is_one_of("finish_reason", endpoint.filter_reasons)}
+                        then 'content_filter'
                     when line_code is not null or line_problem is not null
                         or coalesce(status_code, if(raw is null, 0, 200)) not between 200 and 299
                         or (raw is null and (code is not null or problem is not null))
                         then 'provider_error'
                     when coalesce(refusal, '') <> '' then 'refusal'
-                    when finish_reason in {_CUT} then 'truncated'
+                    when {_is_one_of("finish_reason", endpoint.cut_reasons)} then 'truncated'
                     else 'answered'
                 end as outcome
             from keyed
@@ -185,19 +183,40 @@ def named_lines_sql(lines: str, among: str = "") -> str:
             case when raw is null then whole end as body,
             case
                 when is_broken then {literal(f"{NO_TEXT}: its line is no JSON")}
-                when outcome = 'answered' and raw is null then {no_text_sql("whole")}
+                when outcome = 'answered' and raw is null then {no_text_sql("whole", reply)}
             end as no_text
         from named
     """
 
 
-def _known_sql(name: str, field: str, replied: Mapping[str, str]) -> str:
+def _places(reply: ReplyPaths) -> dict[str, str]:
+    """Return the paths of what a line of an output file or error file usually says."""
+    return {
+        "custom_id": "$.custom_id",
+        "status": "$.response.status_code",
+        **{name: path.replace("$", "$.response.body", 1) for name, path in reply.usual.items()},
+        "body_error": "$.response.body.error",
+        "line_error": "$.error",
+    }
+
+
+def _patterns_of_broken(reply: ReplyPaths) -> dict[str, str]:
+    """Return the patterns of what a line that is no JSON still tells."""
+    keys = {name: reply.usual[name].rpartition(".")[2] for name in _TOKENS}
+    return {"custom_id": _CUSTOM_ID} | {name: rf'"{key}"\s*:\s*(\d+)' for name, key in keys.items()}
+
+
+def _is_one_of(field: str, values: tuple[str, ...]) -> str:
+    return f"{field} in ({', '.join(literal(value) for value in values)})" if values else "false"
+
+
+def _known_sql(field: str, replied: str | None, pattern: str | None) -> str:
     """Build what is known by a name: the usual field, or what there is in its place."""
     places = [field]
-    if name in replied:
-        places.append(f"case when body is not null then {replied[name]} end")
-    if name in _OF_BROKEN:
-        places.append(f"case when is_broken then {_broken_sql('whole', _OF_BROKEN[name])} end")
+    if replied:
+        places.append(f"case when body is not null then {replied} end")
+    if pattern:
+        places.append(f"case when is_broken then {_broken_sql('whole', pattern)} end")
     return f"coalesce({', '.join([*places, 'null'])})"
 
 

@@ -453,7 +453,7 @@ class Engine:
             previewed = preview(
                 rows,
                 request.relation,
-                request.task,
+                session.selection,
                 deployment=deployment,
                 limit=options.preview_rows,
                 service=service,
@@ -466,8 +466,8 @@ class Engine:
         )
         sentence = preview_sentence(
             previewed,
-            WholeTable(rows.keyed, asked, session.selection.packing),
-            request.task,
+            WholeTable(rows.keyed, asked),
+            session.selection,
             deployment,
             self.config.task_price(request.task),
             currency=self.config.price_table().currency,
@@ -491,6 +491,6 @@ def _write_claimed(shard: Shard, session: Session, rows: StagedRows, line_url: s
     if source is None:
         return None
     with session.timings.span(Stage.WRITE, rows=shard.row_count) as span:
-        written = write_file(session.run, shard, source, rows, session.selection, line_url)
+        written = write_file(session.run, shard, source, rows, session.selection.lines(line_url))
         span.bytes = written.bytes
     return written

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dbt_enrich.errors import ConfigurationError, WrongValueError
 from dbt_enrich.task.result_columns import STATUS_TYPES
-from dbt_enrich.task.schema import OutputColumn, canonical_outputs, json_schema
+from dbt_enrich.task.schema import OutputColumn, canonical_outputs
 from dbt_enrich.task.template import Template, parse_template
 from dbt_enrich.wording import first_problem
 
@@ -162,28 +162,23 @@ class EnrichmentTask(BaseModel):
         chosen = {k: v for k, v in self.parameters.items() if k in _NEUTRAL_PARAMETERS}
         return cast("dict[str, Any]", _plain_numbers(chosen))
 
-    def constant_messages(self) -> list[dict[str, str]]:
-        """Return the messages that go before every row's own: system text and examples."""
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        for example in self.examples:
-            messages.append({"role": "user", "content": example.user})
-            messages.append({"role": "assistant", "content": self.example_text(example)})
-        return messages
+    @property
+    def has_token_limit(self) -> bool:
+        """Whether the task limits the tokens of an answer, so that the limit can be enlarged."""
+        return any(name in self.parameters for name in TOKEN_LIMITS)
+
+    def enlarged_parameters(self, factor: int) -> dict[str, Any]:
+        """Return the parameters of a request, the limits of tokens times a factor."""
+        return {
+            name: value * factor if name in TOKEN_LIMITS else value
+            for name, value in self.parameters.items()
+        }
 
     def example_text(self, example: Example) -> str:
         """Return an example's answer as JSON, its keys in the order of the outputs."""
         order = {output.name: position for position, output in enumerate(self.outputs)}
         answer = sorted(example.answer.items(), key=lambda item: order.get(item[0], len(order)))
         return json.dumps(dict(answer), ensure_ascii=False)
-
-    def response_format(self) -> dict[str, Any]:
-        """Return the body's `response_format`."""
-        if self.response == "json_object":
-            return {"type": "json_object"}
-        return {
-            "type": "json_schema",
-            "json_schema": {"name": "row", "strict": True, "schema": json_schema(self.outputs)},
-        }
 
 
 def _wrong(where: str, error: ValidationError) -> ConfigurationError:

@@ -13,6 +13,7 @@ import duckdb
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.console.command_reports import REPORTS_VARIABLE
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import keys_sql
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.directory import StateDirectory
@@ -193,7 +194,7 @@ def test_packs_of_earlier_versions_are_read_back(tmp_path: Path) -> None:
         database.execute("create table input as select unnest(?) as line", [lines])
         found = database.execute(
             f"select custom_id, position, cast(request_key as varchar) from "
-            f"({keys_sql('input', 'task')}) order by all"
+            f"({keys_sql(CHAT_COMPLETIONS, 'input', 'task')}) order by all"
         ).fetchall()
     keys = {row: hashlib.sha256(f"task{text}".encode()).hexdigest() for row, text in texts.items()}
     assert found == [

@@ -10,7 +10,9 @@ from dbt_enrich.cost.caps import Cap, Spent, breach
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.cost.estimate import completion_tokens_of_schema, estimate
 from dbt_enrich.cost.prices import price_table
-from dbt_enrich.cost.tokens import count_tokens, encoding_name, prompt_overhead
+from dbt_enrich.cost.tokens import count_tokens, encoding_name
+from dbt_enrich.endpoints.base import row_prompt
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.task.enrichment_task import EnrichmentTask, Example
 from dbt_enrich.task.schema import OutputColumn
 
@@ -56,7 +58,7 @@ def test_the_constant_part_is_counted_once_a_request() -> None:
         Example(user="one", answer={"x": "1"}),)})  # fmt: skip
 
     def overhead(task: EnrichmentTask) -> int:
-        return prompt_overhead(task.constant_messages(), task.response_format(), task.model)
+        return CHAT_COMPLETIONS.prompt_tokens(row_prompt(task), task.model)
 
     assert overhead(bare) > 10
     assert overhead(told) - overhead(bare) == 3 * 3 + sum(

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.response_lines import named_lines_sql, said_sql
 from dbt_enrich.sql import literal
 
@@ -27,7 +28,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
 def read(connection: duckdb.DuckDBPyConnection, line: object) -> dict[str, Any]:
     """Return what is read of a line: a document, or text as it is."""
     text = line if isinstance(line, str) else json.dumps(line)
-    named = named_lines_sql(f"select {literal(text)} as line")
+    named = named_lines_sql(CHAT_COMPLETIONS, f"select {literal(text)} as line")
     cursor = connection.execute(f"select *, {said_sql('null')} as said from ({named})")
     (row,) = cursor.fetchall()
     return dict(zip([column[0] for column in cursor.description], row, strict=True))

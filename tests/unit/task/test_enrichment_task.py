@@ -129,7 +129,7 @@ def test_an_example_answers_in_the_columns_order() -> None:
         outputs=(OutputColumn("a", "text"), OutputColumn("b", "text")),
         examples=(Example(user="u", answer={"b": "2", "a": "1"}),),
     )
-    assert task.constant_messages()[-1]["content"] == '{"a": "1", "b": "2"}'
+    assert task.example_text(task.examples[0]) == '{"a": "1", "b": "2"}'
 
 
 def test_the_mode_of_the_command_line_wins() -> None:

@@ -11,7 +11,7 @@ from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.endpoints.packs import MARK
 from dbt_enrich.endpoints.reply_shapes import NO_TEXT
-from dbt_enrich.endpoints.request_lines import line_template, repair_sql
+from dbt_enrich.endpoints.request_lines import repair_sql
 from dbt_enrich.errors import InputError
 from dbt_enrich.pipeline.export.canary import first_requests
 from dbt_enrich.pipeline.export.destination import Destination
@@ -151,7 +151,7 @@ def _take_over(
         and shard.namespace == destination.namespace
         and shard.deployment in destination.spread.deployments
     ]
-    standing = standing_claims(run, ours, wanted, selection.task, destination.line_url)
+    standing = standing_claims(run, ours, wanted, selection.lines(destination.line_url))
     names = {shard.shard for shard in standing}
     for shard in standing:
         run.ledger.shards.claim_again(shard.shard, previous=shard.owner, owner=destination.owner)
@@ -245,7 +245,7 @@ def _write_requests(
                 chosen.attempt,
                 chosen.is_first,
                 chosen.enlarge,
-                {repair_sql("failed.content", "failed.message")} as repair,
+                {repair_sql(selection.endpoint, "failed.content", "failed.message")} as repair,
                 staged.message_bytes,
                 {weight} as weight
             from (select row_id, message_bytes from {rows.all_sql} where {among}) as staged
@@ -266,12 +266,8 @@ def _whole(path: Path) -> str:
 
 def _overhead(selection: Selection, destination: Destination, *, packed: bool = False) -> int:
     """Return the bytes of a line beside its user message, at most."""
-    line = line_template(
-        selection.task,
-        deployment=max(destination.spread.deployments, key=len),
-        line_url=destination.line_url,
-        packed=packed,
-    )
+    lines = selection.lines(destination.line_url)
+    line = lines.template(max(destination.spread.deployments, key=len), packed=packed)
     return line.overhead + KEY_DIGITS + len(MARK if packed else "-99")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -10,17 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.endpoints.request_lines import line_template
+from dbt_enrich.endpoints.request_lines import RequestLines
 from dbt_enrich.pipeline.export.manifests import NO_REQUESTS
 from dbt_enrich.sql import literals
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
-from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.workspace.database import read_parquet
 from dbt_enrich.workspace.key_ranges import key_parts
-
-_CUSTOM_ID = re.compile(r'\{"custom_id":"[0-9a-z-]{1,64}"')
 
 
 def abandoned_shards(run: Run) -> list[Shard]:
@@ -71,8 +67,7 @@ def standing_claims(
     run: Run,
     abandoned: Sequence[Shard],
     wanted: Sequence[Path],
-    task: EnrichmentTask,
-    line_url: str,
+    lines: RequestLines,
 ) -> list[Shard]:
     """Return the abandoned shards whose files would be written again as they are.
 
@@ -83,8 +78,7 @@ def standing_claims(
         run: The run.
         abandoned: Claims of dead runs.
         wanted: Parquet files of the requests that are to be sent now.
-        task: What is asked.
-        line_url: The `url` of every line.
+        lines: How they are written.
     """
     written = [
         shard
@@ -97,7 +91,7 @@ def standing_claims(
     return [
         shard
         for shard, form in zip(written, forms, strict=True)
-        if form.is_one and _is_worded(shard, form, task, line_url, run.store)
+        if form.is_one and _is_worded(shard, form, lines, run.store)
     ]
 
 
@@ -165,22 +159,12 @@ def _form(parts: Sequence[tuple[int, int | None, int | None, bool | None, int | 
     )
 
 
-def _is_worded(
-    shard: Shard, form: _Form, task: EnrichmentTask, line_url: str, store: StateDirectory
-) -> bool:
+def _is_worded(shard: Shard, form: _Form, lines: RequestLines, store: StateDirectory) -> bool:
     """Whether the first line of a shard's file has the constant texts of its requests now."""
-    template = line_template(
-        task,
-        deployment=shard.deployment or "",
-        line_url=line_url,
+    template = lines.template(
+        shard.deployment or "",
         enlarge=form.enlarge[0] * (form.positions or 1),
         packed=form.positions is not None,
     )
     with store.requests(shard.shard).open("rb") as file:
-        line = file.readline().decode(errors="replace").rstrip("\n")
-    begun = _CUSTOM_ID.match(line)
-    return (
-        begun is not None
-        and line.startswith(template.before, begun.end())
-        and line.endswith(template.after)
-    )
+        return template.fits(file.readline().decode(errors="replace").rstrip("\n"))

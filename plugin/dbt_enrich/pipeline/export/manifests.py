@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import MARK, keys_sql
 from dbt_enrich.endpoints.response_lines import (
     LINE_BYTES,
@@ -56,7 +57,7 @@ def write_manifest(
     workspace.make_room(8 * longest)
     workspace.write_parquet(_custom_ids_sql(files, longest), manifest, durable=True)
     if task_key and not workspace.count(manifest):
-        packed = keys_sql(f"({lines_sql(files, longest)})", task_key)
+        packed = keys_sql(CHAT_COMPLETIONS, f"({lines_sql(files, longest)})", task_key)
         workspace.write_parquet(packed, manifest, durable=True)
 
 

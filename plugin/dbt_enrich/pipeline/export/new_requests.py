@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dbt_enrich.endpoints.base import Endpoint
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import Packing
+from dbt_enrich.endpoints.request_lines import RequestLines
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
@@ -17,7 +20,7 @@ from dbt_enrich.state.answer_store import done_sql, former_answers_key
 from dbt_enrich.state.attempts import Attempts, attempts_of
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith
-from dbt_enrich.task.enrichment_task import TOKEN_LIMITS, EnrichmentTask
+from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import ask_again_sql, outage_sql, repaired_kinds, waiting_sql
 from dbt_enrich.workspace.database import read_parquet
 from dbt_enrich.workspace.key_ranges import KeyPart, key_parts
@@ -37,6 +40,7 @@ class Selection:
     Attributes:
         task: What is asked.
         task_key: The task's identity.
+        endpoint: The endpoint that is asked.
         max_attempts: How often one row is sent in all.
         ask_again: Kinds of failure that are asked again although they usually are not.
         retries: Until when failures of a kind are asked once more, whatever their rule says.
@@ -57,6 +61,7 @@ class Selection:
     retries: Mapping[str, datetime] = field(default_factory=dict)
     keeps_former: bool = False
     packing: Packing | None = None
+    endpoint: Endpoint = CHAT_COMPLETIONS
     sent_with: SentWith | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -67,6 +72,10 @@ class Selection:
         """The tasks whose answers stand: the task, and what was kept of its former versions."""
         former = (former_answers_key(self.task_key),) if self.keeps_former else ()
         return (self.task_key, *former)
+
+    def lines(self, url: str) -> RequestLines:
+        """Return how the lines are written, each with the `url` of a service."""
+        return RequestLines(self.task, self.endpoint, url)
 
     def attempts(self, run: Run) -> Attempts:
         """Return the live answers, and which of them count."""
@@ -238,7 +247,7 @@ def _chosen_sql(
         attempts: The answers to them.
         selection: What decides.
     """
-    has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
+    has_limit = selection.task.has_token_limit
     enlarge = "cast(pow(2, least(coalesce(truncations, 0), 10)) as bigint)" if has_limit else "1"
     return f"""
         with candidates as (
@@ -271,9 +280,11 @@ def asked_sql(selection: Selection, *, by_a_later_run: bool = False) -> str:
         selection: What decides.
         by_a_later_run: Whether the run is not this one, but a later one.
     """
-    has_limit = any(name in selection.task.parameters for name in TOKEN_LIMITS)
     again = ask_again_sql(
-        "standing.kind", "standing.status_code", has_limit=has_limit, also=selection.ask_again
+        "standing.kind",
+        "standing.status_code",
+        has_limit=selection.task.has_token_limit,
+        also=selection.ask_again,
     )
     outage = outage_sql("standing.kind", "standing.status_code")
     if not by_a_later_run:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dbt_enrich.endpoints.packs import MARK, message_sql
-from dbt_enrich.endpoints.request_lines import line_sql, line_template
-from dbt_enrich.pipeline.export.new_requests import Selection
+from dbt_enrich.endpoints.request_lines import RequestLines, line_sql
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import key_text_sql
 from dbt_enrich.state.run import Run
@@ -16,9 +15,7 @@ from dbt_enrich.workspace.row_sizes import CHUNK_BYTES, CHUNK_ROWS
 _RANGE_BYTES = 4_194_304
 
 
-def write_file(
-    run: Run, shard: Shard, source: str, rows: StagedRows, selection: Selection, line_url: str
-) -> Shard:
+def write_file(run: Run, shard: Shard, source: str, rows: StagedRows, lines: RequestLines) -> Shard:
     """Write a claimed shard's input file.
 
     Args:
@@ -26,22 +23,15 @@ def write_file(
         shard: The shard.
         source: The SELECT of its requests, as `claim` returned it.
         rows: The rows that were staged.
-        selection: What was claimed.
-        line_url: The `url` of every line.
+        lines: How its lines are written.
 
     Returns:
         The shard, ready to upload.
     """
     path = run.store.requests(shard.shard)
-    is_packed = selection.packing is not None and "custom_id" in run.workspace.columns(source)
+    is_packed = "custom_id" in run.workspace.columns(source)
     enlarge, ranges = _ranges(source, run.workspace, is_packed=is_packed)
-    template = line_template(
-        selection.task,
-        deployment=shard.deployment or "",
-        line_url=line_url,
-        enlarge=enlarge,
-        packed=is_packed,
-    )
+    template = lines.template(shard.deployment or "", enlarge=enlarge, packed=is_packed)
     line = line_sql(
         template,
         key="'pack'" if is_packed else key_text_sql("request_key"),

@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.endpoints.base import Endpoint
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.response_lines import (
     LINE_BYTES,
     named_sql,
@@ -68,7 +70,13 @@ class LoadedShard:
 
 
 def load(
-    run: Run, shard: Shard, outputs: list[OutputColumn], *, keep_files: bool, mask: str
+    run: Run,
+    shard: Shard,
+    outputs: list[OutputColumn],
+    *,
+    keep_files: bool,
+    mask: str,
+    endpoint: Endpoint = CHAT_COMPLETIONS,
 ) -> LoadedShard:
     """Write a downloaded shard's answers to the answer store and close the shard.
 
@@ -81,6 +89,7 @@ def load(
         outputs: The output columns of the task that asked.
         keep_files: Whether request and response files stay.
         mask: `BatchService.mask`: what must not be stored of an error's texts.
+        endpoint: The endpoint that was asked.
     """
     files = [
         path
@@ -93,7 +102,7 @@ def load(
         write_manifest(files, manifest, run.workspace)
     requests = run.workspace.count(manifest)
     unassigned = 0 if requests else count_packs(files, run.workspace)
-    responses = _Responses(run, shard, files, outputs, mask)
+    responses = _Responses(run, shard, files, outputs, mask, endpoint)
     answered = responses.write_answers(LINE_BYTES)
     if answered < requests and (longest := longest_line(files, least=LINE_BYTES)) > LINE_BYTES:
         answered = responses.write_answers(longest)
@@ -148,6 +157,7 @@ class _Responses:
         files: Its files that hold something.
         outputs: The output columns.
         mask: What must not be stored of an error's texts.
+        endpoint: The endpoint that was asked.
     """
 
     run: Run
@@ -155,6 +165,7 @@ class _Responses:
     files: list[Path]
     outputs: list[OutputColumn]
     mask: str
+    endpoint: Endpoint
 
     def write_answers(self, line_bytes: int) -> int:
         """Write what the files answer, each request once, and return how many answers they are.
@@ -178,12 +189,11 @@ class _Responses:
                 workspace.make_room(_READINGS * largest)
             workspace.make_room(8 * line_bytes)
             if is_packed and pieces:
-                named = (
-                    f"select *, {said_sql('null')} as said from ({named_sql(pieces, line_bytes)})"
-                )
+                named = named_sql(self.endpoint, pieces, line_bytes)
+                named = f"select *, {said_sql('null')} as said from ({named})"
                 read = scratch.enter_context(unpacked(named, manifest, workspace))
             elif pieces:
-                read = named_sql(pieces, line_bytes, manifest)
+                read = named_sql(self.endpoint, pieces, line_bytes, manifest)
             else:
                 read = None
             written = answers.write(

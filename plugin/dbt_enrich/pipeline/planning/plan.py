@@ -19,13 +19,12 @@ from dbt_enrich.cost.estimate import (
 )
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
-from dbt_enrich.cost.tokens import REASONING_PARAMETERS, count_tokens, may_reason, prompt_overhead
+from dbt_enrich.cost.tokens import REASONING_PARAMETERS, count_tokens, may_reason
+from dbt_enrich.endpoints.base import row_prompt
 from dbt_enrich.endpoints.packs import (
     ANSWER_WRAPPING_TOKENS,
     MESSAGE_WRAPPING_TOKENS,
-    Packing,
-    pack_format,
-    pack_messages,
+    pack_prompt,
 )
 from dbt_enrich.pipeline.export.canary import RECOMMENDED
 from dbt_enrich.pipeline.export.claim import size_to_send
@@ -235,7 +234,7 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     counted = count_tokens((text for (text,) in texts), task.model)
     packing = inputs.selection.packing
     mean = sum(counted) / max(1, len(counted))
-    alone, packed = row_overheads(task, packing, mean)
+    alone, packed = row_overheads(inputs.selection, mean)
     if packing is None:
         return estimate(asked, counted, alone, completion, inputs.price)
     # Rows that failed before are asked alone.
@@ -248,20 +247,18 @@ def _estimate_requests(inputs: PlanInputs) -> Estimate:
     return replace(estimated, requests=packs + again)
 
 
-def row_overheads(
-    task: EnrichmentTask, packing: Packing | None, mean_tokens: float
-) -> tuple[float, float]:
+def row_overheads(selection: Selection, mean_tokens: float) -> tuple[float, float]:
     """Return the prompt's tokens beside a row's own text: asked alone, and as it is packed.
 
     Args:
-        task: What is asked.
-        packing: How rows are packed, or None where they are not.
+        selection: What is asked, and how rows are packed.
         mean_tokens: Tokens of a row's text.
     """
-    alone = prompt_overhead(task.constant_messages(), task.response_format(), task.model)
+    task, endpoint, packing = selection.task, selection.endpoint, selection.packing
+    alone = endpoint.prompt_tokens(row_prompt(task), task.model)
     if packing is None:
         return alone, alone
-    shared = prompt_overhead(pack_messages(task), pack_format(task), task.model)
+    shared = endpoint.prompt_tokens(pack_prompt(task), task.model)
     return alone, shared / packing.rows_of(mean_tokens) + MESSAGE_WRAPPING_TOKENS
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens
-from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.endpoints.request_lines import request_body
-from dbt_enrich.endpoints.response_lines import named_lines_sql, said_sql
+from dbt_enrich.endpoints.response_lines import named_lines_sql, reply_line, said_sql
 from dbt_enrich.errors import CancelledError, EnrichmentError
+from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.planning.plan import row_overheads
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
@@ -54,7 +54,7 @@ class PreviewedRow:
 def preview(
     rows: StagedRows,
     relation: StagedRelation,
-    task: EnrichmentTask,
+    selection: Selection,
     *,
     deployment: str,
     limit: int,
@@ -67,7 +67,7 @@ def preview(
         f"where user_message is not null order by row_id limit {limit}"
     )
     return [
-        _ask(relation.row_label(row_id), message, task, deployment, service, workspace)
+        _ask(relation.row_label(row_id), message, selection, deployment, service, workspace)
         for row_id, message in asked
     ]
 
@@ -75,12 +75,12 @@ def preview(
 def _ask(
     row: str,
     message: str,
-    task: EnrichmentTask,
+    selection: Selection,
     deployment: str,
     service: BatchService,
     workspace: Workspace,
 ) -> PreviewedRow:
-    body = request_body(task, deployment=deployment, user_message=message)
+    body = request_body(selection.endpoint, selection.task, deployment, message)
     began = time.monotonic()
     try:
         reply = service.chat(body)
@@ -89,10 +89,8 @@ def _ask(
     except EnrichmentError as error:
         return PreviewedRow(row, message, "", str(error), time.monotonic() - began)
     seconds = time.monotonic() - began
-    line = json.dumps({"response": {"status_code": 200, "body": reply}}, ensure_ascii=True)
-    read = validated_answers_sql(
-        f"({named_lines_sql('select cast(? as varchar) as line')})", list(task.outputs)
-    )
+    named = named_lines_sql(selection.endpoint, "select cast(? as varchar) as line")
+    read = validated_answers_sql(f"({named})", list(selection.task.outputs))
     text, problem, prompt_tokens, completion_tokens = workspace.row(
         f"""
         select
@@ -105,7 +103,7 @@ def _ask(
             coalesce(try_cast(completion_tokens as bigint), 0)
         from ({read})
         """,
-        [line],
+        [json.dumps(reply_line(None, 200, reply), ensure_ascii=True)],
     )
     return PreviewedRow(row, message, text, problem, seconds, prompt_tokens, completion_tokens)
 
@@ -117,18 +115,16 @@ class WholeTable:
     Attributes:
         rows: Rows with a text to send.
         asked: How many of them differ: equal rows are asked once.
-        packing: How they are packed, or None.
     """
 
     rows: int
     asked: int
-    packing: Packing | None = None
 
 
 def preview_sentence(
     previewed: Sequence[PreviewedRow],
     whole: WholeTable,
-    task: EnrichmentTask,
+    selection: Selection,
     deployment: str,
     price: Price | None,
     *,
@@ -146,10 +142,10 @@ def preview_sentence(
     if not with_usage or price is None:
         return said
     prompt = sum(row.prompt_tokens for row in with_usage) / len(with_usage) * whole.asked
-    prompt *= _packed_share(with_usage, whole.packing, task)
+    prompt *= _packed_share(with_usage, selection)
     completion = sum(row.completion_tokens for row in with_usage) / len(with_usage) * whole.asked
     differ = f" ({whole.asked:,} of them differ)" if whole.asked < whole.rows else ""
-    packed = ", packed," if whole.packing else ""
+    packed = ", packed," if selection.packing else ""
     return (
         f"{said}. At this rate {counted(whole.rows, 'row')}{differ} would take{packed} "
         f"{prompt:,.0f} input and {completion:,.0f} output tokens, "
@@ -157,15 +153,13 @@ def preview_sentence(
     )
 
 
-def _packed_share(
-    previewed: Sequence[PreviewedRow], packing: Packing | None, task: EnrichmentTask
-) -> float:
+def _packed_share(previewed: Sequence[PreviewedRow], selection: Selection) -> float:
     """Return how much of the prompt tokens that rows took alone they take as they are packed."""
-    if packing is None:
+    if selection.packing is None:
         return 1.0
-    texts = count_tokens((row.user_message for row in previewed), task.model)
+    texts = count_tokens((row.user_message for row in previewed), selection.task.model)
     mean = sum(texts) / len(texts)
-    alone, packed = row_overheads(task, packing, mean)
+    alone, packed = row_overheads(selection, mean)
     return (mean + packed) / (mean + alone)
 
 

@@ -6,11 +6,10 @@ later goes to another that has; its file names the deployment, and is written an
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 
+from dbt_enrich.endpoints.request_lines import with_deployment
 from dbt_enrich.files import make_private, settle, writing
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.state.ledger import Ledger
@@ -18,9 +17,6 @@ from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 
 _BLOCK_BYTES = 1 << 20
-# A quotation mark inside a row's text is escaped, so that only the body's own model is met. Whose
-# name it is does not matter: a crash may have come between a file that moved and the ledger.
-_MODEL = re.compile(rb'"body":\{"model":"(?:[^"\\]|\\.)*"')
 
 
 class Spread:
@@ -81,12 +77,12 @@ def move(run: Run, shard: Shard, deployment: str) -> Shard | None:
     path = run.store.requests(shard.shard)
     if not path.exists():
         return None
-    new = b'"body":{"model":' + json.dumps(deployment, ensure_ascii=False).encode()
     temporary = path.with_name(f".{path.name}.writing")
     make_private(temporary)
     with writing(temporary), path.open("rb") as reader, temporary.open("wb") as writer:
         while lines := reader.readlines(_BLOCK_BYTES):
-            writer.write(_MODEL.sub(lambda _: new, b"".join(lines)))
+            # A crash may have come between a file that moved and the ledger: it names either.
+            writer.write(with_deployment(b"".join(lines), deployment))
     settle(temporary, path)
     return run.ledger.shards.record(
         shard.shard,

@@ -15,6 +15,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from dbt_enrich.endpoints.response_lines import error_line, reply_line
 from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownOutcomeError
 from dbt_enrich.files import DurableLines
 from dbt_enrich.services.base import BatchService
@@ -155,8 +156,7 @@ class Conversation:
             except UnknownOutcomeError as error:
                 self._pace.fails()
                 self.said.append(str(error))
-                problem = {"code": "unknown_outcome", "message": str(error)}
-                self._keep({"custom_id": custom_id, "response": None, "error": problem})
+                self._keep(error_line(custom_id, "unknown_outcome", str(error)))
                 return
             is_good = reply.status_code == _OK
             is_answer = is_good and not _is_trouble(reply.body)
@@ -166,11 +166,8 @@ class Conversation:
                 self._pace.works()
             if reply.status_code != _OK:
                 self._count(reply.status_code, reply.body)
-            response = {"status_code": reply.status_code, "body": reply.body}
-            self._keep(
-                {"custom_id": custom_id, "response": response, "error": None},
-                is_answer=is_answer,
-            )
+            line = reply_line(custom_id, reply.status_code, reply.body)
+            self._keep(line, is_answer=is_answer)
             return
 
     def _count(self, status: int, body: Any) -> None:
