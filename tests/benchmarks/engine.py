@@ -26,6 +26,7 @@ from benchmarks.movies import (
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.timings import Stage, Timings
+from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.endpoints.request_lines import request_body
@@ -150,6 +151,7 @@ class Stages:
         state: Path,
         warehouse: duckdb.DuckDBPyConnection,
         packing: Packing | None = None,
+        endpoint: Endpoint = CHAT_COMPLETIONS,
     ) -> None:
         self.task = task()
         self.task_key = self.task.task_key(MODEL)
@@ -157,7 +159,9 @@ class Stages:
         self._opened = ExitStack()
         self.run = self._opened.enter_context(open_run(_config(state), self.scratch))
         self.relation = _relation(warehouse)
-        self.selection = Selection(self.task, self.task_key, max_attempts=3, packing=packing)
+        self.selection = Selection(
+            self.task, self.task_key, max_attempts=3, packing=packing, endpoint=endpoint
+        )
         self.destination = Destination(
             enrichment="model.bench.movies",
             spread=Spread(
@@ -165,7 +169,7 @@ class Stages:
             ),
             service="bench",
             limits=ServiceLimits(max_requests=100_000, max_bytes=196_000_000),
-            line_url="/chat/completions",
+            line_url=endpoint.path,
             namespace="bench",
             owner=self.run.id,
         )
@@ -194,7 +198,7 @@ class Stages:
         """Take a shard's answers in."""
         load(
             self.run, shard, list(self.task.outputs),
-            keep_files=False, mask="(?P<mark>sk-)x",
+            keep_files=False, mask="(?P<mark>sk-)x", endpoint=self.selection.endpoint,
         )  # fmt: skip
 
     def publish(self, rows: StagedRows) -> Published:

@@ -1,6 +1,6 @@
 """An endpoint of the service: what a request's body says, and where a reply has its answer.
 
-All that differs between endpoints (`/chat/completions` and others) is behind `Endpoint`. What is
+All that differs between endpoints is behind `Endpoint`, a module for each. What is
 the same for each of them lies beside it: the line around a body (`request_lines`), the lines of
 output and error files (`response_lines`) and several rows in one request (`packs`).
 """
@@ -78,7 +78,7 @@ class Endpoint(Protocol):
 
     @property
     def path(self) -> str:
-        """The end of its address, such as `/chat/completions`."""
+        """The end of its address, such as `/embeddings`."""
         ...
 
     @property
