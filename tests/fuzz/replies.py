@@ -215,5 +215,5 @@ _CALLS: tuple[Callable[[OpenAIBatchService, Path], Any], ...] = (
     lambda service, _: list(service.batches()),
     lambda service, _: service.cancel("batch_1"),
     lambda service, path: service.download("file-1", path),
-    lambda service, _: service.chat({"model": "m", "messages": []}),
+    lambda service, _: service.ask("/chat/completions", {"model": "m", "messages": []}),
 )

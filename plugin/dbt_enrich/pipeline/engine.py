@@ -414,6 +414,7 @@ class Engine:
             batch_run = self._batch_run(session, rows, service)
             synchronous = SynchronousRun(
                 batch_run,
+                session.selection.endpoint.path,
                 is_patient=session.request.options.mode == Mode.RUN,
                 tolerance=session.tolerance,
             )

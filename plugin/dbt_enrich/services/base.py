@@ -135,7 +135,7 @@ class SynchronousReply:
 
     Attributes:
         status_code: The HTTP status.
-        body: The reply's body: a `chat.completion` or whatever a server sends in its place, or an
+        body: The reply's body: the endpoint's or whatever a server sends in its place, or an
             object with `error`.
     """
 
@@ -165,7 +165,7 @@ class BatchService(Protocol):
 
     @property
     def line_url(self) -> str:
-        """The `url` of each line of an input file, such as `/chat/completions`."""
+        """The `url` of each line of an input file, such as `/v1/embeddings`."""
         ...
 
     def check(self, deployment: str) -> None:
@@ -211,11 +211,11 @@ class BatchService(Protocol):
         """Write the file's content to `path`, all of it or not at all; return its bytes."""
         ...
 
-    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one synchronous `chat/completions` request and return the reply's body."""
+    def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one synchronous request to the endpoint at `path`; return the reply's body."""
         ...
 
-    def chat_once(self, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
+    def ask_once(self, path: str, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
         """Send one synchronous request that is never repeated here, under an id for its logs.
 
         An error that is about this request alone is returned as its reply. A `TransientError` or

@@ -17,11 +17,11 @@ from dbt_enrich.config.service import Provider, ServiceSettings
 from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
 from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, SynchronousReply
 from dbt_enrich.services.calls import Calls, Connection, Send
-from dbt_enrich.services.chat import chat_once, chat_operation, post
 from dbt_enrich.services.download import PartialFile, RangeMismatchError, complete, receive
 from dbt_enrich.services.failures import Operation
 from dbt_enrich.services.parse import parse_batch, parse_file, parse_object, parse_page
 from dbt_enrich.services.probe import check_deployment, no_batch_api
+from dbt_enrich.services.single_request import ask_once, operation_of, post
 
 logger = logging.getLogger(__name__)
 
@@ -308,25 +308,27 @@ class OpenAIBatchService:
             part.commit()
         return part.size
 
-    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one synchronous `chat/completions` request and return the reply's body.
+    def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one synchronous request and return the reply's body.
 
         Args:
+            path: The endpoint's.
             body: The request, with the deployment as `model`.
 
         Raises:
             ServiceError: The service did not answer it.
         """
         return self._calls.reply(
-            chat_operation(body),
-            lambda client: post(client, body),
+            operation_of(body),
+            lambda client: post(client, path, body),
             lambda data, _: dict(parse_object(data)),
         )
 
-    def chat_once(self, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
+    def ask_once(self, path: str, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
         """Send one synchronous request, once whatever happens, and return the reply to it.
 
         Args:
+            path: The endpoint's.
             body: The request, with the deployment as `model`.
             request_id: The id under which the service logs it, for its support to find.
 
@@ -336,7 +338,8 @@ class OpenAIBatchService:
             UnknownOutcomeError: It was sent, and no reply came.
             ServiceError: The service refuses every such request.
         """
-        return chat_once(self._calls, body, {_CLIENT_REQUEST_ID[self._remote.provider]: request_id})
+        headers = {_CLIENT_REQUEST_ID[self._remote.provider]: request_id}
+        return ask_once(self._calls, path, body, headers)
 
     @property
     def mask(self) -> str:

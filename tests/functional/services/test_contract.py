@@ -283,16 +283,18 @@ def test_a_batch_that_vanished_is_not_found(
 def test_chat_is_answered(service: OpenAIBatchService, style: str) -> None:
     """One request at a time, by a deployment that is none for batches, where there are such."""
     hello = [{"role": "user", "content": "hello"}]
-    reply = service.chat({"model": "gpt-standard", "messages": hello})
+    reply = service.ask("/chat/completions", {"model": "gpt-standard", "messages": hello})
     text = reply["choices"][0]["message"]["content"]
     assert "e" in text
-    once = service.chat_once({"model": "gpt-standard", "messages": hello}, request_id="r")
+    once = service.ask_once(
+        "/chat/completions", {"model": "gpt-standard", "messages": hello}, request_id="r"
+    )
     assert once.body["choices"][0]["message"]["content"] == text
     if style != "openai":
         with pytest.raises(ServiceError, match="`preview_model`"):
-            service.chat({"model": MODEL, "messages": hello})
+            service.ask("/chat/completions", {"model": MODEL, "messages": hello})
     with pytest.raises(NotFoundError, match="`deployments`"):
-        service.chat({"model": "none", "messages": []})
+        service.ask("/chat/completions", {"model": "none", "messages": []})
 
 
 def test_a_deployment_that_is_not_there_is_refused(service: OpenAIBatchService) -> None:

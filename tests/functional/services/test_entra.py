@@ -170,7 +170,7 @@ def every_call(service: OpenAIBatchService, directory: Path) -> list[Callable[[]
         lambda: service.cancel("batch_1"),
         lambda: service.download("file-1", directory / "out.jsonl"),
         lambda: service.delete_file("file-1"),
-        lambda: service.chat({"model": "gpt", "messages": []}),
+        lambda: service.ask("/chat/completions", {"model": "gpt", "messages": []}),
     ]
 
 

@@ -23,7 +23,7 @@ CALLS: dict[str, Callable[[OpenAIBatchService, Path], Any]] = {
     "batches": lambda service, _: list(service.batches()),
     "cancel": lambda service, _: service.cancel("batch_1"),
     "download": lambda service, path: service.download("file-1", path / "out"),
-    "chat": lambda service, _: service.chat({"model": "d"}),
+    "chat": lambda service, _: service.ask("/chat/completions", {"model": "d"}),
 }
 
 
@@ -60,5 +60,9 @@ def test_a_reply_that_is_paid_for_is_waited_for() -> None:
 
     with serving(late) as server:
         service = OpenAIBatchService(settings(server.url), cancelled=cancelled)
-        assert service.chat_once({"model": "d"}, request_id="r").body == {"choices": []}
-        assert service.chat_once({"model": "d"}, request_id="r").status_code == 200
+        assert service.ask_once("/chat/completions", {"model": "d"}, request_id="r").body == {
+            "choices": []
+        }
+        assert (
+            service.ask_once("/chat/completions", {"model": "d"}, request_id="r").status_code == 200
+        )

@@ -57,7 +57,9 @@ def test_a_batch_goes_all_the_way(service: BatchService, tmp_path: Path) -> None
     assert len(lines(service, batch.output_file_id, tmp_path / "out.jsonl")) == 3
     assert [found.id for found in service.batches()] == [batch.id]
     assert [file.id for file in service.files()] == [batch.input_file_id]
-    assert service.chat({"model": "m", "messages": [{"role": "user", "content": "x"}]})["choices"]
+    assert service.ask(
+        "/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    )["choices"]
     assert service.cancel(batch.id).status is BatchStatus.COMPLETED
     service.delete_file(batch.input_file_id or "")
     assert list(service.files()) == []

@@ -294,7 +294,7 @@ def test_chat_sends_the_body_and_returns_the_reply(connect: Connect, style: str)
     answer = {"id": "c1", "choices": [{"message": {"content": "hi"}}], "model": "m"}
     service, server = connect(in_turn(Reply(200, answer)), style)
     body = {"model": "gpt", "messages": [{"role": "user", "content": "é"}], "new_parameter": 1}
-    assert service.chat(body) == answer
+    assert service.ask("/chat/completions", body) == answer
     assert server.requests[0].json == body
     assert server.requests[0].path == (
         "/deployments/gpt/chat/completions" if style == "classic" else "/chat/completions"
@@ -306,7 +306,7 @@ def test_chat_on_a_batch_deployment_names_the_mend(connect: Connect) -> None:
     refusal = error_body("OperationNotSupported", "The chatCompletion operation does not work")
     service, _ = connect(in_turn(Reply(400, refusal)))
     with pytest.raises(ServiceError, match="standard deployment"):
-        service.chat({"model": "gpt-batch", "messages": []})
+        service.ask("/chat/completions", {"model": "gpt-batch", "messages": []})
 
 
 def test_close_may_be_called_twice(connect: Connect) -> None:

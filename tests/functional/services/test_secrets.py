@@ -33,7 +33,7 @@ def calls(service: OpenAIBatchService, path: Path) -> list[Callable[[], Any]]:
         lambda: list(service.batches()),
         lambda: service.cancel("batch_1"),
         lambda: service.download("file-1", path.with_suffix(".out")),
-        lambda: service.chat({"model": "gpt", "messages": []}),
+        lambda: service.ask("/chat/completions", {"model": "gpt", "messages": []}),
     ]
 
 

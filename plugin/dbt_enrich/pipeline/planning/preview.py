@@ -83,7 +83,7 @@ def _ask(
     body = request_body(selection.endpoint, selection.task, deployment, message)
     began = time.monotonic()
     try:
-        reply = service.chat(body)
+        reply = service.ask(selection.endpoint.path, body)
     except CancelledError:
         raise
     except EnrichmentError as error:

@@ -85,6 +85,7 @@ class Conversation:
         requests: The input file.
         replies: Where the replies go.
         service: The service.
+        path: The endpoint's.
         pace: When requests may be sent.
 
     Attributes:
@@ -97,7 +98,7 @@ class Conversation:
     """
 
     def __init__(
-        self, requests: Path, replies: DurableLines, service: BatchService, pace: Pace
+        self, requests: Path, replies: DurableLines, service: BatchService, path: str, pace: Pace
     ) -> None:
         self.answered = 0
         self.failed = 0
@@ -107,6 +108,7 @@ class Conversation:
         self.error: Exception | None = None
         self._replies = replies
         self._service = service
+        self._path = path
         self._pace = pace
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -147,7 +149,7 @@ class Conversation:
         custom_id = request["custom_id"]
         while self._pace.passes(self._stopped):
             try:
-                reply = self._service.chat_once(request["body"], request_id=custom_id)
+                reply = self._service.ask_once(self._path, request["body"], request_id=custom_id)
             except (TransientError, QuotaError) as error:
                 # Nothing was begun, so nothing was paid.
                 if self._pace.fails(error):

@@ -39,12 +39,14 @@ class SynchronousRun:
 
     Attributes:
         batch_run: What it shares service, ledger, files and waits with.
+        path: The path of the endpoint that is asked.
         is_patient: Whether an outage is waited out for as long as `await_timeout` allows.
         tolerance: How many refusals alike are borne before nothing more is asked.
         timed_out: Whether `await_timeout` passed first.
     """
 
     batch_run: BatchRun
+    path: str
     is_patient: bool
     tolerance: Tolerance = field(default_factory=Tolerance)
     timed_out: bool = False
@@ -75,7 +77,7 @@ class SynchronousRun:
         driver.progress(driver.run.ledger.shards.record(shard.shard, Step.ANSWERING))
         replies = DurableLines(driver.run.store.response(shard.shard, "output"))
         talk = Conversation(
-            driver.run.store.requests(shard.shard), replies, driver.service, self._pace
+            driver.run.store.requests(shard.shard), replies, driver.service, self.path, self._pace
         )
         talk.begin(min(_THREADS, shard.requests))
         try:

@@ -31,7 +31,7 @@ def literals(path: Path) -> list[str]:
     [
         path
         for path in sorted(PACKAGE.rglob("*.py"))
-        if path != HOME and path.parent.name not in ("config", "services")
+        if path != HOME and path.parent.name != "config"
     ],
     ids=lambda path: str(path.relative_to(PACKAGE)),
 )

@@ -28,7 +28,7 @@ _CONTENT_FILTER: Final = "content_filter"
 _POLICY_VIOLATION: Final = "ResponsibleAIPolicyViolation"
 
 
-def chat_operation(body: Mapping[str, Any]) -> Operation:
+def operation_of(body: Mapping[str, Any]) -> Operation:
     """Return what the errors of a synchronous request say that it is about."""
     return Operation(
         f"chat with {body.get('model')}",
@@ -37,8 +37,8 @@ def chat_operation(body: Mapping[str, Any]) -> Operation:
     )
 
 
-def chat_once(
-    calls: Calls, body: Mapping[str, Any], headers: Mapping[str, str]
+def ask_once(
+    calls: Calls, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
 ) -> SynchronousReply:
     """Send one request and return the reply to it, be it an answer or an error of this request.
 
@@ -46,6 +46,7 @@ def chat_once(
 
     Args:
         calls: Sends.
+        path: The endpoint's.
         body: The request, with the deployment as `model`.
         headers: Headers of the request.
 
@@ -55,12 +56,12 @@ def chat_once(
         UnknownOutcomeError: It was sent, and no reply came.
         ServiceError: The service refuses every such request.
     """
-    asked = chat_operation(body)
+    asked = operation_of(body)
     operation = replace(asked, acts=True, interruptible=False)
 
     def exchange(connection: Connection) -> SynchronousReply:
         status, text, replied = connection.any_reply(
-            operation, lambda client: post(client, body, options={"headers": dict(headers)})
+            operation, lambda client: post(client, path, body, options={"headers": dict(headers)})
         )
         if status == 200:
             # It came, and may be paid for: whatever it is, it is kept as a batch's line is.
@@ -73,9 +74,9 @@ def chat_once(
     return calls.call(operation, exchange)
 
 
-def post(client: openai.OpenAI, body: Mapping[str, Any], **options: Any) -> str:
+def post(client: openai.OpenAI, path: str, body: Mapping[str, Any], **options: Any) -> str:
     """Send one synchronous request with a client and return the text of a good reply."""
-    text: str = client.post("/chat/completions", cast_to=str, body=dict(body), **options)
+    text: str = client.post(path, cast_to=str, body=dict(body), **options)
     return text
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import duckdb
 import pytest
-from benchmarks.engine import MODEL, Stages, open_warehouse
+from benchmarks.engine import Stages, open_warehouse
+from benchmarks.movies import MODEL
 from dbt_enrich.endpoints.base import Prompt, ReplyPaths
 from dbt_enrich.endpoints.packs import Packing, keys_sql
 from dbt_enrich.pipeline.planning.plan import row_overheads
