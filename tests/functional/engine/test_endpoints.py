@@ -103,7 +103,7 @@ def answered(stages: Stages, shard: Shard, lines: list[str]) -> list[tuple[Any, 
     stages.load(shard)
     return stages.run.workspace.rows(
         "select kind, message, prompt_tokens, cached_tokens, completion_tokens, model "
-        f"from read_parquet('{store.answers(shard.shard)}')"
+        f"from {stages.run.answers.table_of([shard.shard])} as answers"
     )
 
 
