@@ -20,8 +20,8 @@ from dbt.adapters.events.logging import AdapterLogger
 from dbt_common.exceptions import DbtRuntimeError
 
 from dbt_enrich import __version__
+from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.config.command import commanded, refuse_several
-from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.command_reports import report
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root

@@ -27,7 +27,10 @@ _WRONG_TYPES = {
     "int_from_float": ("must be a whole number", ""),
     "float_parsing": ("must be a number", ""),
     "float_type": ("must be a number", ""),
+    "dataclass_type": ("must have keys and values", "write it as {key: value}"),
 }
+# Of a model and of a dataclass.
+_UNKNOWN_KEYS = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,9 @@ def first_problem(error: ValidationError, *, is_secret: bool = False) -> Problem
         is_secret: Whether values must not be shown.
     """
     problems = error.errors()
-    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
+    problem = next((one for one in problems if one["type"] in _UNKNOWN_KEYS), problems[0])
     path = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in _UNKNOWN_KEYS:
         missing = [str(one["loc"][-1]) for one in problems if one["type"] == "missing"]
         return Problem("is an unknown key", near_match(str(problem["loc"][-1]), missing), path)
     raised = problem.get("ctx", {}).get("error")

@@ -23,8 +23,8 @@ from benchmarks.movies import (
     categories_sql,
     summary_sql,
 )
+from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.config.file_limits import ServiceLimits
-from dbt_enrich.config.profile import PluginConfig, parse_config
 from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS

@@ -14,7 +14,7 @@ import yaml
 from benchmarks.engine import publish_table
 from benchmarks.evaluate_categories import BASELINE, CategoryScores, category_scores, split_genres
 from benchmarks.measuring import REPOSITORY, Figures
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.state.ledger import Ledger

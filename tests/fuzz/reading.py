@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
 from dbt_enrich.pipeline.load.load_shard import load
 from dbt_enrich.sql import literal
 from dbt_enrich.state.directory import StateDirectory

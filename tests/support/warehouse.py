@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from dbt_enrich.config.profile import PluginConfig, parse_config
+from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome
 from dbt_enrich.task.enrichment_task import EnrichmentTask

@@ -76,4 +76,4 @@ def upstream_from(responder: str, values: dict[str, Any]) -> UpstreamOptions | N
             "the responder upstream needs the address of a model server",
             fix="give --upstream-base-url, such as http://localhost:11434/v1",
         )
-    return UpstreamOptions(**given)
+    return UpstreamOptions(**given).checked()

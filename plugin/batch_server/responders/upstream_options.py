@@ -6,9 +6,9 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
 from batch_server.problems import SetupError
@@ -21,7 +21,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True)
 class UpstreamOptions:
-    """An OpenAI-compatible chat server. Refuses what cannot work when it is built.
+    """An OpenAI-compatible chat server. `checked` refuses what cannot work.
 
     Attributes:
         base_url: Its address up to `/v1`, such as `http://localhost:11434/v1`.
@@ -30,9 +30,6 @@ class UpstreamOptions:
         concurrency: Requests that may be in flight at once, over all batches.
         timeout: Seconds that one try of a request may take.
         retries: How often a request is repeated that found no answer, or a 408, 409, 429 or 5xx.
-
-    Raises:
-        SetupError: A value cannot work; the text names it.
     """
 
     base_url: str
@@ -42,11 +39,17 @@ class UpstreamOptions:
     timeout: float = 600.0
     retries: int = 6
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "base_url", _checked_url(self.base_url))
-        for name in ("model", "api_key_env"):
-            object.__setattr__(self, name, (getattr(self, name) or "").strip() or None)
-        variable = self.api_key_env
+    # Read by pydantic, where a profile holds these options.
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def checked(self) -> UpstreamOptions:
+        """Return the options without needless spaces, refusing what cannot work.
+
+        Raises:
+            SetupError: A value cannot work; the text names it.
+        """
+        url = _checked_url(self.base_url)
+        variable = (self.api_key_env or "").strip() or None
         # The text is not quoted: it may be the key itself.
         if variable is not None and not _VARIABLE.fullmatch(variable):
             raise SetupError(
@@ -69,6 +72,12 @@ class UpstreamOptions:
                 f"the model server's `retries` is {self.retries}",
                 fix=f"write a number from 0 to {MAX_RETRIES}",
             )
+        return replace(
+            self,
+            base_url=url,
+            model=(self.model or "").strip() or None,
+            api_key_env=variable,
+        )
 
     @property
     def trusts_environment(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.state.run import existing_ledger
 
@@ -23,10 +23,10 @@ def price_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[Fi
         config: The plugin's configuration.
         models: Logical models that are looked at; the profile's and those used before if empty.
     """
-    if config.provider == "local":
+    if config.facts.is_free:
         return
     try:
-        table = config.price_table()
+        table = config.price_table
     except EnrichmentError as error:
         yield of_error("prices", error)
         return

@@ -10,21 +10,18 @@ from functools import partial
 import click
 
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import AuthenticationError, EnrichmentError, NotFoundError, ServiceError
 from dbt_enrich.extras import Extra
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
-from dbt_enrich.services import BatchService, Provider, ServiceSettings, create_service
+from dbt_enrich.services import BatchService, create_service
 from dbt_enrich.services.probe import no_batch_api
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.run import existing_ledger
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
-# Input files of a resource, with and without expiry:
-# https://learn.microsoft.com/azure/ai-services/openai/how-to/batch, "Batch limits".
-_MOST_FILES = 10_000
-_MOST_LASTING_FILES = 500
 _NEARLY = 0.9
 # An examination is over soon, also where nobody answers.
 _SECONDS = 30.0
@@ -39,58 +36,59 @@ def service_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[
         models: Logical models whose deployments are looked at; the profile's if empty.
     """
     try:
-        settings = _impatient(config.service_settings())
+        config.check()
     except EnrichmentError as error:
         yield of_error("service", error)
         return
-    if settings.extra is not None:
-        extra = _extra(settings, settings.extra)
+    if config.extra is not None:
+        extra = _extra(config, config.extra)
         yield extra
         if extra.verdict == "wrong":
             return
     try:
-        if settings.provider is Provider.LOCAL and not config.state_dir.expanduser().exists():
+        if config.facts.runs_here and not config.state_dir.expanduser().exists():
             # The emulator would make it, but readable by others.
             StateDirectory(config.state_dir).made()
-        service = create_service(settings, say=partial(click.echo, err=True))
+        service = create_service(_impatient(config), say=partial(click.echo, err=True))
     except EnrichmentError as error:
         yield of_error("service", error)
         return
     with closing(service):
-        reached = list(_reached(service, settings))
+        reached = list(_reached(service, config))
         yield from reached
         if any(finding.verdict == "wrong" for finding in reached):
             return
         deployments = _deployments(config, models, service.service_id)
         if not deployments:
-            yield _none_named(settings)
+            yield _none_named(config)
         for deployment in deployments:
             yield _checked(service, deployment)
             yield _room(config, service.service_id, deployment)
-        if settings.provider is not Provider.LOCAL:
-            yield _files(service, settings)
+        if not config.facts.runs_here:
+            yield _files(service, config)
 
 
-def _extra(settings: ServiceSettings, extra: Extra) -> Finding:
+def _extra(config: PluginConfig, extra: Extra) -> Finding:
     subject = f"extra {extra}"
     try:
-        settings.check_installed()
+        config.check_installed()
     except EnrichmentError as error:
         return of_error(subject, error)
     return Finding(subject, "ok", "installed")
 
 
-def _impatient(settings: ServiceSettings) -> ServiceSettings:
-    return replace(
-        settings,
-        timeout=min(settings.timeout, _SECONDS),
-        max_retries=min(settings.max_retries, _RETRIES),
-    )
+def _impatient(config: PluginConfig) -> PluginConfig:
+    patience = {
+        "timeout": min(config.timeout, _SECONDS),
+        "max_retries": min(config.max_retries, _RETRIES),
+    }
+    return config.model_copy(update=patience)
 
 
-def _reached(service: BatchService, settings: ServiceSettings) -> Iterator[Finding]:
+def _reached(service: BatchService, config: PluginConfig) -> Iterator[Finding]:
     answers = Finding("endpoint", "ok", f"{service.service_id} answers")
-    who = "token" if settings.credential else "key"
+    remote = config if isinstance(config, RemoteConfig) else None
+    who = "token" if remote and remote.sign_in else "key"
     try:
         next(iter(service.batches()), None)
     except AuthenticationError as error:
@@ -100,13 +98,13 @@ def _reached(service: BatchService, settings: ServiceSettings) -> Iterator[Findi
         yield of_error(who, error)
         return
     except NotFoundError as error:
-        yield of_error("endpoint", no_batch_api(settings, error))
+        yield of_error("endpoint", no_batch_api(remote, error) if remote else error)
         return
     except EnrichmentError as error:
         yield of_error("endpoint", error)
         return
     yield answers
-    if settings.provider is not Provider.LOCAL:
+    if remote:
         yield Finding(who, "ok", "accepted")
 
 
@@ -131,9 +129,9 @@ def _used_before(config: PluginConfig) -> list[Shard]:
         return []
 
 
-def _none_named(settings: ServiceSettings) -> Finding:
+def _none_named(config: PluginConfig) -> Finding:
     found = "the profile names none, so the models' own names are used"
-    if settings.provider is not Provider.AZURE:
+    if not config.facts.has_deployments:
         return Finding("deployments", "ok", found)
     fix = "name them under deployments, or a model by --model to have it looked at"
     return Finding("deployments", "warning", found, fix)
@@ -167,24 +165,24 @@ def _room(config: PluginConfig, service: str, deployment: str) -> Finding:
     return Finding(subject, "ok", f"{known}; our batches hold about {held:,} tokens now")
 
 
-def _files(service: BatchService, settings: ServiceSettings) -> Finding:
+def _files(service: BatchService, config: PluginConfig) -> Finding:
     try:
         files = list(service.files())
     except ServiceError as error:
         return replace(of_error("file quota", error), verdict="warning")
-    if settings.provider is not Provider.AZURE:
+    most, most_lasting = config.facts.max_files, config.facts.max_lasting_files
+    if not most:
         size = sum(file.bytes or 0 for file in files) / 1e6
         return Finding("file quota", "ok", f"{counted(len(files), 'input file')} of {size:,.1f} MB")
     lasting = sum(file.expires_at is None for file in files)
     found = (
-        f"{len(files):,} of {_MOST_FILES:,} input files, {lasting:,} of {_MOST_LASTING_FILES:,} "
-        "without expiry"
+        f"{len(files):,} of {most:,} input files, {lasting:,} of {most_lasting:,} without expiry"
     )
-    shares = {True: len(files) / _MOST_FILES, False: lasting / _MOST_LASTING_FILES}
+    shares = {True: len(files) / most, False: lasting / most_lasting}
     fix = "delete input files of the resource that no batch needs any more"
-    if not settings.sends_expiry:
+    if not config.sends_expiry:
         fix += ", and have new ones expire by file_expiry_days: 14 to 30"
-    if shares[settings.sends_expiry] >= 1:
+    if shares[config.sends_expiry] >= 1:
         return Finding("file quota", "wrong", f"{found}: no more can be uploaded", fix)
     if max(shares.values()) >= _NEARLY:
         return Finding("file quota", "warning", found, fix)

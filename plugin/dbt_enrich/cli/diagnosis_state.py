@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory

@@ -23,6 +23,8 @@ from dbt_enrich.cli.scaffold import (
     with_package,
     with_plugin,
 )
+from dbt_enrich.config.local import LOCAL
+from dbt_enrich.config.profile import PROVIDERS
 from dbt_enrich.errors import ConfigurationError
 
 
@@ -66,8 +68,8 @@ class Change:
 @click.command()
 @click.option(
     "--provider",
-    type=click.Choice(["azure", "openai", "local"]),
-    default="local",
+    type=click.Choice(list(PROVIDERS)),
+    default=LOCAL.name,
     show_default=True,
     help="Which service the plugin's block names.",
 )

@@ -13,6 +13,7 @@ import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
+from dbt_enrich.config.azure import AZURE
 from dbt_enrich.cost.meters import Meters, models_of
 from dbt_enrich.cost.retail import RETAIL_URL, retail_items
 from dbt_enrich.errors import ServiceError
@@ -37,7 +38,7 @@ def prices() -> None:
 def show(location: Location) -> None:
     """Show the prices for a million tokens that hold in the project."""
     project = load_project(location)
-    table = project.config.price_table()
+    table = project.config.price_table
     rows = [
         (
             model,
@@ -122,7 +123,7 @@ def _write(path: Path, models: dict[str, Any], *, currency: str, url: str) -> No
         "currency": currency,
         "unit": "per 1,000,000 tokens",
         "source": f"Azure's public list of retail prices, {url}",
-        "providers": {"azure": models},
+        "providers": {AZURE.name: models},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import yaml
 
-from dbt_enrich.config.profile import PluginConfig, parse_config
+from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger

@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
-from dbt_enrich.config.service import Provider
+from dbt_enrich.config.profile import PROVIDERS
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import AZURE, LOCAL
 from dbt_enrich.pipeline.publish.usage_relations import (
     ATTEMPT_COLUMNS,
     BATCH_COLUMNS,
@@ -21,29 +20,6 @@ from dbt_enrich.pipeline.publish.usage_relations import (
 
 _MODULE = "dbt_enrich.plugin"
 _OUR_NAME = re.compile(r"dbt[-_]enrich(\.git)?/?", re.IGNORECASE)
-# With defaults, so that whoever has no key can still run dbt on everything else.
-_BLOCKS = {
-    "azure": """module: dbt_enrich.plugin
-alias: enrich
-config:
-  provider: azure
-  endpoint: "{{ env_var('AZURE_OPENAI_ENDPOINT', '') }}"
-  api_key: "{{ env_var('AZURE_OPENAI_API_KEY', '') }}"
-  deployments: {gpt-4o-mini: [gpt-4o-mini-batch]}
-""",
-    "openai": """module: dbt_enrich.plugin
-alias: enrich
-config:
-  provider: openai
-  api_key: "{{ env_var('OPENAI_API_KEY', '') }}"
-""",
-    "local": """module: dbt_enrich.plugin
-alias: enrich
-config:
-  provider: local
-""",
-}
-
 EXAMPLE_SQL = """{{ config(materialized = 'enrichment', unique_key = 'ticket_id') }}
 select *
 from (
@@ -153,15 +129,17 @@ class Target:
 
 def provider_needs(provider: str) -> str:
     """Say which extra of the package a provider needs, and whether it is installed."""
-    if provider == Provider.LOCAL:
-        state = "it is not installed yet" if LOCAL.missing() else "it is installed"
-        return f"the provider local needs the extra 'local': {LOCAL.install} ({state})"
-    if provider == Provider.AZURE:
+    known = PROVIDERS.get(provider)
+    if known is None or known.extra is None:
+        return f"the provider {provider} needs no extra"
+    if known.extra_purpose:
         return (
-            "the provider azure needs no extra with an API key; to sign in with Microsoft Entra "
-            f"ID (credential), {AZURE.install}"
+            f"the provider {provider} needs no extra {known.extra_purpose}, {known.extra.install}"
         )
-    return f"the provider {provider} needs no extra"
+    state = "it is not installed yet" if known.extra.missing() else "it is installed"
+    return (
+        f"the provider {provider} needs the extra '{known.extra}': {known.extra.install} ({state})"
+    )
 
 
 def with_package(path: Path, text: str, entry: str, root: Path) -> str | None:
@@ -245,7 +223,7 @@ def with_plugin(path: Path, text: str, target: Target, provider: str) -> str | N
     if target.plugin is not None:
         return None
     place = (target.profile, "outputs", target.name, "plugins")
-    return _added(path, text, place, _BLOCKS[provider])
+    return _added(path, text, place, PROVIDERS[provider].block)
 
 
 def parsed(path: Path, text: str) -> dict[Any, Any] | None:

@@ -14,6 +14,8 @@ import click
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.cli.tables import plain_table
+from dbt_enrich.config.local import EMULATOR_DIRECTORY
+from dbt_enrich.config.profile import provider_of
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.pipeline.planning.budget import Spending, shard_cost, shard_tokens, spending
 from dbt_enrich.services.base import BatchStatus
@@ -151,11 +153,13 @@ def _is_local_service_idle(project: Project, shards: Sequence[Shard]) -> bool:
         return False
     from batch_server.process import is_used
 
-    return not is_used(project.state.root / "local")
+    return not is_used(project.state.root / EMULATOR_DIRECTORY)
 
 
 def _is_at_local_service(shard: Shard) -> bool:
-    return shard.service == "local" and not shard.is_closed and shard.status in _AT_WORK
+    provider = provider_of(shard.service)
+    is_local = provider is not None and provider.runs_here
+    return is_local and not shard.is_closed and shard.status in _AT_WORK
 
 
 def _row(shard: Shard, names: Mapping[str, str], project: Project, *, idle: bool) -> BatchStatusRow:

@@ -1,16 +1,17 @@
-"""Who signs in to Microsoft Entra ID, and where. Checked when built; loads no Azure package."""
+"""The profile's keys of Microsoft Entra ID: who signs in, and where. Loads no Azure package."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from dbt_enrich.config.secret import Secret
+from pydantic import SecretStr
+
+from dbt_enrich.config.keys import Keys
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import AZURE, require
+from dbt_enrich.extras import AZURE, Extra, require
 from dbt_enrich.wording import near_match
 
 COGNITIVE_SERVICES_SCOPE: Final = "https://cognitiveservices.azure.com/.default"
@@ -49,52 +50,97 @@ _NEEDED: Final[Mapping[str, str]] = {
     "client_secret": "AZURE_CLIENT_SECRET",
 }
 
+WITHOUT_CREDENTIAL: Final[Mapping[str, tuple[str, str]]] = {
+    key: (
+        f"`{key}` is of no use without `credential`",
+        (
+            "write `credential: service_principal`, or another way to sign in with Microsoft "
+            "Entra ID, in the profile, or take it out"
+        ),
+    )
+    for key in ("tenant_id", "client_id", "client_secret", "authority_host", "scope")
+}
+"""By key of Microsoft Entra ID: problem and fix where nothing says who signs in."""
 
-@dataclass(frozen=True)
-class CredentialSettings:
-    """How to get a token of Microsoft Entra ID. Refuses what cannot work when it is built.
+
+class EntraKeys(Keys):
+    """How to get a token of Microsoft Entra ID.
 
     Attributes:
-        kind: Which credential of `azure-identity` signs in.
-        tenant_id: The directory's id or domain.
-        client_id: The application's id; for a managed identity that of a user-assigned one.
-        client_secret: The application's secret. Never shown.
-        authority_host: The host that gives tokens, such as `login.microsoftonline.us`; None: the
-            public cloud's, or what the environment variable AZURE_AUTHORITY_HOST names.
-        scope: What the token is for.
-
-    Raises:
-        ConfigurationError: A value is missing, has no use or cannot work; the text names the key.
+        credential: Which credential of `azure-identity` signs in, in place of `api_key`; one of
+            `CredentialKind`.
+        tenant_id: The directory in which it signs in, by its id or domain.
+        client_id: The application, or the user-assigned managed identity, that signs in.
+        client_secret: `service_principal`: the application's secret.
+        authority_host: The host that gives tokens, such as `login.microsoftonline.us`; by default
+            the public cloud's, or what the environment variable AZURE_AUTHORITY_HOST names.
+        scope: What the token is for (default: Azure's public cloud's Cognitive Services).
     """
 
-    kind: CredentialKind
+    credential: str | None = None
     tenant_id: str | None = None
     client_id: str | None = None
-    client_secret: Secret | None = None
+    client_secret: SecretStr | None = None
     authority_host: str | None = None
-    scope: str = COGNITIVE_SERVICES_SCOPE
+    scope: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.kind not in tuple(CredentialKind):
-            known = [str(kind) for kind in CredentialKind]
-            meant = near_match(str(self.kind), known)
-            raise ConfigurationError(
-                f"The `credential` {str(self.kind)!r} is not known",
-                fix=f"{f'{meant} Else ' if meant else ''}write one of {', '.join(known)} in the "
-                "profile",
-            )
-        self._set("kind", CredentialKind(self.kind))
-        self._normalise()
+    @property
+    def kind(self) -> CredentialKind:
+        """Which credential of `azure-identity` signs in.
+
+        Raises:
+            ConfigurationError: There is none of that name.
+        """
+        known = [str(kind) for kind in CredentialKind]
+        if self.credential in known:
+            return CredentialKind(self.credential)
+        meant = near_match(str(self.credential), known)
+        raise ConfigurationError(
+            f"The `credential` {str(self.credential)!r} is not known",
+            fix=f"{f'{meant} Else ' if meant else ''}write one of {', '.join(known)} in the "
+            "profile",
+        )
+
+    @property
+    def authority(self) -> str | None:
+        """The address of the host that gives tokens, or None for the usual one.
+
+        Raises:
+            ConfigurationError: It is no host.
+        """
+        return _checked_host(self.authority_host) if self.authority_host else None
+
+    @property
+    def token_scope(self) -> str:
+        """What a token is asked for."""
+        return self.scope or COGNITIVE_SERVICES_SCOPE
+
+    def check_credential(self) -> None:
+        """Refuse a credential that cannot work.
+
+        Raises:
+            ConfigurationError: A value is missing, has no use or cannot work.
+        """
+        if self.credential is None:
+            for key, refusal in WITHOUT_CREDENTIAL.items():
+                if getattr(self, key) is not None:
+                    raise ConfigurationError(refusal[0], fix=refusal[1])
+            return
         self._refuse_idle_keys()
         if self.kind is CredentialKind.SERVICE_PRINCIPAL:
             self._demand_all()
-        if self.authority_host is not None:
-            self._set("authority_host", _checked_host(self.authority_host))
-        if not self.scope.startswith("https://") or not self.scope.endswith("/.default"):
+        _ = self.authority
+        scope = self.token_scope
+        if not scope.startswith("https://") or not scope.endswith("/.default"):
             raise ConfigurationError(
-                f"The `scope` {self.scope!r} is not one that an identity can ask for as a whole",
+                f"The `scope` {scope!r} is not one that an identity can ask for as a whole",
                 fix=f"write it like {COGNITIVE_SERVICES_SCOPE}, or leave it out",
             )
+
+    @property
+    def extra(self) -> Extra | None:
+        """The extra of this package that signs in, where anybody does."""
+        return AZURE if self.credential else None
 
     def check_installed(self) -> None:
         """Refuse to sign in without the package that does; loads nothing of it.
@@ -102,20 +148,8 @@ class CredentialSettings:
         Raises:
             ConfigurationError: It is not installed.
         """
-        require(AZURE, f"`credential: {self.kind}`")
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
-
-    def _normalise(self) -> None:
-        """Take an empty text, which an unset environment variable leaves, for no value."""
-        for name in ("tenant_id", "client_id", "authority_host"):
-            value = getattr(self, name)
-            self._set(name, (str(value).strip() or None) if value is not None else None)
-        self._set("scope", (self.scope or "").strip() or COGNITIVE_SERVICES_SCOPE)
-        if self.client_secret is not None:
-            text = self.client_secret.reveal().strip()
-            self._set("client_secret", Secret(text) if text else None)
+        if self.extra:
+            require(self.extra, f"`credential: {self.kind}`")
 
     def _refuse_idle_keys(self) -> None:
         taken = _TAKEN[self.kind]

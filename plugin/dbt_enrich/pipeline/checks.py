@@ -129,7 +129,7 @@ def inputs_to_forget(session: Session) -> bool:
     """Whether a former run left input files at the service that may not stay there."""
     if session.config.store_inputs:
         return False
-    service = session.config.service_settings().service_id
+    service = session.config.service_id
     return inputs_may_be_left(service, session.run.ledger)
 
 

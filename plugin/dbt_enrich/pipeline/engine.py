@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 
-from dbt_enrich.config.answered_by import answered_by
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.command_reports import report
 from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
@@ -108,8 +107,9 @@ class Engine:
         Raises:
             ConfigurationError: A value is missing or wrong, or an extra is not installed.
         """
-        self.config.service_settings().check_installed()
-        self.config.price_table()
+        self.config.check()
+        self.config.check_installed()
+        _ = self.config.price_table
 
     def enrich(self, request: EnrichmentRequest) -> Outcome:
         """Enrich a relation as far as its mode says.
@@ -137,7 +137,7 @@ class Engine:
             session = Session(
                 run=run,
                 request=request,
-                task_key=request.task.task_key(answered_by(self.config, request.task.model)),
+                task_key=request.task.task_key(self.config.answered_by(request.task.model)),
                 config=self.config,
                 namespace=self.namespace,
                 progress=Progress(request.relation.model, self._log, terminal=live_terminal()),
@@ -310,7 +310,7 @@ class Engine:
         session.run.ledger.tasks.add(
             session.task_key,
             enrichment=request.enrichment,
-            document=task.document(answered_by(self.config, task.model)),
+            document=task.document(self.config.answered_by(task.model)),
             outputs=[asdict(output) for output in task.outputs],
         )
 
@@ -376,8 +376,8 @@ class Engine:
         refusal: EnrichmentError | None,
     ) -> Plan:
         config, task = self.config, session.request.task
-        service_id = config.service_settings().service_id
-        table = config.price_table()
+        service_id = config.service_id
+        table = config.price_table
         deployments = config.deployments_of(task.model)
         limits = [session.room.limit(service_id, name) for name in deployments]
         return make_plan(
@@ -471,7 +471,7 @@ class Engine:
             session.selection,
             deployment,
             self.config.task_price(request.task),
-            currency=self.config.price_table().currency,
+            currency=self.config.price_table.currency,
         )
         report(
             {

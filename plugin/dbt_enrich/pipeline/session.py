@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.file_limits import ServiceLimits
-from dbt_enrich.config.profile import PluginConfig
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
 from dbt_enrich.endpoints.packs import Packing
@@ -114,16 +114,14 @@ class Session:
 
     def plan_inputs(self, rows: StagedRows, undone: Undone, chosen: Chosen) -> PlanInputs:
         """Where a plan for what was chosen of the staged rows is read from."""
-        settings = self.config.service_settings()
+        config = self.config
         return PlanInputs(
             rows=rows,
             undone=undone,
             chosen=chosen,
             relation=self.request.relation,
             selection=self.selection,
-            destination=self._destination(
-                settings.service_id, settings.limits, settings.request_url
-            ),
+            destination=self._destination(config.service_id, config.limits, config.request_url),
             price=self.config.task_price(self.request.task),
             run=self.run,
         )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import TransientError
 from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.session import Session
@@ -54,7 +54,7 @@ class SharedService:
         with self._lock:
             if self._service is None:
                 self._service = create_service(
-                    self._config.service_settings(), say=self._log, cancelled=self._cancelled
+                    self._config, say=self._log, cancelled=self._cancelled
                 )
             self._users += 1
             service = self._service

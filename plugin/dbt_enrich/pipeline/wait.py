@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.without_warehouse import attached
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings, logged_timings
 from dbt_enrich.pipeline.load.load_shard import load, outputs_of
@@ -172,7 +172,7 @@ def attached(
     with ExitStack() as stack:
         run = stack.enter_context(open_run(config))
         timings = stack.enter_context(logged_timings(log))
-        service = create_service(config.service_settings(), say=log)
+        service = create_service(config, say=log)
         stack.callback(service.close)
         adopt_batches(run, service, namespace, warn=log)
         yield Attachment(config, namespace, run, service, log, timings)

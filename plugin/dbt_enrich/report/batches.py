@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
 from dbt_enrich.report.contents import BatchReport, DayReport, Money, Phase
 from dbt_enrich.state.ledger import Ledger

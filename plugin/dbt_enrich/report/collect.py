@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
 from dbt_enrich.pipeline.load.load_shard import outputs_of
 from dbt_enrich.pipeline.planning.task_versions import answers_by_task, tasks_of

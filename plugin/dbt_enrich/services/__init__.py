@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pkgutil import resolve_name
 
-from dbt_enrich.config.service import Provider, Secret, ServiceSettings
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.services.base import BatchService
 
-__all__ = ["BatchService", "Provider", "Secret", "ServiceSettings", "create_service"]
+__all__ = ["BatchService", "create_service"]
 
 
 def create_service(
-    settings: ServiceSettings,
+    config: PluginConfig,
     *,
     say: Callable[[str], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> BatchService:
-    """Return the service that `settings` describe. Sends nothing yet.
+    """Return the service that the profile names. Sends nothing yet.
 
     Args:
-        settings: Checked settings.
+        config: The plugin's configuration.
         say: Takes a line for the user before something that takes long, if anything does.
         cancelled: Set when the user interrupts: every call then raises a `CancelledError`, also
             while no reply comes, but for one synchronous request, whose reply is paid for.
@@ -32,13 +33,10 @@ def create_service(
         A service that may be used from several threads, until its `close`.
 
     Raises:
-        ConfigurationError: The provider lacks an extra, or what it needs on this machine.
+        ConfigurationError: A value is missing or cannot work, or the provider lacks an extra or
+            what else it needs on this machine.
     """
-    settings.check_installed()
-    if settings.provider is Provider.LOCAL:
-        from dbt_enrich.services.local import LocalService
-
-        return LocalService(settings, say=say, cancelled=cancelled)
-    from dbt_enrich.services.openai import OpenAIBatchService
-
-    return OpenAIBatchService(settings, cancelled=cancelled)
+    config.check()
+    config.check_installed()
+    service: BatchService = resolve_name(config.facts.service)(config, say, cancelled)
+    return service

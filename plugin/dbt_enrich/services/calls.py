@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import openai
 
-from dbt_enrich.config.service import ServiceSettings
+from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import CancelledError, TransientError
 from dbt_enrich.services.entra import SignIn, SignInFailures
 from dbt_enrich.services.failures import CLIENT_ERRORS, Failures, Operation, content_of
@@ -40,14 +40,14 @@ class Connection:
     """A way to one address: the client that calls it, and what names its failures.
 
     Args:
-        settings: Settings of the provider `azure` or `openai`.
+        settings: The configuration of what is called.
 
     Raises:
         ConfigurationError: The settings name a credential, and azure-identity is not installed or
             refuses it.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: RemoteConfig) -> None:
         self.settings = settings
         self._sign_in = _sign_in(settings)
         self.failures = (
@@ -297,7 +297,7 @@ class Calls:
         return self.call(operation, exchange)
 
 
-def _sign_in(settings: ServiceSettings) -> SignIn | None:
-    if settings.credential is None:
+def _sign_in(settings: RemoteConfig) -> SignIn | None:
+    if settings.sign_in is None:
         return None
-    return SignIn(settings.credential, timeout=settings.timeout, max_retries=settings.max_retries)
+    return SignIn(settings.sign_in, timeout=settings.timeout, max_retries=settings.max_retries)

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from dbt_enrich.config.credential import CredentialKind, CredentialSettings
-from dbt_enrich.config.service import ServiceSettings
+from dbt_enrich.config.credential import CredentialKind, EntraKeys
+from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import AuthenticationError, ConfigurationError, ServiceError, TransientError
 from dbt_enrich.services.failures import Failures, Operation, causes
 
@@ -79,7 +79,7 @@ class SignIn:
     """
 
     def __init__(
-        self, settings: CredentialSettings, *, timeout: float = _READ_SECONDS, max_retries: int = 3
+        self, settings: EntraKeys, *, timeout: float = _READ_SECONDS, max_retries: int = 3
     ) -> None:
         self._settings = settings
         self._options = {
@@ -141,7 +141,7 @@ class SignIn:
     def redact(self, text: str) -> str:
         """Take the identity's secret, its last tokens and whatever looks like one out of a text."""
         secret = self._settings.client_secret
-        hidden = [*tuple(self._tokens), secret.reveal() if secret else ""]
+        hidden = [*tuple(self._tokens), secret.get_secret_value() if secret else ""]
         for item in filter(None, hidden):
             text = text.replace(item, "***").replace(quote(item, safe=""), "***")
         return _TOKEN_SHAPED.sub("***", text)
@@ -157,7 +157,9 @@ class SignIn:
 
         try:
             credential = self._build(identity)
-            return credential, identity.get_bearer_token_provider(credential, self._settings.scope)
+            return credential, identity.get_bearer_token_provider(
+                credential, self._settings.token_scope
+            )
         except ValueError as error:
             reason = self._reason(error)
         raise ConfigurationError(
@@ -196,7 +198,7 @@ class SignIn:
                 credential = identity.ClientSecretCredential(
                     told.tenant_id,
                     told.client_id,
-                    told.client_secret.reveal() if told.client_secret else "",
+                    told.client_secret.get_secret_value() if told.client_secret else "",
                     **host,
                     **options,
                     **self._retries,
@@ -204,7 +206,7 @@ class SignIn:
         return credential
 
     def _authority(self, identity: Any) -> dict[str, Any]:
-        host = self._settings.authority_host
+        host = self._settings.authority
         if host is None:
             return {}
         hosts = identity.AzureAuthorityHosts
@@ -251,11 +253,11 @@ class SignInFailures(Failures):
     """Names the failures of a service that is called with a token. Never shows one.
 
     Args:
-        settings: Settings of the provider `azure`.
+        settings: The plugin's configuration.
         sign_in: Whose token it is.
     """
 
-    def __init__(self, settings: ServiceSettings, sign_in: SignIn) -> None:
+    def __init__(self, settings: RemoteConfig, sign_in: SignIn) -> None:
         super().__init__(settings)
         self._sign_in = sign_in
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import openai
 
-from dbt_enrich.config.service import Provider, ServiceSettings
+from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import (
     AuthenticationError,
     NotFoundError,
@@ -119,12 +119,11 @@ class Failures:
     codes and numbers.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: RemoteConfig) -> None:
         self._host = settings.host
         self._timeout = settings.timeout
-        azure = settings.provider is Provider.AZURE
-        self._address = "`endpoint`" if azure else "`base_url`"
-        key = settings.api_key.reveal() if settings.api_key else ""
+        self._address = f"`{settings.facts.address_key}`"
+        key = settings.key
         escaped = (json.dumps(key)[1:-1], key.replace("/", "\\/"))
         self._masked = _mask_of({key, quote(key, safe=""), *escaped} - {""})
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dbt_enrich.config.service import Provider, Secret, ServiceSettings
-from dbt_enrich.errors import ConfigurationError, translated_errors
+from dbt_enrich.config.local import LocalConfig
+from dbt_enrich.errors import translated_errors
 from dbt_enrich.services.calls import Connection
 from dbt_enrich.services.openai import OpenAIBatchService
 
@@ -25,7 +24,7 @@ class LocalService(OpenAIBatchService):
     again; it goes on with what its directory holds.
 
     Args:
-        settings: Settings of the provider `local`.
+        config: The plugin's configuration.
         say: Takes a line for the user before a language model is loaded.
         cancelled: Set when the user interrupts, which ends every call but one that is paid for.
 
@@ -36,16 +35,17 @@ class LocalService(OpenAIBatchService):
 
     def __init__(
         self,
-        settings: ServiceSettings,
+        config: LocalConfig,
         *,
         say: Callable[[str], None] | None = None,
         cancelled: threading.Event | None = None,
     ) -> None:
+        self._config = config
         self._say = say
         self._lock = threading.Lock()
         self._closed = False
         self._membership: EmulatorMembership | None = None
-        super().__init__(settings, cancelled=cancelled)
+        super().__init__(config, cancelled=cancelled)
 
     def check(self, deployment: str) -> None:
         """Check that the emulator answers and takes the deployment.
@@ -67,12 +67,12 @@ class LocalService(OpenAIBatchService):
 
     @translated_errors()
     def _check_upstream(self, deployment: str) -> None:
-        spec = self._settings.responder
-        if spec is None or spec.upstream is None or spec.upstream.model is not None:
+        upstream = self._config.spec.upstream
+        if upstream is None or upstream.model is not None:
             return
         from batch_server.responders.upstream_probe import check_upstream
 
-        check_upstream(spec.upstream, deployment)
+        check_upstream(upstream, deployment)
 
     def _connected(self, failed: Connection | None) -> Connection:
         """Return a way to the emulator that is not `failed`, unless this user has left it."""
@@ -90,25 +90,21 @@ class LocalService(OpenAIBatchService):
     def _join(self) -> Connection:
         from batch_server.process import join_emulator
 
-        settings = self._settings
-        if settings.emulator_directory is None or settings.responder is None:
-            raise ConfigurationError(
-                "the provider `local` needs a responder", fix="set `responder` in the profile"
-            )
+        config = self._config
         with ExitStack() as undo:
             with translated_errors():
                 membership = join_emulator(
-                    settings.emulator_directory, spec=settings.responder, say=self._say
+                    config.emulator_directory, spec=config.spec, say=self._say
                 )
             undo.callback(membership.release)
-            connection = Connection(
-                replace(
-                    settings,
-                    provider=Provider.AZURE,
-                    endpoint=membership.url,
-                    api_key=Secret(membership.api_key),
-                )
-            )
+            connection = Connection(config.at(membership.url, membership.api_key))
             undo.pop_all()
         self._membership = membership
         return connection
+
+
+def open_service(
+    config: LocalConfig, say: Callable[[str], None] | None, cancelled: threading.Event | None
+) -> LocalService:
+    """Return the emulator of a profile, started if it does not run."""
+    return LocalService(config, say=say, cancelled=cancelled)

@@ -12,8 +12,9 @@ from typing import Any, Final, cast
 
 import openai
 
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.file_limits import ServiceLimits
-from dbt_enrich.config.service import Provider, ServiceSettings
+from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
 from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, SynchronousReply
 from dbt_enrich.services.calls import Calls, Connection, Send
@@ -30,11 +31,6 @@ _CHECK_SECONDS: Final = 30.0
 # Every line of a batch's files, requests, answers and errors alike, has this key.
 _MARK_OF_LINES: Final = b'"custom_id"'
 _SECONDS_PER_DAY: Final = 86_400
-# https://developers.openai.com/api/reference/overview#debugging-requests, and Azure's own.
-_CLIENT_REQUEST_ID: Final = {
-    Provider.AZURE: "x-ms-client-request-id",
-    Provider.OPENAI: "X-Client-Request-Id",
-}
 
 
 class OpenAIBatchService:
@@ -56,7 +52,7 @@ class OpenAIBatchService:
 
     def __init__(
         self,
-        settings: ServiceSettings,
+        settings: PluginConfig,
         *,
         cancelled: threading.Event | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -338,7 +334,7 @@ class OpenAIBatchService:
             UnknownOutcomeError: It was sent, and no reply came.
             ServiceError: The service refuses every such request.
         """
-        headers = {_CLIENT_REQUEST_ID[self._remote.provider]: request_id}
+        headers = {self._remote.facts.request_id_header: request_id}
         return ask_once(self._calls, path, body, headers)
 
     @property
@@ -355,13 +351,13 @@ class OpenAIBatchService:
         self._calls.connection.close()
 
     @property
-    def _remote(self) -> ServiceSettings:
+    def _remote(self) -> RemoteConfig:
         """How the service is called where it is now."""
         return self._calls.connection.settings
 
     def _connected(self, failed: Connection | None) -> Connection:
         """Return the way to the service; it has one address, so that there is no other."""
-        return failed or Connection(self._settings)
+        return failed or Connection(cast("RemoteConfig", self._settings))
 
     def _cancel(self, operation: Operation, batch_id: str) -> RemoteBatch:
         return self._calls.reply(
@@ -414,3 +410,10 @@ class OpenAIBatchService:
             if part.size > expected:
                 part.rewind(0)
             raise failures.interrupted(operation, short)
+
+
+def open_service(
+    config: RemoteConfig, _say: object, cancelled: threading.Event | None
+) -> OpenAIBatchService:
+    """Return the service of a profile; there is nothing to say before it is called."""
+    return OpenAIBatchService(config, cancelled=cancelled)

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
-from dbt_enrich.config.service import Provider, ServiceSettings
+from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import ConfigurationError, NotFoundError, ServiceError
 from dbt_enrich.services.parse import ErrorDetail
 
@@ -39,7 +39,7 @@ class Getter(Protocol):
         ...
 
 
-def check_deployment(settings: ServiceSettings, deployment: str, get: Getter) -> None:
+def check_deployment(settings: RemoteConfig, deployment: str, get: Getter) -> None:
     """Refuse a deployment that certainly is not there, or certainly takes no batches.
 
     Args:
@@ -52,10 +52,8 @@ def check_deployment(settings: ServiceSettings, deployment: str, get: Getter) ->
         ConfigurationError: The deployment is not a batch deployment.
     """
     try:
-        if settings.provider is Provider.AZURE:
-            _check_azure(settings, deployment, get)
-        else:
-            _check_openai(settings, deployment, get)
+        look = _look_for_deployment if settings.facts.has_deployments else _look_for_model
+        look(settings, deployment, get)
     except NotFoundError:
         raise
     except ServiceError as error:
@@ -63,26 +61,23 @@ def check_deployment(settings: ServiceSettings, deployment: str, get: Getter) ->
         logger.debug("Nothing known of deployment %r: %s", deployment, error)
 
 
-def no_batch_api(settings: ServiceSettings, error: ServiceError) -> ConfigurationError:
+def no_batch_api(settings: RemoteConfig, error: ServiceError) -> ConfigurationError:
     """Return the error for an address that answers, but has no list of batches.
 
     Args:
         settings: Which service it is.
         error: What it answered.
     """
-    if settings.is_classic:
-        mend = "check `endpoint`, and write 2024-10-21 as `api_version` or leave it out"
-    elif settings.provider is Provider.AZURE:
-        mend = "check that `endpoint` is the resource's address, or set `api_version`"
-    else:
-        mend = "check that `base_url` is the service's address up to /v1"
+    fix = settings.facts.address_fix
+    if settings.dated_version:
+        fix = "check `endpoint`, and write 2024-10-21 as `api_version` or leave it out"
     return ConfigurationError(
         f"There is no Batch API at {settings.host} under this address (HTTP {error.status})",
-        fix=f"{mend} in the profile",
+        fix=f"{fix} in the profile",
     )
 
 
-def _check_azure(settings: ServiceSettings, deployment: str, get: Getter) -> None:
+def _look_for_deployment(settings: RemoteConfig, deployment: str, get: Getter) -> None:
     query = {"api-version": _DEPLOYMENTS_VERSION}
     url = f"{settings.url}/openai/deployments"
     found = get(f"{url}/{quote(deployment, safe='')}", query)
@@ -102,7 +97,7 @@ def _check_azure(settings: ServiceSettings, deployment: str, get: Getter) -> Non
         raise _not_found(settings, deployment, tuple(by_name))
 
 
-def _check_openai(settings: ServiceSettings, deployment: str, get: Getter) -> None:
+def _look_for_model(settings: RemoteConfig, deployment: str, get: Getter) -> None:
     found = get(f"/models/{quote(deployment, safe='')}", {})
     if _is_certain(found, deployment, certain_codes=_UNKNOWN_CODES):
         raise _not_found(settings, deployment, ())
@@ -117,17 +112,17 @@ def _is_certain(found: object, deployment: str, *, certain_codes: frozenset[str]
     return (found.code or "").lower() in certain_codes or bool(named and not is_route)
 
 
-def _not_found(settings: ServiceSettings, deployment: str, known: tuple[str, ...]) -> NotFoundError:
+def _not_found(settings: RemoteConfig, deployment: str, known: tuple[str, ...]) -> NotFoundError:
     near = difflib.get_close_matches(deployment, known, n=1)
     if near:
         mend = f"did you mean {near[0]!r}?"
     elif known:
         mend = f"there are {', '.join(sorted(known)[:10])}"
-    elif settings.provider is Provider.AZURE:
+    elif settings.facts.has_deployments:
         mend = "deploy it as Global Batch or Data Zone Batch, or wait if that was just done"
     else:
         mend = "check its spelling, and that the key may use it"
-    thing = "deployment" if settings.provider is Provider.AZURE else "model"
+    thing = "deployment" if settings.facts.has_deployments else "model"
     return NotFoundError(
         f"The service at {settings.host} has no {thing} {deployment!r}",
         fix=f"correct `deployments` in the profile or `model` in the task; {mend}",
@@ -135,9 +130,7 @@ def _not_found(settings: ServiceSettings, deployment: str, known: tuple[str, ...
     )
 
 
-def _refuse_other_kinds(
-    settings: ServiceSettings, deployment: str, found: Mapping[str, Any]
-) -> None:
+def _refuse_other_kinds(settings: RemoteConfig, deployment: str, found: Mapping[str, Any]) -> None:
     kind = _kind(found)
     if kind is None or "batch" in kind.lower():
         return

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import openai
 
-from dbt_enrich.config.service import Provider, ServiceSettings, is_loopback
+from dbt_enrich.config.address import is_loopback
+from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.services.entra import SignIn
 
 _CONNECT_SECONDS: Final = 15.0
@@ -21,14 +22,14 @@ _NO_KEY: Final = "signed-in-with-a-token"
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-def build_client(settings: ServiceSettings, sign_in: SignIn | None = None) -> openai.OpenAI:
+def build_client(settings: RemoteConfig, sign_in: SignIn | None = None) -> openai.OpenAI:
     """Return the `openai` client for `settings`: Azure classic, Azure v1 or OpenAI.
 
     Args:
-        settings: Settings of the provider `azure` or `openai`.
+        settings: The plugin's configuration.
         sign_in: Gives the token that is sent in place of a key.
     """
-    key = settings.api_key.reveal() if settings.api_key else _NO_KEY
+    key = settings.key or _NO_KEY
     http_client = openai.DefaultHttpxClient(
         timeout=openai.Timeout(settings.timeout, connect=min(settings.timeout, _CONNECT_SECONDS)),
         event_hooks={"request": [_credentials(settings, key, sign_in)]},
@@ -40,33 +41,30 @@ def build_client(settings: ServiceSettings, sign_in: SignIn | None = None) -> op
         "max_retries": settings.max_retries,
         "http_client": http_client,
     }
-    if settings.is_classic:
+    if settings.dated_version:
         return openai.AzureOpenAI(
-            azure_endpoint=settings.url, api_version=settings.api_version, **common
+            azure_endpoint=settings.url, api_version=settings.dated_version, **common
         )
-    if settings.provider is Provider.AZURE:
-        query = {"api-version": settings.api_version} if settings.api_version else None
-        return openai.OpenAI(base_url=f"{settings.url}/openai/v1/", default_query=query, **common)
-    return openai.OpenAI(base_url=f"{settings.url}/", **common)
+    return openai.OpenAI(
+        base_url=f"{settings.url}{settings.facts.api_path}",
+        default_query=settings.api_query,
+        **common,
+    )
 
 
-def _credentials(
-    settings: ServiceSettings, key: str, sign_in: SignIn | None
-) -> Callable[[Any], None]:
+def _credentials(settings: RemoteConfig, key: str, sign_in: SignIn | None) -> Callable[[Any], None]:
     """A hook that runs before each request, redirected ones included, and sets its credentials.
 
     A redirect may lead to another host (a download to a storage account); the client would
     take the header `api-key` there with it.
     """
-    parts = urlsplit(settings.url)
+    facts, parts = settings.facts, urlsplit(settings.url)
     home = (parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
 
     def credentials() -> tuple[str, str]:
         if sign_in is not None:
             return "Authorization", f"Bearer {sign_in.token()}"
-        if settings.provider is Provider.AZURE:
-            return "api-key", key
-        return "Authorization", f"Bearer {key}"
+        return facts.key_header, f"{facts.key_prefix}{key}"
 
     def authorise(request: Any) -> None:
         url = request.url

@@ -11,9 +11,10 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from dbt_enrich.config.local import EMULATOR_DIRECTORY
 from dbt_enrich.errors import LedgerError
 
-_DIRECTORIES = ("requests", "responses", "answers", "runs", "local")
+_DIRECTORIES = ("requests", "responses", "answers", "runs", EMULATOR_DIRECTORY)
 
 
 class StateDirectory:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger

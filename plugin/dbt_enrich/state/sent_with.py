@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask, canonical_json
 from dbt_enrich.task.options import EnrichmentOptions
@@ -77,16 +77,11 @@ def present_settings(
     task: EnrichmentTask, options: EnrichmentOptions, config: PluginConfig
 ) -> SentWith:
     """Return what requests of a task are sent with now."""
-    settings = config.service_settings()
-    endpoint = settings.service_id if config.provider == "local" else settings.url
-    if config.provider == "local":
-        upstream = f" {config.upstream.base_url}" if config.upstream else ""
-        endpoint = f"local {config.responder}{upstream}"
     alone = (options.preview_model,) if options.sync_below and options.preview_model else ()
     return SentWith(
-        endpoint=endpoint,
-        api_version=settings.api_version if settings.is_classic else None,
-        url=settings.request_url,
+        endpoint=config.sent_to,
+        api_version=config.dated_version,
+        url=config.request_url,
         deployments=(*config.deployments_of(task.model), *alone),
         parameters=task.neutral_parameters,
     )

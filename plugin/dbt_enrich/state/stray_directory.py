@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.state.directory import StateDirectory
 
 

@@ -22,10 +22,10 @@ from batch_server.responders import ResponderSpec, UpstreamOptions
 from batch_server.responders.base import ChatReply, ChatRequest, WantedRequests
 from batch_server.responders.upstream import UpstreamResponder
 from batch_server.server import running_emulator
-from dbt_enrich.config.answered_by import answered_by
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
+from dbt_enrich.config.local import LocalConfig
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.services import Provider, ServiceSettings, create_service
+from dbt_enrich.services import create_service
 from functional.batch_server.model_server import (
     PATIENCE,
     ModelServer,
@@ -421,7 +421,7 @@ def test_a_warehouse_is_enriched_by_the_server(server: ModelServer, tmp_path: Pa
         "poll_interval": 0.05,
     }
     config = parse_config(values, duckdb_settings={})
-    assert answered_by(config, "gpt-4o-mini") == "upstream:small"
+    assert config.answered_by("gpt-4o-mini") == "upstream:small"
     warehouse = Warehouse(config)
     rows = """
         select * from (values (1, 'one'), (2, 'two'), (3, 'three'), (4, 'four'), (5, 'five'))
@@ -463,10 +463,8 @@ def test_a_deployment_that_the_server_has_not_is_found_before_anything_is_sent(
     server: ModelServer, tmp_path: Path
 ) -> None:
     """Where requests name the model themselves, the check names those that there are."""
-    settings = ServiceSettings(
-        Provider.LOCAL,
-        emulator_directory=tmp_path,
-        responder=ResponderSpec("upstream", upstream=UpstreamOptions(server.url)),
+    settings = LocalConfig(
+        state_dir=tmp_path, responder="upstream", upstream=UpstreamOptions(server.url)
     )
     service = create_service(settings)
     try:

@@ -140,13 +140,13 @@ def test_retry_after_is_honoured_within_bounds(header: str | None, seconds: floa
 def test_options_that_cannot_work_are_refused(values: dict[str, Any]) -> None:
     """With a sentence that repeats no secret."""
     with pytest.raises(SetupError) as seen:
-        UpstreamOptions(**{"base_url": URL, **values})
+        UpstreamOptions(**{"base_url": URL, **values}).checked()
     assert "hunter2" not in str(seen.value)
 
 
 def test_options_are_put_in_order() -> None:
     """A last slash and empty texts mean nothing; this machine is not reached through a proxy."""
-    options = UpstreamOptions(f" {URL}/ ", model=" ", api_key_env="")
+    options = UpstreamOptions(f" {URL}/ ", model=" ", api_key_env="").checked()
     assert options == UpstreamOptions(URL)
     assert not options.trusts_environment
     assert not UpstreamOptions("http://[::1]:8000/v1").trusts_environment

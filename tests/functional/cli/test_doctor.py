@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from batch_server.server import RunningEmulator
 from click.testing import CliRunner
 from dbt_enrich.cli import main
+from dbt_enrich.config.azure import AZURE, AzureConfig
 from support.dbt_project import DbtProject, azure
 from support.phrases import assert_two_phrases
 from support.warehouse import Warehouse, config_for
@@ -362,10 +364,10 @@ def test_a_version_that_this_one_was_not_made_for(
 @pytest.mark.parametrize(
     ("expiry", "limits", "verdict"),
     [
-        (None, {"_MOST_LASTING_FILES": 1}, "wrong"),
-        (30, {"_MOST_LASTING_FILES": 1}, "ok"),
-        (30, {"_MOST_FILES": 1}, "wrong"),
-        (None, {"_MOST_FILES": 1}, "warning"),
+        (None, {"max_lasting_files": 1}, "wrong"),
+        (30, {"max_lasting_files": 1}, "ok"),
+        (30, {"max_files": 1}, "wrong"),
+        (None, {"max_files": 1}, "warning"),
     ],
 )
 def test_files_use_up_the_quota(
@@ -373,12 +375,11 @@ def test_files_use_up_the_quota(
     emulator: RunningEmulator,
     monkeypatch: pytest.MonkeyPatch,
     expiry: int | None,
-    limits: dict[str, int],
+    limits: dict[str, Any],
     verdict: str,
 ) -> None:
     """Of files like those that a run would upload: with an expiry, or without."""
-    for name, value in limits.items():
-        monkeypatch.setattr(f"dbt_enrich.cli.diagnosis_service.{name}", value)
+    monkeypatch.setattr(AzureConfig, "facts", replace(AZURE, **limits))
     emulator.deployments({"name": "gpt-4o-mini"}, {"name": "batch"})
     emulator.pause()
     config = config_for(emulator.url, emulator.api_key, project.state_dir, file_expiry_days=expiry)

@@ -11,7 +11,7 @@ import pytest
 from batch_server.extras import WEIGHTS_PACKAGE
 from click.testing import CliRunner
 from dbt_enrich.cli import main
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import AZURE, EMULATOR, EXTRAS, LOCAL, REPORT, Extra
 from dbt_enrich.services import create_service
@@ -77,7 +77,7 @@ def test_the_engine_stops_before_anything_is_made(
     assert not state_dir.exists()
     # `wait` and `cancel` have no engine.
     with pytest.raises(ConfigurationError, match="which is not installed"):
-        create_service(config.service_settings())
+        create_service(config)
 
 
 def test_weights_of_your_own_need_no_packaged_ones(
@@ -88,7 +88,9 @@ def test_weights_of_your_own_need_no_packaged_ones(
     monkeypatch.setitem(sys.modules, "azure.identity", None)
     own = {"provider": "local", "gguf": str(tmp_path / "own.gguf")}
     for values in (own, _KEY):
-        parse_config(values, duckdb_settings={}).service_settings().check_installed()
+        config = parse_config(values, duckdb_settings={})
+        config.check()
+        config.check_installed()
 
 
 def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:

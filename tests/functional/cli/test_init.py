@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 from dbt_enrich import __version__
 from dbt_enrich.cli import main
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
 from support.dbt_project import REPOSITORY
 from support.forked_dbt import run_forked
 

@@ -15,7 +15,7 @@ import pytest
 from batch_server.server import RunningEmulator
 from click.testing import CliRunner, Result
 from dbt_enrich.cli import main
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
 from dbt_enrich.cost.prices import price_table
 from dbt_enrich.cost.retail import retail_items
 from dbt_enrich.errors import ServiceError, TransientError

@@ -14,7 +14,7 @@ from batch_server.faults.reply_shapes import SHAPES
 from batch_server.faults.rules import BREAKING, SPOILING
 from batch_server.responders.scripted import FAULTS
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import EnrichmentError, UnreadableReplyError
 from dbt_enrich.pipeline.cancel import cancel
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql

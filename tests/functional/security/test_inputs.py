@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
 from dbt_enrich.errors import BatchFailedError, ConfigurationError
 from support.dbt_project import DbtProject
 from support.leftovers import files_below, places_of

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
 from dbt_enrich.errors import ConfigurationError, ServiceError
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.sql import identifier

@@ -161,7 +161,7 @@ def test_no_object_of_a_run_shows_the_key(tmp_path: Path, emulator: RunningEmula
     warehouse = Warehouse(config)
     warehouse.enrich(NOTES)
     engine = warehouse.engine
-    shown = [config, config.model_dump(), config.model_dump_json(), config.service_settings()]
+    shown = [config, config.model_dump(), config.model_dump_json()]
     shown += [vars(config), vars(engine), engine, *warehouse.log]
     for value in shown:
         for text in (repr(value), str(value)):

@@ -21,7 +21,6 @@ from dbt_enrich.errors import (
     TransientError,
     UnknownOutcomeError,
 )
-from dbt_enrich.services import Secret
 from dbt_enrich.services.base import BatchService, BatchStatus, FileStatus, RemoteBatch
 from dbt_enrich.services.openai import OpenAIBatchService
 from functional.services.wire import settings
@@ -48,7 +47,7 @@ def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
 @pytest.fixture
 def service(emulator: RunningEmulator, style: str) -> Iterator[OpenAIBatchService]:
     """A service that calls it."""
-    told = settings(emulator.url, style, api_key=Secret(emulator.api_key), max_retries=3)
+    told = settings(emulator.url, style, api_key=emulator.api_key, max_retries=3)
     service = OpenAIBatchService(told, sleep=lambda _: None)
     yield service
     service.close()

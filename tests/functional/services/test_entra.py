@@ -17,14 +17,13 @@ from urllib.parse import quote
 
 import pytest
 import trustme
-from dbt_enrich.config.credential import CredentialKind, CredentialSettings
+from dbt_enrich.config.credential import CredentialKind, EntraKeys
 from dbt_enrich.errors import (
     AuthenticationError,
     ConfigurationError,
     EnrichmentError,
     TransientError,
 )
-from dbt_enrich.services import Secret
 from dbt_enrich.services.entra import SignIn
 from dbt_enrich.services.openai import OpenAIBatchService
 from functional.services.conftest import Connect
@@ -105,22 +104,27 @@ def signed_in(connect: Connect, give_tokens: GiveTokens) -> SignedIn:
     ) -> tuple[OpenAIBatchService, WireServer, TokenServer]:
         tokens = give_tokens(give)
         service, server = connect(
-            respond, style, api_key=None, credential=principal(tokens.host), **changes
+            respond, style, api_key=None, **principal_keys(tokens.host), **changes
         )
         return service, server, tokens
 
     return start
 
 
-def principal(host: str, **changes: Any) -> CredentialSettings:
-    """A service principal that signs in at `host`."""
-    values: dict[str, Any] = {
+def principal_keys(host: str) -> dict[str, Any]:
+    """The profile's keys of a service principal that signs in at `host`."""
+    return {
+        "credential": "service_principal",
         "tenant_id": "tenant",
         "client_id": "client",
-        "client_secret": Secret(CLIENT_SECRET),
+        "client_secret": CLIENT_SECRET,
         "authority_host": host,
     }
-    return CredentialSettings(CredentialKind.SERVICE_PRINCIPAL, **values | changes)
+
+
+def principal(host: str, **changes: Any) -> EntraKeys:
+    """A service principal that signs in at `host`."""
+    return EntraKeys(**principal_keys(host) | changes)
 
 
 def sent(server: WireServer) -> list[str]:
@@ -471,7 +475,7 @@ def test_an_application_of_the_environment_signs_in(
     """By the names that all of Azure's tools know, and refused tokens are replaced there too."""
     tokens = give_tokens(lasting(3600))
     _from_environment(environment, tokens.host)
-    sign_in = SignIn(CredentialSettings(kind, authority_host=tokens.host))
+    sign_in = SignIn(EntraKeys(credential=kind, authority_host=tokens.host))
     assert sign_in.token() == sign_in.token() == token_text(1)
     sign_in.renew(token_text(1))
     assert sign_in.token() == token_text(2)
@@ -490,9 +494,7 @@ def test_a_workload_signs_in_with_its_file(
     _from_environment(environment, tokens.host)
     environment.setenv("AZURE_FEDERATED_TOKEN_FILE", str(file))
     sign_in = SignIn(
-        CredentialSettings(
-            CredentialKind.WORKLOAD_IDENTITY, client_id="pod", authority_host=tokens.host
-        )
+        EntraKeys(credential="workload_identity", client_id="pod", authority_host=tokens.host)
     )
     assert sign_in.token() == token_text(1)
     assert tokens.asked[0]["client_assertion"] == ["assertion-of-the-pod"]
@@ -514,7 +516,7 @@ def test_a_managed_identity_signs_in(environment: pytest.MonkeyPatch) -> None:
     with serving(respond) as host:
         environment.setenv("IDENTITY_ENDPOINT", f"{host.url}/msi/token")
         environment.setenv("IDENTITY_HEADER", "header")
-        told = CredentialSettings(CredentialKind.MANAGED_IDENTITY, client_id="mine")
+        told = EntraKeys(credential="managed_identity", client_id="mine")
         assert SignIn(told).token() == token_text(1)
         (asked,) = host.requests
         assert asked.query["resource"] == ["https://cognitiveservices.azure.com"]
@@ -529,7 +531,7 @@ def _command(tmp_path: Path, script: str) -> None:
 
 def test_the_azure_cli_signs_in(tmp_path: Path) -> None:
     """With the user of `az login`; one who has to log in again can do so while a run waits."""
-    told = CredentialSettings(CredentialKind.AZURE_CLI, tenant_id="tenant")
+    told = EntraKeys(credential="azure_cli", tenant_id="tenant")
     missing = "echo \"Please run 'az login' to setup account.\" >&2; exit 1"
     _command(tmp_path, missing)
     with pytest.raises(AuthenticationError, match="`credential: azure_cli`.*run `az login`"):
@@ -554,7 +556,7 @@ def test_the_azure_cli_signs_in(tmp_path: Path) -> None:
 def test_an_identity_that_is_not_there_is_named(kind: CredentialKind, words: list[str]) -> None:
     """With what would make it be there."""
     with pytest.raises(AuthenticationError) as caught:
-        SignIn(CredentialSettings(kind)).token()
+        SignIn(EntraKeys(credential=kind)).token()
     for word in words:
         assert word in str(caught.value)
 
@@ -562,23 +564,23 @@ def test_an_identity_that_is_not_there_is_named(kind: CredentialKind, words: lis
 def test_a_workload_without_its_variables_is_named() -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigurationError, match="AZURE_FEDERATED_TOKEN_FILE"):
-        SignIn(CredentialSettings(CredentialKind.WORKLOAD_IDENTITY))
+        SignIn(EntraKeys(credential="workload_identity"))
 
 
 def test_without_the_package_the_extra_is_named(environment: pytest.MonkeyPatch) -> None:
     """In one sentence, when the service is built."""
     environment.setitem(sys.modules, "azure.identity", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'dbt-enrich\[azure\]'"):
-        SignIn(CredentialSettings(CredentialKind.DEFAULT))
+        SignIn(EntraKeys(credential="default"))
 
 
 def test_a_key_loads_no_azure_package() -> None:
     """The package costs a key's user neither time nor an installation."""
     program = (
         "import sys; sys.modules['azure'] = None\n"
-        "from dbt_enrich.services import ServiceSettings, Secret, create_service\n"
-        "create_service(ServiceSettings('azure', endpoint='https://r.openai.azure.com',"
-        " api_key=Secret('k'))).close()\n"
+        "from dbt_enrich.config.azure import AzureConfig\n"
+        "from dbt_enrich.services import create_service\n"
+        "create_service(AzureConfig(endpoint='https://r.openai.azure.com', api_key='k')).close()\n"
         "assert not [name for name in sys.modules if name.startswith(('azure.', 'msal'))]\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -13,27 +13,22 @@ from pathlib import Path
 
 import pytest
 from batch_server.process import ADDRESS_FILE, has_users
-from batch_server.responders import ResponderSpec
 from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.local import LocalConfig
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.services import Provider, ServiceSettings, create_service
+from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService, BatchStatus
 from functional.services.test_contract import ended, lines, shard, submitted
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> ServiceSettings:
+def told(tmp_path: Path) -> LocalConfig:
     """Settings of the provider `local`, answered by the scripted responder."""
-    return ServiceSettings(
-        Provider.LOCAL,
-        emulator_directory=tmp_path / "local",
-        responder=ResponderSpec(name="scripted"),
-        max_retries=1,
-    )
+    return LocalConfig(state_dir=tmp_path, responder="scripted", max_retries=1)
 
 
 @pytest.fixture
-def service(told: ServiceSettings) -> Iterator[BatchService]:
+def service(told: LocalConfig) -> Iterator[BatchService]:
     """A local service."""
     with ExitStack() as stack:
         service = create_service(told)
@@ -41,9 +36,8 @@ def service(told: ServiceSettings) -> Iterator[BatchService]:
         yield service
 
 
-def process_id(told: ServiceSettings) -> int:
+def process_id(told: LocalConfig) -> int:
     """The emulator's process."""
-    assert told.emulator_directory is not None
     return int(json.loads((told.emulator_directory / ADDRESS_FILE).read_text())["pid"])
 
 
@@ -66,7 +60,7 @@ def test_a_batch_goes_all_the_way(service: BatchService, tmp_path: Path) -> None
 
 
 def test_all_users_of_a_directory_share_one_emulator(
-    service: BatchService, told: ServiceSettings, tmp_path: Path
+    service: BatchService, told: LocalConfig, tmp_path: Path
 ) -> None:
     """What one submits, the other sees; the emulator stays until both have left."""
     other = create_service(told)
@@ -74,14 +68,13 @@ def test_all_users_of_a_directory_share_one_emulator(
     service.close()
     service.close()
     assert ended(other, created.id).status is BatchStatus.COMPLETED
-    assert told.emulator_directory is not None
     assert has_users(told.emulator_directory)
     other.close()
     assert not has_users(told.emulator_directory)
 
 
 def test_an_emulator_that_died_is_started_again(
-    service: BatchService, told: ServiceSettings, tmp_path: Path
+    service: BatchService, told: LocalConfig, tmp_path: Path
 ) -> None:
     """Its files are on the disk: each call goes on, from several threads at once."""
     batch = ended(service, submitted(service, shard(tmp_path / "s.jsonl", service)).id)
@@ -95,27 +88,19 @@ def test_an_emulator_that_died_is_started_again(
     assert service.create(batch.input_file_id or "", {}).id != batch.id
 
 
-def test_the_key_of_the_emulator_is_its_owners(
-    service: BatchService, told: ServiceSettings
-) -> None:
+def test_the_key_of_the_emulator_is_its_owners(service: BatchService, told: LocalConfig) -> None:
     """The file that tells it is readable by nobody else, and no repr shows it."""
-    assert told.emulator_directory is not None
     address = told.emulator_directory / ADDRESS_FILE
     assert stat.S_IMODE(address.stat().st_mode) == 0o600
     assert json.loads(address.read_text())["key"] not in f"{service!r} {vars(service)!r}"
 
 
 def test_another_responder_on_the_same_directory_is_refused(
-    service: BatchService, told: ServiceSettings, tmp_path: Path
+    service: BatchService, told: LocalConfig, tmp_path: Path
 ) -> None:
     """Answers of one must not be taken for the other's."""
-    assert told.emulator_directory is not None
     script = tmp_path / "rules.json"
     script.write_text("[]")
-    spec = ResponderSpec(name="scripted", script=script)
-    other = ServiceSettings(
-        Provider.LOCAL, emulator_directory=told.emulator_directory, responder=spec
-    )
     with pytest.raises(ConfigurationError, match="another state_dir"):
-        create_service(other)
+        create_service(told.model_copy(update={"script": script}))
     service.check("m")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.services import Secret, create_service
+from dbt_enrich.services import create_service
 from dbt_enrich.services.openai import OpenAIBatchService
 from functional.services.conftest import Connect
 from functional.services.wire import DROP, Reply, Request, batch_body, error_body, settings
@@ -65,7 +65,7 @@ def test_no_error_and_no_log_shows_the_key(
     path = tmp_path / "s.jsonl"
     path.write_bytes(b"{}\n")
     service, _ = connect(
-        lambda request: echoes(request)[number], style, api_key=Secret(SECRET), max_retries=0
+        lambda request: echoes(request)[number], style, api_key=SECRET, max_retries=0
     )
     shown = [repr(service), str(service)]
     with caplog.at_level(logging.DEBUG):
@@ -90,11 +90,10 @@ def _all_of(error: BaseException) -> list[str]:
 def test_settings_do_not_show_the_key() -> None:
     """Neither as text nor by way of copies."""
     from copy import copy, deepcopy
-    from dataclasses import asdict
     from pickle import dumps
 
-    told = settings("https://res.openai.azure.com", api_key=Secret(SECRET))
-    for value in (told, asdict(told), copy(told), deepcopy(told), told.api_key, f"{told}"):
+    told = settings("https://res.openai.azure.com", api_key=SECRET)
+    for value in (told, told.model_dump(), copy(told), deepcopy(told), told.api_key, f"{told}"):
         assert SECRET not in f"{value!r} {value!s}"
     with pytest.raises(TypeError, match="cannot be pickled"):
         dumps(told)
@@ -102,7 +101,7 @@ def test_settings_do_not_show_the_key() -> None:
 
 def test_a_service_without_a_connection_does_not_show_it() -> None:
     """Building a service sends nothing and shows nothing."""
-    service = create_service(settings("https://res.openai.azure.com", api_key=Secret(SECRET)))
+    service = create_service(settings("https://res.openai.azure.com", api_key=SECRET))
     assert repr(service) == "OpenAIBatchService('azure:res.openai.azure.com')"
     with suppress(EnrichmentError):
         service.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trustme
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import ServiceError
 from dbt_enrich.services.openai import OpenAIBatchService
 from functional.services.wire import KEY, STYLES, batch_body, settings

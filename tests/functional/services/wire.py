@@ -13,7 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from dbt_enrich.services import Provider, Secret, ServiceSettings
+from dbt_enrich.config.azure import AzureConfig
+from dbt_enrich.config.openai import OpenAIConfig
+from dbt_enrich.config.remote import RemoteConfig
 
 KEY = "wire-key-5e0c7f1e-secret"
 STYLES = ("classic", "v1", "openai")
@@ -200,14 +202,14 @@ def in_turn(*replies: Reply) -> Respond:
     return respond
 
 
-def settings(url: str, style: str = "v1", **changes: Any) -> ServiceSettings:
+def settings(url: str, style: str = "v1", **changes: Any) -> RemoteConfig:
     """Settings for the server at `url`, in one of the `STYLES`."""
-    usual: dict[str, Any] = {"api_key": Secret(KEY), "timeout": 10.0, "max_retries": 2}
+    usual: dict[str, Any] = {"api_key": KEY, "timeout": 10.0, "max_retries": 2}
     if style == "openai":
-        return ServiceSettings(Provider.OPENAI, base_url=f"{url}/v1", **usual | changes)
+        return OpenAIConfig(base_url=f"{url}/v1", **usual | changes)
     if style == "classic":
         usual["api_version"] = "2025-04-01-preview"
-    return ServiceSettings(Provider.AZURE, endpoint=url, **usual | changes)
+    return AzureConfig(endpoint=url, **usual | changes)
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:

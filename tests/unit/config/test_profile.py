@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dbt_enrich.config.profile import parse_config
+from dbt_enrich.config import parse_config
 from dbt_enrich.errors import ConfigurationError
 
 AZURE = {"provider": "azure", "endpoint": "https://r.openai.azure.com", "api_key": "k"}
@@ -50,13 +50,13 @@ def test_a_provider_without_a_key_is_an_error(provider: str, key: str | None) ->
     if provider == "azure":
         values["endpoint"] = AZURE["endpoint"]
     with pytest.raises(ConfigurationError, match="api_key"):
-        parse_config(values, duckdb_settings={}).service_settings()
+        parse_config(values, duckdb_settings={}).check()
 
 
 def test_the_key_shows_nowhere() -> None:
-    """Neither the configuration nor the settings made of it give the key away."""
+    """Neither as a text nor as a repr."""
     config = parse_config({**AZURE, "api_key": "sk-planted"}, duckdb_settings={})
-    assert "sk-planted" not in f"{config!r} {config} {config.service_settings()!r}"
+    assert "sk-planted" not in f"{config!r} {config} {vars(config)}"
 
 
 def test_a_model_without_a_deployment_is_its_own() -> None:
@@ -76,4 +76,4 @@ def test_local_needs_no_credentials(tmp_path: Path) -> None:
         {"provider": "local", "responder": "scripted", "state_dir": str(tmp_path)},
         duckdb_settings={},
     )
-    assert config.service_settings().service_id == "local"
+    assert config.service_id == "local"

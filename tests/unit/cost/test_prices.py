@@ -139,10 +139,10 @@ def test_flex_and_long_prompts_have_prices_of_their_own() -> None:
 def test_a_model_that_ends_is_said_in_time(day: str, said: str | None) -> None:
     """Ninety days before, at the provider that is used."""
     openai = price_table(provider="openai")
-    found = retirement_warning(openai, "gpt-4o-mini", date.fromisoformat(day))
+    found = retirement_warning(openai, "gpt-4o-mini", "OpenAI", date.fromisoformat(day))
     assert (found is None) if said is None else said in (found or "")
-    assert retirement_warning(price_table(), "gpt-4o-mini", date(2026, 11, 29)) is None
-    assert retirement_warning(openai, "own", date.fromisoformat(day)) is None
+    assert retirement_warning(price_table(), "gpt-4o-mini", "Azure", date(2026, 11, 29)) is None
+    assert retirement_warning(openai, "own", "OpenAI", date.fromisoformat(day)) is None
 
 
 def test_a_file_by_provider_and_zone(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 import openai
 import pytest
 from batch_server.http_client import httpx
+from dbt_enrich.config.azure import AzureConfig
+from dbt_enrich.config.openai import OpenAIConfig
 from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownOutcomeError
-from dbt_enrich.services import Provider, Secret, ServiceSettings
 from dbt_enrich.services.failures import Failures, Operation
 from dbt_enrich.services.parse import ErrorDetail
+from pydantic import SecretStr
 
 FAILURES = Failures(
-    ServiceSettings(
-        Provider.AZURE, endpoint="https://res.openai.azure.com", api_key=Secret("top-secret")
-    )
+    AzureConfig(endpoint="https://res.openai.azure.com", api_key=SecretStr("top-secret"))
 )
 READ = Operation("describe the batch b")
 CREATE = Operation("create a batch on the file f", acts=True)
@@ -118,9 +118,7 @@ def test_keys_are_taken_out_of_what_the_service_wrote(text: str, shown: str) -> 
 
 def failures_with(key: str) -> Failures:
     """The failures of a service that is called with a key."""
-    return Failures(
-        ServiceSettings(Provider.OPENAI, base_url="https://s.example/v1", api_key=Secret(key))
-    )
+    return Failures(OpenAIConfig(base_url="https://s.example/v1", api_key=SecretStr(key)))
 
 
 @pytest.mark.parametrize(

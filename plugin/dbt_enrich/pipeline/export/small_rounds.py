@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.run.deployments import Spread
@@ -36,13 +36,14 @@ def check_route(model: str, options: EnrichmentOptions, config: PluginConfig) ->
     """Refuse `sync_below` where nobody is named who could answer single requests.
 
     Raises:
-        ConfigurationError: The provider is Azure, whose batch deployments answer none.
+        ConfigurationError: The provider's batch deployments answer none.
     """
     sends = options.mode in (Mode.RUN, Mode.SUBMIT, Mode.PLAN)
-    if options.sync_below and sends and config.provider == "azure" and not options.preview_model:
+    answers = options.preview_model or config.facts.answers_single_requests
+    if options.sync_below and sends and not answers:
         raise ConfigurationError(
             f"model '{model}': enrichment.sync_below is {options.sync_below}, but a batch "
-            "deployment of Azure answers no single requests",
+            f"deployment of {config.facts.label} answers no single requests",
             fix="name a standard deployment of the same model as enrichment.preview_model, or "
             "take sync_below out. Nothing was sent",
         )

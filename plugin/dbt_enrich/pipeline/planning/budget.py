@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.profile import provider_of
 from dbt_enrich.cost.caps import Cap, Spent, breach
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.cost.money import money_text
@@ -175,7 +176,7 @@ class Budget:
     def _refuse(
         self, request: Reservation, cap: Cap, spent: Spent, wanted: Estimate, where: str
     ) -> None:
-        currency = self._config.price_table().currency
+        currency = self._config.price_table.currency
         problem = breach(cap, spent, wanted, currency=currency, where=where)
         if problem:
             raise CapError(f"model '{request.model}': {problem}")
@@ -245,7 +246,7 @@ class Spending:
 
 def spending(shards: Iterable[Shard], config: PluginConfig) -> Spending:
     """Add up what shards cost, and what batches saved of it, from their counted tokens."""
-    table = config.price_table()
+    table = config.price_table
     cost = saved = 0.0
     for shard in shards:
         if shard.prompt_tokens is None:
@@ -262,7 +263,7 @@ def spending(shards: Iterable[Shard], config: PluginConfig) -> Spending:
 
 def shard_cost(shard: Shard, config: PluginConfig) -> float | None:
     """Return what a shard costs, as far as its tokens are known, or None."""
-    price = _price_of(shard, config.price_table(), config)
+    price = _price_of(shard, config.price_table, config)
     return _paid(shard, price) if price else None
 
 
@@ -271,7 +272,8 @@ def _price_of(shard: Shard, table: PriceTable, config: PluginConfig) -> Price | 
 
     Of the prompts only the sum is known, so they count as long where they are so on average.
     """
-    if shard.service == "local":
+    provider = provider_of(shard.service)
+    if provider is not None and provider.is_free:
         return FREE
     price = table.find(shard.model or "", config.zone_of(shard.deployment or ""))
     return price.at((shard.prompt_tokens or 0) / max(1, shard.requests)) if price else None

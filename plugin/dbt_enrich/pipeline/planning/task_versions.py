@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.planning.budget import Spending, spending
 from dbt_enrich.state.ledger import Ledger

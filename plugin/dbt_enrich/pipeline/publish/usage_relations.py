@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dbt_enrich.config.profile import PluginConfig
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
 from dbt_enrich.sql import identifier, key_text_sql, literal
 from dbt_enrich.state.ledger import Ledger
@@ -92,7 +92,7 @@ class Relations:
 
 def fingerprint(config: PluginConfig, ledger: Ledger) -> str:
     """Return a text that changes whenever the relations do."""
-    table = config.price_table()
+    table = config.price_table
     parts = (
         tuple(BATCH_COLUMNS),
         ledger.events.newest(),

@@ -1,0 +1,171 @@
+"""The provider `azure`: what is known of it, and its keys."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Final, Literal
+
+from pydantic import field_validator
+
+from dbt_enrich import extras
+from dbt_enrich.config.address import checked_url, is_loopback
+from dbt_enrich.config.credential import EntraKeys
+from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ServiceLimits
+from dbt_enrich.config.providers import Provider
+from dbt_enrich.config.remote import RemoteConfig
+from dbt_enrich.errors import ConfigurationError
+
+_DATED_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
+_FIRST_WITH_BATCH = "2024-07-01"
+_FIRST_WITH_EXPIRY = "2025-03-01"
+
+AZURE: Final = Provider(
+    name="azure",
+    label="Azure",
+    service="dbt_enrich.services.openai:open_service",
+    limits=ServiceLimits(max_requests=100_000, max_bytes=MAX_FILE_BYTES),
+    line_url="/chat/completions",
+    expiry_days=range(14, 31),
+    # Azure's guide asks for at least 60 seconds between two looks at a batch.
+    poll_seconds=60.0,
+    grace_seconds=600.0,
+    answers_single_requests=False,
+    has_deployments=True,
+    # https://learn.microsoft.com/azure/ai-services/openai/how-to/batch, "Batch limits".
+    max_files=10_000,
+    max_lasting_files=500,
+    address_key="endpoint",
+    address_fix="check that `endpoint` is the resource's address, or set `api_version`",
+    api_path="/openai/v1/",
+    key_header="api-key",
+    key_prefix="",
+    request_id_header="x-ms-client-request-id",
+    extra=extras.AZURE,
+    extra_purpose="with an API key; to sign in with Microsoft Entra ID (credential)",
+    # With defaults, so that dbt runs without a key on everything else.
+    block="""module: dbt_enrich.plugin
+alias: enrich
+config:
+  provider: azure
+  endpoint: "{{ env_var('AZURE_OPENAI_ENDPOINT', '') }}"
+  api_key: "{{ env_var('AZURE_OPENAI_API_KEY', '') }}"
+  deployments: {gpt-4o-mini: [gpt-4o-mini-batch]}
+""",
+    refused={
+        "base_url": (
+            "`base_url` belongs to the provider `openai`",
+            "for `azure`, write the resource's address as `endpoint`",
+        )
+    },
+)
+
+
+class AzureConfig(EntraKeys, RemoteConfig):
+    """The keys of the provider `azure`, beside those of all.
+
+    Attributes:
+        endpoint: The resource's address, such as `https://NAME.openai.azure.com`. A trailing
+            `/openai` or `/openai/v1`, as the portal shows it, is taken off.
+        api_version: A dated version such as `2024-10-21` uses the classic paths; none, `v1` or
+            `preview` the v1 paths. Dated ones before `2025-03-01-preview` know no expiry of files
+            and are not sent any.
+    """
+
+    facts = AZURE
+
+    provider: Literal["azure"] = "azure"
+    endpoint: str | None = None
+    api_version: str | None = None
+
+    @field_validator("api_version", mode="before")
+    @classmethod
+    def _date_is_text(cls, value: object) -> object:
+        # YAML reads an unquoted 2024-10-21 as a date.
+        return str(value) if isinstance(value, dt.date) else value
+
+    @property
+    def url(self) -> str:
+        """The resource's address."""
+        if self.endpoint is None:
+            raise ConfigurationError(
+                "The provider `azure` needs `endpoint`, and it is missing or empty",
+                fix="write the resource's address, such as https://NAME.openai.azure.com, in the "
+                "profile",
+            )
+        parts = checked_url("endpoint", self.endpoint)
+        path = parts.path.rstrip("/")
+        if "/deployments/" in path or path.endswith("/chat/completions"):
+            raise ConfigurationError(
+                "`endpoint` is the address of one deployment, but batches belong to the whole "
+                "resource",
+                fix=f"write {parts.scheme}://{parts.netloc} in the profile",
+            )
+        for suffix in ("/openai/v1", "/openai"):
+            path = path.removesuffix(suffix)
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ConfigurationError(
+                "`endpoint` begins with http://, which would send the key in the clear",
+                fix="write https:// in the profile",
+            )
+        return f"{parts.scheme}://{parts.netloc}{path}"
+
+    @property
+    def api_query(self) -> dict[str, object] | None:
+        """The version, `v1` or `preview`, where one is given."""
+        return {"api-version": self.api_version} if self.api_version else None
+
+    @property
+    def dated_version(self) -> str | None:
+        """The version of the classic paths, or None where the v1 paths are called."""
+        return self.api_version if self._date_of_version else None
+
+    @property
+    def sends_expiry(self) -> bool:
+        """Whether uploads carry `expires_after`."""
+        date = self._date_of_version
+        return self.file_expiry_days is not None and (date is None or date >= _FIRST_WITH_EXPIRY)
+
+    @property
+    def sign_in(self) -> EntraKeys | None:
+        """Who signs in to Microsoft Entra ID, if anybody."""
+        return self if self.credential is not None else None
+
+    def check_service(self) -> None:
+        """Refuse what cannot work: credential, address, version, key."""
+        self.check_credential()
+        _ = self.url
+        self._check_api_version()
+        if self.sign_in is None:
+            self._check_key(
+                "The provider `azure` needs `api_key` or `credential`, and both are missing or "
+                "empty",
+                fix="write `api_key: \"{{ env_var('AZURE_OPENAI_API_KEY') }}\"` in the profile and "
+                "set AZURE_OPENAI_API_KEY, or write `credential: default` to sign in with "
+                "Microsoft Entra ID",
+            )
+        elif self.key:
+            raise ConfigurationError(
+                "`api_key` and `credential` are two ways to sign in, and both are given",
+                fix="take one of them out of the profile",
+            )
+
+    @property
+    def _date_of_version(self) -> str | None:
+        match = _DATED_VERSION.fullmatch(self.api_version or "")
+        return match[1] if match else None
+
+    def _check_api_version(self) -> None:
+        if self.api_version in (None, "v1", "preview"):
+            return
+        date = self._date_of_version
+        if date is None:
+            raise ConfigurationError(
+                f"The `api_version` {self.api_version!r} is not one that Azure has",
+                fix="write a dated version such as 2024-10-21, or leave it out for the v1 API",
+            )
+        if date < _FIRST_WITH_BATCH:
+            raise ConfigurationError(
+                f"The `api_version` {self.api_version} is older than the Batch API",
+                fix="write 2024-10-21 or later, or leave it out for the v1 API",
+            )

@@ -1,0 +1,363 @@
+"""The keys of the profile's block that every provider takes, and what is made of them."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.keys import Keys
+from dbt_enrich.config.providers import Provider
+from dbt_enrich.cost.caps import Caps
+from dbt_enrich.cost.prices import DEFAULT_ZONE, FREE, Price, PriceTable, Zone, price_table
+from dbt_enrich.cost.retirement import retirement_warning
+from dbt_enrich.errors import ConfigurationError, WrongValueError
+from dbt_enrich.extras import Extra
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+
+# Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
+# name with these keys except the ones that mean the same for the private DuckDB.
+_SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
+# What the keys of paths name; a relative one counts from the dbt project's directory.
+_PATHS = ("state_dir", "gguf", "script", "prices_file")
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_MAX_RETRIES = 20
+
+
+class PluginConfig(Keys, ABC):
+    """The keys of `config:` under the plugin in profiles.yml that every provider takes.
+
+    Attributes:
+        provider: Which service answers: `azure`, `openai` or `local`.
+        facts: What is known of the provider in advance.
+        deployments: Logical model name to the deployments that serve it (default: the same name).
+        state_dir: Directory of the ledger, the requests and the answers.
+        namespace: Mark of our own batches at the service (default: the dbt project's name).
+        completion_window: What the service is asked for; only `24h` is known to be accepted.
+        file_expiry_days: Days after which the service deletes an uploaded file; null for never.
+        max_requests_per_file: Requests in one input file (default: the service's limit).
+        max_bytes_per_file: Bytes of one input file (default: the service's limit).
+        max_enqueued_tokens: Tokens that a deployment's batches may hold at once: a number for all
+            of them, or one by deployment (default: what the service tells).
+        line_url: The `url` of every request line (default: the service's).
+        batch_endpoint: The `endpoint` of a batch (default: as `line_url`, which it must fit).
+        poll_interval: Seconds between two looks at a waiting batch, at most.
+        transfers: How many files are uploaded and downloaded at once.
+        adoption_grace: Seconds during which a batch that was created, and its files, may not be
+            shown by the service yet.
+        timeout: Seconds that a connection may stay silent before a call is given up.
+        max_retries: How often a call that only reads, uploads or deletes is repeated.
+        prices: By logical model, what a million tokens cost: `input` and `output`, and where they
+            are known `cached_input`, `batch_input` and `batch_output`.
+        prices_file: A JSON file of prices in place of the ones that ship with the package.
+        currency: What the prices are in (default: USD).
+        price_zone: Where deployments answer, one zone or one by deployment.
+        caps: What one `run` and one `day` (UTC) may take: `max_cost`, `max_requests`, `max_tokens`.
+        memory_limit: Memory of the private DuckDB, as DuckDB spells it.
+        threads: Threads of the private DuckDB.
+        keep_files: Whether request files and downloaded files stay after collection.
+        store_inputs: Whether the rows' text may outlive collection, here and at the service.
+        foreign: Keys of other providers that have a value here, as a shared block may.
+    """
+
+    facts: ClassVar[Provider]
+
+    provider: str
+    deployments: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    state_dir: Path = Path(".enrichment")
+    namespace: str | None = None
+    completion_window: str = "24h"
+    file_expiry_days: int | None = 30
+    max_requests_per_file: int | None = None
+    max_bytes_per_file: int | None = None
+    max_enqueued_tokens: int | dict[str, int] | None = None
+    line_url: str | None = None
+    batch_endpoint: str | None = None
+    poll_interval: float | None = Field(default=None, gt=0)
+    transfers: int = Field(default=4, ge=1, le=32)
+    adoption_grace: float | None = Field(default=None, ge=0)
+    timeout: float = 300.0
+    max_retries: int = 4
+    prices: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    prices_file: Path | None = None
+    currency: str | None = None
+    price_zone: Zone | dict[str, Zone] = "global"
+    caps: Caps = Field(default_factory=Caps)
+    memory_limit: str = "160MB"
+    threads: int = Field(default=2, ge=1)
+    keep_files: bool = False
+    store_inputs: bool = True
+    foreign: tuple[str, ...] = ()
+
+    @field_validator("deployments", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: [item] if isinstance(item, str) else item for key, item in value.items()}
+
+    @field_validator("deployments")
+    @classmethod
+    def _named(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for model, names in value.items():
+            if not names or not all(name.strip() for name in names):
+                raise WrongValueError(
+                    f"the model '{model}' has no deployment",
+                    fix="name at least one",
+                )
+        return value
+
+    @field_validator("max_enqueued_tokens")
+    @classmethod
+    def _some_tokens(cls, value: int | dict[str, int] | None) -> int | dict[str, int] | None:
+        limits = value.values() if isinstance(value, dict) else [] if value is None else [value]
+        if any(limit < 1 for limit in limits):
+            raise WrongValueError(
+                "must be a positive number of tokens",
+                fix="leave it out for no limit",
+            )
+        return value
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        if not _SIZE.fullmatch(value):
+            raise WrongValueError("must be a number with a unit", fix="write it like 160MB")
+        return value
+
+    @field_validator("namespace")
+    @classmethod
+    def _plain_namespace(cls, value: str | None) -> str | None:
+        if value is not None and not _NAMESPACE.fullmatch(value):
+            raise WrongValueError(
+                "must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_word_on_files(self) -> Self:
+        if self.keep_files and not self.store_inputs:
+            raise WrongValueError(
+                "keep_files: true keeps the request files that store_inputs: false removes",
+                fix="leave one of the two out",
+            )
+        return self
+
+    @property
+    @abstractmethod
+    def service_id(self) -> str:
+        """Which service an id belongs to: `azure:HOST`, `openai:HOST` or `local`."""
+
+    @property
+    @abstractmethod
+    def sent_to(self) -> str:
+        """Where requests are sent, as attempts record it."""
+
+    @abstractmethod
+    def check_service(self) -> None:
+        """Refuse the provider's own keys where they cannot work.
+
+        Raises:
+            ConfigurationError: A value is missing or wrong.
+        """
+
+    def check(self) -> None:
+        """Refuse settings by which the service cannot be called.
+
+        Raises:
+            ConfigurationError: A value is missing or cannot work; the text names the key.
+        """
+        for key, (problem, fix) in self.facts.refused.items():
+            if key in self.foreign:
+                raise ConfigurationError(problem, fix=fix)
+        self.check_service()
+        self._check_calls()
+        self._check_files()
+
+    @property
+    def extra(self) -> Extra | None:
+        """The extra of this package that these settings need, if any."""
+        return None
+
+    def check_installed(self) -> None:
+        """Refuse settings whose extra is not installed, before anything is done by them.
+
+        Raises:
+            ConfigurationError: It is not installed; the fix is the command that installs it.
+        """
+
+    def answered_by(self, model: str) -> str:
+        """Return who answers a logical model, as part of a row's identity.
+
+        It is the model itself, so that moving a deployment asks nothing again, where no other
+        model can answer in its name.
+        """
+        return model
+
+    @property
+    def poll_seconds(self) -> float:
+        """Seconds between two looks at a waiting batch, at most."""
+        return self.facts.poll_seconds if self.poll_interval is None else self.poll_interval
+
+    @property
+    def grace_seconds(self) -> float:
+        """Seconds during which what was created, or has ended, may not be shown yet."""
+        return self.facts.grace_seconds if self.adoption_grace is None else self.adoption_grace
+
+    @property
+    def limits(self) -> ServiceLimits:
+        """What one input file may hold."""
+        usual = self.facts.limits
+        return ServiceLimits(
+            max_requests=self.max_requests_per_file or usual.max_requests,
+            max_bytes=self.max_bytes_per_file or usual.max_bytes,
+        )
+
+    @property
+    def request_url(self) -> str:
+        """The `url` of each line of an input file."""
+        return self.line_url or self.facts.line_url
+
+    @property
+    def request_endpoint(self) -> str:
+        """The `endpoint` of a batch: as configured, else the lines' `url`."""
+        return self.batch_endpoint or self.request_url
+
+    @property
+    def dated_version(self) -> str | None:
+        """The dated version of the API that is called, or None where there are none."""
+        return None
+
+    @property
+    def sends_expiry(self) -> bool:
+        """Whether uploads carry `expires_after`."""
+        return self.file_expiry_days is not None
+
+    def within(self, root: Path) -> Self:
+        """Return the configuration with its relative paths below a directory.
+
+        Args:
+            root: The dbt project's directory, absolute; so a path names the same file wherever dbt
+                or a command is started.
+        """
+        given = {name: getattr(self, name, None) for name in _PATHS}
+        return self.model_copy(
+            update={name: root / path.expanduser() for name, path in given.items() if path}
+        )
+
+    def deployments_of(self, model: str) -> tuple[str, ...]:
+        """Return the deployments that serve the logical model name, the preferred one first."""
+        return self.deployments.get(model, (model,))
+
+    def deployment(self, model: str) -> str:
+        """Return the preferred deployment of the logical model name."""
+        return self.deployments_of(model)[0]
+
+    def token_limit(self, deployment: str) -> int | None:
+        """Return the configured limit on a deployment's enqueued tokens, or None."""
+        if isinstance(self.max_enqueued_tokens, dict):
+            return self.max_enqueued_tokens.get(deployment)
+        return self.max_enqueued_tokens
+
+    @cached_property
+    def price_table(self) -> PriceTable:
+        """The prices that apply, read once.
+
+        Raises:
+            ConfigurationError: One of them is wrong.
+        """
+        return price_table(
+            self.prices,
+            prices_file=self.prices_file.expanduser() if self.prices_file else None,
+            currency=self.currency,
+            provider=self.provider,
+        )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values, whose price table is read anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("price_table", None)
+        return copy
+
+    def zone_of(self, deployment: str) -> str:
+        """Return where a deployment answers, by which Azure has its prices."""
+        if isinstance(self.price_zone, dict):
+            return self.price_zone.get(deployment, DEFAULT_ZONE)
+        return self.price_zone
+
+    def price(self, model: str, deployment: str | None = None) -> Price | None:
+        """Return the price of a logical model, or None if it is unknown.
+
+        Args:
+            model: The logical model name.
+            deployment: The deployment that answers; the preferred one by default.
+        """
+        if self.facts.is_free:
+            return FREE
+        zone = self.zone_of(deployment or self.deployment(model))
+        return self.price_table.find(model, zone)
+
+    def price_problem(self, model: str) -> str:
+        """Say that a logical model has no price in its deployment's zone, and what to do."""
+        return self.price_table.unknown(model, self.zone_of(self.deployment(model)))
+
+    def task_price(self, task: EnrichmentTask) -> Price | None:
+        """Return the price of a task's requests, by the service tier that they ask for."""
+        price = self.price(task.model)
+        return price.of_tier(task.parameters.get("service_tier")) if price else None
+
+    def retirement(self, model: str) -> str | None:
+        """Say that the provider ends a model within 90 days, or return None."""
+        if self.facts.is_free:
+            return None
+        return retirement_warning(self.price_table, model, self.facts.label)
+
+    def _check_calls(self) -> None:
+        if self.completion_window != "24h":
+            raise ConfigurationError(
+                f"The `completion_window` {self.completion_window!r} is not offered by any service",
+                fix="write 24h, or leave it out",
+            )
+        if not 0 < self.timeout < float("inf"):
+            raise ConfigurationError(
+                f"`timeout` is {self.timeout}, and must be a number of seconds above 0",
+                fix="write such a number, or leave it out",
+            )
+        if not 0 <= self.max_retries <= _MAX_RETRIES:
+            raise ConfigurationError(
+                f"`max_retries` is {self.max_retries}, and must be from 0 to {_MAX_RETRIES}",
+                fix="write a number in that range, or leave it out",
+            )
+        for name in ("line_url", "batch_endpoint"):
+            path = getattr(self, name)
+            if path is not None and not path.startswith("/"):
+                raise ConfigurationError(
+                    f"`{name}` must be a path that begins with a slash, but it is {path!r}",
+                    fix="write it like /v1/chat/completions, or leave it out",
+                )
+
+    def _check_files(self) -> None:
+        days = self.facts.expiry_days
+        if self.file_expiry_days is not None and self.file_expiry_days not in days:
+            raise ConfigurationError(
+                f"The provider `{self.provider}` keeps files for {days[0]} to {days[-1]} days, so "
+                f"`file_expiry_days` cannot be {self.file_expiry_days}",
+                fix="write a number in that range, or null to keep files until they are deleted",
+            )
+        limits = self.facts.limits
+        given = {
+            "max_requests_per_file": (self.max_requests_per_file, limits.max_requests),
+            "max_bytes_per_file": (self.max_bytes_per_file, limits.max_bytes),
+        }
+        for name, (value, most) in given.items():
+            if value is not None and not 0 < value <= most:
+                raise ConfigurationError(
+                    f"`{name}` is {value}, but the service takes 1 to {most}",
+                    fix="write a number in that range, or leave it out",
+                )

@@ -1,0 +1,71 @@
+"""The keys of a service that is reached by an address, with a key."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from pydantic import SecretStr
+
+from dbt_enrich.config.address import VISIBLE_ASCII, host_of
+from dbt_enrich.config.common import PluginConfig
+from dbt_enrich.config.credential import EntraKeys
+from dbt_enrich.errors import ConfigurationError
+
+
+class RemoteConfig(PluginConfig):
+    """The keys of a service that is reached by an address, with a key.
+
+    Attributes:
+        api_key: The service's key. Never shown.
+    """
+
+    api_key: SecretStr | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The service's address without a trailing slash, as requests record it.
+
+        Raises:
+            ConfigurationError: It is missing or cannot be one.
+        """
+
+    @property
+    def api_query(self) -> dict[str, object] | None:
+        """What every call has in its query, if anything."""
+        return None
+
+    @property
+    def sign_in(self) -> EntraKeys | None:
+        """Who signs in, where a token is sent in place of a key."""
+        return None
+
+    @property
+    def host(self) -> str:
+        """The service's host, with the port where it is not the scheme's own."""
+        return host_of(self.url)
+
+    @property
+    def service_id(self) -> str:
+        """Which service an id belongs to: the provider and its host."""
+        return f"{self.provider}:{self.host}"
+
+    @property
+    def sent_to(self) -> str:
+        """The service's address."""
+        return self.url
+
+    @property
+    def key(self) -> str:
+        """The key itself, or an empty text."""
+        return self.api_key.get_secret_value() if self.api_key else ""
+
+    def _check_key(self, problem: str, *, fix: str) -> None:
+        """Refuse a key that is missing, with problem and fix as given, or cannot be one."""
+        if not self.key:
+            raise ConfigurationError(problem, fix=fix)
+        if not VISIBLE_ASCII.fullmatch(self.key):
+            raise ConfigurationError(
+                "`api_key` holds a space, a line break or a character that no key has",
+                fix="copy the key again, alone and on one line",
+            )
