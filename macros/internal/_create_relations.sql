@@ -4,6 +4,8 @@
     {{ return('') }}
   {%- endif -%}
   {%- set relations = dbt_enrich._enrichment_schema() -%}
+
+  -- `BEGIN` happens here:
   {% call statement('create_relations') -%}
     {% if relations.schema %}
       create schema if not exists {{ relations.schema }};
@@ -64,6 +66,8 @@
       currency varchar
     )
   {%- endcall %}
+
+  -- `COMMIT` happens here
   {{ adapter.commit() }}
   {{ return('') }}
 {% endmacro %}

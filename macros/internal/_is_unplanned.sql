@@ -11,7 +11,8 @@
     'unique_id': model.unique_id,
     'missing': missing,
   }) %}
-  {#- dbt asks for a statement of this name. -#}
+
+  -- `BEGIN` happens here, and nothing of it is committed: dbt asks for a statement of this name
   {% call statement('main') -%}
     select 1
   {%- endcall %}

@@ -3,18 +3,22 @@
     {{ return('') }}
   {%- endif -%}
   {%- set relations = dbt_enrich._enrichment_schema() -%}
+
+  -- `BEGIN` happens here:
   {% call statement('known', fetch_result=true) -%}
     select comment from duckdb_tables()
     where schema_name = '{{ relations.batches.schema }}' and table_name = '{{ relations.batches.identifier }}'
       and database_name = '{{ relations.batches.database }}'
   {%- endcall %}
   {%- set known = load_result('known').data -%}
-  {#- The plugin works on a connection of its own. -#}
+
+  -- `COMMIT` happens here: the plugin works on a connection of its own
   {{ adapter.commit() }}
   {%- set outcome = dbt_enrich._call_plugin('relations', relations.batches, {
     'known': known[0][0] if known else none,
   }) -%}
   {% if outcome %}
+    -- `BEGIN` happens here:
     {% call statement('refresh') -%}
       create or replace table {{ relations.batches }} as ({{ outcome.batches }});
       create or replace table {{ relations.attempts }} as ({{ outcome.attempts }});
@@ -23,6 +27,8 @@
         comment on table {{ relations.batches }} is '{{ outcome.fingerprint }}'
       {% endif %}
     {%- endcall %}
+
+    -- `COMMIT` happens here
     {{ adapter.commit() }}
     {% do dbt_enrich._call_plugin('finish', relations.batches, {'run_id': outcome.run_id}) %}
   {% endif %}

@@ -49,10 +49,12 @@
   {%- set empty = dbt_enrich._call_plugin('prepare', target_relation, request) -%}
   {% do dbt_enrich._add_status_columns(empty.status_columns) %}
 
-  -- `BEGIN` and `COMMIT` happen in here:
+  -- `BEGIN` happens here, and `COMMIT` at its end:
   {% do dbt_enrich._rehearse(intermediate_relation, empty) %}
 
   {%- set outcome = dbt_enrich._call_plugin('enrich', target_relation, request) -%}
+  {#- `plan` and `preview` leave an existing table, and what is written of it, alone. -#}
+  {%- set publishes = outcome.replaces or existing_relation is none -%}
   {%- set counts = none -%}
   {% if outcome.warning %}
     {% do exceptions.warn(outcome.warning) %}
@@ -74,7 +76,7 @@
     {%- do outcome.response.add_rows(dbt_enrich._count_statuses(intermediate_relation)) -%}
     {%- set counts = dbt_enrich._count_statuses(target_relation) -%}
     {{ drop_relation_if_exists(intermediate_relation) }}
-  {% elif outcome.replaces or existing_relation is none %}
+  {% elif publishes %}
     {% call statement('main') -%}
       {{ dbt_enrich._create_table_as(intermediate_relation, outcome.enriched_sql) }}
     {%- endcall %}
@@ -89,7 +91,6 @@
     {% endif %}
     {% do dbt_enrich._replace_table(existing_relation, intermediate_relation, target_relation, backup_relation, outcome.drops_indexes) %}
   {% else %}
-    {#- plan and preview leave an existing table alone. -#}
     {% call statement('main') -%}
       select 1
     {%- endcall %}
@@ -101,10 +102,10 @@
 
   {% set should_revoke = should_revoke(existing_relation, full_refresh_mode=not outcome.merges) %}
   {% do apply_grants(target_relation, grant_config, should_revoke=should_revoke) %}
-  {% if counts is not none or existing_relation is none %}
+  {% if publishes %}
     {% do persist_docs(target_relation, model) %}
   {% endif %}
-  {% if outcome.comment and counts is not none %}
+  {% if outcome.comment %}
     {% do dbt_enrich._comment_on(target_relation, outcome.comment) %}
   {% endif %}
 
