@@ -4,6 +4,7 @@ EnrichmentError
 ├── ConfigurationError      the profile, the YAML or the task is wrong; nothing was sent
 ├── InputError              the staged rows are wrong; nothing was sent
 ├── LedgerError             the state directory or the ledger cannot be used
+├── LostOwnershipError      another run has taken a shard over; it is left to that run
 ├── ServiceError            the batch service refused or failed
 │   ├── AuthenticationError     the key or token was not accepted
 │   ├── NotFoundError           a file, batch, deployment or model is not there
@@ -68,6 +69,10 @@ class InputError(EnrichmentError):
 
 class LedgerError(EnrichmentError):
     """The state directory or the ledger in it cannot be used."""
+
+
+class LostOwnershipError(EnrichmentError):
+    """Another run has taken over a shard that this run drove; nothing of it was changed."""
 
 
 class ServiceError(EnrichmentError):

@@ -202,7 +202,7 @@ def _added(_: Shards, shard: Shard, **__: Any) -> Step:
     return shard.step
 
 
-def _recorded(_: Shards, __: str, step: Step, **___: Any) -> Step:
+def _recorded(_: Shards, __: Shard, step: Step, **___: Any) -> Step:
     return step
 
 

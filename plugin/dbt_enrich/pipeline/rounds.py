@@ -9,7 +9,7 @@ from functools import partial
 
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
-from dbt_enrich.errors import CapError, EnrichmentError, StoppedError
+from dbt_enrich.errors import CapError, EnrichmentError, LostOwnershipError, StoppedError
 from dbt_enrich.pipeline.checks import choose_new, rows_undone
 from dbt_enrich.pipeline.export.claim import claim
 from dbt_enrich.pipeline.export.in_flight import let_go
@@ -288,13 +288,17 @@ class Exchange:
             return
         size = session.run.store.response_bytes(shard.shard)
         with session.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
-            loaded = load(
-                session.run,
-                shard,
-                outputs,
-                keep_files=session.config.keep_files,
-                mask=self.service.mask,
-            )
+            try:
+                loaded = load(
+                    session.run,
+                    shard,
+                    outputs,
+                    keep_files=session.config.keep_files,
+                    mask=self.service.mask,
+                )
+            except LostOwnershipError as error:
+                session.progress.say(str(error))
+                return
         session.tally.stored.append(loaded.shard)
         if loaded.kept_lines:
             session.progress.say(loaded.said())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings, logged_timings
+from dbt_enrich.errors import LostOwnershipError
 from dbt_enrich.pipeline.load.load_shard import load, outputs_of
 from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.run.alike_failures import Watch
@@ -119,13 +120,17 @@ class Attachment:
                 continue
             size = self.run.store.response_bytes(shard.shard)
             with self.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
-                loaded = load(
-                    self.run,
-                    shard,
-                    outputs,
-                    keep_files=self.config.keep_files,
-                    mask=self.service.mask,
-                )
+                try:
+                    loaded = load(
+                        self.run,
+                        shard,
+                        outputs,
+                        keep_files=self.config.keep_files,
+                        mask=self.service.mask,
+                    )
+                except LostOwnershipError as error:
+                    self.log(str(error))
+                    continue
             done += loaded.done
             if loaded.kept_lines:
                 self.log(loaded.said())

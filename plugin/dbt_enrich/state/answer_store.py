@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 
 from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.files import settle
 from dbt_enrich.sql import literal
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
@@ -154,6 +155,10 @@ class AnswerStore:
             arguments=arguments,
         )
         return self._workspace.count(path)
+
+    def settle(self, draft: str, name: str) -> None:
+        """Give a written file its name, whole and at once; another one of that name is gone."""
+        settle(self._path(draft), self._path(name))
 
     def forget(self, task_key: str) -> None:
         """Take a task's answers out, with those that it keeps of its former versions."""

@@ -80,7 +80,6 @@ class ShardChanges(TypedDict, total=False):
     cached_tokens: int | None
     completion_tokens: int | None
     error: str | None
-    uploads_sought: bool
     settings: str | None
     max_failed_share: float | None
     least_answers: int | None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from dbt_enrich.errors import LedgerError
+from dbt_enrich.errors import LedgerError, LostOwnershipError
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.migrations import MIGRATIONS
@@ -33,7 +34,7 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_each_step_is_an_event_and_the_shard_is_at_the_newest(ledger: Ledger) -> None:
     """A step changes the row and appends to the events in one transaction."""
     ledger.shards.add(shard(), detail={"attempt": 1})
-    ledger.shards.record("s", Step.SUBMITTED, batch_id="b")
+    ledger.shards.record(shard(), Step.SUBMITTED, batch_id="b")
     assert ledger.shards.get("s").step == Step.SUBMITTED
     assert ledger.shards.get("s").batch_id == "b"
     assert [event["step"] for event in ledger.events.all("s")] == ["claimed", "submitted"]
@@ -79,15 +80,15 @@ def test_one_claim_at_a_time(tmp_path: Path) -> None:
 def test_a_shard_is_taken_over_once(ledger: Ledger) -> None:
     """Of two runs that take over from the same dead owner, one gets the shard."""
     ledger.shards.add(shard())
-    assert ledger.shards.take_over("s", previous="run-1", owner="run-2")
-    assert not ledger.shards.take_over("s", previous="run-1", owner="run-3")
+    assert ledger.shards.take_over(shard(), "run-2")
+    assert not ledger.shards.take_over(shard(), "run-3")
     assert ledger.shards.get("s").owner == "run-2"
 
 
 def test_storing_closes_the_shard_and_makes_its_files_live(ledger: Ledger) -> None:
     """A shard's requests leave the in-flight set at the moment its answers are there."""
     ledger.shards.add(shard())
-    ledger.shards.store("s", files={"s": 1, "s-missing": 1}, prompt_tokens=7)
+    ledger.shards.store(shard(), files={"s": 1, "s-missing": 1}, prompt_tokens=7)
     assert ledger.shards.open(task_key="t") == []
     assert list(ledger.answers.live("t")) == ["s", "s-missing"]
     assert ledger.shards.get("s").prompt_tokens == 7
@@ -161,3 +162,31 @@ def test_a_limit_that_a_refusal_told_is_forgotten_after_a_day(
     assert room.limit("azure:x", "d") == 10
     moments.append(moments[-1] + timedelta(seconds=1))
     assert room.limit("azure:x", "d") == limit
+
+
+def test_only_its_owner_moves_a_shard(ledger: Ledger) -> None:
+    """What the previous owner writes leaves no trace, neither step nor event nor answers."""
+    ledger.shards.add(shard())
+    assert ledger.shards.take_over(shard(), "run-2")
+    moves: list[Callable[[], object]] = [
+        lambda: ledger.shards.record(shard(), Step.SUBMITTED, batch_id="b"),
+        lambda: ledger.shards.change(shard(), completed=1),
+        lambda: ledger.shards.store(shard(), files={"s": 2}),
+    ]
+    for move in moves:
+        with pytest.raises(LostOwnershipError, match="shard s of 2 requests was taken over by"):
+            move()
+    assert ledger.shards.get("s").step == Step.CLAIMED
+    assert len(ledger.events.all()) == 1
+    assert ledger.answers.count() == 0
+    assert ledger.shards.record(shard(owner="run-2"), Step.EXPORTED).step == Step.EXPORTED
+
+
+def test_a_closed_shard_is_moved_no_more(ledger: Ledger) -> None:
+    """Its requests may be another shard's by now, whose it was does not matter."""
+    ledger.shards.add(shard())
+    ledger.shards.record(shard(), Step.RELEASED)
+    with pytest.raises(LostOwnershipError, match="was released by another run"):
+        ledger.shards.record(shard(), Step.CREATING)
+    assert ledger.shards.take_over(shard(), "run-2") is None
+    assert ledger.shards.get("s").step == Step.RELEASED

@@ -53,8 +53,8 @@ def test_an_earlier_ledger_is_read_and_gone_on_with(name: str, tmp_path: Path) -
         assert (stored.requests, stored.prompt_tokens, stored.batch_id) == (3, 90, "batch_1")
         assert ledger.events.last_time("s3", Step.CREATING) is not None
         assert len(ledger.events.all()) == 22
-        ledger.shards.record("s3", Step.SUBMITTED, batch_id="batch_3")
-        ledger.shards.store("s2", files={"s2": 2}, prompt_tokens=60)
+        ledger.shards.record(ledger.shards.get("s3"), Step.SUBMITTED, batch_id="batch_3")
+        ledger.shards.store(ledger.shards.get("s2"), files={"s2": 2}, prompt_tokens=60)
         ledger.shards.request_cancel("s3")
         ledger.quotas.learn("azure:x", "d", max_enqueued_tokens=10, source="header")
         assert [shard.shard for shard in ledger.shards.open()] == ["s3"]

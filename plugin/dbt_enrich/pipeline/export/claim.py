@@ -154,9 +154,9 @@ def _take_over(
     standing = standing_claims(run, ours, wanted, selection.lines(destination.line_url))
     names = {shard.shard for shard in standing}
     for shard in standing:
-        run.ledger.shards.claim_again(shard.shard, previous=shard.owner, owner=destination.owner)
-        run.ledger.shards.change(
-            shard.shard,
+        run.ledger.shards.claim_again(
+            shard,
+            destination.owner,
             settings=destination.settings,
             max_failed_share=destination.tolerance.max_failed_share,
             least_answers=destination.tolerance.least_answers,

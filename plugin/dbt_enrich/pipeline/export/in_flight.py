@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_enrich.endpoints.request_lines import RequestLines
+from dbt_enrich.errors import LostOwnershipError
 from dbt_enrich.pipeline.export.manifests import NO_REQUESTS
 from dbt_enrich.sql import literals
 from dbt_enrich.state.directory import StateDirectory
@@ -25,11 +26,12 @@ def abandoned_shards(run: Run) -> list[Shard]:
 
 
 def let_go(run: Run, shards: Sequence[Shard]) -> None:
-    """Free abandoned claims, and remove their files."""
+    """Free abandoned claims, and remove their files; what a run has taken up meanwhile stays."""
     for shard in shards:
-        run.ledger.shards.record(shard.shard, Step.RELEASED, detail={"reason": "never submitted"})
-        run.store.requests(shard.shard).unlink(missing_ok=True)
-        run.store.manifest(shard.shard).unlink(missing_ok=True)
+        with suppress(LostOwnershipError):
+            run.ledger.shards.record(shard, Step.RELEASED, detail={"reason": "never submitted"})
+            run.store.requests(shard.shard).unlink(missing_ok=True)
+            run.store.manifest(shard.shard).unlink(missing_ok=True)
 
 
 def in_flight_sql(run: Run, task_key: str) -> str:

@@ -44,7 +44,7 @@ def write_file(run: Run, shard: Shard, source: str, rows: StagedRows, lines: Req
         for start, end in ranges
     ]
     run.workspace.write_lines(selects, path)
-    return run.ledger.shards.record(shard.shard, Step.EXPORTED, bytes=path.stat().st_size)
+    return run.ledger.shards.record(shard, Step.EXPORTED, bytes=path.stat().st_size)
 
 
 def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:

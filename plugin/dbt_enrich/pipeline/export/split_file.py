@@ -52,7 +52,7 @@ def cut_in_two(run: Run, shard: Shard) -> list[Shard]:
         )
     with run.ledger.critical_section():
         run.ledger.shards.record(
-            shard.shard, Step.RELEASED, detail={"cut into": [half.shard for half in halves]}
+            shard, Step.RELEASED, detail={"cut into": [half.shard for half in halves]}
         )
         for half in halves:
             run.ledger.shards.add(half, detail={"cut from": shard.shard})

@@ -102,33 +102,43 @@ def load(
         write_manifest(files, manifest, run.workspace)
     requests = run.workspace.count(manifest)
     unassigned = 0 if requests else count_packs(files, run.workspace)
-    responses = _Responses(run, shard, files, outputs, mask, endpoint)
+    # Until the ledger says that the shard is still this run's, its file may be another run's.
+    drafts = {shard.shard: f".{shard.shard}-{run.id}"}
+    responses = _Responses(run, shard, files, outputs, mask, endpoint, target=drafts[shard.shard])
     answered = responses.write_answers(LINE_BYTES)
     if answered < requests and (longest := longest_line(files, least=LINE_BYTES)) > LINE_BYTES:
         answered = responses.write_answers(longest)
-    answers = run.answers.table_of([shard.shard])
+    answers = run.answers.table_of([responses.target])
     written = {shard.shard: answered}
     missing = requests - answered
     if shard.synchronous:
         # What nobody replied to was not asked, or is as if it had not been.
         missing = 0
         replies = sum(path.read_bytes().count(b"\n") for path in files)
-        run.ledger.shards.change(shard.shard, requests=replies, rows=answered)
+        run.ledger.shards.change(shard, requests=replies, rows=answered)
     kept_in, kept_lines = run.store.unassigned(shard.shard), 0
     if files and not (shard.synchronous or unassigned) and (missing or is_guessed):
         kept_lines = keep_unassigned(files, manifest, answers, kept_in, run.workspace)
     if missing:
         name = f"{shard.shard}-missing"
-        written[name] = run.answers.write(_missing_sql(shard, manifest, answers, run.store), name)
+        drafts[name] = f".{name}-{run.id}"
+        query = _missing_sql(shard, manifest, answers, run.store)
+        written[name] = run.answers.write(query, drafts[name])
     done, *tokens = run.workspace.row(
         "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
         f"sum(completion_tokens) from {answers} as answers"
     )
     prompt, cached, completion = (None if value is None else int(value) for value in tokens)
+
+    def settle_files() -> None:
+        for name, draft in drafts.items():
+            run.answers.settle(draft, name)
+
     closed = run.ledger.shards.store(
-        shard.shard,
+        shard,
         files=written,
-        sent_with=of_shard(run.ledger.shards.get(shard.shard)),
+        settle=settle_files,
+        sent_with=of_shard(shard),
         prompt_tokens=prompt,
         cached_tokens=cached,
         completion_tokens=completion,
@@ -158,6 +168,7 @@ class _Responses:
         outputs: The output columns.
         mask: What must not be stored of an error's texts.
         endpoint: The endpoint that was asked.
+        target: The name under which the answers are written.
     """
 
     run: Run
@@ -166,6 +177,7 @@ class _Responses:
     outputs: list[OutputColumn]
     mask: str
     endpoint: Endpoint
+    target: str
 
     def write_answers(self, line_bytes: int) -> int:
         """Write what the files answer, each request once, and return how many answers they are.
@@ -173,8 +185,8 @@ class _Responses:
         Args:
             line_bytes: How long the longest line is taken to be.
         """
-        workspace, answers, name = self.run.workspace, self.run.answers, self.shard.shard
-        manifest = self.run.store.manifest(name)
+        workspace, answers, name = self.run.workspace, self.run.answers, self.target
+        manifest = self.run.store.manifest(self.shard.shard)
         is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
         with ExitStack() as scratch:
             pieces = scratch.enter_context(

@@ -17,6 +17,7 @@ from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.errors import (
     BatchFailedError,
+    LostOwnershipError,
     QuotaError,
     ServiceError,
     TransientError,
@@ -123,7 +124,8 @@ class BatchRun:
         waiting = self._waiting(shards)
         while waiting:
             for current, due in self._pass(waiting):
-                if not current.step.is_unsent or not self._may_send(current, due):
+                is_ours = current.owner == self.settings.owner and current.step.is_unsent
+                if not is_ours or not self._may_send(current, due):
                     del waiting[current.shard]
             self._pause(waiting)
 
@@ -170,10 +172,13 @@ class BatchRun:
         """Look at each shard once, and yield those whose files could be downloaded."""
         ended = []
         for shard in shards:
-            if not self._own(shard):
+            owned = self._owned(shard)
+            if owned is None:
                 self._let_owner_store(shard)
                 continue
-            current = self._looked_at(shard)
+            current = self._looked_at(owned)
+            if current.owner != self.settings.owner:
+                continue
             if current.step == Step.DOWNLOADED:
                 yield current
             elif current.step == Step.ENDED:
@@ -182,7 +187,7 @@ class BatchRun:
 
     def _looked_at(self, shard: Shard) -> Shard:
         """Bring a shard on to where its files are to be downloaded; neither wait nor send."""
-        current = self.run.ledger.shards.get(shard.shard)
+        current = shard
         try:
             while current.step.is_at_service and not current.step.has_ended:
                 if current.step == Step.CREATING:
@@ -192,7 +197,7 @@ class BatchRun:
                 if moved.step == current.step:
                     break
                 current = moved
-        except (TransientError, BatchFailedError) as error:
+        except (TransientError, BatchFailedError, LostOwnershipError) as error:
             self.warn(str(error))
             return self.run.ledger.shards.get(shard.shard)
         return current
@@ -204,7 +209,7 @@ class BatchRun:
             for shard in list(ended):
                 try:
                     moved = self._steps.advance(shard)
-                except TransientError as error:
+                except (TransientError, LostOwnershipError) as error:
                     self.warn(str(error))
                     ended.remove(shard)
                     continue
@@ -269,10 +274,17 @@ class BatchRun:
         if self._transfers.is_running(shard.shard):
             due.transfers_seen = seen
             return [shard]
-        if not self._own(shard):
-            due.later(_WATCH_SECONDS)
-            return [self.run.ledger.shards.get(shard.shard)]
-        shard = self.run.ledger.shards.get(shard.shard)
+        owned = self._owned(shard)
+        try:
+            if owned is not None:
+                return self._step_owned(owned, due, seen)
+        except LostOwnershipError as error:
+            self.warn(str(error))
+        due.later(_WATCH_SECONDS)
+        return [self.run.ledger.shards.get(shard.shard)]
+
+    def _step_owned(self, shard: Shard, due: Due, seen: int) -> list[Shard]:
+        """Take one step with a shard of this run; `seen` transfers had ended before it."""
         if shard.cancel_requested_at and shard.step.is_unsent:
             self._steps.release(shard, "cancelled before it was sent")
             return [self.run.ledger.shards.get(shard.shard)]
@@ -399,16 +411,14 @@ class BatchRun:
         except ServiceError as error:
             self.warn(f"{error}; the file {shard.input_file_id} is left at the service")
 
-    def _own(self, shard: Shard) -> bool:
-        """Whether the shard is this run's, after taking it over from a dead one if need be."""
-        owner = self.run.ledger.shards.get(shard.shard).owner
-        if owner == self.settings.owner:
-            return True
-        if owner is not None and self.run.store.is_alive(owner):
-            return False
-        return self.run.ledger.shards.take_over(
-            shard.shard, previous=owner, owner=self.settings.owner
-        )
+    def _owned(self, shard: Shard) -> Shard | None:
+        """Return the shard as it is, this run's own or taken over from a dead one; else None."""
+        current = self.run.ledger.shards.get(shard.shard)
+        if current.owner == self.settings.owner:
+            return current
+        if current.owner is not None and self.run.store.is_alive(current.owner):
+            return None
+        return self.run.ledger.shards.take_over(current, self.settings.owner)
 
     def _is_timed_out(self) -> bool:
         limit = self.settings.await_timeout

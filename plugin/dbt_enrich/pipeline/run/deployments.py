@@ -85,7 +85,7 @@ def move(run: Run, shard: Shard, deployment: str) -> Shard | None:
             writer.write(with_deployment(b"".join(lines), deployment))
     settle(temporary, path)
     return run.ledger.shards.record(
-        shard.shard,
+        shard,
         Step.EXPORTED,
         detail={"moved from": shard.deployment},
         deployment=deployment,

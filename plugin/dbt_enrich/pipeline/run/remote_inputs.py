@@ -32,7 +32,7 @@ def forget_inputs(service: BatchService, *, ledger: Ledger, warn: Callable[[str]
     try:
         for shard in ledger.shards.closed_with_input(service.service_id):
             service.delete_file(shard.input_file_id or "")
-            ledger.shards.change(shard.shard, input_file_id=None)
+            ledger.shards.forget_input(shard.shard)
         _forget_lost_uploads(_with_lost_uploads(service.service_id, ledger), service, ledger)
     except ServiceError as error:
         warn(f"{error}; the next run that turns to the service deletes it")
@@ -57,4 +57,4 @@ def _forget_lost_uploads(shards: Iterable[Shard], service: BatchService, ledger:
         if file.filename in lost:
             service.delete_file(file.id)
     for shard in lost.values():
-        ledger.shards.change(shard, uploads_sought=True)
+        ledger.shards.mark_uploads_sought(shard)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Unpack
@@ -18,6 +19,7 @@ from dbt_enrich.endpoints.batch_marks import batch_metadata, file_name
 from dbt_enrich.errors import (
     BatchFailedError,
     CancelledError,
+    LostOwnershipError,
     NotFoundError,
     ServiceError,
     TransientError,
@@ -171,7 +173,21 @@ class Steps:
             # A clear refusal: the file is still good for another try.
             self._record(shard, Step.UPLOADED, error=str(error))
             raise
-        return self._submitted(shard, batch)
+        try:
+            return self._submitted(shard, batch)
+        except LostOwnershipError:
+            self._end_second(shard, batch)
+            raise
+
+    def _end_second(self, shard: Shard, batch: RemoteBatch) -> None:
+        """Cancel a batch that was created while another run sent the same requests."""
+        now = self.run.ledger.shards.get(shard.shard)
+        # At `creating` the shard's owner looks for a batch, and finds this one.
+        if now.step == Step.CREATING or now.batch_id == batch.id:
+            return
+        with suppress(ServiceError):
+            self.service.cancel(batch.id)
+        self.warn(f"batch {batch.id} is cancelled, as another run sent its requests, too")
 
     def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
         """Send a file anew that the service has lost or that has expired."""
@@ -243,7 +259,7 @@ class Steps:
             "failed": batch.counts.failed,
         }
         if any(getattr(shard, name) != value for name, value in changes.items()):
-            shard = self.run.ledger.shards.change(shard.shard, **changes)
+            shard = self.run.ledger.shards.change(shard, **changes)
             if not batch.status.is_terminal:
                 self.progress(shard)
         if not batch.status.is_terminal:
@@ -327,7 +343,7 @@ class Steps:
         return True
 
     def _record(self, shard: Shard, step: Step, **changes: Unpack[ShardChanges]) -> Shard:
-        moved = self.run.ledger.shards.record(shard.shard, step, **changes)
+        moved = self.run.ledger.shards.record(shard, step, **changes)
         self.progress(moved)
         return moved
 

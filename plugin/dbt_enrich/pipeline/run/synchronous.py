@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dbt_enrich.console.timings import Stage
-from dbt_enrich.errors import CancelledError, ConfigurationError, ServiceError
+from dbt_enrich.errors import CancelledError, ConfigurationError, LostOwnershipError, ServiceError
 from dbt_enrich.files import DurableLines
 from dbt_enrich.pipeline.run.batch_run import BatchRun
 from dbt_enrich.pipeline.run.breaker import Tolerance, Way, decide
@@ -64,17 +64,19 @@ class SynchronousRun:
             ServiceError: The service refuses every such request, or cannot be reached.
         """
         for shard in shards:
-            yield self._answer(shard)
+            try:
+                answered = self._answer(shard)
+            except LostOwnershipError as error:
+                self.batch_run.warn(str(error))
+                continue
+            yield answered
             if self.timed_out:
                 return
 
     def _answer(self, shard: Shard) -> Shard:
         driver = self.batch_run
-        if driver.write(shard) is None:
-            return driver.run.ledger.shards.record(
-                shard.shard, Step.RELEASED, error="never written"
-            )
-        driver.progress(driver.run.ledger.shards.record(shard.shard, Step.ANSWERING))
+        driver.write(shard)
+        driver.progress(driver.run.ledger.shards.record(shard, Step.ANSWERING))
         replies = DurableLines(driver.run.store.response(shard.shard, "output"))
         talk = Conversation(
             driver.run.store.requests(shard.shard), replies, driver.service, self.path, self._pace
@@ -89,7 +91,7 @@ class SynchronousRun:
                 replies.close()
         if talk.error:
             raise _explained(talk.error, shard)
-        moved = driver.run.ledger.shards.record(shard.shard, Step.DOWNLOADED)
+        moved = driver.run.ledger.shards.record(shard, Step.DOWNLOADED)
         driver.progress(moved)
         return moved
 
@@ -128,9 +130,7 @@ class SynchronousRun:
         known = driver.run.ledger.shards.get(shard.shard)
         if (known.completed, known.failed) != (talk.answered, talk.failed):
             driver.progress(
-                driver.run.ledger.shards.change(
-                    shard.shard, completed=talk.answered, failed=talk.failed
-                )
+                driver.run.ledger.shards.change(shard, completed=talk.answered, failed=talk.failed)
             )
         driver.progress.beat()
 

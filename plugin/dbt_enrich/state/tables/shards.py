@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Unpack
 
-from dbt_enrich.errors import LedgerError
+from dbt_enrich.errors import LedgerError, LostOwnershipError
 from dbt_enrich.state.connection import Connection, as_text
 from dbt_enrich.state.shards import Shard, ShardChanges, Step
 from dbt_enrich.state.tables.answers import Answers
 from dbt_enrich.state.tables.events import Events
+from dbt_enrich.wording import counted
 
 _COLUMNS = tuple(field.name for field in fields(Shard))
 # SQL condition: the shard holds no request any more.
@@ -42,53 +43,76 @@ class Shards:
 
     def record(
         self,
-        shard: str,
+        shard: Shard,
         step: Step,
         *,
         detail: Mapping[str, Any] | None = None,
         **changes: Unpack[ShardChanges],
     ) -> Shard:
-        """Move a shard to a step, with some columns changed, and append the event."""
+        """Move a shard to a step, with some columns changed, and append the event.
+
+        Args:
+            shard: The shard, as its owner knows it.
+            step: The step.
+            detail: What else the event says.
+            changes: Columns to change.
+
+        Raises:
+            LostOwnershipError: It belongs to another run now, or is closed; it stays as it is.
+        """
         return self._move(shard, step, detail, changes)
 
-    def change(self, shard: str, **changes: Unpack[ShardChanges]) -> Shard:
-        """Change columns of a shard without a new step, such as the service's counts."""
+    def change(self, shard: Shard, **changes: Unpack[ShardChanges]) -> Shard:
+        """Change columns of a shard without a new step, such as the service's counts.
+
+        Raises:
+            LostOwnershipError: It belongs to another run now, or is closed; it stays as it is.
+        """
         with self._connection.transaction():
             self._update(shard, changes)
-            return self.get(shard)
+            return self.get(shard.shard)
 
-    def request_cancel(self, shard: str) -> None:
-        """Record that the user wants a shard's batch cancelled, so that no run asks it again."""
-        self._update(shard, {"cancel_requested_at": self._connection.now()})
+    def take_over(self, shard: Shard, owner: str) -> Shard | None:
+        """Make a run the owner of a shard; None if it changed hands, or was closed, meanwhile."""
+        return self._owned(shard, {"owner": owner})
 
-    def take_over(self, shard: str, *, previous: str | None, owner: str) -> bool:
-        """Make a run the shard's owner if it still belongs to the previous one.
-
-        Returns:
-            Whether it did.
-        """
-        changed = self._connection.write(
-            "update batches set owner = ?, updated_at = ? where shard = ? and owner is ?",
-            (owner, self._connection.now(), shard, previous),
-        )
-        return changed == 1
-
-    def claim_again(self, shard: str, *, previous: str | None, owner: str) -> bool:
+    def claim_again(
+        self, shard: Shard, owner: str, **changes: Unpack[ShardChanges]
+    ) -> Shard | None:
         """Take over a shard that was never sent, as if it were claimed now.
 
         Its requests count among those of today and of this run.
         """
-        with self._connection.transaction():
-            taken = self.take_over(shard, previous=previous, owner=owner)
-            if taken:
-                self._update(shard, {"created_at": self._connection.now()})
-        return taken
+        changed = {**changes, "owner": owner, "created_at": self._connection.now()}
+        return self._owned(shard, changed)
+
+    def request_cancel(self, shard: str) -> None:
+        """Record that the user wants a shard's batch cancelled, so that no run asks it again."""
+        self._connection.write(
+            "update batches set cancel_requested_at = ?1, updated_at = ?1 where shard = ?2",
+            (self._connection.now(), shard),
+        )
+
+    def forget_input(self, shard: str) -> None:
+        """Record that the input file of a closed shard is deleted at the service."""
+        self._connection.write(
+            "update batches set input_file_id = null, updated_at = ? where shard = ?",
+            (self._connection.now(), shard),
+        )
+
+    def mark_uploads_sought(self, shard: str) -> None:
+        """Record that the service was searched for the files of a closed shard's lost uploads."""
+        self._connection.write(
+            "update batches set uploads_sought = 1, updated_at = ? where shard = ?",
+            (self._connection.now(), shard),
+        )
 
     def store(
         self,
-        shard: str,
+        shard: Shard,
         *,
         files: Mapping[str, int],
+        settle: Callable[[], None] = lambda: None,
         sent_with: str | None = None,
         **changes: Unpack[ShardChanges],
     ) -> Shard:
@@ -97,16 +121,25 @@ class Shards:
         Args:
             shard: The shard.
             files: Name and number of answers of each file that holds them.
+            settle: Called once the shard is sure to be the run's, before its files are live.
             sent_with: What its requests were sent with, or None if it is unknown.
             changes: Columns to change, such as those that count its tokens.
+
+        Raises:
+            LostOwnershipError: It belongs to another run now, or is closed; no file is live.
         """
         with self._connection.transaction():
-            task_key = self.get(shard).task_key
+            stored = self._move(shard, Step.STORED, {"files": dict(files)}, changes)
+            settle()
             for name, answers in files.items():
                 self._answers.add(
-                    name, task_key=task_key, answers=answers, shard=shard, settings=sent_with
+                    name,
+                    task_key=shard.task_key,
+                    answers=answers,
+                    shard=shard.shard,
+                    settings=sent_with,
                 )
-            return self._move(shard, Step.STORED, {"files": dict(files)}, changes)
+        return stored
 
     def get(self, shard: str) -> Shard:
         """Return one shard.
@@ -174,20 +207,40 @@ class Shards:
         ]
 
     def _move(
-        self, shard: str, step: Step, detail: Mapping[str, Any] | None, changes: ShardChanges
+        self, shard: Shard, step: Step, detail: Mapping[str, Any] | None, changes: ShardChanges
     ) -> Shard:
         with self._connection.transaction():
             self._update(shard, {**changes, "step": step.value})
-            moved = self.get(shard)
-            self._events.add(shard, step, moved.owner, detail)
-        return moved
+            self._events.add(shard.shard, step, shard.owner, detail)
+            return self.get(shard.shard)
 
-    def _update(self, shard: str, changes: Mapping[str, object]) -> None:
+    def _owned(self, shard: Shard, changes: Mapping[str, object]) -> Shard | None:
+        """Change a shard that a run takes over from its owner; None if it was too late."""
+        with suppress(LostOwnershipError), self._connection.transaction():
+            self._update(shard, changes)
+            return self.get(shard.shard)
+        return None
+
+    def _update(self, shard: Shard, changes: Mapping[str, object]) -> None:
+        """Change an open shard that still belongs to the owner that the caller knows."""
         values = {**changes, "updated_at": self._connection.now()}
         assignments = ", ".join(f"{name} = ?" for name in values)
-        with self._connection.transaction():
-            changed = self._connection.write(
-                f"update batches set {assignments} where shard = ?", [*values.values(), shard]
-            )
-            if changed != 1:
-                raise sqlite3.DatabaseError(f"the row of the shard {shard} is not found")
+        changed = self._connection.write(
+            f"update batches set {assignments} where shard = ? and owner is ? and not {IS_CLOSED}",
+            [*values.values(), shard.shard, shard.owner],
+        )
+        if changed != 1:
+            raise _lost(shard, self.get(shard.shard))
+
+
+def _lost(known: Shard, now: Shard) -> LostOwnershipError:
+    """Return the error of a run that moves a shard which is no longer its own."""
+    what = f"was taken over by {now.owner}"
+    if now.owner == known.owner:
+        what = f"was {now.step} by another run"
+    return LostOwnershipError(
+        f"the shard {known.shard} of {counted(known.requests, 'request')} {what} while this run "
+        "drove it; it is left to that run",
+        fix="check that the state directory is on a local disk, and that nothing removes files "
+        "in its folder runs",
+    )
