@@ -33,7 +33,7 @@ from dbt_enrich.endpoints.request_lines import request_body
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.export.claim import Claim, claim
 from dbt_enrich.pipeline.export.destination import Destination
-from dbt_enrich.pipeline.export.new_requests import Selection
+from dbt_enrich.pipeline.export.new_requests import Selection, choose, find_undone
 from dbt_enrich.pipeline.export.request_file import write_file
 from dbt_enrich.pipeline.load.load_shard import load
 from dbt_enrich.pipeline.publish.final_failures import Finals
@@ -180,8 +180,10 @@ class Stages:
 
     def claim(self, rows: StagedRows) -> Claim:
         """Claim what is new among them."""
+        undone = find_undone(self.run, rows, self.selection.answer_keys)
+        chosen = choose(self.run, undone, self.selection)
         return claim(
-            self.run, rows, self.relation, self.selection, self.destination,
+            self.run, rows, self.relation, self.selection, self.destination, undone, chosen,
         )  # fmt: skip
 
     def write(self, rows: StagedRows, claimed: Claim) -> list[Shard]:

@@ -33,7 +33,7 @@ from dbt_enrich.pipeline.checks import (
     what_stands_in_the_way,
     without_rows,
 )
-from dbt_enrich.pipeline.export.new_requests import NewRequests, Undone
+from dbt_enrich.pipeline.export.new_requests import Chosen, NewRequests, Undone
 from dbt_enrich.pipeline.export.request_file import write_file
 from dbt_enrich.pipeline.export.small_rounds import check_route, route_of
 from dbt_enrich.pipeline.export.split_file import cut_in_two
@@ -258,9 +258,9 @@ class Engine:
             return unpublished(session, describe(plan), status=plan.short())
         blank = BlankRows(session)
         blank.refuse_before_sending(rows, undone, chosen, fresh)
+        self._exchange(session, rows, undone, chosen, fresh)
         undone.remove()
         chosen.remove()
-        self._exchange(session, rows, fresh)
         with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
             published = publish(
                 session.run,
@@ -394,7 +394,14 @@ class Engine:
             upstream=session.request.upstream,
         )
 
-    def _exchange(self, session: Session, rows: StagedRows, fresh: NewRequests) -> None:
+    def _exchange(
+        self,
+        session: Session,
+        rows: StagedRows,
+        undone: Undone,
+        chosen: Chosen,
+        fresh: NewRequests,
+    ) -> None:
         """Turn to the service, if there is anything to send or to take in."""
         mode = session.request.options.mode
         sends = 0
@@ -418,7 +425,9 @@ class Engine:
                 is_patient=session.request.options.mode == Mode.RUN,
                 tolerance=session.tolerance,
             )
-            Exchange(session, rows, service, batch_run, synchronous, watch).carry_out()
+            Exchange(session, rows, service, batch_run, synchronous, watch).carry_out(
+                undone, chosen
+            )
             if batch_run.timed_out and session.request.options.on_await_timeout == "error":
                 raise AwaitTimeoutError(
                     f"model '{session.model}': the service did not finish within await_timeout = "

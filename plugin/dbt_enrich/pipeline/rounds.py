@@ -12,7 +12,7 @@ from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError, EnrichmentError, LostOwnershipError, StoppedError
 from dbt_enrich.pipeline.checks import choose_new, rows_undone
 from dbt_enrich.pipeline.export.claim import claim
-from dbt_enrich.pipeline.export.in_flight import let_go
+from dbt_enrich.pipeline.export.in_flight import let_go, seen_now
 from dbt_enrich.pipeline.export.new_requests import Chosen, Undone
 from dbt_enrich.pipeline.load.load_shard import load, outputs_of
 from dbt_enrich.pipeline.planning.plan import estimate_requests
@@ -30,6 +30,8 @@ from dbt_enrich.wording import counted
 # A service takes up to ten minutes to end a batch.
 _CANCEL_SECONDS = 600.0
 _CANCEL_PAUSE_SECONDS = 5.0
+# The rows that are not done, and the requests of them that are new.
+Found = tuple[Undone, Chosen]
 
 
 @dataclass(frozen=True)
@@ -52,38 +54,42 @@ class Exchange:
     synchronous: SynchronousRun
     watch: Watch
 
-    def carry_out(self) -> None:
+    def carry_out(self, undone: Undone, chosen: Chosen) -> None:
         """Send and collect as far as the run's mode says.
+
+        Args:
+            undone: The rows that were not done as the run began.
+            chosen: The requests of them that were new.
 
         Raises:
             StoppedError: Too many answers failed alike, now or in an earlier run.
         """
         try:
             self.watch.look()
-            self._carry_out()
+            self._carry_out((undone, chosen))
         except StoppedError:
             self._wind_down()
             raise
 
-    def _carry_out(self) -> None:
+    def _carry_out(self, found: Found) -> None:
         mode = self.session.request.options.mode
         if mode == Mode.RUN:
-            self._run_to_the_end()
+            self._run_to_the_end(found)
         else:
             self._collect(self._open())
         if mode == Mode.SUBMIT and not self._hold_back():
-            self._submit()
+            self._submit(found)
         # What was paid for is kept: answers to former prompts are stored, though not published.
         self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
         self._name_other_services()
         self._forget_inputs()
 
-    def _run_to_the_end(self) -> None:
+    def _run_to_the_end(self, found: Found | None) -> None:
         """Send, wait and load until no row is to be asked again."""
         for shard in self.batch_run.wait(self._unknown()):
             self._load(shard)
         while not self.batch_run.timed_out:
-            answered = self._answer(self._claim_or_leave())
+            answered, found = self._answer(self._claim_or_leave(found)), None
             waiting = self._open()
             if not (answered or waiting):
                 return
@@ -93,10 +99,10 @@ class Exchange:
                 # The next run goes on from here.
                 return
 
-    def _submit(self) -> None:
+    def _submit(self, found: Found | None) -> None:
         """Send what is new; rounds that are answered at once are gone on with at once."""
         while True:
-            claimed = self._claim_or_leave()
+            claimed, found = self._claim_or_leave(found), None
             answered = self._answer(claimed)
             self.batch_run.submit(shard for shard in claimed if not shard.synchronous)
             if not answered or self.batch_run.timed_out or self._was_cancelled(answered):
@@ -145,13 +151,13 @@ class Exchange:
         found = ledger.shards.named(shard.shard for shard in shards)
         return any(shard.cancel_requested_at not in stopped for shard in found)
 
-    def _claim(self) -> list[Shard]:
+    def _claim(self, found: Found) -> list[Shard]:
         """Claim what is new; the batch run writes the files and sends them, one by one."""
         session = self.session
         reserved = session.budget.reserve(
             session.reservation,
             session.model_budget,
-            self._estimate,
+            partial(self._estimate, found),
         )
         sent = 0
         try:
@@ -162,6 +168,7 @@ class Exchange:
                     session.request.relation,
                     session.selection,
                     session.destination(self.service),
+                    *found,
                     expected=reserved,
                     check=partial(self._check_ledger, reserved) if reserved else None,
                     allow=self._allowed,
@@ -199,15 +206,18 @@ class Exchange:
         """Whether a live run is about to send a shard."""
         return shard.owner is not None and self.session.run.store.is_alive(shard.owner)
 
-    def _estimate(self) -> Estimate:
+    def _estimate(self, found: Found) -> Estimate:
         """Count the tokens of what is about to be claimed."""
-        undone, chosen = self._chosen()
-        estimated = estimate_requests(self.session.plan_inputs(self.rows, undone, chosen))
-        undone.remove()
-        chosen.remove()
-        return estimated
+        return estimate_requests(self.session.plan_inputs(self.rows, *found))
 
-    def _chosen(self) -> tuple[Undone, Chosen]:
+    def _new(self, found: Found | None) -> Found:
+        """Return what is new now: what was found already, if the ledger has not changed since."""
+        if found is not None:
+            undone, chosen = found
+            if undone.seen == seen_now(self.session.run, self.session.selection.answer_keys):
+                return found
+            undone.remove()
+            chosen.remove()
         undone = rows_undone(self.session, self.rows)
         return undone, choose_new(self.session, undone)
 
@@ -216,24 +226,28 @@ class Exchange:
         names = {shard.shard for shard in abandoned}
         session.budget.check_ledger(session.reservation, wanted, session.run.ledger, but_not=names)
 
-    def _claim_or_leave(self) -> list[Shard]:
+    def _claim_or_leave(self, found: Found | None) -> list[Shard]:
         """Claim; past a cap, rows that failed before are left where no other is to be sent.
 
         What was paid for is published all the same.
 
+        Args:
+            found: What was new as the run began, or None where something was sent since.
+
         Raises:
             CapError: Rows that were never sent would pass a cap.
         """
+        undone, chosen = self._new(found)
         try:
-            return self._claim()
+            return self._claim((undone, chosen))
         except CapError as error:
-            undone, chosen = self._chosen()
-            undone.remove()
-            chosen.remove()
             if chosen.requests > chosen.again:
                 raise
             self.session.progress.say(str(error))
             return []
+        finally:
+            undone.remove()
+            chosen.remove()
 
     def _collect(self, shards: Iterable[Shard]) -> None:
         at_service = [shard for shard in shards if shard.step.is_at_service]

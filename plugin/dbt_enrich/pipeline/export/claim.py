@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +18,15 @@ from dbt_enrich.pipeline.export.canary import first_requests
 from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.file_limits import Group, groups_of, limits_in_room, shard_selects
 from dbt_enrich.pipeline.export.in_flight import (
+    Seen,
     abandoned_shards,
     let_go,
     manifests_sql,
+    seen_now,
     standing_claims,
 )
 from dbt_enrich.pipeline.export.manifests import count_requests
-from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, choose, find_undone
+from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, Undone
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.run import Run
@@ -67,33 +70,57 @@ class Size:
     bytes: int
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """What a claim would write into the ledger; its manifests are there already.
+
+    Attributes:
+        destination: Where its requests go.
+        abandoned: The claims of dead runs that were never sent.
+        standing: Those of them whose files would be written again as they are.
+        shards: The new shards, each with what its first event says.
+        selects: The SELECT of each new shard's requests.
+    """
+
+    destination: Destination
+    abandoned: Sequence[Shard]
+    standing: Sequence[Shard]
+    shards: Sequence[tuple[Shard, dict[str, int]]]
+    selects: dict[str, str]
+
+
 def claim(
     run: Run,
     rows: StagedRows,
     relation: StagedRelation,
     selection: Selection,
     destination: Destination,
+    undone: Undone,
+    chosen: Chosen,
     *,
     expected: Estimate | None = None,
-    check: Callable[[list[Shard]], None] | None = None,
+    check: Callable[[Sequence[Shard]], None] | None = None,
     allow: Callable[[Chosen], int | None] | None = None,
 ) -> Claim:
-    """Claim what is new among the rows, and take over what dead runs claimed of it and never sent.
+    """Claim requests that are new, and take over what dead runs claimed of them and never sent.
 
-    It is one critical section of the ledger: two runs that stage the same rows at the same time
-    claim each of them once.
+    Files are written first, and the critical section of the ledger holds what is written into it
+    alone. Two runs that stage the same rows at the same time claim each of them once: what another
+    run has claimed, or answered, since the rows were looked up is left out.
 
     Args:
         run: The run.
         rows: The staged rows.
         relation: The staged relation in the user's database.
-        selection: What decides which requests are new.
+        selection: What decided which requests are new.
         destination: Where they go.
-        expected: What they are expected to take, noted with the claim, or None.
+        undone: The rows that were not done.
+        chosen: The requests of them that are new.
+        expected: What they are expected to take, recorded with the claim, or None.
         check: Called inside the critical section before anything is claimed, with the claims of
             dead runs that were never sent; what it raises leaves the rows unclaimed.
-        allow: Called there with what is new; returns how many of the requests may be claimed now,
-            or None for all. What it raises leaves the rows unclaimed.
+        allow: Called before and inside with what is new; returns how many of the requests may be
+            claimed now, or None for all. What it raises leaves the rows unclaimed.
 
     Returns:
         What was claimed.
@@ -101,45 +128,113 @@ def claim(
     Raises:
         InputError: A single row's line is larger than a file may be.
     """
-    with run.ledger.critical_section():
-        abandoned = abandoned_shards(run)
-        if check:
-            check(abandoned)
-        undone = find_undone(run, rows, selection.answer_keys)
-        chosen = choose(run, undone, selection)
-        undone.remove()
-        paths = _write_requests(run, chosen, rows, selection, destination)
+    wanted = _write_requests(run, chosen, rows, selection, destination)
+    seen = undone.seen
+    while True:
         allowed = allow(chosen) if allow else None
-        chosen.remove()
+        paths = wanted
         if allowed is not None:
-            paths = first_requests(paths, allowed, selection.packing, run.workspace)
-        destination = destination.of_round(paths, selection.packing, run.workspace)
-        kept = _take_over(run, abandoned, paths, selection, destination)
-        if kept:
-            paths = _without(run, paths, kept)
-        groups = groups_of(paths, run.workspace)
-        largest = max((group.largest for group in groups), default=0)
-        if largest > destination.limits.max_bytes:
-            _refuse_large_row(paths, largest, relation, destination.limits, run.workspace)
-        claimed: dict[str, str] = {}
-        for group in groups:
-            claimed |= _claim(run, paths, group, selection, destination, expected)
-        if claimed or kept:
-            run.ledger.stops.lift(task_key=selection.task_key)
-    return Claim(new=claimed, kept=tuple(kept))
+            paths = first_requests(wanted, allowed, selection.packing, run.workspace)
+        with ExitStack() as manifests:
+            draft = _drafted(run, paths, relation, selection, destination, expected, manifests)
+            with run.ledger.critical_section():
+                now = seen_now(run, selection.answer_keys)
+                taken = _taken(run, wanted, seen, now)
+                if not taken and (allow is None or allow(chosen) == allowed):
+                    if check:
+                        check(draft.abandoned)
+                    claimed = _claim(run, draft, selection)
+                    manifests.pop_all()
+                    return claimed
+        seen = now
+        if taken:
+            wanted = _without(run, wanted, taken)
 
 
-def _take_over(
+def _taken(run: Run, wanted: Sequence[Path], seen: Seen, now: Seen) -> str | None:
+    """Return a table expression of the keys that are new in the ledger, if one of them is wanted.
+
+    Args:
+        run: The run.
+        wanted: Parquet files of the requests that are about to be claimed.
+        seen: What was there as they were chosen.
+        now: What is there now.
+    """
+    claimed, answered = now.in_flight - seen.in_flight, now.answers - seen.answers
+    if not (claimed or answered):
+        return None
+    taken = (
+        f"(select request_key from {manifests_sql(run, claimed)} as claimed union all "
+        f"select request_key from {run.answers.table_of(sorted(answered))} as answered)"
+    )
+    found = run.workspace.rows(
+        f"select 1 from read_parquet({literals(wanted)}) as wanted "
+        f"semi join {taken} as taken using (request_key) limit 1"
+    )
+    return taken if found else None
+
+
+def _drafted(
+    run: Run,
+    paths: Sequence[Path],
+    relation: StagedRelation,
+    selection: Selection,
+    destination: Destination,
+    expected: Estimate | None,
+    manifests: ExitStack,
+) -> _Draft:
+    """Cut requests into shards and write their manifests, which `manifests` removes."""
+    destination = destination.of_round(paths, selection.packing, run.workspace)
+    abandoned = abandoned_shards(run)
+    standing = _standing(run, abandoned, paths, selection, destination)
+    if standing:
+        paths = _without(run, paths, manifests_sql(run, [shard.shard for shard in standing]))
+    groups = groups_of(paths, run.workspace)
+    largest = max((group.largest for group in groups), default=0)
+    if largest > destination.limits.max_bytes:
+        _refuse_large_row(paths, largest, relation, destination.limits, run.workspace)
+    shards, selects = [], {}
+    for group in groups:
+        detail = {"attempt": group.attempt, "enlarge": group.enlarge}
+        limits = _limits_of(group, selection, destination)
+        for select in shard_selects(paths, group, limits, run.workspace):
+            name = f"{short_version(selection.task_key)}-{secrets.token_hex(8)}"
+            manifests.callback(run.store.manifest(name).unlink, missing_ok=True)
+            selects[name] = _write_manifest(run, name, select, selection, group)
+            shards.append((_shard(run, name, selection, destination, expected), detail))
+    return _Draft(destination, abandoned, standing, shards, selects)
+
+
+def _claim(run: Run, draft: _Draft, selection: Selection) -> Claim:
+    """Write a draft into the ledger, and let go what dead runs left that it has no use for."""
+    destination, table = draft.destination, run.ledger.shards
+    kept = [
+        shard.shard
+        for shard in draft.standing
+        if table.claim_again(
+            shard,
+            destination.owner,
+            settings=destination.settings,
+            max_failed_share=destination.tolerance.max_failed_share,
+            least_answers=destination.tolerance.least_answers,
+        )
+    ]
+    let_go(run, [shard for shard in draft.abandoned if shard not in draft.standing])
+    for shard, detail in draft.shards:
+        table.add(shard, detail=detail)
+    if draft.shards or kept:
+        run.ledger.stops.lift(task_key=selection.task_key)
+    return Claim(new=draft.selects, kept=tuple(sorted(kept)))
+
+
+def _standing(
     run: Run,
     abandoned: Sequence[Shard],
     wanted: Sequence[Path],
     selection: Selection,
     destination: Destination,
-) -> list[str]:
-    """Take over the dead runs' shards whose files would be written again as they are.
-
-    All others are let go.
-    """
+) -> list[Shard]:
+    """Return the dead runs' shards whose files would be written again as they are."""
     # What goes through the synchronous endpoint has no use for a batch's file.
     ours = [
         shard
@@ -151,23 +246,11 @@ def _take_over(
         and shard.namespace == destination.namespace
         and shard.deployment in destination.spread.deployments
     ]
-    standing = standing_claims(run, ours, wanted, selection.lines(destination.line_url))
-    names = {shard.shard for shard in standing}
-    for shard in standing:
-        run.ledger.shards.claim_again(
-            shard,
-            destination.owner,
-            settings=destination.settings,
-            max_failed_share=destination.tolerance.max_failed_share,
-            least_answers=destination.tolerance.least_answers,
-        )
-    let_go(run, [shard for shard in abandoned if shard.shard not in names])
-    return sorted(names)
+    return standing_claims(run, ours, wanted, selection.lines(destination.line_url))
 
 
-def _without(run: Run, paths: Sequence[Path], shards: Sequence[str]) -> list[Path]:
-    """Write the requests that none of some shards asks; return the new files."""
-    kept = manifests_sql(shards, run.store)
+def _without(run: Run, paths: Sequence[Path], taken: str) -> list[Path]:
+    """Write the requests whose keys are not in a table expression; return the new files."""
     written = []
     for path in paths:
         rest = path.with_name(f"{path.stem}-rest.parquet")
@@ -176,10 +259,10 @@ def _without(run: Run, paths: Sequence[Path], shards: Sequence[str]) -> list[Pat
             select wanted.*
             from read_parquet({literal(path)}) as wanted
             anti join (
-                select kept.request_key
-                from {kept} as kept
+                select taken.request_key
+                from {taken} as taken
                 semi join read_parquet({literal(path)}) as wanted using (request_key)
-            ) as kept using (request_key)
+            ) as taken using (request_key)
             """,
             rest,
         )
@@ -280,57 +363,47 @@ def _limits_of(group: Group, selection: Selection, destination: Destination) -> 
     return limits_in_room(limits, group, destination.room)
 
 
-def _claim(
+def _write_manifest(run: Run, name: str, select: str, selection: Selection, group: Group) -> str:
+    """Write which requests a shard holds; return their SELECT."""
+    columns = "request_key, attempt"
+    if selection.packing and group.is_first:
+        packed = run.workspace.directory / f"packed-{name}.parquet"
+        run.workspace.write_parquet(selection.packing.numbered_sql(select), packed)
+        select, columns = _whole(packed), f"{columns}, custom_id, position"
+    manifest = run.store.manifest(name)
+    run.workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
+    return select
+
+
+def _shard(
     run: Run,
-    paths: Sequence[Path],
-    group: Group,
+    name: str,
     selection: Selection,
     destination: Destination,
     expected: Estimate | None,
-) -> dict[str, str]:
-    """Cut a group into shards, write their manifests and note the intent to send them.
-
-    Returns:
-        Each shard's name with the SELECT of its requests.
-    """
-    packing = selection.packing if group.is_first else None
-    limits = _limits_of(group, selection, destination)
-    claimed = {}
-    for select in shard_selects(paths, group, limits, run.workspace):
-        name = f"{short_version(selection.task_key)}-{secrets.token_hex(8)}"
-        manifest = run.store.manifest(name)
-        columns = "request_key, attempt"
-        if packing:
-            packed = run.workspace.directory / f"packed-{name}.parquet"
-            run.workspace.write_parquet(packing.numbered_sql(select), packed)
-            select, columns = _whole(packed), f"{columns}, custom_id, position"
-        run.workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
-        requests, asked_rows = count_requests(manifest, run.workspace)
-        share = requests / max(1, expected.requests) if expected else 0.0
-        shard = Shard(
-            shard=name,
-            step=Step.CLAIMED,
-            owner=destination.owner,
-            namespace=destination.namespace,
-            service=destination.service,
-            task_key=selection.task_key,
-            enrichment=destination.enrichment,
-            model=selection.task.model,
-            deployment=destination.spread.choose(requests),
-            requests=requests,
-            synchronous=destination.is_synchronous,
-            rows=asked_rows,
-            settings=destination.settings,
-            max_failed_share=destination.tolerance.max_failed_share,
-            least_answers=destination.tolerance.least_answers,
-            estimated_prompt_tokens=_share(expected.prompt_tokens if expected else None, share),
-            estimated_completion_tokens=_share(
-                expected.completion_tokens if expected else None, share
-            ),
-        )
-        run.ledger.shards.add(shard, detail={"attempt": group.attempt, "enlarge": group.enlarge})
-        claimed[name] = select
-    return claimed
+) -> Shard:
+    """Return the shard of a manifest, as it is claimed."""
+    requests, asked_rows = count_requests(run.store.manifest(name), run.workspace)
+    share = requests / max(1, expected.requests) if expected else 0.0
+    return Shard(
+        shard=name,
+        step=Step.CLAIMED,
+        owner=destination.owner,
+        namespace=destination.namespace,
+        service=destination.service,
+        task_key=selection.task_key,
+        enrichment=destination.enrichment,
+        model=selection.task.model,
+        deployment=destination.spread.choose(requests),
+        requests=requests,
+        synchronous=destination.is_synchronous,
+        rows=asked_rows,
+        settings=destination.settings,
+        max_failed_share=destination.tolerance.max_failed_share,
+        least_answers=destination.tolerance.least_answers,
+        estimated_prompt_tokens=_share(expected.prompt_tokens if expected else None, share),
+        estimated_completion_tokens=_share(expected.completion_tokens if expected else None, share),
+    )
 
 
 def _share(tokens: int | None, share: float) -> int | None:

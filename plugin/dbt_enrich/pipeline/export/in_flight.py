@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,16 +34,46 @@ def let_go(run: Run, shards: Sequence[Shard]) -> None:
             run.store.manifest(shard.shard).unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The names in the ledger that decided which requests of a task are new.
+
+    Attributes:
+        in_flight: Shards that are claimed and not yet stored, but for those of dead runs that never
+            sent them: the next export takes them up.
+        answers: Files of the answer store.
+    """
+
+    in_flight: frozenset[str]
+    answers: frozenset[str]
+
+
+def seen_now(run: Run, answer_keys: Sequence[str]) -> Seen:
+    """Return what the ledger holds of a task now.
+
+    Args:
+        run: The run.
+        answer_keys: The task, and any others whose answers stand for its own.
+    """
+    return Seen(
+        in_flight=frozenset(_in_flight(run, answer_keys[0])),
+        answers=frozenset(name for key in answer_keys for name in run.ledger.answers.live(key)),
+    )
+
+
 def in_flight_sql(run: Run, task_key: str) -> str:
     """Build a table expression over the requests of a task that are claimed and not yet stored.
 
-    The claims of dead runs that never sent them are left out: the next export takes them up. What
-    another process stores afterwards stays in it, so take it before the answers.
+    What another process stores afterwards stays in it, so take it before the answers.
     """
-    shards = run.ledger.shards.open(task_key=task_key)
-    names = [shard.shard for shard in shards if not _is_abandoned(shard, run.store)]
+    names = _in_flight(run, task_key)
     held = [_held(run.store.manifest(name), run.workspace.directory) for name in names]
     return read_parquet([path for path in held if path], empty=NO_REQUESTS)
+
+
+def _in_flight(run: Run, task_key: str) -> list[str]:
+    shards = run.ledger.shards.open(task_key=task_key)
+    return [shard.shard for shard in shards if not _is_abandoned(shard, run.store)]
 
 
 def _held(manifest: Path, directory: Path) -> Path | None:
@@ -59,9 +89,9 @@ def _held(manifest: Path, directory: Path) -> Path | None:
     return None
 
 
-def manifests_sql(shards: Sequence[str], store: StateDirectory) -> str:
+def manifests_sql(run: Run, shards: Iterable[str]) -> str:
     """Build a table expression over the requests of some shards, by their names."""
-    manifests = [store.manifest(name) for name in shards]
+    manifests = [run.store.manifest(name) for name in shards]
     return read_parquet([path for path in manifests if path.exists()], empty=NO_REQUESTS)
 
 

@@ -12,7 +12,7 @@ from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.endpoints.request_lines import RequestLines
-from dbt_enrich.pipeline.export.in_flight import in_flight_sql
+from dbt_enrich.pipeline.export.in_flight import Seen, in_flight_sql, seen_now
 from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal
@@ -106,9 +106,11 @@ class Undone(_InParts):
     Attributes:
         files: Parquet of row_id and request_key, for each part that has such rows.
         rows: How many rows they are.
+        seen: What the ledger held as they were looked up.
     """
 
     rows: int
+    seen: Seen
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def find_undone(run: Run, rows: StagedRows, answer_keys: tuple[str, ...]) -> Und
         rows: The staged rows.
         answer_keys: The tasks whose answers stand.
     """
+    seen = seen_now(run, answer_keys)
     answers = run.answers.table(*answer_keys)
     name = secrets.token_hex(4)
     files, found = {}, 0
@@ -178,7 +181,7 @@ def find_undone(run: Run, rows: StagedRows, answer_keys: tuple[str, ...]) -> Und
             found += count
         else:
             path.unlink()
-    return Undone(files, found)
+    return Undone(files, found, seen)
 
 
 def choose(run: Run, undone: Undone, selection: Selection) -> Chosen:
