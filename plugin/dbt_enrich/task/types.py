@@ -2,6 +2,10 @@
 
 Only what a strict JSON Schema can say is a type here: texts, numbers, booleans, dates, enums, lists
 and structs. Everything else is refused with the type to use in its place.
+
+DuckDB's own parser (`duckdb.sqltype`) does not serve: it refuses some hundred words as names of
+fields (`struct(from date, to date)`), which here are quoted; it says of most texts only that they
+are no type; what it takes differs between its versions, and a type that is taken is identity.
 """
 
 from __future__ import annotations
