@@ -14,6 +14,7 @@ from dbt_enrich.config.credential import EntraKeys
 from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ServiceLimits
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.config.remote import RemoteConfig
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.errors import ConfigurationError
 
 _DATED_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
@@ -25,7 +26,6 @@ AZURE: Final = Provider(
     label="Azure",
     service="dbt_enrich.services.openai:open_service",
     limits=ServiceLimits(max_requests=100_000, max_bytes=MAX_FILE_BYTES),
-    line_url="/chat/completions",
     expiry_days=range(14, 31),
     # Azure's guide asks for at least 60 seconds between two looks at a batch.
     poll_seconds=60.0,
@@ -95,7 +95,7 @@ class AzureConfig(EntraKeys, RemoteConfig):
             )
         parts = checked_url("endpoint", self.endpoint)
         path = parts.path.rstrip("/")
-        if "/deployments/" in path or path.endswith("/chat/completions"):
+        if "/deployments/" in path or path.endswith(CHAT_COMPLETIONS.path):
             raise ConfigurationError(
                 "`endpoint` is the address of one deployment, but batches belong to the whole "
                 "resource",

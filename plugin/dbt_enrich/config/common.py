@@ -17,6 +17,7 @@ from dbt_enrich.config.providers import Provider
 from dbt_enrich.cost.caps import Caps
 from dbt_enrich.cost.prices import DEFAULT_ZONE, FREE, Price, PriceTable, Zone, price_table
 from dbt_enrich.cost.retirement import retirement_warning
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.errors import ConfigurationError, WrongValueError
 from dbt_enrich.extras import Extra
 from dbt_enrich.task.enrichment_task import EnrichmentTask
@@ -219,15 +220,13 @@ class PluginConfig(Keys, ABC):
             max_bytes=self.max_bytes_per_file or usual.max_bytes,
         )
 
-    @property
-    def request_url(self) -> str:
-        """The `url` of each line of an input file."""
-        return self.line_url or self.facts.line_url
+    def url_of(self, path: str) -> str:
+        """Return the `url` of the lines that ask the endpoint at `path`."""
+        return self.line_url or self.facts.line_prefix + path
 
-    @property
-    def request_endpoint(self) -> str:
-        """The `endpoint` of a batch: as configured, else the lines' `url`."""
-        return self.batch_endpoint or self.request_url
+    def batch_endpoint_of(self, path: str) -> str:
+        """Return the `endpoint` of their batch: as configured, else the lines' `url`."""
+        return self.batch_endpoint or self.url_of(path)
 
     @property
     def dated_version(self) -> str | None:
@@ -339,7 +338,7 @@ class PluginConfig(Keys, ABC):
             if path is not None and not path.startswith("/"):
                 raise ConfigurationError(
                     f"`{name}` must be a path that begins with a slash, but it is {path!r}",
-                    fix="write it like /v1/chat/completions, or leave it out",
+                    fix=f"write it like /v1{CHAT_COMPLETIONS.path}, or leave it out",
                 )
 
     def _check_files(self) -> None:

@@ -25,7 +25,6 @@ LOCAL: Final = Provider(
     service="dbt_enrich.services.local:open_service",
     # The emulator is called by Azure's v1 paths, and holds files to Azure's limits.
     limits=AZURE.limits,
-    line_url=AZURE.line_url,
     expiry_days=AZURE.expiry_days,
     poll_seconds=2.0,
     # It shows at once what a service lists some time later.

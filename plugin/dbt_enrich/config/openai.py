@@ -17,7 +17,7 @@ OPENAI: Final = Provider(
     label="OpenAI",
     service="dbt_enrich.services.openai:open_service",
     limits=ServiceLimits(max_requests=50_000, max_bytes=MAX_FILE_BYTES),
-    line_url="/v1/chat/completions",
+    line_prefix="/v1",
     expiry_days=range(1, 31),
     poll_seconds=60.0,
     grace_seconds=600.0,

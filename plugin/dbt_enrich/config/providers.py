@@ -21,7 +21,6 @@ class Provider:
         label: Its name in a sentence.
         service: `module:function` that opens a `BatchService` for its settings.
         limits: What one input file may hold.
-        line_url: The `url` of each request line, and the `endpoint` of a batch.
         expiry_days: The days that `file_expiry_days` may name.
         poll_seconds: Seconds between two looks at a waiting batch, at most.
         grace_seconds: Seconds during which what was created, or has ended, may not be shown yet.
@@ -33,6 +32,8 @@ class Provider:
         max_lasting_files: How many of them may have no expiry.
         address_key: The profile's key for its address.
         address_fix: What to do where there is no Batch API under the address.
+        line_prefix: What stands before an endpoint's path in the `url` of a request line, and in
+            the `endpoint` of a batch.
         api_path: What stands between the address and the paths of the API.
         key_header: The header that carries the key.
         key_prefix: What stands before the key there.
@@ -47,7 +48,6 @@ class Provider:
     label: str
     service: str
     limits: ServiceLimits
-    line_url: str
     expiry_days: range
     poll_seconds: float
     grace_seconds: float
@@ -60,6 +60,7 @@ class Provider:
     max_lasting_files: int = 0
     address_key: str = ""
     address_fix: str = ""
+    line_prefix: str = ""
     api_path: str = "/"
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "

@@ -446,7 +446,7 @@ class Engine:
                 transfers=self.config.transfers,
             ),
             room=session.room,
-            write=lambda shard: _write_claimed(shard, session, rows, service.line_url),
+            write=lambda shard: _write_claimed(shard, session, rows),
             cut=lambda shard: cut_in_two(session.run, shard),
             deployments_of=self.config.deployments_of,
             cancelled=self.cancelled,
@@ -495,12 +495,14 @@ class Engine:
         return unpublished(session, sentence, status=f"rows previewed: {len(previewed):,}")
 
 
-def _write_claimed(shard: Shard, session: Session, rows: StagedRows, line_url: str) -> Shard | None:
+def _write_claimed(shard: Shard, session: Session, rows: StagedRows) -> Shard | None:
     """Write the file of a shard that this run claimed; return None of another's."""
     source = session.claimed.pop(shard.shard, None)
     if source is None:
         return None
     with session.timings.span(Stage.WRITE, rows=shard.row_count) as span:
-        written = write_file(session.run, shard, source, rows, session.selection.lines(line_url))
+        written = write_file(
+            session.run, shard, source, rows, session.selection.lines(session.line_url)
+        )
         span.bytes = written.bytes
     return written

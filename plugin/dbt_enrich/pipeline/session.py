@@ -87,6 +87,11 @@ class Session:
         )
 
     @property
+    def line_url(self) -> str:
+        """The `url` of every line."""
+        return self.config.url_of(self.selection.endpoint.path)
+
+    @property
     def sent_with(self) -> SentWith:
         """What the run's requests are sent with, apart from what identifies them."""
         return present_settings(self.request.task, self.request.options, self.config)
@@ -121,16 +126,16 @@ class Session:
             chosen=chosen,
             relation=self.request.relation,
             selection=self.selection,
-            destination=self._destination(config.service_id, config.limits, config.request_url),
+            destination=self._destination(config.service_id, config.limits),
             price=self.config.task_price(self.request.task),
             run=self.run,
         )
 
     def destination(self, service: BatchService) -> Destination:
         """Where the run's requests go."""
-        return self._destination(service.service_id, service.limits, service.line_url)
+        return self._destination(service.service_id, service.limits)
 
-    def _destination(self, service: str, limits: ServiceLimits, line_url: str) -> Destination:
+    def _destination(self, service: str, limits: ServiceLimits) -> Destination:
         deployments = self.config.deployments_of(self.request.task.model)
         options = self.request.options
         few = None
@@ -143,7 +148,7 @@ class Session:
             spread=Spread(deployments, service, self.room, self.run.ledger),
             service=service,
             limits=limits,
-            line_url=line_url,
+            line_url=self.line_url,
             namespace=self.namespace,
             owner=self.run.id,
             sent_with=self.sent_with,

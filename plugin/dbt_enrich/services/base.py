@@ -163,11 +163,6 @@ class BatchService(Protocol):
         """What one input file may hold."""
         ...
 
-    @property
-    def line_url(self) -> str:
-        """The `url` of each line of an input file, such as `/v1/embeddings`."""
-        ...
-
     def check(self, deployment: str) -> None:
         """Check endpoint, key and, where the service can tell, the deployment. Sends no row.
 

@@ -15,6 +15,7 @@ import openai
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.remote import RemoteConfig
+from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
 from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, SynchronousReply
 from dbt_enrich.services.calls import Calls, Connection, Send
@@ -73,11 +74,6 @@ class OpenAIBatchService:
     def limits(self) -> ServiceLimits:
         """What one input file may hold."""
         return self._settings.limits
-
-    @property
-    def line_url(self) -> str:
-        """The `url` of each line of an input file."""
-        return self._settings.request_url
 
     def check(self, deployment: str) -> None:
         """Check endpoint, key and, where the service can tell, the deployment.
@@ -222,7 +218,7 @@ class OpenAIBatchService:
             lambda client: client.batches.with_raw_response.create(
                 input_file_id=input_file_id,
                 # Azure takes paths that the client's types do not know.
-                endpoint=cast("Any", self._settings.request_endpoint),
+                endpoint=cast("Any", self._settings.batch_endpoint_of(CHAT_COMPLETIONS.path)),
                 completion_window=cast("Any", self._settings.completion_window),
                 metadata=dict(metadata),
             ),

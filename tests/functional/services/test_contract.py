@@ -55,11 +55,12 @@ def service(emulator: RunningEmulator, style: str) -> Iterator[OpenAIBatchServic
 
 def shard(path: Path, service: BatchService, *, requests: int = 3, model: str = MODEL) -> Path:
     """Write an input file."""
+    prefix = "/v1" if service.service_id.startswith("openai") else ""
     lines = [
         {
             "custom_id": f"key-{number}",
             "method": "POST",
-            "url": service.line_url,
+            "url": f"{prefix}/chat/completions",
             "body": {"model": model, "messages": [{"role": "user", "content": f"é {number}"}]},
         }
         for number in range(requests)

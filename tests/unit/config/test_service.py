@@ -44,7 +44,7 @@ def test_azure_has_its_own_defaults() -> None:
     """100,000 requests and 200 MB less a margin, paths without a version."""
     told = azure()
     assert told.limits == ServiceLimits(100_000, 196_000_000)
-    assert (told.request_url, told.request_endpoint) == ("/chat/completions", "/chat/completions")
+    assert told.url_of("/x") == told.batch_endpoint_of("/x") == "/x"
     assert told.service_id == "azure:res.openai.azure.com"
     assert told.dated_version is None
     assert told.sends_expiry
@@ -54,7 +54,7 @@ def test_openai_has_its_own_defaults() -> None:
     """50,000 requests, and paths with a version."""
     told = openai()
     assert told.limits.max_requests == 50_000
-    assert told.request_url == told.request_endpoint == "/v1/chat/completions"
+    assert told.url_of("/x") == told.batch_endpoint_of("/x") == "/v1/x"
     assert told.url == "https://api.openai.com/v1"
     assert told.service_id == "openai:api.openai.com"
 
@@ -117,8 +117,8 @@ def test_the_version_decides_the_paths(version: Any, classic: bool, expiry: bool
 def test_the_batch_endpoint_follows_the_lines() -> None:
     """The service demands that they agree, so one setting moves both."""
     told = azure(line_url="/v1/chat/completions")
-    assert told.request_endpoint == told.request_url == "/v1/chat/completions"
-    assert azure(line_url="/a", batch_endpoint="/b").request_endpoint == "/b"
+    assert told.batch_endpoint_of("/x") == told.url_of("/x") == "/v1/chat/completions"
+    assert azure(line_url="/a", batch_endpoint="/b").batch_endpoint_of("/x") == "/b"
 
 
 def test_limits_can_be_lowered() -> None:

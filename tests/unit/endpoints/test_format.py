@@ -28,11 +28,7 @@ def literals(path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    [
-        path
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if path != HOME and path.parent.name != "config"
-    ],
+    [path for path in sorted(PACKAGE.rglob("*.py")) if path != HOME],
     ids=lambda path: str(path.relative_to(PACKAGE)),
 )
 def test_no_other_module_spells_it_out(path: Path) -> None:
