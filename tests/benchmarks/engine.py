@@ -36,7 +36,6 @@ from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Selection, choose, find_undone
 from dbt_enrich.pipeline.export.request_file import write_file
 from dbt_enrich.pipeline.load.load_shard import load
-from dbt_enrich.pipeline.publish.final_failures import Finals
 from dbt_enrich.pipeline.publish.results import Published, publish
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome
 from dbt_enrich.pipeline.run.deployments import Spread
@@ -205,10 +204,10 @@ class Stages:
 
     def publish(self, rows: StagedRows) -> Published:
         """Write what the table is made of."""
-        return publish(
-            self.run, rows, self.relation, self.task, self.selection.answer_keys,
-            existing=None, find_finals=Finals,
-        )  # fmt: skip
+        request = EnrichmentRequest(
+            self.relation, self.task, EnrichmentOptions(), self.destination.enrichment
+        )
+        return publish(self.run, rows, request, self.selection)
 
     def close(self) -> None:
         """Close what a run closes before the materialization publishes."""

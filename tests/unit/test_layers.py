@@ -21,6 +21,7 @@ _STOREYS = (
     ("config", "workspace"),
     ("services", "state"),
     ("warehouse", "console"),
+    ("pipeline.request",),
     ("pipeline.stage",),
     ("pipeline.run",),
     ("pipeline.export",),

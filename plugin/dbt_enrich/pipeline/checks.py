@@ -8,14 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
-from dbt_enrich.pipeline.export.canary import RECOMMENDED_ABOVE
 from dbt_enrich.pipeline.export.new_requests import (
     Chosen,
     NewRequests,
     Undone,
-    choose,
-    find_undone,
-    new_requests,
 )
 from dbt_enrich.pipeline.planning.budget import spending
 from dbt_enrich.pipeline.planning.constraints import (
@@ -28,7 +24,6 @@ from dbt_enrich.pipeline.planning.constraints import (
 )
 from dbt_enrich.pipeline.planning.preview import answer_problem
 from dbt_enrich.pipeline.publish.errors_table import empty_errors_sql
-from dbt_enrich.pipeline.publish.final_failures import Finals, find_finals
 from dbt_enrich.pipeline.publish.results import Published
 from dbt_enrich.pipeline.request import Figures, Outcome
 from dbt_enrich.pipeline.run.alike_failures import Watch
@@ -36,7 +31,6 @@ from dbt_enrich.pipeline.run.remote_inputs import inputs_may_be_left
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage.input_checks import check_columns
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
-from dbt_enrich.state.answer_store import done_sql
 from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import Mode
@@ -44,40 +38,6 @@ from dbt_enrich.task.result_columns import STATUS_COLUMNS
 from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.enriched_table import empty_table_sql
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.key_ranges import key_parts
-
-
-def rows_undone(session: Session, rows: StagedRows) -> Undone:
-    """Find the rows that have no answer that is `done`."""
-    return find_undone(session.run, rows, session.selection.answer_keys)
-
-
-def choose_new(session: Session, undone: Undone) -> Chosen:
-    """Choose what a run would send of the rows that are not done, without claiming it."""
-    return choose(session.run, undone, session.selection)
-
-
-def finals_of(session: Session, undone: Undone) -> Finals:
-    """Find the requests of the rows that are not done that failed for good."""
-    return find_finals(session.run, undone, session.selection)
-
-
-def what_stands_in_the_way(session: Session, undone: Undone, requests: int) -> dict[str, Any]:
-    """Return the fields of a plan that say which rows are not asked, or not at once.
-
-    Args:
-        session: The run.
-        undone: The rows that are not done.
-        requests: How many requests it would send.
-    """
-    canary = session.request.options.canary
-    is_many = requests > (canary or RECOMMENDED_ABOVE)
-    is_new = is_many and not session.is_proven()
-    return {
-        "failed_for_good": dict(finals_of(session, undone).kinds),
-        "canary": canary if is_new else None,
-        "recommends_canary": is_new and canary is None,
-    }
 
 
 def watch_of(session: Session, rows: StagedRows) -> Watch:
@@ -100,29 +60,6 @@ def watch_of(session: Session, rows: StagedRows) -> Watch:
         label=label,
         run=session.run,
     )
-
-
-def count_new(session: Session, rows: StagedRows, chosen: Chosen) -> NewRequests:
-    """Count what a run would send, and what it would not."""
-    return new_requests(session.run, rows, chosen, session.selection)
-
-
-def rows_kept(session: Session, rows: StagedRows) -> int:
-    """Count the rows that keep an answer to a previous version of the task."""
-    selection = session.selection
-    if not selection.keeps_former:
-        return 0
-    own, former = (session.run.answers.table(key) for key in selection.answer_keys)
-    kept = 0
-    for part in key_parts(rows.rows):
-        keys = part.of(rows.keys_sql)
-        (found,) = session.run.workspace.row(
-            f"select count(*) from {keys} as keys "
-            f"semi join ({done_sql(former, keys, part=part)}) as former using (request_key) "
-            f"anti join ({done_sql(own, keys, part=part)}) as own using (request_key)"
-        )
-        kept += found
-    return kept
 
 
 def inputs_to_forget(session: Session) -> bool:

@@ -13,33 +13,35 @@ from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, logged_timings
 from dbt_enrich.endpoints.packs import check_packing
-from dbt_enrich.errors import AwaitTimeoutError, EnrichmentError, TaskChangedError
+from dbt_enrich.errors import AwaitTimeoutError, EnrichmentError
 from dbt_enrich.pipeline.checks import (
     BlankRows,
     check_examples,
-    choose_new,
-    count_new,
     failure_warning,
     figures,
-    finals_of,
     inputs_to_forget,
     publication,
     refuse_failures,
-    rows_kept,
-    rows_undone,
     table_comment,
     unpublished,
     watch_of,
-    what_stands_in_the_way,
     without_rows,
 )
-from dbt_enrich.pipeline.export.new_requests import Chosen, NewRequests, Undone
+from dbt_enrich.pipeline.export.new_requests import (
+    Chosen,
+    NewRequests,
+    Undone,
+    choose,
+    find_undone,
+    new_requests,
+)
 from dbt_enrich.pipeline.export.request_file import write_file
-from dbt_enrich.pipeline.export.small_rounds import check_route, route_of
+from dbt_enrich.pipeline.export.small_rounds import check_route
 from dbt_enrich.pipeline.export.split_file import cut_in_two
 from dbt_enrich.pipeline.planning.budget import Budget
-from dbt_enrich.pipeline.planning.plan import Plan, PlanInputs, changes_since, describe, make_plan
-from dbt_enrich.pipeline.planning.preview import WholeTable, preview, preview_sentence
+from dbt_enrich.pipeline.planning.plan import describe, make_plan
+from dbt_enrich.pipeline.planning.preview import preview
+from dbt_enrich.pipeline.planning.task_changes import refusal_of_change
 from dbt_enrich.pipeline.publish.results import publish
 from dbt_enrich.pipeline.publish.usage_relations import Relations, fingerprint, relations
 from dbt_enrich.pipeline.recovery.former_answers import keep_former_answers
@@ -57,7 +59,6 @@ from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import sweep_files
 from dbt_enrich.state.filesystems import network_file_system
-from dbt_enrich.state.former_tasks import former_tasks, is_in_flight
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import existing_ledger, open_run
 from dbt_enrich.state.shards import Shard
@@ -65,7 +66,6 @@ from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
 from dbt_enrich.warehouse.placement import place
-from dbt_enrich.wording import counted
 
 
 class Engine:
@@ -220,7 +220,7 @@ class Engine:
             scratch.close()
 
     def _enrich(self, session: Session) -> Outcome:
-        request = session.request
+        run, request = session.run, session.request
         task, options = request.task, request.options
         check_route(session.model, options, self.config)
         check_examples(session)
@@ -244,16 +244,17 @@ class Engine:
             return self._preview(session, rows)
         undone = self._undone(session, rows)
         session.tally.reused = rows.keyed - undone.rows
-        chosen = choose_new(session, undone)
-        fresh = count_new(session, rows, chosen)
-        refusal: EnrichmentError | None = self._refusal(session, fresh)
+        chosen = choose(run, undone, session.selection)
+        fresh = new_requests(run, rows, chosen, session.selection)
+        refusal: EnrichmentError | None = refusal_of_change(
+            run.ledger, request, session.task_key, fresh
+        )
         if refusal and options.mode in (Mode.RUN, Mode.SUBMIT):
             raise refusal
         if options.mode == Mode.PLAN:
             inputs = session.plan_inputs(rows, undone, chosen)
             refusal = refusal or session.refusal_to_go_on(fresh.requests)
-            plan = self._plan(session, inputs, fresh, refusal)
-            plan = replace(plan, **what_stands_in_the_way(session, undone, plan.requests))
+            plan = make_plan(inputs, fresh, refusal)
             report({"plan": plan.document()})
             return unpublished(session, describe(plan), status=plan.short())
         blank = BlankRows(session)
@@ -262,15 +263,7 @@ class Engine:
         undone.remove()
         chosen.remove()
         with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
-            published = publish(
-                session.run,
-                rows,
-                request.relation,
-                task,
-                session.selection.answer_keys,
-                existing=request.existing if options.on_pending == "keep" else None,
-                find_finals=lambda: finals_of(session, rows_undone(session, rows)),
-            )
+            published = publish(run, rows, request, session.selection)
             span.bytes = published.bytes
         refuse_failures(session, published)
         blank.refuse_before_publishing(published)
@@ -298,11 +291,14 @@ class Engine:
     def _undone(self, session: Session, rows: StagedRows) -> Undone:
         """Find the rows that are not done, once all answers that are somewhere are taken in."""
         self._note_task(session)
-        undone = rows_undone(session, rows)
-        for take in (self._recover, self._keep_former):
-            if undone.rows and take(session, rows, undone):
-                undone.remove()
-                undone = rows_undone(session, rows)
+        run, request, selection = session.run, session.request, session.selection
+        undone = find_undone(run, rows, selection.answer_keys)
+        if undone.rows and recover_answers(run, undone, request, selection):
+            undone.remove()
+            undone = find_undone(run, rows, selection.answer_keys)
+        if undone.rows and keep_former_answers(run, rows, undone, request, selection):
+            undone.remove()
+            undone = find_undone(run, rows, selection.answer_keys)
         return undone
 
     def _note_task(self, session: Session) -> None:
@@ -312,86 +308,6 @@ class Engine:
             enrichment=request.enrichment,
             document=task.document(self.config.answered_by(task.model)),
             outputs=[asdict(output) for output in task.outputs],
-        )
-
-    def _recover(self, session: Session, _: StagedRows, undone: Undone) -> int:
-        """Take the answers that only the enriched table still holds."""
-        request = session.request
-        if request.existing is None:
-            return 0
-        return recover_answers(
-            session.run,
-            undone,
-            request.relation,
-            request.task,
-            session.selection.answer_keys,
-            request.existing,
-        )
-
-    def _keep_former(self, session: Session, rows: StagedRows, undone: Undone) -> int:
-        """Keep former answers, if `on_task_change` says so."""
-        request = session.request
-        if request.options.on_task_change != "new_rows":
-            return 0
-        return keep_former_answers(
-            session.run,
-            rows,
-            undone,
-            request.relation,
-            session.selection,
-            former_tasks(session.run.ledger, request.enrichment, session.task_key),
-        )
-
-    def _refusal(self, session: Session, fresh: NewRequests) -> TaskChangedError | None:
-        """Return why rows of a changed task are not asked again, if `on_task_change` says so."""
-        request, options = session.request, session.request.options
-        if not fresh.requests:
-            return None
-        if options.on_task_change == "new_rows":
-            former = former_tasks(session.run.ledger, request.enrichment, session.task_key)
-            if any(is_in_flight(session.run.ledger, task.task_key) for task in former):
-                return TaskChangedError(
-                    f"model '{session.model}': the task changed while its batches are in flight, "
-                    f"and {counted(fresh.requests, 'request')} would be sent; nothing was",
-                    fix="bring them home with `dbt-enrich wait`, so that their answers are kept, "
-                    "then run again",
-                )
-        if options.on_task_change != "error":
-            return None
-        changes = changes_since(session.run.ledger, request.enrichment, session.selection)
-        if not changes:
-            return None
-        return TaskChangedError(
-            f"model '{session.model}': the task changed ({', '.join(changes)}), and "
-            f"{counted(fresh.requests, 'request')} would be sent; nothing was",
-            fix="set on_task_change to all to ask again, or to new_rows to keep the previous "
-            "answers",
-        )
-
-    def _plan(
-        self,
-        session: Session,
-        inputs: PlanInputs,
-        fresh: NewRequests,
-        refusal: EnrichmentError | None,
-    ) -> Plan:
-        config, task = self.config, session.request.task
-        service_id = config.service_id
-        table = config.price_table
-        deployments = config.deployments_of(task.model)
-        limits = [session.room.limit(service_id, name) for name in deployments]
-        return make_plan(
-            inputs,
-            fresh,
-            answered=session.tally.reused,
-            kept=rows_kept(session, inputs.rows),
-            existing=session.request.existing,
-            currency=table.currency,
-            price_problem=config.price_problem(task.model),
-            retirement=config.retirement(task.model),
-            max_enqueued_tokens=None if None in limits else sum(limit or 0 for limit in limits),
-            refusal=str(refusal) if refusal else None,
-            upstream=session.request.upstream,
         )
 
     def _exchange(
@@ -457,42 +373,15 @@ class Engine:
         )
 
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
-        request, options = session.request, session.request.options
-        deployment = route_of(request.task.model, options, self.config)
         with self._service.use() as service:
             previewed = preview(
-                rows,
-                request.relation,
-                session.selection,
-                deployment=deployment,
-                limit=options.preview_rows,
-                service=service,
-                workspace=session.run.workspace,
+                session.run, rows, session.request, session.selection, self.config, service
             )
-        for row in previewed:
+        for row in previewed.rows:
             self._log(str(row))
-        (asked,) = session.run.workspace.row(
-            f"select count(distinct request_key) from {rows.keys_sql} as keys"
-        )
-        sentence = preview_sentence(
-            previewed,
-            WholeTable(rows.keyed, asked),
-            session.selection,
-            deployment,
-            self.config.task_price(request.task),
-            currency=self.config.price_table.currency,
-        )
-        report(
-            {
-                "preview": {
-                    "name": session.model,
-                    "deployment": deployment,
-                    "rows": [asdict(row) for row in previewed],
-                    "sentence": sentence,
-                }
-            }
-        )
-        return unpublished(session, sentence, status=f"rows previewed: {len(previewed):,}")
+        report({"preview": asdict(previewed)})
+        status = f"rows previewed: {len(previewed.rows):,}"
+        return unpublished(session, previewed.sentence, status=status)
 
 
 def _write_claimed(shard: Shard, session: Session, rows: StagedRows) -> Shard | None:

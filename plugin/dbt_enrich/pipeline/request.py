@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from dbt_enrich.pipeline.planning.constraints import Constraint
+from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
@@ -12,6 +12,21 @@ from dbt_enrich.warehouse.awaited_texts import Upstream
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A constraint that can be looked at row by row, or key by key.
+
+    Attributes:
+        name: What it is, for messages.
+        breaks: Condition of the rows that break it; empty for a key.
+        key: Columns whose values may not repeat; empty otherwise.
+    """
+
+    name: str
+    breaks: str = ""
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,19 @@ class EnrichmentRequest:
             return self
         variant = f"{self.task.variant or ''}:packed"
         return replace(self, task=self.task.model_copy(update={"variant": variant}))
+
+    @property
+    def model(self) -> str:
+        """The dbt model's name."""
+        return self.relation.model
+
+    @property
+    def packing(self) -> Packing | None:
+        """How many rows go into one request, or None for one."""
+        options = self.options
+        if not options.packs:
+            return None
+        return Packing(rows=options.rows_per_request, tokens=options.tokens_per_request)
 
     @property
     def merged_into(self) -> ExistingTable | None:

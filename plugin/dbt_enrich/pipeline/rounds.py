@@ -10,10 +10,9 @@ from functools import partial
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError, EnrichmentError, LostOwnershipError, StoppedError
-from dbt_enrich.pipeline.checks import choose_new, rows_undone
 from dbt_enrich.pipeline.export.claim import claim
 from dbt_enrich.pipeline.export.in_flight import let_go, seen_now
-from dbt_enrich.pipeline.export.new_requests import Chosen, Undone
+from dbt_enrich.pipeline.export.new_requests import Chosen, Undone, choose, find_undone
 from dbt_enrich.pipeline.load.load_shard import load, outputs_of
 from dbt_enrich.pipeline.planning.plan import estimate_requests
 from dbt_enrich.pipeline.run.alike_failures import Watch
@@ -218,8 +217,9 @@ class Exchange:
                 return found
             undone.remove()
             chosen.remove()
-        undone = rows_undone(self.session, self.rows)
-        return undone, choose_new(self.session, undone)
+        run, selection = self.session.run, self.session.selection
+        undone = find_undone(run, self.rows, selection.answer_keys)
+        return undone, choose(run, undone, selection)
 
     def _check_ledger(self, wanted: Estimate, abandoned: Sequence[Shard]) -> None:
         session = self.session

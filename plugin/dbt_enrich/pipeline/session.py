@@ -9,7 +9,6 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
-from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.export.canary import is_proven
 from dbt_enrich.pipeline.export.destination import Destination
@@ -61,14 +60,6 @@ class Session:
         return Reservation(self.model, request.enrichment, request.task.model, request.options)
 
     @property
-    def packing(self) -> Packing | None:
-        """How many rows go into one request, or None for one."""
-        options = self.request.options
-        if not options.packs:
-            return None
-        return Packing(rows=options.rows_per_request, tokens=options.tokens_per_request)
-
-    @property
     def selection(self) -> Selection:
         """What decides which of the rows' requests are new."""
         options = self.request.options
@@ -78,7 +69,7 @@ class Session:
             max_attempts=options.max_attempts,
             ask_again=options.ask_again,
             retries=self.run.ledger.retries.of(self.request.enrichment),
-            packing=self.packing,
+            packing=self.request.packing,
             keeps_former=options.on_task_change == "new_rows",
             sent_with=self.sent_with,
             tolerance=self.tolerance,
@@ -124,10 +115,10 @@ class Session:
             rows=rows,
             undone=undone,
             chosen=chosen,
-            relation=self.request.relation,
+            request=self.request,
             selection=self.selection,
             destination=self._destination(config.service_id, config.limits),
-            price=self.config.task_price(self.request.task),
+            config=config,
             run=self.run,
         )
 

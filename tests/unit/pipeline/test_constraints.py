@@ -8,12 +8,12 @@ import duckdb
 import pytest
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.pipeline.planning.constraints import (
-    Constraint,
     of_answers,
     parse_constraints,
     refuse_blank_rows,
     refuse_staged_rows,
 )
+from dbt_enrich.pipeline.request import Constraint
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.relation import StagedRelation
 

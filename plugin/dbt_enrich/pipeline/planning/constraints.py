@@ -7,34 +7,19 @@ rows alone break is known at once; what a row without an answer breaks, as soon 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.pipeline.export.new_requests import Chosen, Undone
+from dbt_enrich.pipeline.request import Constraint
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """A constraint that can be looked at row by row, or key by key.
-
-    Attributes:
-        name: What it is, for messages.
-        breaks: Condition of the rows that break it; empty for a key.
-        key: Columns whose values may not repeat; empty otherwise.
-    """
-
-    name: str
-    breaks: str = ""
-    key: tuple[str, ...] = ()
 
 
 def parse_constraints(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from dbt_enrich.cost.changes import task_changes
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.estimate import (
     OF_ANSWERS,
     OF_SCHEMA,
@@ -26,24 +26,27 @@ from dbt_enrich.endpoints.packs import (
     MESSAGE_WRAPPING_TOKENS,
     pack_prompt,
 )
-from dbt_enrich.pipeline.export.canary import RECOMMENDED
+from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.pipeline.export.canary import RECOMMENDED, RECOMMENDED_ABOVE, is_proven
 from dbt_enrich.pipeline.export.claim import size_to_send
 from dbt_enrich.pipeline.export.destination import Destination
+from dbt_enrich.pipeline.export.final_failures import find_finals
 from dbt_enrich.pipeline.export.new_requests import Chosen, NewRequests, Selection, Undone
+from dbt_enrich.pipeline.planning.task_changes import changes_since
+from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import identifier, literal
+from dbt_enrich.state.answer_store import done_sql
 from dbt_enrich.state.former_tasks import former_tasks
-from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
 from dbt_enrich.task.version import short_version
-from dbt_enrich.warehouse.awaited_texts import Upstream, unfinished
-from dbt_enrich.warehouse.enriched_table import ExistingTable
-from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.warehouse.awaited_texts import unfinished
 from dbt_enrich.wording import counted
+from dbt_enrich.workspace.key_ranges import key_parts
 
 
 @dataclass(frozen=True)
@@ -189,24 +192,29 @@ class PlanInputs:
     """Where a plan is read from.
 
     Attributes:
+        run: The run.
         rows: The staged rows.
         undone: Those that have no answer that is `done`.
         chosen: The requests to send of them.
-        relation: The staged relation in the user's database.
+        request: What the model asks.
         selection: What decided which requests are new.
         destination: Where they would go.
-        price: What tokens cost, or None if nobody knows.
-        run: The run.
+        config: The plugin's configuration.
     """
 
+    run: Run
     rows: StagedRows
     undone: Undone
     chosen: Chosen
-    relation: StagedRelation
+    request: EnrichmentRequest
     selection: Selection
     destination: Destination
-    price: Price | None
-    run: Run
+    config: PluginConfig
+
+    @property
+    def price(self) -> Price | None:
+        """What tokens cost, or None if nobody knows."""
+        return self.config.task_price(self.selection.task)
 
 
 def estimate_requests(inputs: PlanInputs) -> Estimate:
@@ -262,53 +270,34 @@ def row_overheads(selection: Selection, mean_tokens: float) -> tuple[float, floa
     return alone, shared / packing.rows_of(mean_tokens) + MESSAGE_WRAPPING_TOKENS
 
 
-def make_plan(
-    inputs: PlanInputs,
-    fresh: NewRequests,
-    *,
-    answered: int,
-    kept: int,
-    existing: ExistingTable | None,
-    currency: str,
-    price_problem: str | None,
-    retirement: str | None,
-    max_enqueued_tokens: int | None,
-    refusal: str | None,
-    upstream: Sequence[Upstream],
-) -> Plan:
+def make_plan(inputs: PlanInputs, fresh: NewRequests, refusal: EnrichmentError | None) -> Plan:
     """Work out what a run would do. Sends nothing.
 
     Args:
         inputs: Where the plan is read from.
         fresh: What an export would send.
-        answered: Rows that were answered before.
-        kept: Those of them that keep an answer to a previous version of the task.
-        existing: The enriched table that is there, or None.
-        currency: What costs are in.
-        price_problem: Why there is no price, or None.
-        retirement: That the model ends soon, or None.
-        max_enqueued_tokens: The quota of all deployments together, or None if it is unknown.
         refusal: Why a run would send nothing and fail, or None.
-        upstream: The enrichments that the model reads.
     """
-    selection = inputs.selection
+    run, request, selection, config = inputs.run, inputs.request, inputs.selection, inputs.config
+    model, canary = selection.task.model, request.options.canary
     estimated = estimate_requests(inputs)
-    size = size_to_send(
-        inputs.run, inputs.chosen, inputs.rows, inputs.selection, inputs.destination
-    )
-    changed = _changed_rows(inputs, existing)
+    size = size_to_send(run, inputs.chosen, inputs.rows, selection, inputs.destination)
+    changed = _changed_rows(inputs)
     enqueued = 0 if estimated.synchronous else size.bytes // BYTES_PER_TOKEN
+    quota = inputs.destination.spread.all_tokens
+    is_many = estimated.requests > (canary or RECOMMENDED_ABOVE)
+    wants_canary = is_many and not is_proven(run, selection)
     return Plan(
-        name=inputs.relation.model,
-        enrichment=inputs.destination.enrichment,
-        model=selection.task.model,
+        name=request.model,
+        enrichment=request.enrichment,
+        model=model,
         deployments=inputs.destination.spread.deployments,
         version=short_version(selection.task_key),
         staged=inputs.rows.rows,
         skipped=inputs.rows.skipped,
         owed=inputs.rows.owed,
-        answered=answered,
-        kept=kept,
+        answered=inputs.rows.keyed - inputs.undone.rows,
+        kept=_kept_rows(inputs),
         new=inputs.chosen.rows - changed,
         changed=changed,
         equal=fresh.equal,
@@ -318,28 +307,38 @@ def make_plan(
         files=0 if estimated.synchronous else size.files,
         bytes=size.bytes,
         estimate=estimated,
-        currency=currency,
-        price_problem=price_problem if estimated.cost is None else None,
-        retirement=retirement,
-        max_enqueued_tokens=max_enqueued_tokens,
+        currency=config.price_table.currency,
+        price_problem=config.price_problem(model) if estimated.cost is None else None,
+        retirement=config.retirement(model),
+        max_enqueued_tokens=quota,
         enqueued_tokens=enqueued,
-        rounds=-(-enqueued // max_enqueued_tokens) if max_enqueued_tokens else None,
-        task_changes=changes_since(inputs.run.ledger, inputs.destination.enrichment, selection),
-        refusal=refusal,
-        upstream=tuple(other.enrichment for other in upstream),
-        waits_for=unfinished(inputs.relation.connection, upstream),
+        rounds=-(-enqueued // quota) if quota else None,
+        task_changes=changes_since(run.ledger, request.enrichment, selection.task_key),
+        refusal=str(refusal) if refusal else None,
+        upstream=tuple(other.enrichment for other in request.upstream),
+        waits_for=unfinished(request.relation.connection, request.upstream),
+        failed_for_good=dict(find_finals(run, inputs.undone, selection).kinds),
+        canary=canary if wants_canary else None,
+        recommends_canary=wants_canary and canary is None,
     )
 
 
-def changes_since(ledger: Ledger, enrichment: str, selection: Selection) -> tuple[str, ...]:
-    """Name what changed since the newest other task of a model that has answers."""
-    former = former_tasks(ledger, enrichment, selection.task_key)
-    if not former or ledger.answers.live(selection.task_key):
-        return ()
-    current = ledger.tasks.get(selection.task_key)
-    if current is None:
-        return ()
-    return tuple(task_changes(former[0].document, current.document))
+def _kept_rows(inputs: PlanInputs) -> int:
+    """Count the rows that keep an answer to a previous version of the task."""
+    run, rows, selection = inputs.run, inputs.rows, inputs.selection
+    if not selection.keeps_former:
+        return 0
+    own, previous = map(run.answers.table, selection.answer_keys)
+    kept = 0
+    for part in key_parts(rows.rows):
+        keys = part.of(rows.keys_sql)
+        (found,) = run.workspace.row(
+            f"select count(*) from {keys} as keys "
+            f"semi join ({done_sql(previous, keys, part=part)}) as former using (request_key) "
+            f"anti join ({done_sql(own, keys, part=part)}) as own using (request_key)"
+        )
+        kept += found
+    return kept
 
 
 def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float, str]:
@@ -347,7 +346,7 @@ def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float,
     keys = [inputs.selection.task_key]
     keys += [
         former.task_key
-        for former in former_tasks(inputs.run.ledger, inputs.destination.enrichment, keys[0])
+        for former in former_tasks(inputs.run.ledger, inputs.request.enrichment, keys[0])
         if not reasons or _reasons_alike(task, former)
     ]
     for key in keys:
@@ -369,10 +368,11 @@ def _reasons_alike(task: EnrichmentTask, former: Task) -> bool:
     )
 
 
-def _changed_rows(inputs: PlanInputs, existing: ExistingTable | None) -> int:
+def _changed_rows(inputs: PlanInputs) -> int:
     """Count the rows to send whose unique key the enriched table holds already."""
+    existing, relation = inputs.request.existing, inputs.request.relation
     columns = {name.lower() for name in existing.columns} if existing else set()
-    keys: Sequence[str] = inputs.relation.unique_key
+    keys = relation.unique_key
     if existing is None or not all(key.lower() in columns for key in keys):
         return 0
     named = ", ".join(f"cast({identifier(key)} as varchar)" for key in keys)
@@ -382,8 +382,8 @@ def _changed_rows(inputs: PlanInputs, existing: ExistingTable | None) -> int:
             f"select row_id from read_parquet({literal(inputs.undone.files[part])}) as undone "
             f"where request_key in (select request_key from read_parquet({literal(chosen)}))"
         )
-        found = inputs.relation.connection.execute(
-            f"select count(*) from {inputs.relation.name} as staged "
+        found = relation.connection.execute(
+            f"select count(*) from {relation.name} as staged "
             f"where rowid in ({asking}) and ({named}) in (select ({named}) from {existing.name})"
         ).fetchone()
         changed += int(found[0]) if found else 0

@@ -7,19 +7,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import count_tokens
 from dbt_enrich.endpoints.request_lines import request_body
 from dbt_enrich.endpoints.response_lines import named_lines_sql, reply_line, said_sql
 from dbt_enrich.errors import CancelledError, EnrichmentError
 from dbt_enrich.pipeline.export.new_requests import Selection
+from dbt_enrich.pipeline.export.small_rounds import route_of
 from dbt_enrich.pipeline.planning.plan import row_overheads
+from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.run import Run
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.validation.answers import validated_answers_sql
-from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
 
@@ -51,25 +53,55 @@ class PreviewedRow:
         return f"{self.row}\n  asked:    {self.user_message}\n  answered: {self.answer}{verdict}"
 
 
+@dataclass(frozen=True)
+class Preview:
+    """The first rows of a model, asked.
+
+    Attributes:
+        name: The dbt model's name.
+        deployment: Who answered.
+        rows: The rows.
+        sentence: What came of them, and what the whole table would cost.
+    """
+
+    name: str
+    deployment: str
+    rows: list[PreviewedRow]
+    sentence: str
+
+
 def preview(
+    run: Run,
     rows: StagedRows,
-    relation: StagedRelation,
+    request: EnrichmentRequest,
     selection: Selection,
-    *,
-    deployment: str,
-    limit: int,
+    config: PluginConfig,
     service: BatchService,
-    workspace: Workspace,
-) -> list[PreviewedRow]:
-    """Ask the first `limit` rows one by one, and validate the answers as a batch's would be."""
-    asked = workspace.rows(
+) -> Preview:
+    """Ask the first rows one by one, and validate the answers as a batch's would be."""
+    options = request.options
+    deployment = route_of(selection.task.model, options, config)
+    asked = run.workspace.rows(
         f"select row_id, user_message from {rows.all_sql} "
-        f"where user_message is not null order by row_id limit {limit}"
+        f"where user_message is not null order by row_id limit {options.preview_rows}"
     )
-    return [
-        _ask(relation.row_label(row_id), message, selection, deployment, service, workspace)
+    previewed = [
+        _ask(
+            request.relation.row_label(row_id),
+            message,
+            selection,
+            deployment,
+            service,
+            run.workspace,
+        )
         for row_id, message in asked
     ]
+    (different,) = run.workspace.row(
+        f"select count(distinct request_key) from {rows.keys_sql} as keys"
+    )
+    whole = WholeTable(rows.keyed, different)
+    sentence = preview_sentence(previewed, whole, selection, deployment, config)
+    return Preview(request.model, deployment, previewed, sentence)
 
 
 def _ask(
@@ -126,9 +158,7 @@ def preview_sentence(
     whole: WholeTable,
     selection: Selection,
     deployment: str,
-    price: Price | None,
-    *,
-    currency: str,
+    config: PluginConfig,
 ) -> str:
     """Say what was previewed, and what the whole table would cost in a batch at this rate."""
     problems = sum(row.problem is not None for row in previewed)
@@ -139,11 +169,13 @@ def preview_sentence(
         "nothing was stored"
     )
     with_usage = [row for row in previewed if row.prompt_tokens]
+    price = config.task_price(selection.task)
     if not with_usage or price is None:
         return said
     prompt = sum(row.prompt_tokens for row in with_usage) / len(with_usage) * whole.asked
     prompt *= _packed_share(with_usage, selection)
     completion = sum(row.completion_tokens for row in with_usage) / len(with_usage) * whole.asked
+    currency = config.price_table.currency
     differ = f" ({whole.asked:,} of them differ)" if whole.asked < whole.rows else ""
     packed = ", packed," if selection.packing else ""
     return (

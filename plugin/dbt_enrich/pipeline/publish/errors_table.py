@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbt_enrich.pipeline.publish.final_failures import Finals
+from dbt_enrich.pipeline.export.final_failures import Finals
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import identifier, key_text_sql, literal, literals
 from dbt_enrich.state.attempts import Attempts

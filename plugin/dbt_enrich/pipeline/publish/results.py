@@ -6,25 +6,25 @@ in the user's database, on dbt's own connection and in its transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.pipeline.export.final_failures import Finals, find_finals
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
+from dbt_enrich.pipeline.export.new_requests import Selection, find_undone
 from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_errors
-from dbt_enrich.pipeline.publish.final_failures import Finals
+from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import FORMER_PREFIX, standing_sql
 from dbt_enrich.state.attempts import Attempts, attempts_of
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.answers import AnswerFile
-from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.version import VERSION_DIGITS
 from dbt_enrich.validation.answers import answer_struct_type, typed_answers_sql
-from dbt_enrich.warehouse.enriched_table import ExistingTable, enriched_sql
-from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.warehouse.enriched_table import enriched_sql
 from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import key_parts
 from dbt_enrich.workspace.sorted_files import write_sorted
@@ -63,40 +63,33 @@ class Published:
 
 
 def publish(
-    run: Run,
-    rows: StagedRows,
-    relation: StagedRelation,
-    task: EnrichmentTask,
-    answer_keys: tuple[str, ...],
-    *,
-    existing: ExistingTable | None,
-    find_finals: Callable[[], Finals],
+    run: Run, rows: StagedRows, request: EnrichmentRequest, selection: Selection
 ) -> Published:
     """Give every staged row its status, and its answer where there is one.
 
     Args:
         run: The run.
         rows: The staged rows.
-        relation: The staged relation in the user's database.
-        task: What was asked.
-        answer_keys: The tasks whose answers stand; the first one is the task's own.
-        existing: The table whose former outputs a pending row keeps, or None.
-        find_finals: Finds the requests that failed for good.
+        request: What names the staged relation, and the table whose outputs a pending row keeps.
+        selection: What was asked, and whose answers stand.
     """
-    task_key = answer_keys[0]
+    relation, outputs, task_key = request.relation, selection.task.outputs, selection.task_key
     in_flight = in_flight_sql(run, task_key)
     # Listed once: what another run stores meanwhile would change the files' numbers.
-    attempts = attempts_of(run, answer_keys, None)
+    attempts = attempts_of(run, selection.answer_keys, None)
     answers = attempts.all_sql
     places = _write_places(rows, answers, in_flight, run.workspace)
-    results = _write_results(rows, places, attempts, task.outputs, run.workspace)
+    results = _write_results(rows, places, attempts, outputs, run.workspace)
     file = f"read_parquet({literals(results)})"
     in_order = write_sorted(run.workspace, results, "row_id")
     counts = dict(run.workspace.rows(f"select status, count(*) from {file} group by status"))
-    finals = find_finals() if counts.get("failed") else Finals()
+    finals = Finals()
+    if counts.get("failed"):
+        finals = find_finals(run, find_undone(run, rows, selection.answer_keys), selection)
     errors = write_errors(rows, attempts, finals, relation.model, run.workspace)
-    former = existing if counts.get("pending") else None
-    enriched = enriched_sql(relation, task.outputs, in_order, former, task_key)
+    keeps = counts.get("pending") and request.options.on_pending == "keep"
+    former = request.existing if keeps else None
+    enriched = enriched_sql(relation, outputs, in_order, former, task_key)
     return Published(
         enriched_sql=enriched,
         errors_sql=errors_table_sql(relation, errors),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 
 from dbt_enrich.pipeline.export.new_requests import Selection, Undone
+from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import (
@@ -16,6 +16,7 @@ from dbt_enrich.state.answer_store import (
     former_answers_key,
     standing_sql,
 )
+from dbt_enrich.state.former_tasks import former_tasks
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
@@ -29,35 +30,31 @@ from dbt_enrich.workspace.key_ranges import ALL_KEYS, KeyPart
 
 
 def keep_former_answers(
-    run: Run,
-    rows: StagedRows,
-    undone: Undone,
-    relation: StagedRelation,
-    selection: Selection,
-    former: Sequence[Task],
+    run: Run, rows: StagedRows, undone: Undone, request: EnrichmentRequest, selection: Selection
 ) -> int:
-    """Note the former answers of rows that have none to the task as it is now.
+    """Keep the answers to previous versions of rows that have none to the task as it is now.
 
-    A former answer is that of a task with the same output columns, to what that task's own
+    Such an answer is that of a task with the same output columns, to what that task's own
     template makes of the row now: it stands as long as the columns that the template names do.
 
     Args:
         run: The run.
         rows: The staged rows.
         undone: Those that have no answer that is `done`.
-        relation: The staged relation in the user's database.
-        selection: What is asked now.
-        former: The tasks asked before, newest first.
+        request: What names the staged relation and the model.
+        selection: What is asked now, and whether it keeps such answers.
 
     Returns:
-        How many answers were noted.
+        How many answers were kept.
     """
+    if not selection.keeps_former:
+        return 0
     outputs = canonical_outputs(selection.task.outputs)
     kept = 0
-    for task in former:
+    for task in former_tasks(run.ledger, request.enrichment, selection.task_key):
         if task.document.get("outputs") != outputs:
             continue
-        messages = _messages_sql(rows, relation, selection, task, run.workspace)
+        messages = _messages_sql(rows, request.relation, selection, task, run.workspace)
         if messages is None:
             continue
         for part, path in undone.files.items():

@@ -13,16 +13,15 @@ from datetime import datetime
 from pathlib import Path
 
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
-from dbt_enrich.pipeline.export.new_requests import Undone
+from dbt_enrich.pipeline.export.new_requests import Selection, Undone
+from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     FORMER_PREFIX,
     answered_sql,
 )
-from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
-from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import DataType, ListType, ScalarType, StructType
 from dbt_enrich.task.version import short_version
@@ -36,28 +35,23 @@ _ROWS_OF_FILE = 1 << 40
 
 
 def recover_answers(
-    run: Run,
-    undone: Undone,
-    relation: StagedRelation,
-    task: EnrichmentTask,
-    answer_keys: tuple[str, ...],
-    existing: ExistingTable,
+    run: Run, undone: Undone, request: EnrichmentRequest, selection: Selection
 ) -> int:
     """Take answers, and failed attempts, that only the existing table still holds.
 
     Args:
         run: The run.
         undone: The rows that the answer store holds no answer of that is `done`.
-        relation: The staged relation in the user's database.
-        task: What is asked.
-        answer_keys: The tasks whose answers stand; the first one is the task's own.
-        existing: The enriched table that is there.
+        request: What names the staged relation, and the enriched table if there is one.
+        selection: What is asked.
 
     Returns:
         How many were taken.
     """
-    in_flight = in_flight_sql(run, answer_keys[0])
-    answers = run.answers.table(*answer_keys)
+    if request.existing is None:
+        return 0
+    in_flight = in_flight_sql(run, selection.task_key)
+    answers = run.answers.table(*selection.answer_keys)
     wanted = run.workspace.directory / "wanted.parquet"
     taken = 0
     for part, path in undone.files.items():
@@ -72,45 +66,47 @@ def recover_answers(
             wanted,
         )
         if run.workspace.count(wanted):
-            selects = _selects(wanted, relation, task, answer_keys, existing, run.ledger)
+            selects = _selects(run, wanted, request.relation, request.existing, selection)
             taken += sum(
-                _take(run, select, relation, key, settings) for key, select, settings in selects
+                _take(run, select, request.relation, key, settings)
+                for key, select, settings in selects
             )
         wanted.unlink()
     return taken
 
 
 def _selects(
+    run: Run,
     wanted: Path,
     relation: StagedRelation,
-    task: EnrichmentTask,
-    answer_keys: tuple[str, ...],
     existing: ExistingTable,
-    ledger: Ledger,
+    selection: Selection,
 ) -> list[tuple[str, str, str | None]]:
     """Build the SELECTs of what the existing table holds of some keys.
 
     Returns:
         Each with its task, and with what the attempts in it were sent with.
     """
-    task_key = answer_keys[0]
+    task_key, outputs = selection.task_key, selection.task.outputs
     keys = f"(select request_key from read_parquet({literal(wanted)}))"
-    forgotten = ledger.answers.forgotten().get(task_key)
+    forgotten = run.ledger.answers.forgotten().get(task_key)
     version = f"coalesce(enrichment_version, '') = {literal(short_version(task_key))}"
     selects: list[tuple[str, str, str | None]] = []
     is_keyed = set(IDENTITY_COLUMNS) <= {name.lower() for name in existing.columns}
-    if is_keyed and existing.has_outputs(task.outputs):
-        done = _done_sql(existing.name, task.outputs, keys, forgotten)
+    if is_keyed and existing.has_outputs(outputs):
+        done = _done_sql(existing.name, outputs, keys, forgotten)
         selects.append((task_key, f"{done} and {version}", None))
         # What a run with on_task_change: new_rows has kept stays what it was.
         former = _done_sql(
             existing.name,
-            task.outputs,
+            outputs,
             keys,
             forgotten,
             shard=f"{literal(FORMER_PREFIX)} || enrichment_version",
         )
-        selects += [(key, f"{former} and not ({version})", None) for key in answer_keys[1:]]
+        selects += [
+            (key, f"{former} and not ({version})", None) for key in selection.answer_keys[1:]
+        ]
     if existing.errors:
         where = f"{_KEY.format('enrichment_key')} in {keys} and {_since('received_at', forgotten)}"
         described = relation.connection.execute(f"describe {existing.errors}").fetchall()

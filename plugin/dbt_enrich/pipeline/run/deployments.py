@@ -41,6 +41,8 @@ class Spread:
         for shard in ledger.shards.open(service=service):
             self._requests[shard.deployment] += shard.requests
         self.max_tokens = min(known, default=None)
+        # Of all together, if each is known.
+        self.all_tokens = sum(known) if len(known) == len(limits) else None
 
     def choose(self, requests: int) -> str:
         """Return the deployment that takes a shard of so many requests."""
