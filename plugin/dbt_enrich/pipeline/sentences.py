@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.pipeline.export.new_requests import NewRequests
+from dbt_enrich.pipeline.planning.plan import others_said
 from dbt_enrich.pipeline.publish.results import Published
 from dbt_enrich.pipeline.request import Tally
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
@@ -22,15 +23,9 @@ def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:
         f"{counted(rows.rows, 'row')}: {reused:,} answered before",
         f"{counted(fresh.requests, 'request')} to send{again}",
     ]
-    if fresh.equal:
-        parts.append(f"{counted(fresh.equal, 'row')} equal to others")
-    if fresh.in_flight:
-        parts.append(f"{fresh.in_flight:,} in flight")
-    if rows.owed:
-        parts.append(f"{rows.owed:,} waiting for the text of {' and '.join(rows.waits_for)}")
-    if rows.skipped:
-        parts.append(f"{rows.skipped:,} skipped")
-    return ", ".join(parts)
+    equal = counted(fresh.equal, "row")
+    others = others_said(equal, fresh.in_flight, rows.owed, rows.waits_for, rows.skipped)
+    return ", ".join([*parts, *others])
 
 
 def summary(model: str, published: Published, tally: Tally) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -159,16 +159,30 @@ def _rows_said(plan: Plan) -> str:
     rows = f"{counted(plan.staged, 'row')}: {plan.answered:,} answered before"
     if plan.kept:
         rows += f" ({plan.kept:,} by a previous version)"
-    parts = [rows, f"{plan.new:,} new", f"{plan.changed:,} changed"]
-    if plan.equal:
-        parts.append(f"{plan.equal:,} equal to others")
-    if plan.in_flight:
-        parts.append(f"{plan.in_flight:,} in flight")
-    if plan.owed:
-        parts.append(f"{plan.owed:,} waiting for the text of {' and '.join(plan.waits_for)}")
-    if plan.skipped:
-        parts.append(f"{plan.skipped:,} skipped")
-    return ", ".join(parts)
+    asked = [rows, f"{plan.new:,} new", f"{plan.changed:,} changed"]
+    others = others_said(f"{plan.equal:,}", plan.in_flight, plan.owed, plan.waits_for, plan.skipped)
+    return ", ".join([*asked, *others])
+
+
+def others_said(
+    equal: str, in_flight: int, owed: int, waits_for: Sequence[str], skipped: int
+) -> list[str]:
+    """Say of the rows that are not asked now why they are not.
+
+    Args:
+        equal: How many rows share a request with another row, as it is said.
+        in_flight: Requests that are at the service.
+        owed: Rows whose text another enrichment still owes.
+        waits_for: The enrichments that owe texts.
+        skipped: Rows without a text.
+    """
+    counts = {
+        "equal to others": equal,
+        "in flight": f"{in_flight:,}",
+        f"waiting for the text of {' and '.join(waits_for)}": f"{owed:,}",
+        "skipped": f"{skipped:,}",
+    }
+    return [f"{count} {said}" for said, count in counts.items() if not count.startswith("0")]
 
 
 def notes(plan: Mapping[str, Any]) -> list[str]:
