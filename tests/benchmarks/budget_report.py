@@ -156,7 +156,7 @@ def _quotas(works: dict[str, Work]) -> str:
 
 
 def _forecasts(works: dict[str, Work], pace: EnginePace) -> str:
-    prices = price_table()
+    prices = price_table("azure")
     price = prices.find(MODEL)
     rows = []
     for name, work in works.items():

@@ -58,7 +58,7 @@ def _tokens(results: Sequence[Result]) -> str:
     if not results:
         return ""
     found = results[-1]
-    prices, times = price_table(), _MANY / found.rows
+    prices, times = price_table("azure"), _MANY / found.rows
     rows = [
         (
             name, number(found.median(name, "requests")), number(found.median(name, "input")),

@@ -120,7 +120,7 @@ def _compact(document: object) -> str:
 
 
 def _price() -> Price:
-    price = price_table().find(MODEL)
+    price = price_table("azure").find(MODEL)
     if price is None:
         raise RuntimeError(f"the package has no price of {MODEL}")
     return price

@@ -24,7 +24,7 @@ from dbt_enrich.cli.scaffold import (
     with_plugin,
 )
 from dbt_enrich.config.local import LOCAL
-from dbt_enrich.config.profile import PROVIDERS
+from dbt_enrich.config.profile import CONFIGS
 from dbt_enrich.errors import ConfigurationError
 
 
@@ -68,7 +68,7 @@ class Change:
 @click.command()
 @click.option(
     "--provider",
-    type=click.Choice(list(PROVIDERS)),
+    type=click.Choice(list(CONFIGS)),
     default=LOCAL.name,
     show_default=True,
     help="Which service the plugin's block names.",

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
-from dbt_enrich.config.profile import PROVIDERS
+from dbt_enrich.config.profile import CONFIGS
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.publish.usage_relations import (
     ATTEMPT_COLUMNS,
@@ -129,17 +129,16 @@ class Target:
 
 def provider_needs(provider: str) -> str:
     """Say which extra of the package a provider needs, and whether it is installed."""
-    known = PROVIDERS.get(provider)
-    if known is None or known.extra is None:
+    config = CONFIGS.get(provider)
+    extra = config.facts.extra if config else None
+    if config is None or extra is None:
         return f"the provider {provider} needs no extra"
-    if known.extra_purpose:
+    if config.facts.extra_purpose:
         return (
-            f"the provider {provider} needs no extra {known.extra_purpose}, {known.extra.install}"
+            f"the provider {provider} needs no extra {config.facts.extra_purpose}, {extra.install}"
         )
-    state = "it is not installed yet" if known.extra.missing() else "it is installed"
-    return (
-        f"the provider {provider} needs the extra '{known.extra}': {known.extra.install} ({state})"
-    )
+    state = "it is not installed yet" if extra.missing() else "it is installed"
+    return f"the provider {provider} needs the extra '{extra}': {extra.install} ({state})"
 
 
 def with_package(path: Path, text: str, entry: str, root: Path) -> str | None:
@@ -223,7 +222,7 @@ def with_plugin(path: Path, text: str, target: Target, provider: str) -> str | N
     if target.plugin is not None:
         return None
     place = (target.profile, "outputs", target.name, "plugins")
-    return _added(path, text, place, PROVIDERS[provider].block)
+    return _added(path, text, place, CONFIGS[provider].facts.block)
 
 
 def parsed(path: Path, text: str) -> dict[Any, Any] | None:

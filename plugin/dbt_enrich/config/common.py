@@ -272,10 +272,10 @@ class PluginConfig(Keys, ABC):
             ConfigurationError: One of them is wrong.
         """
         return price_table(
+            self.provider,
             self.prices,
             prices_file=self.prices_file.expanduser() if self.prices_file else None,
             currency=self.currency,
-            provider=self.provider,
         )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

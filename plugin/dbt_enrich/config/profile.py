@@ -20,11 +20,10 @@ from dbt_enrich.config.providers import Provider
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.wording import first_problem, near_match
 
-_CONFIGS: Final[Mapping[str, type[PluginConfig]]] = {
+CONFIGS: Final[Mapping[str, type[PluginConfig]]] = {
     config.facts.name: config for config in (AzureConfig, OpenAIConfig, LocalConfig)
 }
-PROVIDERS: Final[Mapping[str, Provider]] = {name: config.facts for name, config in _CONFIGS.items()}
-"""What is known of each provider, by its name."""
+"""The keys of each provider, with what is known of it in advance, by the provider's name."""
 
 
 def provider_of(service_id: str) -> Provider | None:
@@ -33,7 +32,8 @@ def provider_of(service_id: str) -> Provider | None:
     Args:
         service_id: `azure:HOST`, `openai:HOST` or `local`, as the ledger has it.
     """
-    return PROVIDERS.get(service_id.partition(":")[0])
+    config = CONFIGS.get(service_id.partition(":")[0])
+    return config.facts if config else None
 
 
 def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any]) -> PluginConfig:
@@ -46,7 +46,7 @@ def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any
     Raises:
         ConfigurationError: A key of ours is unknown, missing or wrong.
     """
-    known = {key for config in _CONFIGS.values() for key in config.model_fields} - {"foreign"}
+    known = {key for config in CONFIGS.values() for key in config.model_fields} - {"foreign"}
     own = {
         key: value
         for key, value in values.items()
@@ -62,11 +62,11 @@ def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any
     if "provider" not in own:
         raise ConfigurationError(
             "profiles.yml: the config of the plugin dbt_enrich.plugin has no 'provider'",
-            fix=f"set it to {' or '.join(', '.join(_CONFIGS).rsplit(', ', 1))}",
+            fix=f"set it to {' or '.join(', '.join(CONFIGS).rsplit(', ', 1))}",
         )
-    kind = _CONFIGS.get(str(own["provider"]))
+    kind = CONFIGS.get(str(own["provider"]))
     if kind is None:
-        names = " or ".join(", ".join(f"'{name}'" for name in _CONFIGS).rsplit(", ", 1))
+        names = " or ".join(", ".join(f"'{name}'" for name in CONFIGS).rsplit(", ", 1))
         raise ConfigurationError(
             "profiles.yml: the config of the plugin dbt_enrich.plugin is wrong: 'provider': Input "
             f"should be {names}",

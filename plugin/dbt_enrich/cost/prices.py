@@ -112,8 +112,8 @@ class PriceTable:
     currency: str
     as_of: str
     source: str
+    provider: str
     retires: Mapping[str, date] = field(default_factory=dict)
-    provider: str = "azure"
 
     @property
     def models(self) -> dict[str, Price]:
@@ -142,22 +142,22 @@ class PriceTable:
 
 
 def price_table(
+    provider: str,
     prices: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     prices_file: Path | None = None,
     currency: str | None = None,
-    provider: str = "azure",
 ) -> PriceTable:
     """Return the prices that ship with the package, with a user's own in their place.
 
     Args:
+        provider: Who sells, by its name in the profile.
         prices: By model: `input` and `output` for a million tokens, and where they are known
             `cached_input`, `batch_input` and `batch_output` (default: half of the former),
             `flex_input`, `flex_output` and `long_context`. They hold in every zone.
         prices_file: A JSON file in the form of the package's own `cost/prices.json`, or with
             `models` as in `prices`, read first.
         currency: What the prices are in, where it is not US dollars.
-        provider: Who sells, `azure` or `openai`.
 
     Raises:
         ConfigurationError: A price is missing, negative or no number, or the file cannot be read.

@@ -143,7 +143,7 @@ def test_all_pages_become_a_file_that_plans_reckon_with(
     assert in_zone.synchronous_cost(1_000_000, 1_000_000) == pytest.approx(0.825)
     # No batch price was read of the zone, so none is guessed.
     assert in_zone.batch_cost(1, 1) is None
-    luna = price_table(prices_file=output).find("gpt-5.6-luna")
+    luna = price_table("azure", prices_file=output).find("gpt-5.6-luna")
     assert luna is not None
     assert (luna.input, luna.output) == (0.2, 1.2)
 

@@ -16,7 +16,7 @@ from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.task.enrichment_task import EnrichmentTask, Example
 from dbt_enrich.task.schema import OutputColumn
 
-PRICE = price_table().models["gpt-4o-mini"]
+PRICE = price_table("azure").models["gpt-4o-mini"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dbt_enrich.errors import ConfigurationError
 
 def test_the_packaged_table_is_dated_and_half_price() -> None:
     """Every batch price is half of the synchronous one, as its source says."""
-    table = price_table()
+    table = price_table("azure")
     assert table.as_of
     assert table.source
     assert table.currency == "USD"
@@ -31,7 +31,7 @@ def test_the_packaged_table_is_dated_and_half_price() -> None:
 
 def test_a_million_tokens_cost_their_price() -> None:
     """At batch price, and one by one with what the prompt cache held."""
-    price = price_table().models["gpt-4o-mini"]
+    price = price_table("azure").models["gpt-4o-mini"]
     assert price.batch_cost(1_000_000, 1_000_000) == pytest.approx(0.375)
     assert price.synchronous_cost(1_000_000, 1_000_000) == pytest.approx(0.75)
     assert price.synchronous_cost(1_000_000, 0, 1_000_000) == pytest.approx(0.075)
@@ -40,6 +40,7 @@ def test_a_million_tokens_cost_their_price() -> None:
 def test_a_profile_s_prices_stand_in_place_of_the_packaged_ones() -> None:
     """Batch prices are half of the others unless they are told."""
     table = price_table(
+        "azure",
         {"gpt-4o-mini": {"input": 1, "output": 2}, "own": {"input": 4, "output": 8,
          "batch_input": 3, "batch_output": 5}},
         currency="EUR",
@@ -52,7 +53,7 @@ def test_a_profile_s_prices_stand_in_place_of_the_packaged_ones() -> None:
 
 def test_an_unknown_model_is_not_guessed() -> None:
     """The sentence names a near match and the mend."""
-    table = price_table()
+    table = price_table("azure")
     assert table.find("gpt-4o-minni") is None
     assert "gpt-4o-mini" in table.unknown("gpt-4o-minni")
     assert "prices:" in table.unknown("own")
@@ -72,25 +73,25 @@ def test_an_unknown_model_is_not_guessed() -> None:
 def test_a_wrong_price_is_one_sentence(prices: dict[str, Any], said: str) -> None:
     """With the model and the field."""
     with pytest.raises(ConfigurationError, match=said):
-        price_table(prices)
+        price_table("azure", prices)
 
 
 def test_a_file_of_prices(tmp_path: Path) -> None:
     """In the form of the packaged one; a broken one is named."""
     path = tmp_path / "prices.json"
     path.write_text(json.dumps({"currency": "GBP", "models": {"m": {"input": 2, "output": 4}}}))
-    table = price_table(prices_file=path)
+    table = price_table("azure", prices_file=path)
     assert (table.currency, table.models["m"].batch_input) == ("GBP", 1.0)
     assert table.find("gpt-4o") is None
     for broken in ("{", "[]", "{}"):
         path.write_text(broken)
         with pytest.raises(ConfigurationError, match=r"prices\.json"):
-            price_table(prices_file=path)
+            price_table("azure", prices_file=path)
 
 
 def test_prices_differ_by_provider_and_zone() -> None:
     """A data zone costs more; what is not sold in batches has no batch price."""
-    azure, openai = price_table(), price_table(provider="openai")
+    azure, openai = price_table("azure"), price_table("openai")
     global_, data_zone = (azure.find("gpt-4.1-mini", zone) for zone in ("global", "eu"))
     assert global_ is not None
     assert data_zone is not None
@@ -109,7 +110,7 @@ def test_prices_differ_by_provider_and_zone() -> None:
 
 def test_flex_and_long_prompts_have_prices_of_their_own() -> None:
     """Flex is the synchronous endpoint's; a prompt above the limit is billed higher as a whole."""
-    price = price_table(provider="openai").models["gpt-5.4"]
+    price = price_table("openai").models["gpt-5.4"]
     assert price.of_tier("flex").synchronous_cost(1_000_000, 0) == pytest.approx(1.25)
     assert price.of_tier("auto") == price
     assert price.at(272_000) == price
@@ -138,10 +139,12 @@ def test_flex_and_long_prompts_have_prices_of_their_own() -> None:
 )
 def test_a_model_that_ends_is_said_in_time(day: str, said: str | None) -> None:
     """Ninety days before, at the provider that is used."""
-    openai = price_table(provider="openai")
+    openai = price_table("openai")
     found = retirement_warning(openai, "gpt-4o-mini", "OpenAI", date.fromisoformat(day))
     assert (found is None) if said is None else said in (found or "")
-    assert retirement_warning(price_table(), "gpt-4o-mini", "Azure", date(2026, 11, 29)) is None
+    assert (
+        retirement_warning(price_table("azure"), "gpt-4o-mini", "Azure", date(2026, 11, 29)) is None
+    )
     assert retirement_warning(openai, "own", "OpenAI", date.fromisoformat(day)) is None
 
 
@@ -151,13 +154,13 @@ def test_a_file_by_provider_and_zone(tmp_path: Path) -> None:
     zone = {"input": 1, "output": 2, "batch_input": 0.4, "batch_output": 0.9}
     models: dict[str, Any] = {"gpt-4o-mini": {"zones": {"eu": zone}}}
     path.write_text(json.dumps({"providers": {"azure": models}}))
-    table = price_table(prices_file=path)
+    table = price_table("azure", prices_file=path)
     assert table.find("gpt-4o-mini") is None
     found = table.find("gpt-4o-mini", "eu")
     assert found is not None
     assert (found.batch_input, found.batch_output) == (0.4, 0.9)
     assert table.retires["gpt-4o-mini"] == date(2027, 4, 14)
-    assert price_table(prices_file=path, provider="openai").find("gpt-4o-mini") is not None
+    assert price_table("openai", prices_file=path).find("gpt-4o-mini") is not None
     for wrong, said in (
         ({"m": {"zones": {"europe": zone}}}, "unknown zone 'europe'"),
         ({"m": {"zones": {"eu": zone}, "retires": "soon"}}, "'soon', which is no day"),
@@ -166,4 +169,4 @@ def test_a_file_by_provider_and_zone(tmp_path: Path) -> None:
     ):
         path.write_text(json.dumps({"providers": {"azure": wrong}}))
         with pytest.raises(ConfigurationError, match=said):
-            price_table(prices_file=path)
+            price_table("azure", prices_file=path)
