@@ -54,7 +54,7 @@ def warehouse(emulator: RunningEmulator, tmp_path: Path) -> Warehouse:
 
 def ledger_of(warehouse: Warehouse) -> Ledger:
     """The warehouse's ledger."""
-    return Ledger(StateDirectory(warehouse.config.state_dir).ledger)
+    return Ledger(StateDirectory(warehouse.config.state_dir).made().ledger)
 
 
 def shards_of(warehouse: Warehouse) -> list[Shard]:
