@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import duckdb
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shards import Step
 from support.dbt_project import DbtProject, azure
 
 ROWS = 300
@@ -48,3 +53,38 @@ def test_two_targets_and_the_command_pay_once(
     paid = emulator.account()["paid"]
     assert len(paid) == ROWS
     assert set(paid.values()) == {1}
+
+
+def test_a_process_that_stood_still_leaves_its_batches_to_the_one_that_took_them_over(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """It goes on as if nothing had happened, and its lock is gone as on a network file system."""
+    emulator.pause()
+    run = project.fork("run")
+    ledger = project.state_dir / "ledger.sqlite"
+    deadline = time.monotonic() + 60
+    while not (ledger.exists() and is_submitted(ledger)):
+        assert time.monotonic() < deadline, run.output
+        time.sleep(0.05)
+    assert run.process.pid is not None
+    os.kill(run.process.pid, signal.SIGSTOP)
+    for lock in (project.state_dir / "runs").glob("*/lock"):
+        lock.unlink()
+    emulator.resume()
+    told = project.command("wait")
+    with Ledger(ledger) as opened:
+        events = opened.events.all()
+        assert events[-1]["step"] == Step.STORED, told
+        os.kill(run.process.pid, signal.SIGCONT)
+        assert run.wait() == 0, run.output
+        assert opened.events.all() == events
+    assert project.rows("select enrichment_status, count(*) from notes_enriched group by 1") == [
+        ("done", ROWS)
+    ]
+    assert set(emulator.account()["paid"].values()) == {1}
+
+
+def is_submitted(path: Path) -> bool:
+    """Whether the one batch is at the service."""
+    with Ledger(path) as ledger:
+        return [shard.step for shard in ledger.shards.all()] == [Step.SUBMITTED]

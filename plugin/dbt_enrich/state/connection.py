@@ -103,6 +103,17 @@ class Connection:
             raise _unusable(self.path, "read or written", error) from error
 
 
+class Table:
+    """A table of the ledger.
+
+    Args:
+        connection: What it is read and written through.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+
 def as_text(moment: datetime) -> str:
     """Return a time as the ledger writes it, so that texts compare as the times do."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")

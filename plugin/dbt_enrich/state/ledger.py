@@ -14,13 +14,11 @@ from typing import Self
 
 from dbt_enrich.state.connection import Connection
 from dbt_enrich.state.tables.answers import Answers
-from dbt_enrich.state.tables.events import Events
+from dbt_enrich.state.tables.events import Events, Statuses
 from dbt_enrich.state.tables.publications import Publications
 from dbt_enrich.state.tables.quotas import Quotas
-from dbt_enrich.state.tables.retries import Retries
 from dbt_enrich.state.tables.shards import Shards
-from dbt_enrich.state.tables.statuses import Statuses
-from dbt_enrich.state.tables.stops import Stops
+from dbt_enrich.state.tables.stops import Retries, Stops
 from dbt_enrich.state.tables.tasks import Tasks
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from dbt_enrich.state.connection import Connection
+from dbt_enrich.state.connection import Table
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,8 @@ class AnswerFile:
     requests: int | None = None
 
 
-class Answers:
+class Answers(Table):
     """The files of the answer store that are live, by task."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def add(
         self,

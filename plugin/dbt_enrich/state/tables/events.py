@@ -1,4 +1,4 @@
-"""The table `events`: each step of each shard, in the order in which they happened."""
+"""The tables `events` and `statuses`: when shards came to a step, and batches to a state."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from dbt_enrich.state.connection import Connection
+from dbt_enrich.state.connection import Table, as_text
 from dbt_enrich.state.shards import Step
 
 
-class Events:
+class Events(Table):
     """The steps that shards took; only ever appended to."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def add(
         self, shard: str, step: Step, owner: str | None, detail: Mapping[str, Any] | None = None
@@ -64,3 +61,29 @@ class Events:
             (step.value, expected.value),
         )
         return [row["shard"] for row in rows]
+
+
+class Statuses(Table):
+    """When batches came to the states of the service, by shard."""
+
+    def add(self, shard: str, times: Mapping[str, datetime | None]) -> None:
+        """Record since when a shard's batch has been in some states; what is known stays.
+
+        Args:
+            shard: The shard.
+            times: States of the service with when they began; None is now.
+        """
+        known = self.of(shard)
+        fresh = {status: at for status, at in times.items() if status not in known}
+        if not fresh:
+            return
+        now = self._connection.now()
+        self._connection.write_many(
+            "insert into statuses values (?, ?, ?) on conflict do nothing",
+            [(shard, status, as_text(at) if at else now) for status, at in fresh.items()],
+        )
+
+    def of(self, shard: str) -> dict[str, datetime]:
+        """Return since when a shard's batch has been in each state that was recorded."""
+        rows = self._connection.read("select status, at from statuses where shard = ?", (shard,))
+        return {row["status"]: datetime.fromisoformat(row["at"]) for row in rows}

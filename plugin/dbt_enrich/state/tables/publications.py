@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from dbt_enrich.state.connection import Connection
+from dbt_enrich.state.connection import Table
 
 # Among a publication's counts, beside the statuses: rows that are `done` by a previous version.
 KEPT = "kept"
@@ -41,11 +41,8 @@ class Publication:
     target: str | None = None
 
 
-class Publications:
+class Publications(Table):
     """What each model's table was made of last."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def put(self, publication: Publication) -> None:
         """Record what a model's table was made of; `published_at` is set to now."""

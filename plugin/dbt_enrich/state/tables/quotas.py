@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dbt_enrich.state.connection import Connection
+from dbt_enrich.state.connection import Table
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,8 @@ class TokenLimit:
     age: timedelta
 
 
-class Quotas:
+class Quotas(Table):
     """The token limits of deployments that a service told."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def learn(
         self, service: str, deployment: str, *, max_enqueued_tokens: int, source: str

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Unpack
 
 from dbt_enrich.errors import LedgerError, LostOwnershipError
-from dbt_enrich.state.connection import Connection, as_text
+from dbt_enrich.state.connection import Connection, Table, as_text
 from dbt_enrich.state.shards import Shard, ShardChanges, Step
 from dbt_enrich.state.tables.answers import Answers
 from dbt_enrich.state.tables.events import Events
@@ -20,11 +20,11 @@ _COLUMNS = tuple(field.name for field in fields(Shard))
 IS_CLOSED = "step in (" + ", ".join(f"'{step}'" for step in Step if step.is_closed) + ")"
 
 
-class Shards:
+class Shards(Table):
     """What is claimed and sent, and how far it has come."""
 
     def __init__(self, connection: Connection, events: Events, answers: Answers) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._events = events
         self._answers = answers
 
@@ -88,24 +88,15 @@ class Shards:
 
     def request_cancel(self, shard: str) -> None:
         """Record that the user wants a shard's batch cancelled, so that no run asks it again."""
-        self._connection.write(
-            "update batches set cancel_requested_at = ?1, updated_at = ?1 where shard = ?2",
-            (self._connection.now(), shard),
-        )
+        self._set(shard, "cancel_requested_at = ?1")
 
     def forget_input(self, shard: str) -> None:
         """Record that the input file of a closed shard is deleted at the service."""
-        self._connection.write(
-            "update batches set input_file_id = null, updated_at = ? where shard = ?",
-            (self._connection.now(), shard),
-        )
+        self._set(shard, "input_file_id = null")
 
     def mark_uploads_sought(self, shard: str) -> None:
         """Record that the service was searched for the files of a closed shard's lost uploads."""
-        self._connection.write(
-            "update batches set uploads_sought = 1, updated_at = ? where shard = ?",
-            (self._connection.now(), shard),
-        )
+        self._set(shard, "uploads_sought = 1")
 
     def store(
         self,
@@ -205,6 +196,13 @@ class Shards:
             )
             for row in rows
         ]
+
+    def _set(self, shard: str, assignment: str) -> None:
+        """Change a column of a shard for any run; `?1` is the current time."""
+        self._connection.write(
+            f"update batches set {assignment}, updated_at = ?1 where shard = ?2",
+            (self._connection.now(), shard),
+        )
 
     def _move(
         self, shard: Shard, step: Step, detail: Mapping[str, Any] | None, changes: ShardChanges

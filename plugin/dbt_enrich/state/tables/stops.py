@@ -1,10 +1,12 @@
-"""The table `stops`: runs that were ended as too many answers failed alike."""
+"""The tables `stops` and `retries`: what is not to be sent, and what is to be asked once more."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 
-from dbt_enrich.state.connection import Connection
+from dbt_enrich.state.connection import Table
 from dbt_enrich.state.tables.shards import IS_CLOSED
 
 
@@ -44,11 +46,8 @@ class Stop:
 _COLUMNS = ", ".join(field.name for field in fields(Stop))
 
 
-class Stops:
+class Stops(Table):
     """Tasks of which nothing more is sent until a stop is lifted."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def add(self, stop: Stop) -> Stop:
         """Record that a task's run is stopped, and have all its batches cancelled; return it.
@@ -88,3 +87,22 @@ class Stops:
             "select task_key from publications where enrichment = ?3))",
             (self._connection.now(), task_key, enrichment),
         )
+
+
+class Retries(Table):
+    """Which failures the user wants asked once more."""
+
+    def add(self, enrichment: str, kinds: Iterable[str]) -> None:
+        """Record that a model's failures of some kinds until now are to be asked once more."""
+        self._connection.write_many(
+            "insert into retries (enrichment, kind, at) values (?, ?, ?)",
+            [(enrichment, kind, self._connection.now()) for kind in kinds],
+        )
+
+    def of(self, enrichment: str) -> dict[str, datetime]:
+        """Return until when a model's failures of each kind are to be asked once more."""
+        rows = self._connection.read(
+            "select kind, max(at) as at from retries where enrichment = ? group by kind",
+            (enrichment,),
+        )
+        return {row["kind"]: datetime.fromisoformat(row["at"]) for row in rows}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbt_enrich.state.connection import Connection
+from dbt_enrich.state.connection import Table
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,8 @@ class Task:
     first_seen_at: str
 
 
-class Tasks:
+class Tasks(Table):
     """What was asked, so that answers can be read whatever the YAML says later."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def add(
         self, task_key: str, *, enrichment: str, document: Mapping[str, Any], outputs: object
