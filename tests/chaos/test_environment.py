@@ -10,15 +10,14 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.pipeline import engine as enrichment_module
 from dbt_enrich.state.ledger import Ledger
+from support.clock import HastyClock
 from support.dbt_project import DbtProject, azure
 from support.warehouse import Warehouse, config_for
 
@@ -178,22 +177,16 @@ def test_a_warehouse_that_another_process_holds(
 
 
 @pytest.mark.parametrize("hours", [-48, 48])
-def test_a_clock_that_jumps(
-    hours: int, emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_jumps(hours: int, emulator: RunningEmulator, tmp_path: Path) -> None:
     """Between a submission and its collection, in the ledger or at the service."""
     config = config_for(emulator.url, emulator.api_key, tmp_path / "state")
     notes = "select i as id, 'note ' || i as note from range(5) as numbers(i)"
-    warehouse = Warehouse(config)
+    clock = HastyClock()
+    warehouse = Warehouse(config, clock=clock)
     emulator.pause()
     warehouse.enrich(notes, mode="submit")
-    jump = timedelta(hours=hours)
-    monkeypatch.setattr(
-        enrichment_module,
-        "Ledger",
-        lambda path: Ledger(path, clock=lambda: datetime.now(UTC) + jump),
-    )
-    emulator.advance(jump.total_seconds())
+    clock.advance(hours * 3600)
+    emulator.advance(hours * 3600)
     emulator.resume()
     warehouse.restart()
     warehouse.enrich(notes)

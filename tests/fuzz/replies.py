@@ -32,6 +32,7 @@ from functional.services.wire import (
     settings,
 )
 from fuzz.mutate import VALUES, mutate_bytes, mutate_document
+from support.clock import HastyClock
 
 
 class BrokenPromiseError(Exception):
@@ -103,7 +104,7 @@ def fuzz_calls(count: int, chance: random.Random) -> int:
         path = Path(name) / "file"
         services = [
             OpenAIBatchService(
-                settings(server.url, style, timeout=0.5, max_retries=0), sleep=lambda _: None
+                settings(server.url, style, timeout=0.5, max_retries=0), clock=HastyClock()
             )
             for style in STYLES
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome
@@ -51,9 +52,13 @@ class Warehouse:
     Args:
         config: The plugin's configuration.
         path: The database file; in memory by default.
+        clock: The engine's time.
     """
 
-    def __init__(self, config: PluginConfig, path: Path | None = None) -> None:
+    def __init__(
+        self, config: PluginConfig, path: Path | None = None, *, clock: Clock = MACHINE_CLOCK
+    ) -> None:
+        self.clock = clock
         self.connection = duckdb.connect(str(path) if path else ":memory:")
         self.log: list[str] = []
         self.config = config
@@ -63,7 +68,11 @@ class Warehouse:
         """Begin again with a new engine, as a new `dbt run` does."""
         self.config = config or self.config
         self.engine = Engine(
-            self.config, project="tests", log=self.log.append, warn=self.log.append
+            self.config,
+            project="tests",
+            log=self.log.append,
+            warn=self.log.append,
+            clock=self.clock,
         )
 
     def enrich(

@@ -13,7 +13,7 @@ _PLUGIN = Path(__file__).parents[2] / "plugin"
 
 # Lowest first: a folder may import those before it. What shares a line knows nothing of each other.
 _STOREYS = (
-    ("errors",),
+    ("errors", "clock", "backoff"),
     ("wording", "sql", "files", "extras"),
     ("task",),
     ("validation", "cost"),

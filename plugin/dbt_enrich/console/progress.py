@@ -5,9 +5,9 @@ Without a terminal there is one line on each change, and at least one a minute.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.console.live_lines import Terminal
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
@@ -29,17 +29,24 @@ class Progress:
     Args:
         model: The dbt model, which begins each line.
         log: Takes one line.
+        clock: The time.
         terminal: Where a live line is drawn in place of log lines, or None.
     """
 
     def __init__(
-        self, model: str, log: Callable[[str], None], *, terminal: Terminal | None = None
+        self,
+        model: str,
+        log: Callable[[str], None],
+        clock: Clock = MACHINE_CLOCK,
+        *,
+        terminal: Terminal | None = None,
     ) -> None:
+        self._clock = clock
         self._model = model
         self._log = log
         self._terminal = terminal
         self._shards: dict[str, Shard] = {}
-        self._began = time.monotonic()
+        self._began = self._clock.monotonic()
         self._said_at = self._began
 
     def __call__(self, shard: Shard) -> None:
@@ -67,7 +74,7 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """Write one line that begins with the model's name."""
-        self._said_at = time.monotonic()
+        self._said_at = self._clock.monotonic()
         self._log(f"{self._model}: {sentence}")
 
     def beat(self) -> None:
@@ -76,7 +83,7 @@ class Progress:
             return
         if self._terminal is not None:
             self._terminal.show(self._model, f"{self._model}: {self.standing()}")
-        elif time.monotonic() - self._said_at >= _BEAT_SECONDS:
+        elif self._clock.monotonic() - self._said_at >= _BEAT_SECONDS:
             self.say(self.standing())
 
     def close(self) -> None:
@@ -105,14 +112,14 @@ class Progress:
         parts.append(f"{answered:,} of {counted(total, 'row')}")
         if failed:
             parts.append(f"{failed:,} failed")
-        seconds = time.monotonic() - self._began
+        seconds = self._clock.monotonic() - self._began
         rate = answered / seconds if seconds > 0 else 0.0
         if rate > 0 and answered < total:
             parts += [f"{_rate(rate)}", f"{_duration((total - answered) / rate)} left"]
         return ", ".join(parts)
 
     def _count(self, shard: Shard) -> None:
-        if not shard.step.is_running or time.monotonic() - self._said_at < _COUNT_SECONDS:
+        if not shard.step.is_running or self._clock.monotonic() - self._said_at < _COUNT_SECONDS:
             return
         what = f"batch {shard.batch_id} is {shard.status}"
         if shard.synchronous:

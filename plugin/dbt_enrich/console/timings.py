@@ -10,12 +10,13 @@ import os
 import resource
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 
 # Set by `dbt-enrich run --timings` for the dbt that it starts; a user sets it for `dbt run`.
 TIMINGS_VARIABLE = "DBT_ENRICH_TIMINGS"
@@ -93,11 +94,13 @@ class Timings:
     """The spans of one run, which several threads may begin and end.
 
     Args:
+        clock: The time.
         watches_memory: Whether the process's memory is looked at while spans last.
     """
 
-    def __init__(self, *, watches_memory: bool = False) -> None:
-        self._began = time.perf_counter()
+    def __init__(self, clock: Clock = MACHINE_CLOCK, *, watches_memory: bool = False) -> None:
+        self._clock = clock
+        self._began = self._clock.monotonic()
         self._stages: dict[Stage, StageTimes] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -119,12 +122,12 @@ class Timings:
         span = Span(rows, size)
         with self._lock:
             times = self._stages.setdefault(stage, StageTimes())
-            times.begin(time.perf_counter())
+            times.begin(self._clock.monotonic())
         try:
             yield span
         finally:
             with self._lock:
-                times.end(time.perf_counter(), span)
+                times.end(self._clock.monotonic(), span)
 
     def stages(self) -> dict[Stage, StageTimes]:
         """Return what each stage took so far, in the order of the stages."""
@@ -138,7 +141,7 @@ class Timings:
             f"{_rate(times):>12}{_peak(times):>9}"
             for stage, times in self.stages().items()
         ]
-        whole = time.perf_counter() - self._began
+        whole = self._clock.monotonic() - self._began
         return [_HEAD, *rows, f"{'together':<34}{whole:>11,.2f}  (stages overlap)"]
 
     def close(self) -> None:
@@ -160,10 +163,10 @@ def timings_wanted() -> bool:
 
 
 @contextmanager
-def logged_timings(log: Callable[[str], None]) -> Iterator[Timings]:
+def logged_timings(log: Callable[[str], None], clock: Clock = MACHINE_CLOCK) -> Iterator[Timings]:
     """Take the timings of the block, and log them at its end if the user wants to read them."""
     is_wanted = timings_wanted()
-    timings = Timings(watches_memory=is_wanted)
+    timings = Timings(clock, watches_memory=is_wanted)
     try:
         yield timings
     finally:

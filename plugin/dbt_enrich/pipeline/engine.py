@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.command_reports import report
 from dbt_enrich.console.live_lines import live_terminal
@@ -38,7 +39,7 @@ from dbt_enrich.pipeline.export.new_requests import (
 from dbt_enrich.pipeline.export.request_file import write_file
 from dbt_enrich.pipeline.export.small_rounds import check_route
 from dbt_enrich.pipeline.export.split_file import cut_in_two
-from dbt_enrich.pipeline.planning.budget import Budget
+from dbt_enrich.pipeline.planning.budget import Budget, run_began
 from dbt_enrich.pipeline.planning.plan import describe, make_plan
 from dbt_enrich.pipeline.planning.preview import preview
 from dbt_enrich.pipeline.planning.task_changes import refusal_of_change
@@ -77,6 +78,7 @@ class Engine:
         log: Takes a line for the user's log.
         warn: Takes a warning for the user's log.
         target: The profile's target whose tables are published, or None.
+        clock: The time.
     """
 
     def __init__(
@@ -87,17 +89,19 @@ class Engine:
         log: Callable[[str], None],
         warn: Callable[[str], None],
         target: str | None = None,
+        clock: Clock = MACHINE_CLOCK,
     ) -> None:
         self.config = config
         self._target = target
+        self._clock = clock
         self.namespace = config.namespace or project
         self.cancelled = threading.Event()
         self._log = log
         self._warn = warn
         self._lock = threading.RLock()
-        self._service = SharedService(config, self.cancelled, log=log, warn=warn)
+        self._service = SharedService(config, self.cancelled, log=log, warn=warn, clock=clock)
         self._has_warned = False
-        self._budget = Budget(config, self.namespace)
+        self._budget = Budget(config, self.namespace, clock)
         self._published: dict[str, ExitStack] = {}
         self._publications: dict[str, Publication] = {}
 
@@ -128,11 +132,16 @@ class Engine:
             self._warn(notice)
         if request.existing:
             request = replace(request, existing=columns.read(request.existing))
-        with ExitStack() as until_published, open_run(self.config, until_published) as run:
+        with (
+            ExitStack() as until_published,
+            open_run(self.config, until_published, clock=self._clock) as run,
+        ):
             run.store.sweep_runs()
             self._warn_of_network(run.store)
             timings = until_published.enter_context(
-                logged_timings(lambda line: self._log(f"{request.relation.model}: {line}"))
+                logged_timings(
+                    lambda line: self._log(f"{request.relation.model}: {line}"), self._clock
+                )
             )
             session = Session(
                 run=run,
@@ -140,10 +149,13 @@ class Engine:
                 task_key=request.task.task_key(self.config.answered_by(request.task.model)),
                 config=self.config,
                 namespace=self.namespace,
-                progress=Progress(request.relation.model, self._log, terminal=live_terminal()),
+                progress=Progress(
+                    request.relation.model, self._log, self._clock, terminal=live_terminal()
+                ),
                 tally=Tally(),
                 timings=timings,
                 budget=self._budget,
+                began=run_began(self._clock),
             )
             if not self.config.keep_files:
                 sweep_files(run)
@@ -189,7 +201,10 @@ class Engine:
         """
         if not StateDirectory(self.config.state_dir).ledger.exists():
             return None
-        with ExitStack() as until_published, open_run(self.config, until_published) as run:
+        with (
+            ExitStack() as until_published,
+            open_run(self.config, until_published, clock=self._clock) as run,
+        ):
             if known == fingerprint(self.config, run.ledger):
                 return None
             made = relations(run, self.config)
@@ -208,7 +223,9 @@ class Engine:
             scratch = self._published.pop(run_id, None)
             publication = self._publications.pop(run_id, None)
         if publication and counts is not None:
-            with Ledger(StateDirectory(self.config.state_dir).ledger) as ledger:
+            with Ledger(
+                StateDirectory(self.config.state_dir).ledger, clock=self._clock.now
+            ) as ledger:
                 ledger.publications.put(
                     replace(
                         publication,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -269,15 +268,16 @@ class Exchange:
                 f"{counted(len(ending), 'batch', 'batches')} in flight"
             )
         patience = _CANCEL_SECONDS if session.request.options.mode == Mode.RUN else 0.0
-        deadline = time.monotonic() + patience
+        clock = session.run.clock
+        deadline = clock.monotonic() + patience
         try:
             while waiting := [s for s in self._open() if s.step.is_at_service]:
                 for shard in self.batch_run.collect(waiting):
                     self._store(shard)
-                if time.monotonic() > deadline:
+                if clock.monotonic() > deadline:
                     return
                 pause = min(self.batch_run.settings.poll_interval, _CANCEL_PAUSE_SECONDS)
-                self.batch_run.cancelled.wait(pause)
+                clock.wait(self.batch_run.cancelled, pause)
         except EnrichmentError as error:
             session.progress.say(str(error))
 

@@ -14,7 +14,7 @@ from dbt_enrich.pipeline.export.canary import is_proven
 from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, Undone
 from dbt_enrich.pipeline.export.small_rounds import Few, route_of
-from dbt_enrich.pipeline.planning.budget import Budget, ModelBudget, Reservation, run_began
+from dbt_enrich.pipeline.planning.budget import Budget, ModelBudget, Reservation
 from dbt_enrich.pipeline.planning.plan import PlanInputs
 from dbt_enrich.pipeline.request import EnrichmentRequest, Tally
 from dbt_enrich.pipeline.run.alike_failures import standing_error, standing_stop
@@ -44,9 +44,9 @@ class Session:
     tally: Tally
     timings: Timings
     budget: Budget
+    began: datetime
     model_budget: ModelBudget = field(default_factory=ModelBudget)
     claimed: dict[str, str] = field(default_factory=dict)
-    began: datetime = field(default_factory=run_began)
 
     @property
     def model(self) -> str:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dbt_enrich.backoff import PATIENCE_SECONDS, Backoff
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import TransientError
 from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.services import create_service
 from dbt_enrich.services.base import BatchService
-
-# How long a service in trouble is waited for before anything is sent, and how often it is asked.
-_PATIENCE_SECONDS = 900.0
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
 
 
 class SharedService:
@@ -28,6 +24,7 @@ class SharedService:
         cancelled: Set when the user interrupts.
         log: Takes a line for the user's log.
         warn: Takes a warning for the user's log.
+        clock: The time.
     """
 
     def __init__(
@@ -37,7 +34,9 @@ class SharedService:
         *,
         log: Callable[[str], None],
         warn: Callable[[str], None],
+        clock: Clock = MACHINE_CLOCK,
     ) -> None:
+        self._clock = clock
         self._config = config
         self._cancelled = cancelled
         self._log = log
@@ -54,7 +53,7 @@ class SharedService:
         with self._lock:
             if self._service is None:
                 self._service = create_service(
-                    self._config, say=self._log, cancelled=self._cancelled
+                    self._config, say=self._log, cancelled=self._cancelled, clock=self._clock
                 )
             self._users += 1
             service = self._service
@@ -103,18 +102,18 @@ class SharedService:
 
         Where nobody answers at all the address may be wrong, and the run ends at once.
         """
-        patience = session.request.options.await_timeout or _PATIENCE_SECONDS
-        ends = time.monotonic() + patience
-        pause = _FIRST_PAUSE_SECONDS
+        patience = session.request.options.await_timeout or PATIENCE_SECONDS
+        ends = self._clock.monotonic() + patience
+        backoff = Backoff(first=1.0, longest=60.0)
         while True:
             try:
                 call()
             except TransientError as error:
-                if error.status is None or time.monotonic() + pause > ends:
+                pause = backoff.pause(asked=error.retry_after)
+                if error.status is None or self._clock.monotonic() + pause > ends:
                     raise
                 self._warn(f"{session.model}: {error}; trying again")
-                if self._cancelled.wait(max(pause, error.retry_after or 0.0)):
+                if self._clock.wait(self._cancelled, pause):
                     raise
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
                 return

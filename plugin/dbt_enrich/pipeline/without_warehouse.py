@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings, logged_timings
@@ -165,7 +166,10 @@ class Attachment:
 
 @contextmanager
 def attached(
-    config: PluginConfig, namespace: str, log: Callable[[str], None]
+    config: PluginConfig,
+    namespace: str,
+    log: Callable[[str], None],
+    clock: Clock = MACHINE_CLOCK,
 ) -> Iterator[Attachment]:
     """Open ledger and service, and adopt the batches that the ledger does not know.
 
@@ -175,8 +179,8 @@ def attached(
         EnrichmentError: The service or the state directory cannot be used.
     """
     with ExitStack() as stack:
-        run = stack.enter_context(open_run(config))
-        timings = stack.enter_context(logged_timings(log))
+        run = stack.enter_context(open_run(config, clock=clock))
+        timings = stack.enter_context(logged_timings(log, clock))
         service = create_service(config, say=log)
         stack.callback(service.close)
         adopt_batches(run, service, namespace, warn=log)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from pkgutil import resolve_name
 
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.services.base import BatchService
 
@@ -20,6 +21,7 @@ def create_service(
     *,
     say: Callable[[str], None] | None = None,
     cancelled: threading.Event | None = None,
+    clock: Clock = MACHINE_CLOCK,
 ) -> BatchService:
     """Return the service that the profile names. Sends nothing yet.
 
@@ -28,6 +30,7 @@ def create_service(
         say: Takes a line for the user before something that takes long, if anything does.
         cancelled: Set when the user interrupts: every call then raises a `CancelledError`, also
             while no reply comes, but for one synchronous request, whose reply is paid for.
+        clock: The time, by which it pauses between tries.
 
     Returns:
         A service that may be used from several threads, until its `close`.
@@ -38,5 +41,5 @@ def create_service(
     """
     config.check()
     config.check_installed()
-    service: BatchService = resolve_name(config.facts.service)(config, say, cancelled)
+    service: BatchService = resolve_name(config.facts.service)(config, say, cancelled, clock)
     return service

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import openai
 
+from dbt_enrich.clock import Clock
 from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import CancelledError, TransientError
 from dbt_enrich.services.entra import SignIn, SignInFailures
@@ -131,6 +132,7 @@ class Calls:
     Args:
         connect: Returns the way to the service, or another one in place of a way that is dead.
         cancelled: Set when the user interrupts, which ends every call; None where it is not heard.
+        clock: The time.
 
     Attributes:
         connection: The way to the service as it is now.
@@ -139,10 +141,12 @@ class Calls:
     def __init__(
         self,
         connect: Callable[[Connection | None], Connection],
-        cancelled: threading.Event | None = None,
+        cancelled: threading.Event | None,
+        clock: Clock,
     ) -> None:
         self._connect = connect
         self._cancelled = cancelled
+        self._clock = clock
         self.connection = connect(None)
 
     def call(self, operation: Operation, exchange: Callable[[Connection], T]) -> T:
@@ -201,6 +205,15 @@ class Calls:
         if errors:
             raise errors[0]
         return results[0]
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two tries of a call.
+
+        Raises:
+            CancelledError: The user interrupted.
+        """
+        if self._clock.wait(self._cancelled or threading.Event(), seconds):
+            raise CancelledError
 
     def send(self, operation: Operation, send: Callable[[openai.OpenAI], T]) -> T:
         """Make a call and return what `send` makes of its reply.

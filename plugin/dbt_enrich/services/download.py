@@ -8,7 +8,6 @@ import glob
 import logging
 import mmap
 import os
-import random
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from dbt_enrich.backoff import Backoff
 from dbt_enrich.errors import LedgerError, TransientError
 
 logger = logging.getLogger(__name__)
@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 _CONTENT_RANGE: Final = re.compile(r"bytes\s+(\d+)-\d*/(\d+|\*)", re.IGNORECASE)
 
 
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 8.0
 _LONGEST_ASKED_PAUSE: Final = 120.0
 # A download that got on by this much starts counting its tries anew.
 _PROGRESS_BYTES: Final = 1_000_000
@@ -135,7 +133,7 @@ def complete(
     fetch: Callable[[], None],
     *,
     max_retries: int,
-    sleep: Callable[[float], None],
+    pause: Callable[[float], None],
 ) -> None:
     """Call `fetch` until it has put all that is missing into `part`.
 
@@ -143,23 +141,26 @@ def complete(
         part: What is there so far.
         fetch: Adds to `part`, and raises a `TransientError` where something is still missing.
         max_retries: How often in a row it may fail without getting on.
-        sleep: Waits for a number of seconds.
+        pause: Waits for a number of seconds.
 
     Raises:
         TransientError: It failed too often; the last failure.
     """
     tries, mark = 0, 0
+    backoff = Backoff(first=0.5, longest=8.0)
     while True:
         try:
             fetch()
         except TransientError as error:
             if part.size >= mark + _PROGRESS_BYTES:
                 tries, mark = 0, part.size
+                backoff.reset()
             tries += 1
             if tries > max_retries:
                 raise
             logger.info("%s; trying again", error)
-            sleep(_pause(tries, error.retry_after))
+            asked = error.retry_after or 0.0
+            pause(backoff.pause(asked=asked if asked <= _LONGEST_ASKED_PAUSE else None))
         else:
             return
 
@@ -226,11 +227,3 @@ def _naming(path: Path) -> Iterator[None]:
             f"The downloaded file {path} could not be written ({reason})",
             fix="make room and see that the directory can be written, then run again",
         ) from error
-
-
-def _pause(tries: int, asked: float | None) -> float:
-    """Seconds before the next try: as the service asks, else growing, with jitter."""
-    if asked is not None and 0 < asked <= _LONGEST_ASKED_PAUSE:
-        return asked
-    usual = min(_FIRST_PAUSE * 2.0 ** (tries - 1), _LONGEST_PAUSE)
-    return usual * random.uniform(0.75, 1.0)  # noqa: S311 - spreads load, hides nothing

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from dbt_enrich.clock import Clock
 from dbt_enrich.config.local import LocalConfig
 from dbt_enrich.errors import translated_errors
 from dbt_enrich.services.calls import Connection
@@ -27,6 +28,7 @@ class LocalService(OpenAIBatchService):
         config: The plugin's configuration.
         say: Takes a line for the user before a language model is loaded.
         cancelled: Set when the user interrupts, which ends every call but one that is paid for.
+        clock: The time, by which it pauses between tries.
 
     Raises:
         ConfigurationError: What the emulator needs is not installed, or another one runs there.
@@ -37,15 +39,16 @@ class LocalService(OpenAIBatchService):
         self,
         config: LocalConfig,
         *,
-        say: Callable[[str], None] | None = None,
-        cancelled: threading.Event | None = None,
+        say: Callable[[str], None] | None,
+        cancelled: threading.Event | None,
+        clock: Clock,
     ) -> None:
         self._config = config
         self._say = say
         self._lock = threading.Lock()
         self._closed = False
         self._membership: EmulatorMembership | None = None
-        super().__init__(config, cancelled=cancelled)
+        super().__init__(config, cancelled=cancelled, clock=clock)
 
     def check(self, deployment: str) -> None:
         """Check that the emulator answers and takes the deployment.
@@ -104,7 +107,10 @@ class LocalService(OpenAIBatchService):
 
 
 def open_service(
-    config: LocalConfig, say: Callable[[str], None] | None, cancelled: threading.Event | None
+    config: LocalConfig,
+    say: Callable[[str], None] | None,
+    cancelled: threading.Event | None,
+    clock: Clock,
 ) -> LocalService:
     """Return the emulator of a profile, started if it does not run."""
-    return LocalService(config, say=say, cancelled=cancelled)
+    return LocalService(config, say=say, cancelled=cancelled, clock=clock)

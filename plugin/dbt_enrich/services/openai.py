@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 import openai
 
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.remote import RemoteConfig
@@ -44,7 +44,7 @@ class OpenAIBatchService:
     Args:
         settings: What the profile says of the service.
         cancelled: Set when the user interrupts, which ends every call but one that is paid for.
-        sleep: Waits for a number of seconds between the tries of a download.
+        clock: The time, by which it pauses between the tries of a download.
 
     Raises:
         ConfigurationError: The settings name a credential, and azure-identity is not installed or
@@ -56,11 +56,10 @@ class OpenAIBatchService:
         settings: PluginConfig,
         *,
         cancelled: threading.Event | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = MACHINE_CLOCK,
     ) -> None:
         self._settings = settings
-        self._sleep = sleep
-        self._calls = Calls(self._connected, cancelled)
+        self._calls = Calls(self._connected, cancelled, clock)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.service_id!r})"
@@ -295,7 +294,7 @@ class OpenAIBatchService:
                 part,
                 lambda: self._fetch(operation, file_id, part),
                 max_retries=self._settings.max_retries,
-                sleep=self._sleep,
+                pause=self._calls.pause,
             )
             part.commit()
         return part.size
@@ -409,7 +408,7 @@ class OpenAIBatchService:
 
 
 def open_service(
-    config: RemoteConfig, _say: object, cancelled: threading.Event | None
+    config: RemoteConfig, _say: object, cancelled: threading.Event | None, clock: Clock
 ) -> OpenAIBatchService:
     """Return the service of a profile; there is nothing to say before it is called."""
-    return OpenAIBatchService(config, cancelled=cancelled)
+    return OpenAIBatchService(config, cancelled=cancelled, clock=clock)

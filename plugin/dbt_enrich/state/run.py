@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
@@ -24,6 +25,7 @@ class Run:
         ledger: What was claimed, sent and answered.
         store: Where files lie.
         answers: The answers of all tasks.
+        clock: The time.
     """
 
     id: str
@@ -31,16 +33,20 @@ class Run:
     ledger: Ledger
     store: StateDirectory
     answers: AnswerStore
+    clock: Clock = MACHINE_CLOCK
 
 
 @contextmanager
-def open_run(config: PluginConfig, scratch: ExitStack | None = None) -> Iterator[Run]:
+def open_run(
+    config: PluginConfig, scratch: ExitStack | None = None, *, clock: Clock = MACHINE_CLOCK
+) -> Iterator[Run]:
     """Begin a run in the state directory, and end it with the block.
 
     Args:
         config: The plugin's configuration.
         scratch: Takes over the removal of the scratch directory, where files in it are read after
             the run; by default it goes with the run.
+        clock: The time.
 
     Raises:
         LedgerError: The state directory cannot be used.
@@ -52,8 +58,9 @@ def open_run(config: PluginConfig, scratch: ExitStack | None = None) -> Iterator
         (scratch or opened).callback(lock.remove)
         workspace = Workspace(lock.path, memory_limit=config.memory_limit, threads=config.threads)
         opened.callback(workspace.close)
-        ledger = opened.enter_context(Ledger(store.ledger))
-        yield Run(run_id, workspace, ledger, store, AnswerStore(store, ledger, workspace))
+        ledger = opened.enter_context(Ledger(store.ledger, clock=clock.now))
+        answers = AnswerStore(store, ledger, workspace)
+        yield Run(run_id, workspace, ledger, store, answers, clock)
 
 
 def existing_ledger(config: PluginConfig) -> Ledger | None:

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyte
-import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.state.shards import Shard, Step
+from support.clock import StoppedClock
 from support.dbt_project import DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range(9) as numbers(i)"
@@ -120,34 +120,30 @@ def shard(name: str, step: Step, **changes: object) -> Shard:
     return Shard(shard=name, step=step, **{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_the_standing_tells_files_batches_rows_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_standing_tells_files_batches_rows_and_time() -> None:
     """From what each shard was last seen to be."""
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    clock = StoppedClock()
     said: list[str] = []
-    progress = Progress("m", said.append)
+    progress = Progress("m", said.append, clock)
     progress(shard("a", Step.UPLOADING))
     progress(shard("b", Step.SUBMITTED, status="validating"))
     assert progress.standing() == "uploading, 1 of 2 batches at the service"
     progress(shard("a", Step.SUBMITTED, status="validating"))
     assert progress.standing() == "validating, 0 of 2 batches, 0 of 10 rows"
-    now += 10
+    clock.advance(10)
     progress(shard("a", Step.DOWNLOADED, status="completed", completed=4, failed=1))
     assert progress.standing() == ("1 of 2 batches, 5 of 10 rows, 1 failed, 30 rows/min, 10 s left")
 
 
-def test_without_a_terminal_a_minute_never_passes_in_silence(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_a_terminal_a_minute_never_passes_in_silence() -> None:
     """And no line is written where one has just been."""
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    clock = StoppedClock()
     said: list[str] = []
-    progress = Progress("m", said.append)
+    progress = Progress("m", said.append, clock)
     progress(shard("a", Step.SUBMITTED, batch_id="b", status="in_progress"))
     assert len(said) == 1
     for _ in range(3):
-        now += 30
+        clock.advance(30)
         progress.beat()
         progress.beat()
     assert said[1:] == ["m: 0 of 1 batch, 0 of 5 rows"]

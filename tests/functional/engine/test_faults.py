@@ -19,9 +19,9 @@ from dbt_enrich.errors import EnrichmentError, UnreadableReplyError
 from dbt_enrich.pipeline.cancel import cancel
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.rounds import Exchange
-from dbt_enrich.pipeline.run import batch_run as run_module
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.services import openai as openai_module
+from support.clock import HastyClock
 from support.warehouse import Warehouse, config_for
 
 ROWS = 12
@@ -60,10 +60,8 @@ NEVER_AGAIN = ("content_filter", "refusal")
 
 
 @pytest.fixture
-def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
-    """An emulator; the engine tries again soon rather than after a minute."""
-    monkeypatch.setattr(run_module, "_OUTAGE_DELAY", 0.2)
-    monkeypatch.setattr(run_module, "_REST_SECONDS", 0.2)
+def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
+    """An emulator."""
     with running_emulator(tmp_path / "emulator") as running:
         yield running
 
@@ -71,7 +69,8 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runnin
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
     """A warehouse of three batches, whose connections are given up soon."""
     told = {"max_requests_per_file": 4, "timeout": 1.0, **changes}
-    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **told))
+    config = config_for(emulator.url, emulator.api_key, tmp_path / "state", **told)
+    return Warehouse(config, clock=HastyClock())
 
 
 def answered(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:

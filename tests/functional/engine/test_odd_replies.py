@@ -11,7 +11,7 @@ import pytest
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.scripted import ScriptedResponder, last_user_message
 from batch_server.server import running_emulator
-from dbt_enrich.pipeline.run import one_by_one as conversation_module
+from support.clock import HastyClock
 from support.warehouse import Warehouse, config_for
 
 KEY = "pl4nted/key=0c61"
@@ -57,11 +57,9 @@ def notes(names: Iterable[str]) -> str:
     "ways", [{}, {"sync_below": 100, "preview_model": "standard"}], ids=["batch", "synchronous"]
 )
 def test_a_good_reply_without_an_answer_is_kept_by_name(
-    ways: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ways: dict[str, Any], tmp_path: Path
 ) -> None:
     """The body, the tokens and what was wrong; of an error's texts the secrets are taken out."""
-    monkeypatch.setattr(conversation_module, "_FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(conversation_module, "_LONGEST_PAUSE_SECONDS", 0.1)
     error = {"code": "odd", "message": f"no room for {KEY}, Bearer {KEY}x"}
     answer = {"role": "assistant", "content": json.dumps({"summary": f"key {KEY}"})}
     replies = {
@@ -74,7 +72,8 @@ def test_a_good_reply_without_an_answer_is_kept_by_name(
         "said": ChatReply(200, {"choices": [{"message": answer}], "usage": USAGE}),
     }
     with running_emulator(tmp_path / "emulator", responder=Odd(replies), api_key=KEY) as emulator:
-        warehouse = Warehouse(config_for(emulator.url, KEY, tmp_path / "state"))
+        config = config_for(emulator.url, KEY, tmp_path / "state")
+        warehouse = Warehouse(config, clock=HastyClock())
         warehouse.enrich(notes(["usual", *replies]), max_attempts=1, **ways)
     assert warehouse.statuses() == {"done": 2, "failed": 6}
     assert warehouse.rows("select summary from enriched where id = 'said'") == [(f"key {KEY}",)]

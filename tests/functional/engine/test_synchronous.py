@@ -23,13 +23,12 @@ from dbt_enrich.errors import (
 )
 from dbt_enrich.pipeline.cancel import cancel
 from dbt_enrich.pipeline.publish.usage_relations import relations
-from dbt_enrich.pipeline.run import one_by_one as conversation_module
-from dbt_enrich.pipeline.run import synchronous as synchronous_module
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import open_run
 from dbt_enrich.state.shards import Shard, Step
+from support.clock import HastyClock
 from support.warehouse import Warehouse, config_for
 
 ROWS = 6
@@ -38,18 +37,12 @@ CHAT = "POST /chat/completions"
 SYNC: dict[str, Any] = {"sync_below": 100, "preview_model": "standard"}
 
 
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service in trouble is asked again soon rather than after a second."""
-    monkeypatch.setattr(conversation_module, "_FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(conversation_module, "_LONGEST_PAUSE_SECONDS", 0.1)
-
-
 @pytest.fixture
 def warehouse(emulator: RunningEmulator, tmp_path: Path) -> Warehouse:
     """A warehouse on the emulator, whose requests do not hang for long."""
     emulator.deployments({"name": "gpt-4o-mini"}, {"name": "standard", "sku": "GlobalStandard"})
-    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", timeout=2))
+    config = config_for(emulator.url, emulator.api_key, tmp_path / "state", timeout=2)
+    return Warehouse(config, clock=HastyClock())
 
 
 def ledger_of(warehouse: Warehouse) -> Ledger:
@@ -392,11 +385,8 @@ def test_await_timeout_takes_in_what_came(
     assert_paid_once(emulator)
 
 
-def test_submit_does_not_wait_for_ever(
-    warehouse: Warehouse, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_submit_does_not_wait_for_ever(warehouse: Warehouse, emulator: RunningEmulator) -> None:
     """It fails with what the service says; nothing is lost or paid."""
-    monkeypatch.setattr(synchronous_module, "_SUBMIT_PATIENCE_SECONDS", 0.5)
     emulator.faults({"name": "status", "operation": CHAT, "status": 503, "times": None})
     with pytest.raises(Exception, match="HTTP 503"):
         warehouse.enrich(NOTES, mode="submit", **SYNC)

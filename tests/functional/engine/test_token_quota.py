@@ -12,24 +12,22 @@ import pytest
 from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.errors import AwaitTimeoutError, BatchFailedError, LedgerError
 from dbt_enrich.files import settle
-from dbt_enrich.pipeline.run import batch_run as run_module
 from dbt_enrich.pipeline.run import deployments as spread
-from dbt_enrich.pipeline.run import shard_steps as steps
 from dbt_enrich.pipeline.run.token_quota import estimated_tokens
 from dbt_enrich.services.parse import limit_in
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Step
 from dbt_enrich.workspace import key_ranges as key_parts
+from support.clock import HastyClock
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(20) as numbers(i)"
 
 
 @pytest.fixture
-def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
-    """An emulator; the engine tries again soon rather than after a minute."""
-    monkeypatch.setattr(run_module, "_OUTAGE_DELAY", 0.2)
+def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
+    """An emulator."""
     with running_emulator(tmp_path / "emulator") as running:
         yield running
 
@@ -37,7 +35,8 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runnin
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
     """A warehouse whose files hold at most five requests."""
     told = {"max_requests_per_file": 5, **changes}
-    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **told))
+    config = config_for(emulator.url, emulator.api_key, tmp_path / "state", **told)
+    return Warehouse(config, clock=HastyClock())
 
 
 def ledger_of(warehouse: Warehouse) -> Ledger:
@@ -277,10 +276,9 @@ def test_two_models_share_the_room(emulator: RunningEmulator, tmp_path: Path) ->
 
 
 def test_a_file_that_the_service_lost_is_uploaded_again(
-    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """While its batch waits for room."""
-    monkeypatch.setattr(steps, "_FILE_GRACE_SECONDS", 0.0)
     emulator.transitions(file={"kind": "polls", "amount": 3})
     emulator.faults(
         {"name": "status", "operation": "GET /files/", "status": 404, "code": "notFound"}

@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from dbt_enrich.clock import Clock
 from dbt_enrich.services.openai import OpenAIBatchService
 from functional.services.wire import STYLES, Respond, WireServer, serving, settings
+from support.clock import HastyClock
 
 
 @pytest.fixture(params=STYLES)
@@ -27,12 +29,11 @@ def connect() -> Iterator[Connect]:
     with ExitStack() as stack:
 
         def start(
-            respond: Respond, style: str = "v1", **changes: Any
+            respond: Respond, style: str = "v1", clock: Clock | None = None, **changes: Any
         ) -> tuple[OpenAIBatchService, WireServer]:
             server = stack.enter_context(serving(respond))
-            pauses: list[float] = []
             service = OpenAIBatchService(
-                settings(server.url, style, **changes), sleep=pauses.append
+                settings(server.url, style, **changes), clock=clock or HastyClock()
             )
             stack.callback(service.close)
             return service, server

@@ -24,6 +24,7 @@ from dbt_enrich.errors import (
 from dbt_enrich.services.base import BatchService, BatchStatus, FileStatus, RemoteBatch
 from dbt_enrich.services.openai import OpenAIBatchService
 from functional.services.wire import settings
+from support.clock import HastyClock
 
 MODEL = "gpt-4o-mini-batch"
 
@@ -48,7 +49,7 @@ def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
 def service(emulator: RunningEmulator, style: str) -> Iterator[OpenAIBatchService]:
     """A service that calls it."""
     told = settings(emulator.url, style, api_key=emulator.api_key, max_retries=3)
-    service = OpenAIBatchService(told, sleep=lambda _: None)
+    service = OpenAIBatchService(told, clock=HastyClock())
     yield service
     service.close()
 

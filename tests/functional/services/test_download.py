@@ -17,6 +17,7 @@ from dbt_enrich.errors import (
 from dbt_enrich.services.download import PartialFile
 from functional.services.conftest import Connect
 from functional.services.wire import KEY, Reply, Request, error_body, file_body, in_turn, serving
+from support.clock import HastyClock
 
 CONTENT = b"".join(b'{"custom_id":"%07d"}\n' % number for number in range(20_000))
 HALF = len(CONTENT) // 2
@@ -195,11 +196,11 @@ def test_what_a_killed_process_left_is_removed(connect: Connect, target: Path) -
 
 def test_a_busy_service_is_asked_again_when_it_says(connect: Connect, target: Path) -> None:
     """429 before the body comes is waited out."""
-    service, server = connect(in_turn(Reply(429, b"", {"retry-after": "7"}), Reply(200, CONTENT)))
-    pauses: list[float] = []
-    service._sleep = pauses.append
+    clock = HastyClock()
+    replies = in_turn(Reply(429, b"", {"retry-after": "7"}), Reply(200, CONTENT))
+    service, server = connect(replies, clock=clock)
     service.download("file-1", target)
-    assert pauses == [7.0]
+    assert clock.pauses == [7.0]
     assert len(server.requests) == 2
 
 

@@ -4,46 +4,33 @@ from __future__ import annotations
 
 import mmap
 import threading
-import time
 
 import pytest
 from dbt_enrich.console import timings as timings_module
 from dbt_enrich.console.timings import Stage, Timings, logged_timings
-
-
-class Clock:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+from support.clock import StoppedClock
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock() -> StoppedClock:
     """The clock of the timings, moved by hand."""
-    moved = Clock()
-    monkeypatch.setattr(time, "perf_counter", moved)
-    return moved
+    return StoppedClock()
 
 
-def test_spans_of_a_stage_that_overlap_are_counted_once(clock: Clock) -> None:
+def test_spans_of_a_stage_that_overlap_are_counted_once(clock: StoppedClock) -> None:
     """Two uploads at once take as long as the union of both; a pause between does not count."""
-    timings = Timings()
+    timings = Timings(clock)
     first, second = timings.span(Stage.UPLOAD, rows=10, size=5), timings.span(Stage.UPLOAD, rows=7)
     first.__enter__()
-    clock.now += 1
+    clock.advance(1)
     second.__enter__()
-    clock.now += 2
+    clock.advance(2)
     first.__exit__(None, None, None)
-    clock.now += 4
+    clock.advance(4)
     second.__exit__(None, None, None)
-    clock.now += 8
+    clock.advance(8)
     with timings.span(Stage.UPLOAD) as third:
-        clock.now += 16
+        clock.advance(16)
         third.bytes = 100
     (times,) = timings.stages().values()
     assert times.seconds == pytest.approx(1 + 2 + 4 + 16)
@@ -51,14 +38,14 @@ def test_spans_of_a_stage_that_overlap_are_counted_once(clock: Clock) -> None:
 
 
 def test_a_span_that_fails_is_counted_and_the_table_is_in_the_order_of_the_stages(
-    clock: Clock,
+    clock: StoppedClock,
 ) -> None:
     """Whoever looks for lost time needs the seconds of what failed most of all."""
-    timings = Timings()
+    timings = Timings(clock)
     with timings.span(Stage.WAIT):
-        clock.now += 5
+        clock.advance(5)
     with pytest.raises(RuntimeError), timings.span(Stage.STAGE, rows=1_000, size=2_000_000):
-        clock.now += 2
+        clock.advance(2)
         raise RuntimeError
     head, stage, wait, together = timings.lines()
     assert head.split() == ["stage", "rows", "MB", "seconds", "rows/s", "peak", "MB"]

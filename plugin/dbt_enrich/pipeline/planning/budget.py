@@ -6,8 +6,9 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
+from dbt_enrich.clock import Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.profile import provider_of
 from dbt_enrich.cost.caps import Cap, Spent, breach
@@ -27,9 +28,9 @@ _OF_RUN = "caps.run in the plugin's config"
 _OF_DAY = "caps.day in the plugin's config"
 
 
-def run_began() -> datetime:
+def run_began(clock: Clock) -> datetime:
     """Return when the run began: with its first dbt where a command runs several, else now."""
-    return _told_began() or datetime.now(UTC)
+    return _told_began() or clock.now()
 
 
 def _told_began() -> datetime | None:
@@ -67,18 +68,20 @@ class Budget:
     Args:
         config: The plugin's configuration.
         namespace: The mark of the project's batches.
+        clock: The time.
 
     Attributes:
         opened_at: When the run of all models began.
     """
 
-    def __init__(self, config: PluginConfig, namespace: str) -> None:
+    def __init__(self, config: PluginConfig, namespace: str, clock: Clock) -> None:
+        self._clock = clock
         self._config = config
         self._namespace = namespace
         self._spent = Spent()
         self._lock = threading.Lock()
         self._began = _told_began()
-        self.opened_at = run_began()
+        self.opened_at = run_began(clock)
 
     def is_set(self, options: EnrichmentOptions) -> bool:
         """Whether anything is limited for a model."""
@@ -150,7 +153,7 @@ class Budget:
             return
         caps = self._config.caps
         if caps.day.is_set:
-            midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            midnight = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
             self._refuse(request, caps.day, self._sent(ledger, midnight, but_not), wanted, _OF_DAY)
         if self._began is None:
             return

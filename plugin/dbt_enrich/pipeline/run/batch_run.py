@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from dbt_enrich.backoff import PATIENCE_SECONDS
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.errors import (
@@ -34,9 +34,6 @@ from dbt_enrich.wording import counted
 
 # So often a batch may be refused, with nothing of ours in its way, before it counts as too big.
 _REFUSALS_BEFORE_CUT = 3
-# How long `submit` rides out a service that cannot be reached.
-_SUBMIT_PATIENCE_SECONDS = 900.0
-_OUTAGE_DELAY = 60.0
 _REST_SECONDS = 1.0
 _WATCH_SECONDS = 1.0
 # A wait is broken up, so that the user sees that time passes.
@@ -97,10 +94,11 @@ class BatchRun:
     warn: Callable[[str], None]
     timings: Timings = field(default_factory=Timings)
     timed_out: bool = False
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = field(init=False)
     _closed_until: dict[str | None, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._started = self._now
         self._transfers = Transfers(self.settings.transfers)
         self._steps = Steps(
             service=self.service,
@@ -114,6 +112,10 @@ class BatchRun:
             timings=self.timings,
             run=self.run,
         )
+
+    @property
+    def _now(self) -> float:
+        return self.run.clock.monotonic()
 
     def submit(self, shards: Iterable[Shard]) -> None:
         """Bring shards to the service and return without waiting for answers.
@@ -138,8 +140,7 @@ class BatchRun:
                 "no room"
             )
             return False
-        patience = _SUBMIT_PATIENCE_SECONDS
-        if due.error and time.monotonic() - (due.failing_since or 0) > patience:
+        if due.error and self._now - (due.failing_since or 0) > PATIENCE_SECONDS:
             raise due.error
         return not self._is_timed_out()
 
@@ -250,7 +251,7 @@ class BatchRun:
     def _is_due(self, due: Due) -> bool:
         if due.transfers_seen is not None:
             return self._transfers.ended > due.transfers_seen
-        return due.at <= time.monotonic()
+        return due.at <= self._now
 
     def _let_owner_store(self, shard: Shard) -> None:
         """Wait a moment for another live run to store a batch that has ended.
@@ -262,10 +263,10 @@ class BatchRun:
             batch = self.service.batch(current.batch_id or "")
             if not batch.status.is_terminal:
                 return
-        deadline = time.monotonic() + _OWNER_SECONDS
-        while not self.run.ledger.shards.get(shard.shard).is_closed and time.monotonic() < deadline:
+        deadline = self._now + _OWNER_SECONDS
+        while not self.run.ledger.shards.get(shard.shard).is_closed and self._now < deadline:
             self._steps.check_cancelled()
-            self.cancelled.wait(FIRST_DELAY)
+            self.run.clock.wait(self.cancelled, FIRST_DELAY)
 
     def _step(self, shard: Shard, due: Due) -> list[Shard]:
         """Take one step with a shard, or put it off; return what stands in its place."""
@@ -280,7 +281,7 @@ class BatchRun:
                 return self._step_owned(owned, due, seen)
         except LostOwnershipError as error:
             self.warn(str(error))
-        due.later(_WATCH_SECONDS)
+        due.later(self._now, longest=_WATCH_SECONDS)
         return [self.run.ledger.shards.get(shard.shard)]
 
     def _step_owned(self, shard: Shard, due: Due, seen: int) -> list[Shard]:
@@ -297,8 +298,8 @@ class BatchRun:
             return [self.run.ledger.shards.get(shard.shard)]
         except TransientError as error:
             self.warn(f"{error}; trying again")
-            due.fails(error)
-            due.later(_OUTAGE_DELAY, least=_least(error))
+            due.fails(self._now, error)
+            due.later(self._now, asked=_least(error))
             return [self.run.ledger.shards.get(shard.shard)]
         if _waits_for_transfer(shard.step, moved.step):
             # Whether the service works is known when the transfer has ended.
@@ -307,19 +308,19 @@ class BatchRun:
         due.works()
         if moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
             due.refusals += 1
-            due.later(_OUTAGE_DELAY, least=self.settings.poll_interval)
+            due.later(self._now, asked=self.settings.poll_interval)
             self._closed_until[shard.deployment] = due.at
             self._refuse_one_too_big(moved)
         elif moved.step == shard.step:
-            due.later(self.settings.poll_interval)
+            due.later(self._now, longest=self.settings.poll_interval)
         else:
-            due.delay = FIRST_DELAY
+            due.backoff.reset()
         return [moved]
 
     def _refused(self, shard: Shard, due: Due, error: QuotaError) -> None:
         """Put a shard off that found no room, and with it the others of its deployment."""
         self.warn(f"{error}; trying again when there is room")
-        due.later(_OUTAGE_DELAY, least=_least(error))
+        due.later(self._now, asked=_least(error))
         if not error.is_of_tokens:
             return
         due.refusals += 1
@@ -352,7 +353,7 @@ class BatchRun:
         deployment = self._elsewhere(shard)
         moved = deployment and move(self.run, shard, deployment)
         if not moved:
-            due.later(_WATCH_SECONDS)
+            due.later(self._now, longest=_WATCH_SECONDS)
             return shard
         self._discard_file(shard)
         due.refusals = 0
@@ -363,7 +364,7 @@ class BatchRun:
 
     def _is_closed(self, deployment: str | None) -> bool:
         """Whether a deployment refused a batch a moment ago."""
-        return self._closed_until.get(deployment, 0.0) > time.monotonic()
+        return self._closed_until.get(deployment, 0.0) > self._now
 
     def _instead(self, shard: Shard, due: Due) -> list[Shard]:
         """Return what stands in place of a shard that finds no room; empty if it finds some."""
@@ -422,25 +423,24 @@ class BatchRun:
 
     def _is_timed_out(self) -> bool:
         limit = self.settings.await_timeout
-        return limit is not None and time.monotonic() - self._started >= limit
+        return limit is not None and self._now - self._started >= limit
 
     def _pause(self, waiting: dict[str, tuple[Shard, Due]]) -> None:
         """Wait until a shard is due, a transfer ends, or the user interrupts."""
         if not waiting:
             return
         dues = [due for _, due in waiting.values()]
-        now = time.monotonic()
         moment = min((due.at for due in dues if due.transfers_seen is None), default=math.inf)
         if self.settings.await_timeout is not None:
             moment = min(moment, self._started + self.settings.await_timeout)
         self.progress.beat()
-        wait = min(max(moment - now, 0.0), _BEAT_SECONDS)
+        wait = min(max(moment - self._now, 0.0), _BEAT_SECONDS)
         seen = [due.transfers_seen for due in dues if due.transfers_seen is not None]
         if seen:
             self._transfers.wait(min(wait, _TRANSFER_SECONDS), ended=min(seen))
         elif wait > 0:
             with self.timings.span(Stage.WAIT):
-                self.cancelled.wait(wait)
+                self.run.clock.wait(self.cancelled, wait)
 
 
 def _least(error: ServiceError) -> float:

@@ -1,14 +1,14 @@
-"""Pace: when a shard is looked at next, a little later each time."""
+"""When a shard is looked at next, a little later each time."""
 
 from __future__ import annotations
 
-import random
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dbt_enrich.backoff import Backoff
 from dbt_enrich.errors import TransientError, UnreadableReplyError
 
 FIRST_DELAY = 0.2
+_OUTAGE_SECONDS = 60.0
 # A proxy in trouble answers with a page of its own for a moment; a wrong address always does.
 _MOST_UNREADABLE = 5
 
@@ -19,7 +19,7 @@ class Due:
 
     Attributes:
         at: When it is looked at next, on the monotonic clock.
-        delay: Seconds of the wait after that.
+        backoff: The waits after that.
         refusals: How often the quota on tokens refused its batch.
         told: Whether the user was told that it waits for room.
         failing_since: Since when the service cannot be reached, or None.
@@ -30,7 +30,9 @@ class Due:
     """
 
     at: float = 0.0
-    delay: float = FIRST_DELAY
+    backoff: Backoff = field(
+        default_factory=lambda: Backoff(FIRST_DELAY, _OUTAGE_SECONDS, growth=1.5)
+    )
     refusals: int = 0
     told: bool = False
     failing_since: float | None = None
@@ -38,14 +40,18 @@ class Due:
     unreadable: int = 0
     transfers_seen: int | None = None
 
-    def later(self, most: float, *, least: float = 0.0) -> None:
-        """Put the next look off, a little further each time, with jitter."""
-        wait = max(min(self.delay, most), least)
-        self.at = time.monotonic() + wait * random.uniform(0.9, 1.1)  # noqa: S311
-        self.delay = min(self.delay * 1.5, most)
+    def later(self, now: float, *, asked: float = 0.0, longest: float | None = None) -> None:
+        """Put the next look off, a little further each time.
 
-    def fails(self, error: TransientError) -> None:
-        """Note that the service could not be reached.
+        Args:
+            now: The time on the monotonic clock.
+            asked: Seconds that it is put off at least.
+            longest: Seconds that it is put off at most by itself; by default as in an outage.
+        """
+        self.at = now + self.backoff.pause(asked=asked, longest=longest)
+
+    def fails(self, now: float, error: TransientError) -> None:
+        """Record that the service could not be reached.
 
         Raises:
             UnreadableReplyError: Something else answers in its place, again and again.
@@ -54,9 +60,9 @@ class Due:
         if self.unreadable >= _MOST_UNREADABLE:
             raise error
         self.error = error
-        self.failing_since = self.failing_since or time.monotonic()
+        self.failing_since = self.failing_since or now
 
     def works(self) -> None:
-        """Note that the service answered."""
+        """Record that the service answered."""
         self.error = self.failing_since = None
         self.unreadable = 0

@@ -7,14 +7,14 @@ looks at what came of it.
 from __future__ import annotations
 
 import json
-import random
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from dbt_enrich.backoff import Backoff
+from dbt_enrich.clock import Clock
 from dbt_enrich.endpoints.response_lines import error_line, reply_line
 from dbt_enrich.errors import QuotaError, ServiceError, TransientError, UnknownOutcomeError
 from dbt_enrich.files import DurableLines
@@ -22,8 +22,6 @@ from dbt_enrich.services.base import BatchService
 from dbt_enrich.services.parse import is_error
 
 _OK = 200
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
 # The service is in trouble, or busy: its reply is one request's, but all hold back for a while.
 _TROUBLED = (408, 409)
 
@@ -33,31 +31,31 @@ class Pace:
 
     One pace serves all threads, and all rounds of a run.
 
+    Args:
+        clock: The time.
+
     Attributes:
         failing_since: Since when nothing was answered, on the monotonic clock, or None.
         error: What the service, or the network, said last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.failing_since: float | None = None
         self.error: ServiceError | None = None
         self._until = 0.0
-        self._pause = _FIRST_PAUSE_SECONDS
+        self._clock = clock
+        self._backoff = Backoff(first=1.0, longest=60.0)
         self._lock = threading.Lock()
 
     def fails(self, error: ServiceError | None = None) -> bool:
         """Hold back for a while; say whether this begins a new pause."""
-        now = time.monotonic()
-        least = (error.retry_after or 0.0) if error else 0.0
+        now = self._clock.monotonic()
+        asked = (error.retry_after or 0.0) if error else 0.0
         with self._lock:
             self.error = error or self.error
             self.failing_since = self.failing_since or now
             is_new = now >= self._until
-            if is_new:
-                wait = max(self._pause, least) * random.uniform(1.0, 1.2)  # noqa: S311
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
-            else:
-                wait = least
+            wait = self._backoff.pause(asked=asked) if is_new else asked
             self._until = max(self._until, now + wait)
             return is_new
 
@@ -65,12 +63,12 @@ class Pace:
         """Note that the service answered."""
         with self._lock:
             self.failing_since = self.error = None
-            self._pause = _FIRST_PAUSE_SECONDS
+            self._backoff.reset()
 
     def passes(self, stopped: threading.Event) -> bool:
         """Wait until a request may be sent; false where `stopped` is set first."""
-        while (wait := self._until - time.monotonic()) > 0:
-            if stopped.wait(wait):
+        while (wait := self._until - self._clock.monotonic()) > 0:
+            if self._clock.wait(stopped, wait):
                 return False
         return not stopped.is_set()
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Unpack
 
 from dbt_enrich.console.progress import Progress
@@ -191,8 +191,10 @@ class Steps:
 
     def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
         """Send a file anew that the service has lost or that has expired."""
-        uploaded = self.run.ledger.events.last_time(shard.shard, Step.UPLOADED) or datetime.now(UTC)
-        if abs((datetime.now(UTC) - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
+        uploaded = (
+            self.run.ledger.events.last_time(shard.shard, Step.UPLOADED) or self.run.clock.now()
+        )
+        if abs((self.run.clock.now() - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
             raise TransientError(error.problem, fix=error.fix) from error
         if not self.run.store.requests(shard.shard).exists():
             return self._record(shard, Step.RELEASED, error=str(error))
@@ -224,11 +226,17 @@ class Steps:
             return self.run.ledger.shards.get(shard.shard)
         return self._record(shard, Step.UPLOADED)
 
-    def _is_within_grace(self, moment: datetime | None) -> bool:
-        """Whether the service may not yet say everywhere what it has done at a moment."""
-        age = (datetime.now(UTC) - (moment or datetime.now(UTC))).total_seconds()
+    def _is_within_grace(self, moment: datetime | None, seconds: float | None = None) -> bool:
+        """Whether the service may not yet say everywhere what it has done at a moment.
+
+        Args:
+            moment: The moment, or None where it is now.
+            seconds: How long it may take; by default as for a batch.
+        """
+        now = self.run.clock.now()
+        age = (now - (moment or now)).total_seconds()
         # The service's clock, or ours, may be ahead.
-        return abs(age) < self.adoption_grace
+        return abs(age) < (self.adoption_grace if seconds is None else seconds)
 
     def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
         self.room.learn_from_batch(shard, batch)

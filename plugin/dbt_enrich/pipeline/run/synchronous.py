@@ -9,10 +9,10 @@ one are new again.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from dbt_enrich.backoff import PATIENCE_SECONDS
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.errors import CancelledError, ConfigurationError, LostOwnershipError, ServiceError
 from dbt_enrich.files import DurableLines
@@ -27,8 +27,6 @@ from dbt_enrich.task.failures import FailureKind
 _THREADS = 4
 _LOOK_SECONDS = 0.1
 _CANCEL_LOOK_SECONDS = 1.0
-# How long `submit` rides out a service that answers nothing, as with batches.
-_SUBMIT_PATIENCE_SECONDS = 900.0
 # How long an interrupted run stays for replies that are on their way.
 _LINGER_SECONDS = 10.0
 
@@ -50,8 +48,14 @@ class SynchronousRun:
     is_patient: bool
     tolerance: Tolerance = field(default_factory=Tolerance)
     timed_out: bool = False
-    _pace: Pace = field(default_factory=Pace)
-    _started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.batch_run.run.clock)
+        self._started = self._now
+
+    @property
+    def _now(self) -> float:
+        return self.batch_run.run.clock.monotonic()
 
     def answer(self, shards: Iterable[Shard]) -> Iterator[Shard]:
         """Ask the requests of shards and yield each shard once its replies are written.
@@ -98,7 +102,7 @@ class SynchronousRun:
     def _watch(self, shard: Shard, talk: Conversation) -> None:
         """Wait for the end of a conversation; say how far it is, and end it when it must."""
         driver = self.batch_run
-        looked_at = time.monotonic()
+        looked_at = self._now
         while not talk.idle.wait(_LOOK_SECONDS):
             self._tell(shard, talk)
             if driver.cancelled.is_set():
@@ -116,8 +120,8 @@ class SynchronousRun:
             elif self._is_out_of_patience():
                 talk.stop()
                 talk.error = talk.error or self._pace.error
-            elif time.monotonic() - looked_at >= _CANCEL_LOOK_SECONDS:
-                looked_at = time.monotonic()
+            elif self._now - looked_at >= _CANCEL_LOOK_SECONDS:
+                looked_at = self._now
                 if driver.run.ledger.shards.get(shard.shard).cancel_requested_at:
                     talk.stop()
         self._tell(shard, talk)
@@ -153,13 +157,13 @@ class SynchronousRun:
 
     def _is_timed_out(self) -> bool:
         limit = self.batch_run.settings.await_timeout
-        return limit is not None and time.monotonic() - self._started >= limit
+        return limit is not None and self._now - self._started >= limit
 
     def _is_out_of_patience(self) -> bool:
         since = self._pace.failing_since
         if self.is_patient or since is None or self._pace.error is None:
             return False
-        return time.monotonic() - since > _SUBMIT_PATIENCE_SECONDS
+        return self._now - since > PATIENCE_SECONDS
 
 
 def _explained(error: Exception, shard: Shard) -> Exception:
