@@ -24,12 +24,12 @@ class HastyClock(Clock):
     def __init__(self, moment: float = 0.02) -> None:
         self.pauses: list[float] = []
         self._moment = moment
-        self._ahead = 0.0
+        self._ahead = self._jump = 0.0
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
         """Return the time in UTC."""
-        return super().now() + timedelta(seconds=self._ahead)
+        return super().now() + timedelta(seconds=self._ahead + self._jump)
 
     def monotonic(self) -> float:
         """Return seconds that only ever grow."""
@@ -45,9 +45,13 @@ class HastyClock(Clock):
         return is_set
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, or go back."""
+        """Let time pass."""
         with self._lock:
             self._ahead += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the time of day, as an administrator does: forward or back."""
+        self._jump += seconds
 
 
 class StoppedClock(Clock):

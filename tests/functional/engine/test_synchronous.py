@@ -470,7 +470,7 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_lines(
 ) -> None:
     """What was written before counts; nothing else is taken for a reply."""
     with monkeypatch.context() as patched:
-        patched.setattr("dbt_enrich.state.directory.os", FullDisk())
+        patched.setattr("dbt_enrich.files.os", FullDisk())
         with pytest.raises(LedgerError, match="No space left"):
             warehouse.enrich(NOTES, **SYNC)
     (shard,) = shards_of(warehouse)

@@ -281,7 +281,14 @@ def test_a_file_that_the_service_lost_is_uploaded_again(
     """While its batch waits for room."""
     emulator.transitions(file={"kind": "polls", "amount": 3})
     emulator.faults(
-        {"name": "status", "operation": "GET /files/", "status": 404, "code": "notFound"}
+        {
+            "name": "status",
+            "operation": "GET /files/",
+            "status": 404,
+            "code": "notFound",
+            # For longer than a file may take to be listed.
+            "times": 60,
+        }
     )
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES)
