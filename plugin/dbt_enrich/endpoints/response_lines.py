@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ def lines_sql(files: list[Path], line_bytes: int) -> str:
             max_line_size = {line_bytes}, buffer_size = {2 * line_bytes}
         )
     """
+
+
+def custom_id_of(line: bytes) -> str:
+    """Return the first custom_id that a line's text names, or an empty text."""
+    found = re.search(_CUSTOM_ID.encode(), line)
+    return found[1].decode("utf-8", "replace") if found else ""
 
 
 def custom_id_sql(line: str) -> str:

@@ -6,14 +6,12 @@ has none, or cannot be read as text, would else be gone with the service's file.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from dbt_enrich.endpoints.response_lines import custom_id_of
 from dbt_enrich.files import make_private, settle
 from dbt_enrich.sql import key_text_sql, literal
 from dbt_enrich.workspace.database import Workspace
-
-_CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([^"\\]+)"')
 
 
 def keep_unassigned(
@@ -41,7 +39,7 @@ def keep_unassigned(
         for path in files:
             with path.open("rb") as lines:
                 for line in lines:
-                    if line.strip() and _custom_id_of(line) not in read:
+                    if line.strip() and custom_id_of(line) not in read:
                         kept.write(line if line.endswith(b"\n") else line + b"\n")
                         count += 1
     if count:
@@ -49,11 +47,6 @@ def keep_unassigned(
     else:
         writing.unlink()
     return count
-
-
-def _custom_id_of(line: bytes) -> str:
-    found = _CUSTOM_ID.search(line)
-    return found[1].decode("utf-8", "replace") if found else ""
 
 
 def _custom_ids(manifest: Path, answers: str, workspace: Workspace) -> set[str]:
