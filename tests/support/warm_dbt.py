@@ -1,11 +1,13 @@
 """What the fork server imports: dbt, having parsed a project twice.
 
-dbt makes the code that validates, reads and writes its manifest when it is first needed, in every
-process anew, which takes longer than the run of a small project. A fork has it.
+dbt makes the code that validates, reads and writes its manifest when it is first needed, and parses
+the text of each macro, in every process anew, which takes longer than the run of a small project. A
+fork has both: what dbt keeps of texts for its own tests is kept here.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ import dbt_enrich.plugin
 import dbt_enrich.services.openai  # noqa: F401
 import pandas as pd  # noqa: F401
 from dbt.cli.main import cli
+from dbt_common.tests import enable_test_caching
 
 from support.dbt_project import DbtProject, azure
 
@@ -36,4 +39,8 @@ def warm() -> None:
     os.chdir(here)
 
 
+enable_test_caching()
 warm()
+# No fork looks through what is here for garbage.
+gc.collect()
+gc.freeze()
