@@ -21,7 +21,6 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from dbt_enrich import __version__
 from dbt_enrich.config import PluginConfig, parse_config
-from dbt_enrich.config.command import commanded, refuse_several
 from dbt_enrich.console.command_reports import report
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
@@ -33,6 +32,7 @@ from dbt_enrich.pipeline.sentences import STATUSES, status_sentence
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.sql import identifier
 from dbt_enrich.state.stray_directory import stray_state
+from dbt_enrich.task.command_options import commanded, refuse_several
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
 from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
 from dbt_enrich.warehouse.awaited_texts import Upstream

@@ -10,13 +10,13 @@ import duckdb
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.context.exceptions_jinja import warn
 
-from dbt_enrich.config.command import commanded
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.host import host_model, host_project
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.plugin import Plugin, inlines_rows, logger
 from dbt_enrich.sql import identifier, literal
+from dbt_enrich.task.command_options import commanded
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.model_names import label
 from dbt_enrich.task.options import EnrichmentOptions

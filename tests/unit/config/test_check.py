@@ -1,4 +1,4 @@
-"""Settings: what follows from them, and what is refused with the key and the mend."""
+"""A profile's block: what follows from it, and what is refused with the key and the fix."""
 
 from __future__ import annotations
 
