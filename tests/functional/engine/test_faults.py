@@ -407,7 +407,7 @@ def test_another_process_stores_a_batch_while_a_table_is_published(
         return in_flight
 
     monkeypatch.setattr("dbt_enrich.pipeline.publish.results.in_flight_sql", stored_meanwhile)
-    monkeypatch.setattr(Exchange, "carry_out", lambda _: None)
+    monkeypatch.setattr(Exchange, "carry_out", lambda *_: None)
     warehouse.enrich(NOTES, mode="submit")
     assert_all_right(warehouse, emulator)
 
