@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 
@@ -30,6 +30,23 @@ def literal(value: str | Path) -> str:
 def literals(values: Iterable[str | Path]) -> str:
     """Quote `values` as a DuckDB list of string literals, typed also where it is empty."""
     return "[" + ", ".join(literal(value) for value in values) + "]::varchar[]"
+
+
+class Names:
+    """Names for the parameters of nested lambdas, each another one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, stem: str) -> str:
+        """Return the next name, which begins with `stem`."""
+        self._count += 1
+        return f"{stem}_{self._count}"
+
+
+def let_sql(name: str, value: str, body: Callable[[str], str]) -> str:
+    """Compute `value` once and name it in `body`: SQL's only way is a lambda over one."""
+    return f"list_transform([{value}], lambda {name}: {body(name)})[1]"
 
 
 def key_text_sql(column: str) -> str:

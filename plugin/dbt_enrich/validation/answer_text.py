@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dbt_enrich.sql import literal
+from dbt_enrich.sql import let_sql, literal
 
 _NAME = "(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad|[a-z]+:think)"
 _OPENING = (
@@ -50,7 +50,7 @@ _FENCED = (r"(?s)```\w*\s*(\{.*\})\s*```", 1)
 def object_sql(content: str) -> str:
     """Build the JSON text in `content` without white space, NULL where there is none."""
     return f"""cast(json(
-        case when json_valid({content}) then {content} else {_let("text", content, _spoken)} end
+        case when json_valid({content}) then {content} else {let_sql("text", content, _spoken)} end
     ) as varchar)"""
 
 
@@ -59,7 +59,7 @@ def fragment_sql(content: str) -> str:
 
     NULL where a tag is left: nobody can tell whether it stands in the answer's own strings.
     """
-    spoken = _let(
+    spoken = let_sql(
         "rest",
         _without_leading(content),
         lambda rest: f"case when not regexp_matches({rest}, {literal(_TAG)}) then {rest} end",
@@ -71,7 +71,7 @@ def _spoken(text: str) -> str:
     """Build the object in a text that is no JSON as a whole, as it is written there."""
     untold = (text, _without_leading(text), _without_thinking(text))
     found = ", ".join(
-        _let("place", place, lambda place: _let("found", _found(place), _clean(text, place)))
+        let_sql("place", place, lambda place: let_sql("found", _found(place), _clean(text, place)))
         for place in untold
     )
     return f"""case
@@ -126,7 +126,7 @@ def _found(text: str) -> str:
     return f"""case
         when json_valid({whole}) then {whole}
         when json_valid({keyed}) then {keyed}
-        else {_let("pieces", pieces, lambda pieces: _same(pieces, whole, fenced))}
+        else {let_sql("pieces", pieces, lambda pieces: _same(pieces, whole, fenced))}
     end"""
 
 
@@ -155,13 +155,8 @@ def _repeated(whole: str) -> str:
             else not regexp_matches(replace({whole}, {once}, ''), '[{{}}]')
         end
     )[1]"""
-    return _let("n", places, lambda n: f"case when {n} is not null then {once} end")
+    return let_sql("n", places, lambda n: f"case when {n} is not null then {once} end")
 
 
 def _place(text: str, pattern: str, group: int) -> str:
     return f"regexp_extract({text}, {literal(pattern)}, {group})"
-
-
-def _let(name: str, value: str, body: Callable[[str], str]) -> str:
-    """Compute `value` once and name it in `body`: SQL's only way is a lambda over one."""
-    return f"list_transform([{value}], lambda {name}: {body(name)})[1]"

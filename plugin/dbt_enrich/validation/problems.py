@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 
-from dbt_enrich.sql import literal, literals
+from dbt_enrich.sql import Names, let_sql, literal, literals
 from dbt_enrich.task.type_names import INTEGER_RANGES
 from dbt_enrich.task.types import (
     DataType,
@@ -73,7 +73,7 @@ class _Problems:
     """Builder of one expression; it gives each lambda in it a parameter of its own name."""
 
     def __init__(self) -> None:
-        self._names = 0
+        self._name = Names()
 
     def of_object(
         self,
@@ -164,13 +164,7 @@ class _Problems:
         end"""
 
     def _let(self, value: str, body: Callable[[str], str]) -> str:
-        """Compute `value` once and name it in `body`: SQL's only way is a lambda over one."""
-        name = self._name("let")
-        return f"list_transform([{value}], lambda {name}: {body(name)})[1]"
-
-    def _name(self, stem: str) -> str:
-        self._names += 1
-        return f"{stem}_{self._names}"
+        return let_sql(self._name("let"), value, body)
 
 
 def _of_scalar(value: str, kind: ScalarType, path: str) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dbt_enrich.sql import literal
+from dbt_enrich.sql import Names, literal
 from dbt_enrich.task.schema import OutputColumn, innermost, leaves
 from dbt_enrich.task.type_names import INTEGER_RANGES
 from dbt_enrich.task.types import (
@@ -77,7 +77,7 @@ def answer_sql(read: str, outputs: Sequence[OutputColumn]) -> str:
         read: SQL name of the struct that was read.
         outputs: The output columns.
     """
-    names = _Names()
+    names = Names()
     values = [
         (output.name, _normalised(_field(read, output.name), output, names)) for output in outputs
     ]
@@ -102,17 +102,6 @@ def rule_problem_sql(answer: str, outputs: Sequence[OutputColumn]) -> str:
     return f"coalesce({', '.join(problems)}, null)" if problems else "cast(null as varchar)"
 
 
-class _Names:
-    """Names for the parameters of nested lambdas."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __call__(self, stem: str) -> str:
-        self._count += 1
-        return f"{stem}_{self._count}"
-
-
 def _structure(kind: DataType, *, lower: bool) -> Any:
     match kind:
         case ListType(item):
@@ -128,12 +117,12 @@ def _structure(kind: DataType, *, lower: bool) -> Any:
             return kind.sql
 
 
-def _normalised(value: str, output: OutputColumn, names: _Names) -> str:
+def _normalised(value: str, output: OutputColumn, names: Names) -> str:
     value = _converted(value, output.type, names, lower=output.lower)
     return _distinct(value, names) if output.unique_items else value
 
 
-def _converted(value: str, kind: DataType, names: _Names, *, lower: bool) -> str:
+def _converted(value: str, kind: DataType, names: Names, *, lower: bool) -> str:
     """Bring what was read to its type; returns `value` itself where it is there already."""
     match kind:
         case ListType(item):
@@ -160,7 +149,7 @@ def _converted(value: str, kind: DataType, names: _Names, *, lower: bool) -> str
             return value
 
 
-def _distinct(value: str, names: _Names) -> str:
+def _distinct(value: str, names: Names) -> str:
     """Drop repeated elements of a list, keeping the first of each and the order.
 
     Comparing each with each is quickest for the few elements that answers have, but a list of
