@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+WORKERS ?= 4
 WAREHOUSE ?= $(CURDIR)/dbt_project/movies.duckdb
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
@@ -43,7 +44,7 @@ postgres:
 		|| { apt-get update --quiet && apt-get install --yes --quiet postgresql; } >/dev/null
 
 test: install lint
-	$(BIN)/python -m pytest -n 4 --durations=40 --durations-min=4
+	$(BIN)/python -m pytest -n $(WORKERS) --durations=40 --durations-min=4
 
 # The built wheel in a fresh environment as a user makes it: pip, no constraints, no extras.
 test-installation: install
@@ -53,14 +54,15 @@ test-installation: install
 # of its own; the lock uses dbt 1.12 and DuckDB 1.5.
 test-duckdb2:
 	$(MAKE) install VENV=$(VENV)-duckdb2 CONSTRAINTS=constraints-duckdb2.txt
-	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n 4 -m "not model" \
-		tests/unit tests/functional/engine/test_engine.py tests/functional/dbt/test_dbt.py
+	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n $(WORKERS) \
+		$(addprefix tests/unit/,endpoints pipeline state task validation workspace) \
+		tests/functional/engine/test_engine.py tests/functional/dbt/test_dbt.py
 
 # Databases that are attached through DuckDB's extensions, which DuckDB 1.5.5 has as packages. What
 # needs a server of PostgreSQL is skipped where its programs are missing (make postgres).
 test-extensions:
 	$(MAKE) install VENV=$(VENV)-extensions CONSTRAINTS=constraints-extensions.txt
-	$(abspath $(VENV))-extensions/bin/python -m pytest -n 4 tests/functional/databases
+	$(abspath $(VENV))-extensions/bin/python -m pytest -n $(WORKERS) tests/functional/databases
 
 lint: install
 	$(BIN)/ruff check .

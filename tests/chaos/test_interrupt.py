@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
 from support.bench import FILES, Bench
+from support.forked_dbt import ForkedDbt
 
 # dbt itself gives its threads two seconds; the rest is for a busy machine.
 END_SECONDS = 20.0
 PATIENCE_SECONDS = 60.0
 
 
-def wait_for(process: Any, happens: Callable[[], bool], what: str) -> None:
+def wait_for(dbt: ForkedDbt, happens: Callable[[], bool], what: str) -> None:
     """Wait until something happens at the service."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not happens():
-        assert process.poll() is None, process.communicate()[0]
+        assert dbt.process.is_alive(), dbt.output
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
 
@@ -41,17 +42,18 @@ def interrupt(bench: Bench, table: str, *, while_it_looks: bool = False) -> str:
         calls = bench.emulator.account()["under_way"]
         return any(call["path"].startswith("/batches/") for call in calls)
 
-    process = bench.project.start("run", "--select", table)
+    dbt = bench.project.fork("run", "--select", table)
     if while_it_looks:
-        wait_for(process, is_looked_at, "dbt has not looked at a batch")
+        wait_for(dbt, is_looked_at, "dbt has not looked at a batch")
     else:
-        wait_for(process, has_all_batches, "dbt has not submitted its batches")
+        wait_for(dbt, has_all_batches, "dbt has not submitted its batches")
+    assert dbt.process.pid is not None
     interrupted = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    os.kill(dbt.process.pid, signal.SIGINT)
+    code = dbt.wait(PATIENCE_SECONDS)
     assert time.monotonic() - interrupted < END_SECONDS
-    assert process.returncode not in (0, -signal.SIGKILL), output
-    return " ".join(output.split())
+    assert code not in (0, -signal.SIGKILL), dbt.output
+    return " ".join(dbt.output.split())
 
 
 def assert_told_and_collected(output: str, bench: Bench, table: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from batch_server.server import RunningEmulator
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Step
 from support.dbt_project import DbtProject, azure
+from support.forked_dbt import Forked
 
 ROWS = 300
 NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
-ENRICH = [str(Path(sys.executable).with_name("dbt-enrich"))]
 
 
 @pytest.fixture
@@ -29,20 +28,22 @@ def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
 
 
 def test_two_targets_and_the_command_pay_once(
-    project: DbtProject, emulator: RunningEmulator
+    project: DbtProject, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """Whoever comes second waits for the first one's batches; both tables are whole."""
-    running = [
-        project.start("run", "--target", "dev"),
-        project.start("run", "--target", "prod"),
-        project.start("run", "--target", "dev", command=ENRICH),
-    ]
-    told = [process.communicate(timeout=300)[0] for process in running]
-    assert running[1].returncode == 0, told[1]
+    dev, prod = project.fork("run", "--target", "dev"), project.fork("run", "--target", "prod")
+    command = Forked(
+        "dbt-enrich",
+        ["run", "--target", "dev", "--project-dir", str(project.directory)],
+        log=tmp_path / "command.log",
+        directory=tmp_path,
+        environment={"DBT_PROFILES_DIR": str(project.directory)},
+    )
+    assert prod.wait(300) == 0, prod.output
     # dev's two hold one DuckDB file in turn: the one that finds it held says so and may be
     # started again.
-    for process, output in zip(running, told, strict=True):
-        assert process.returncode == 0 or "lock" in output, output
+    for running in (dev, command):
+        assert running.wait(300) == 0 or "lock" in running.output, running.output
     project.dbt("run", "--target", "dev")
     project.dbt("run", "--target", "prod")
     for path in (project.warehouse, project.warehouse.with_name("prod.duckdb")):
