@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 _PLUGIN = Path(__file__).parents[2] / "plugin"
+CONTRIBUTING = _PLUGIN.parent / "CONTRIBUTING.md"
 
 # Lowest first: a folder may import those before it. What shares a line knows nothing of each other.
 _STOREYS = (
@@ -86,6 +88,19 @@ def test_imports_point_down(path: Path) -> None:
         if room is None or room == own or module == "dbt_enrich":
             continue
         assert _LEVEL[room] < _LEVEL[own], f"{_module(path)} imports {module}"
+
+
+def test_contributors_read_the_same() -> None:
+    """Of the storeys, and of what each folder is for."""
+    blocks = re.findall(r"```text\n(.*?)```", CONTRIBUTING.read_text(encoding="utf-8"), re.DOTALL)
+    tree, storeys = blocks
+    drawn = [tuple(line.replace("/", ".").split(", ")) for line in storeys.splitlines()]
+    assert drawn == [storey for storey in _STOREYS[::-1] if storey != ("__init__",)]
+    for package in ("dbt_enrich", "batch_server"):
+        folders = {path.parent.name for path in _sources(package)}
+        assert [name for name in folders if f" {name}/ " not in tree.replace("plugin/", " ")] == []
+    for name in re.findall(r"^ +(\w+)/ ", tree, re.MULTILINE):
+        assert any(_PLUGIN.rglob(f"{name}/__init__.py")), f"{name}/ is gone"
 
 
 def test_every_storey_is_there() -> None:
