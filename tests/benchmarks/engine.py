@@ -182,7 +182,7 @@ class Stages:
         undone = find_undone(self.run, rows, self.selection.answer_keys)
         chosen = choose(self.run, undone, self.selection)
         return claim(
-            self.run, rows, self.relation, self.selection, self.destination, undone, chosen,
+            self.run, rows, self.relation, self.selection, self.destination, chosen,
         )  # fmt: skip
 
     def write(self, rows: StagedRows, claimed: Claim) -> list[Shard]:

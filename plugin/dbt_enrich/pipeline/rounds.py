@@ -149,13 +149,13 @@ class Exchange:
         found = ledger.shards.named(shard.shard for shard in shards)
         return any(shard.cancel_requested_at not in stopped for shard in found)
 
-    def _claim(self, found: Found) -> list[Shard]:
+    def _claim(self, undone: Undone, chosen: Chosen) -> list[Shard]:
         """Claim what is new; the batch run writes the files and sends them, one by one."""
         session = self.session
         reserved = session.budget.reserve(
             session.reservation,
             session.model_budget,
-            partial(self._estimate, found),
+            partial(self._estimate, undone, chosen),
         )
         sent = 0
         try:
@@ -166,7 +166,7 @@ class Exchange:
                     session.request.relation,
                     session.selection,
                     session.destination(self.service),
-                    *found,
+                    chosen,
                     expected=reserved,
                     check=partial(self._check_ledger, reserved) if reserved else None,
                     allow=self._allowed,
@@ -204,15 +204,15 @@ class Exchange:
         """Whether a live run is about to send a shard."""
         return shard.owner is not None and self.session.run.store.is_alive(shard.owner)
 
-    def _estimate(self, found: Found) -> Estimate:
+    def _estimate(self, undone: Undone, chosen: Chosen) -> Estimate:
         """Count the tokens of what is about to be claimed."""
-        return estimate_requests(self.session.plan_inputs(self.rows, *found))
+        return estimate_requests(self.session.plan_inputs(self.rows, undone, chosen))
 
     def _new(self, found: Found | None) -> Found:
         """Return what is new now: what was found already, if the ledger has not changed since."""
         if found is not None:
             undone, chosen = found
-            if undone.seen == seen_now(self.session.run, self.session.selection.answer_keys):
+            if chosen.seen == seen_now(self.session.run, self.session.selection.answer_keys):
                 return found
             undone.remove()
             chosen.remove()
@@ -236,9 +236,10 @@ class Exchange:
         Raises:
             CapError: Rows that were never sent would pass a cap.
         """
-        undone, chosen = self._new(found)
+        with self.session.timings.span(Stage.CLAIM):
+            undone, chosen = self._new(found)
         try:
-            return self._claim((undone, chosen))
+            return self._claim(undone, chosen)
         except CapError as error:
             if chosen.requests > chosen.again:
                 raise

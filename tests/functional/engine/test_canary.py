@@ -80,8 +80,8 @@ def test_a_kill_between_canary_and_rest(
     claim = Exchange._claim
     claims: list[Any] = []
 
-    def killed(exchange: Exchange, found: Any) -> Any:
-        claims.append(claim(exchange, found) if len(claims) < last_claim else None)
+    def killed(exchange: Exchange, *found: Any) -> Any:
+        claims.append(claim(exchange, *found) if len(claims) < last_claim else None)
         if len(claims) == last_claim:
             raise KeyboardInterrupt
         return claims[-1]

@@ -26,7 +26,7 @@ from dbt_enrich.pipeline.export.in_flight import (
     standing_claims,
 )
 from dbt_enrich.pipeline.export.manifests import count_requests
-from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, Undone
+from dbt_enrich.pipeline.export.new_requests import Chosen, Selection
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.run import Run
@@ -95,7 +95,6 @@ def claim(
     relation: StagedRelation,
     selection: Selection,
     destination: Destination,
-    undone: Undone,
     chosen: Chosen,
     *,
     expected: Estimate | None = None,
@@ -114,8 +113,7 @@ def claim(
         relation: The staged relation in the user's database.
         selection: What decided which requests are new.
         destination: Where they go.
-        undone: The rows that were not done.
-        chosen: The requests of them that are new.
+        chosen: The requests that are new.
         expected: What they are expected to take, recorded with the claim, or None.
         check: Called inside the critical section before anything is claimed, with the claims of
             dead runs that were never sent; what it raises leaves the rows unclaimed.
@@ -129,7 +127,7 @@ def claim(
         InputError: A single row's line is larger than a file may be.
     """
     wanted = _write_requests(run, chosen, rows, selection, destination)
-    seen = undone.seen
+    seen = chosen.seen
     while True:
         allowed = allow(chosen) if allow else None
         paths = wanted

@@ -66,9 +66,7 @@ def in_flight_sql(run: Run, task_key: str) -> str:
 
     What another process stores afterwards stays in it, so take it before the answers.
     """
-    names = _in_flight(run, task_key)
-    held = [_held(run.store.manifest(name), run.workspace.directory) for name in names]
-    return read_parquet([path for path in held if path], empty=NO_REQUESTS)
+    return manifests_sql(run, _in_flight(run, task_key))
 
 
 def _in_flight(run: Run, task_key: str) -> list[str]:
@@ -76,9 +74,10 @@ def _in_flight(run: Run, task_key: str) -> list[str]:
     return [shard.shard for shard in shards if not _is_abandoned(shard, run.store)]
 
 
-def _held(manifest: Path, directory: Path) -> Path | None:
-    """Keep a manifest for this run, whoever removes it meanwhile; None where it is gone."""
-    held = directory / f"{manifest.stem}-{secrets.token_hex(4)}.parquet"
+def _held(run: Run, shard: str) -> Path | None:
+    """Keep a shard's manifest for this run, as another may remove it; None where it is gone."""
+    manifest = run.store.manifest(shard)
+    held = run.workspace.directory / f"{shard}-{secrets.token_hex(4)}.parquet"
     with suppress(FileNotFoundError):
         try:
             held.hardlink_to(manifest)
@@ -91,8 +90,8 @@ def _held(manifest: Path, directory: Path) -> Path | None:
 
 def manifests_sql(run: Run, shards: Iterable[str]) -> str:
     """Build a table expression over the requests of some shards, by their names."""
-    manifests = [run.store.manifest(name) for name in shards]
-    return read_parquet([path for path in manifests if path.exists()], empty=NO_REQUESTS)
+    held = [_held(run, name) for name in shards]
+    return read_parquet([path for path in held if path], empty=NO_REQUESTS)
 
 
 def standing_claims(
@@ -113,16 +112,14 @@ def standing_claims(
         lines: How they are written.
     """
     written = [
-        shard
+        (shard, manifest)
         for shard in abandoned
-        if shard.step in (Step.EXPORTED, Step.UPLOADED)
-        and run.store.requests(shard.shard).exists()
-        and run.store.manifest(shard.shard).exists()
+        if shard.step in (Step.EXPORTED, Step.UPLOADED) and (manifest := _held(run, shard.shard))
     ]
-    forms = _forms(run, [shard.shard for shard in written], wanted)
+    forms = _forms(run, [manifest for _, manifest in written], wanted)
     return [
         shard
-        for shard, form in zip(written, forms, strict=True)
+        for (shard, _), form in zip(written, forms, strict=True)
         if form.is_one and _is_worded(shard, form, lines, run.store)
     ]
 
@@ -154,11 +151,11 @@ class _Form:
         return not self.unwanted and least == most and (not self.positions or self.is_first)
 
 
-def _forms(run: Run, shards: Sequence[str], wanted: Sequence[Path]) -> list[_Form]:
-    """Return the forms of some shards, in their order."""
-    if not shards:
+def _forms(run: Run, held: list[Path], wanted: Sequence[Path]) -> list[_Form]:
+    """Return the forms of some shards by their manifests, in their order."""
+    if not held:
         return []
-    manifests = read_parquet([run.store.manifest(shard) for shard in shards], empty=NO_REQUESTS)
+    manifests = read_parquet(held, empty=NO_REQUESTS)
     has_packs = "position" in run.workspace.columns(f"from {manifests}")
     position = "claimed.position" if has_packs else "cast(null as integer)"
     wanted_sql = f"read_parquet({literals(wanted)})"
@@ -178,7 +175,7 @@ def _forms(run: Run, shards: Sequence[str], wanted: Sequence[Path]) -> list[_For
             """
         )
     ]
-    return [_form([row[1:] for row in found if row[0] == number]) for number in range(len(shards))]
+    return [_form([row[1:] for row in found if row[0] == number]) for number in range(len(held))]
 
 
 def _form(parts: Sequence[tuple[int, int | None, int | None, bool | None, int | None]]) -> _Form:
@@ -198,5 +195,6 @@ def _is_worded(shard: Shard, form: _Form, lines: RequestLines, store: StateDirec
         enlarge=form.enlarge[0] * (form.positions or 1),
         packed=form.positions is not None,
     )
-    with store.requests(shard.shard).open("rb") as file:
+    with suppress(FileNotFoundError), store.requests(shard.shard).open("rb") as file:
         return template.fits(file.readline().decode(errors="replace").rstrip("\n"))
+    return False

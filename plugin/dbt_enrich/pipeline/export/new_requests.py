@@ -125,12 +125,14 @@ class Chosen(_InParts):
         again: How many of them were sent before and failed.
         alone: How many of them are asked alone where others are packed.
         rows: How many rows ask them.
+        seen: What the ledger held as they were looked up.
     """
 
     requests: int
     again: int
     alone: int
     rows: int
+    seen: Seen
 
     @property
     def all_sql(self) -> str:
@@ -207,7 +209,7 @@ def choose(run: Run, undone: Undone, selection: Selection) -> Chosen:
         "select count(*), count(*) filter (attempt > 1), count(*) filter (not is_first), "
         f"cast(coalesce(sum(rows), 0) as bigint) from {chosen} as chosen"
     )
-    return Chosen(files, requests=requests, again=again, alone=alone, rows=asking)
+    return Chosen(files, requests=requests, again=again, alone=alone, rows=asking, seen=undone.seen)
 
 
 def new_requests(run: Run, rows: StagedRows, chosen: Chosen, selection: Selection) -> NewRequests:
