@@ -48,11 +48,3 @@ def checked_url(key: str, url: str) -> SplitResult:
             fix="leave out everything from the ? or # on; a version belongs in `api_version`",
         )
     return parts
-
-
-def host_of(url: str) -> str:
-    """Return an address's host, with the port where it is not the scheme's own."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    usual = 443 if parts.scheme == "https" else 80
-    return host if parts.port in (None, usual) else f"{host}:{parts.port}"

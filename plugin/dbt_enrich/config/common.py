@@ -109,8 +109,7 @@ class PluginConfig(Keys, ABC):
         for model, names in value.items():
             if not names or not all(name.strip() for name in names):
                 raise WrongValueError(
-                    f"the model '{model}' has no deployment",
-                    fix="name at least one",
+                    f"the model '{model}' has no deployment", fix="name at least one"
                 )
         return value
 
@@ -120,8 +119,7 @@ class PluginConfig(Keys, ABC):
         limits = value.values() if isinstance(value, dict) else [] if value is None else [value]
         if any(limit < 1 for limit in limits):
             raise WrongValueError(
-                "must be a positive number of tokens",
-                fix="leave it out for no limit",
+                "must be a positive number of tokens", fix="leave it out for no limit"
             )
         return value
 

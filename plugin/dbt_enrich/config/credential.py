@@ -29,6 +29,11 @@ class CredentialKind(StrEnum):
     SERVICE_PRINCIPAL = "service_principal"
 
 
+_NEEDED: Final[Mapping[str, str]] = {
+    "tenant_id": "AZURE_TENANT_ID",
+    "client_id": "AZURE_CLIENT_ID",
+    "client_secret": "AZURE_CLIENT_SECRET",
+}
 # The keys that a kind reads, beside `scope`. A managed identity knows its own tenant and
 # authority; the Azure CLI has its authority from `az cloud set`.
 _TAKEN: Final[Mapping[CredentialKind, tuple[str, ...]]] = {
@@ -37,30 +42,8 @@ _TAKEN: Final[Mapping[CredentialKind, tuple[str, ...]]] = {
     CredentialKind.MANAGED_IDENTITY: ("client_id",),
     CredentialKind.WORKLOAD_IDENTITY: ("tenant_id", "client_id", "authority_host"),
     CredentialKind.AZURE_CLI: ("tenant_id",),
-    CredentialKind.SERVICE_PRINCIPAL: (
-        "tenant_id",
-        "client_id",
-        "client_secret",
-        "authority_host",
-    ),
+    CredentialKind.SERVICE_PRINCIPAL: (*_NEEDED, "authority_host"),
 }
-_NEEDED: Final[Mapping[str, str]] = {
-    "tenant_id": "AZURE_TENANT_ID",
-    "client_id": "AZURE_CLIENT_ID",
-    "client_secret": "AZURE_CLIENT_SECRET",
-}
-
-WITHOUT_CREDENTIAL: Final[Mapping[str, tuple[str, str]]] = {
-    key: (
-        f"`{key}` is of no use without `credential`",
-        (
-            "write `credential: service_principal`, or another way to sign in with Microsoft "
-            "Entra ID, in the profile, or take it out"
-        ),
-    )
-    for key in ("tenant_id", "client_id", "client_secret", "authority_host", "scope")
-}
-"""By key of Microsoft Entra ID: problem and fix where nothing says who signs in."""
 
 
 class EntraKeys(Keys):
@@ -122,9 +105,7 @@ class EntraKeys(Keys):
             ConfigurationError: A value is missing, has no use or cannot work.
         """
         if self.credential is None:
-            for key, refusal in WITHOUT_CREDENTIAL.items():
-                if getattr(self, key) is not None:
-                    raise ConfigurationError(refusal[0], fix=refusal[1])
+            self._refuse_keys_alone()
             return
         self._refuse_idle_keys()
         if self.kind is CredentialKind.SERVICE_PRINCIPAL:
@@ -150,6 +131,15 @@ class EntraKeys(Keys):
         """
         if self.extra:
             require(self.extra, f"`credential: {self.kind}`")
+
+    def _refuse_keys_alone(self) -> None:
+        for key in EntraKeys.model_fields:
+            if getattr(self, key) is not None:
+                raise ConfigurationError(
+                    f"`{key}` is of no use without `credential`",
+                    fix="write `credential: service_principal`, or another way to sign in with "
+                    "Microsoft Entra ID, in the profile, or take it out",
+                )
 
     def _refuse_idle_keys(self) -> None:
         taken = _TAKEN[self.kind]

@@ -11,7 +11,6 @@ from pydantic import Field, SecretStr, model_validator
 from dbt_enrich import extras
 from dbt_enrich.config.azure import AZURE, AzureConfig
 from dbt_enrich.config.common import PluginConfig
-from dbt_enrich.config.credential import WITHOUT_CREDENTIAL
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.errors import WrongValueError, translated_errors
 from dbt_enrich.extras import Extra
@@ -38,14 +37,11 @@ config:
   provider: local
 """,
     refused={
-        **{
-            key: (
-                f"`{key}` does not belong to the provider `local`, which runs on this machine",
-                "take it out of the profile, or change `provider`",
-            )
-            for key in ("endpoint", "base_url", "api_version", "api_key", "credential")
-        },
-        **WITHOUT_CREDENTIAL,
+        key: (
+            f"`{key}` does not belong to the provider `local`, which runs on this machine",
+            "take it out of the profile, or change `provider`",
+        )
+        for key in ("endpoint", "base_url", "api_version", "api_key", "credential")
     },
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from dbt_enrich.config.address import checked_url
-from dbt_enrich.config.credential import WITHOUT_CREDENTIAL
 from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ServiceLimits
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.config.remote import RemoteConfig
@@ -46,7 +45,6 @@ config:
             "`credential` belongs to the provider `azure`",
             "for `openai`, write `api_key` in the profile",
         ),
-        **WITHOUT_CREDENTIAL,
     },
 )
 

@@ -7,7 +7,7 @@ dbt reads the block also for what sends nothing, where a key may not be set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -52,26 +52,16 @@ def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any
         for key, value in values.items()
         if key not in duckdb_settings or (key in known and value != duckdb_settings[key])
     }
-    for key in own:
-        if key not in known:
-            raise ConfigurationError(
-                f"profiles.yml: the config of the plugin dbt_enrich.plugin has the unknown key "
-                f"'{key}'",
-                fix=near_match(key, known) or f"use one of the keys {', '.join(sorted(known))}",
-            )
+    unknown = next((key for key in own if key not in known), None)
+    if unknown is not None:
+        fix = near_match(unknown, known) or f"use one of the keys {', '.join(sorted(known))}"
+        raise _refusal(f"has the unknown key '{unknown}'", fix)
     if "provider" not in own:
-        raise ConfigurationError(
-            "profiles.yml: the config of the plugin dbt_enrich.plugin has no 'provider'",
-            fix=f"set it to {' or '.join(', '.join(CONFIGS).rsplit(', ', 1))}",
-        )
+        raise _refusal("has no 'provider'", f"set it to {_either(CONFIGS)}")
     kind = CONFIGS.get(str(own["provider"]))
     if kind is None:
-        names = " or ".join(", ".join(f"'{name}'" for name in CONFIGS).rsplit(", ", 1))
-        raise ConfigurationError(
-            "profiles.yml: the config of the plugin dbt_enrich.plugin is wrong: 'provider': Input "
-            f"should be {names}",
-            fix="correct it in profiles.yml",
-        )
+        names = _either([f"'{name}'" for name in CONFIGS])
+        raise _refusal(f"is wrong: 'provider': Input should be {names}")
     taken = {key: value for key, value in own.items() if key in kind.model_fields}
     foreign = tuple(key for key in own if key not in taken and str(own[key] or "").strip())
     try:
@@ -79,8 +69,15 @@ def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any
     except ValidationError as error:
         found = first_problem(error, is_secret=True)
         place = f"'{found.path}': " if found.path else ""
-        raise ConfigurationError(
-            "profiles.yml: the config of the plugin dbt_enrich.plugin is wrong: "
-            f"{place}{found.text}",
-            fix=found.fix or "correct it in profiles.yml",
-        ) from None
+        raise _refusal(f"is wrong: {place}{found.text}", found.fix) from None
+
+
+def _refusal(problem: str, fix: str = "") -> ConfigurationError:
+    return ConfigurationError(
+        f"profiles.yml: the config of the plugin dbt_enrich.plugin {problem}",
+        fix=fix or "correct it in profiles.yml",
+    )
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(", ".join(names).rsplit(", ", 1))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from dbt_enrich.config.address import VISIBLE_ASCII, host_of
+from dbt_enrich.config.address import VISIBLE_ASCII
 from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.credential import EntraKeys
 from dbt_enrich.errors import ConfigurationError
@@ -43,7 +44,10 @@ class RemoteConfig(PluginConfig):
     @property
     def host(self) -> str:
         """The service's host, with the port where it is not the scheme's own."""
-        return host_of(self.url)
+        parts = urlsplit(self.url)
+        usual = 443 if parts.scheme == "https" else 80
+        port = "" if parts.port in (None, usual) else f":{parts.port}"
+        return f"{parts.hostname}{port}"
 
     @property
     def service_id(self) -> str:
