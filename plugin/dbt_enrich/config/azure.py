@@ -24,7 +24,7 @@ _FIRST_WITH_EXPIRY = "2025-03-01"
 AZURE: Final = Provider(
     name="azure",
     label="Azure",
-    service="dbt_enrich.services.openai:open_service",
+    service="dbt_enrich.services.openai:OpenAIBatchService",
     limits=ServiceLimits(max_requests=100_000, max_bytes=MAX_FILE_BYTES),
     expiry_days=range(14, 31),
     # Azure's guide asks for at least 60 seconds between two looks at a batch.

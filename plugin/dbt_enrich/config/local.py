@@ -21,7 +21,7 @@ EMULATOR_DIRECTORY: Final = "local"
 LOCAL: Final = Provider(
     name="local",
     label="the emulator",
-    service="dbt_enrich.services.local:open_service",
+    service="dbt_enrich.services.local:LocalService",
     # The emulator is called by Azure's v1 paths, and holds files to Azure's limits.
     limits=AZURE.limits,
     expiry_days=AZURE.expiry_days,

@@ -14,7 +14,7 @@ _URL: Final = "https://api.openai.com/v1"
 OPENAI: Final = Provider(
     name="openai",
     label="OpenAI",
-    service="dbt_enrich.services.openai:open_service",
+    service="dbt_enrich.services.openai:OpenAIBatchService",
     limits=ServiceLimits(max_requests=50_000, max_bytes=MAX_FILE_BYTES),
     line_prefix="/v1",
     expiry_days=range(1, 31),

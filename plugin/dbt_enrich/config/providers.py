@@ -19,7 +19,7 @@ class Provider:
     Attributes:
         name: Its name in the profile.
         label: Its name in a sentence.
-        service: `module:function` that opens a `BatchService` for its settings.
+        service: `module:class` of its `BatchService`.
         limits: What one input file may hold.
         expiry_days: The days that `file_expiry_days` may name.
         poll_seconds: Seconds between two looks at a waiting batch, at most.

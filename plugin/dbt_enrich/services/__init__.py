@@ -41,5 +41,7 @@ def create_service(
     """
     config.check()
     config.check_installed()
-    service: BatchService = resolve_name(config.facts.service)(config, say, cancelled, clock)
+    service: BatchService = resolve_name(config.facts.service)(
+        config, say=say, cancelled=cancelled, clock=clock
+    )
     return service

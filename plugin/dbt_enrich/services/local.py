@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from dbt_enrich.clock import Clock
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config.local import LocalConfig
 from dbt_enrich.errors import translated_errors
 from dbt_enrich.services.calls import Connection
@@ -39,16 +39,15 @@ class LocalService(OpenAIBatchService):
         self,
         config: LocalConfig,
         *,
-        say: Callable[[str], None] | None,
-        cancelled: threading.Event | None,
-        clock: Clock,
+        say: Callable[[str], None] | None = None,
+        cancelled: threading.Event | None = None,
+        clock: Clock = MACHINE_CLOCK,
     ) -> None:
         self._config = config
-        self._say = say
         self._lock = threading.Lock()
         self._closed = False
         self._membership: EmulatorMembership | None = None
-        super().__init__(config, cancelled=cancelled, clock=clock)
+        super().__init__(config, say=say, cancelled=cancelled, clock=clock)
 
     def check(self, deployment: str) -> None:
         """Check that the emulator answers and takes the deployment.
@@ -104,13 +103,3 @@ class LocalService(OpenAIBatchService):
             undo.pop_all()
         self._membership = membership
         return connection
-
-
-def open_service(
-    config: LocalConfig,
-    say: Callable[[str], None] | None,
-    cancelled: threading.Event | None,
-    clock: Clock,
-) -> LocalService:
-    """Return the emulator of a profile, started if it does not run."""
-    return LocalService(config, say=say, cancelled=cancelled, clock=clock)

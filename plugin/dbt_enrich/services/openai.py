@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -43,6 +43,7 @@ class OpenAIBatchService:
 
     Args:
         settings: What the profile says of the service.
+        say: Takes a line for the user before something that takes long, if anything does.
         cancelled: Set when the user interrupts, which ends every call but one that is paid for.
         clock: The time, by which it pauses between the tries of a download.
 
@@ -55,10 +56,12 @@ class OpenAIBatchService:
         self,
         settings: PluginConfig,
         *,
+        say: Callable[[str], None] | None = None,
         cancelled: threading.Event | None = None,
         clock: Clock = MACHINE_CLOCK,
     ) -> None:
         self._settings = settings
+        self._say = say
         self._calls = Calls(self._connected, cancelled, clock)
 
     def __repr__(self) -> str:
@@ -405,10 +408,3 @@ class OpenAIBatchService:
             if part.size > expected:
                 part.rewind(0)
             raise failures.interrupted(operation, short)
-
-
-def open_service(
-    config: RemoteConfig, _say: object, cancelled: threading.Event | None, clock: Clock
-) -> OpenAIBatchService:
-    """Return the service of a profile; there is nothing to say before it is called."""
-    return OpenAIBatchService(config, cancelled=cancelled, clock=clock)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from batch_server.server import RunningEmulator
@@ -21,7 +20,7 @@ HOUSE = replace(
     OPENAI,
     name="house",
     label="House",
-    service=f"{__name__}:open_house",
+    service=f"{__name__}:HouseService",
     poll_seconds=0.05,
     grace_seconds=0.0,
     is_free=True,
@@ -40,15 +39,12 @@ class HouseConfig(OpenAIConfig):
 class HouseService(OpenAIBatchService):
     """The service of the provider `house`."""
 
-    opened = 0
+    checked: ClassVar[list[str]] = []
 
-
-def open_house(
-    config: HouseConfig, _say: object, cancelled: threading.Event | None
-) -> HouseService:
-    """Open the service, and count."""
-    HouseService.opened += 1
-    return HouseService(config, cancelled=cancelled)
+    def check(self, deployment: str) -> None:
+        """Look at a deployment, and remember it."""
+        self.checked.append(deployment)
+        super().check(deployment)
 
 
 @pytest.fixture
@@ -69,7 +65,7 @@ def test_rows_are_enriched_by_a_fourth_provider(keys: dict[str, Any]) -> None:
     """Sent, awaited and published, for nothing, under its own name."""
     warehouse = Warehouse(parse_config(keys, duckdb_settings={}))
     outcome = warehouse.enrich("select 1 as id, 'a' as note")
-    assert HouseService.opened == 1
+    assert HouseService.checked == ["gpt-4o-mini"]
     assert warehouse.statuses() == {"done": 1}
     assert outcome.figures.cost == 0
     with pytest.raises(
