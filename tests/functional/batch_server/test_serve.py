@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from batch_server.http_client import httpx
 from batch_server.problems import BatchServerError, SetupError
 from batch_server.process import join_emulator
 from batch_server.responders import ResponderSpec
+from support.waiting import wait_until
 
 KEY = "served-key"
 SCRIPTED = ResponderSpec("scripted")
@@ -62,14 +63,6 @@ def is_healthy(address: str, key: str) -> bool:
     except httpx.HTTPError:
         return False
     return reply.status_code == 200
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Look until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def clients(address: str) -> dict[str, openai.OpenAI]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from dbt_enrich.cli import main
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.cancel import Cancellation, cancel
+from support.waiting import wait_until
 from support.warehouse import Warehouse, config_for
 
 NOTES = "select i as id, 'note ' || i as note from range(6) as numbers(i)"
@@ -37,10 +37,7 @@ def test_batches_end_and_finished_answers_are_kept(
     emulator.endings({"stuck": True, "call": 2})
     warehouse.enrich(NOTES, mode="submit")
     finished = emulator.jobs.batches()[-1]["id"]
-    deadline = time.monotonic() + 30
-    while emulator.jobs.batch(finished)["status"] != "completed":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: emulator.jobs.batch(finished)["status"] == "completed")
     assert cancelled(warehouse) == Cancellation(batches=2, requests=6, kept=3)
     warehouse.restart()
     warehouse.enrich(NOTES)
@@ -73,10 +70,7 @@ def test_a_run_that_waits_takes_in_what_was_done_and_asks_no_more(
     emulator.pause()
     run = threading.Thread(target=warehouse.enrich, args=(NOTES,))
     run.start()
-    deadline = time.monotonic() + 30
-    while len(emulator.jobs.batches()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: len(emulator.jobs.batches()) == 2)
     result = cancelled(warehouse)
     assert result.waiting == 2
     run.join(timeout=600)

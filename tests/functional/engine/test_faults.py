@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from dbt_enrich.pipeline.rounds import Exchange
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.services import openai as openai_module
 from support.clock import HastyClock
+from support.waiting import wait_until
 from support.warehouse import Warehouse, config_for
 
 ROWS = 12
@@ -286,14 +286,9 @@ def test_an_outage_is_ridden_out(emulator: RunningEmulator, tmp_path: Path) -> N
     warehouse = warehouse_for(emulator, tmp_path, max_retries=0)
     run = threading.Thread(target=warehouse.enrich, args=(NOTES,))
     run.start()
-    deadline = time.monotonic() + 30
-    while len(emulator.jobs.batches()) < 3 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: len(emulator.jobs.batches()) == 3)
     with emulator.outage():
-        deadline = time.monotonic() + 30
-        while not any("connection refused" in line for line in warehouse.log):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: any("connection refused" in line for line in warehouse.log))
         assert run.is_alive()
     emulator.resume()
     run.join(timeout=600)
@@ -472,11 +467,12 @@ def test_files_that_never_come_are_not_waited_for_for_ever(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """The rows fail by name, and the next run asks them again."""
-    warehouse = answered(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=3)
+    warehouse = answered(emulator, tmp_path, max_requests_per_file=ROWS, adoption_grace=60)
     emulator.faults({"name": "late_files", "operation": "GET /batches", "times": None})
     warehouse.enrich(NOTES, mode="collect")
     assert warehouse.statuses() == {"pending": ROWS}
-    time.sleep(3)
+    assert isinstance(warehouse.clock, HastyClock)
+    warehouse.clock.advance(60)
     warehouse.enrich(NOTES, mode="collect")
     assert warehouse.statuses() == {"failed": ROWS}
     assert warehouse.rows("select distinct kind from enriched__errors") == [("file_lost",)]

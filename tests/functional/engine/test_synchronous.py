@@ -29,6 +29,7 @@ from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import open_run
 from dbt_enrich.state.shards import Shard, Step
 from support.clock import HastyClock
+from support.waiting import wait_until
 from support.warehouse import Warehouse, config_for
 
 ROWS = 6
@@ -318,16 +319,8 @@ def hung(emulator: RunningEmulator, warehouse: Warehouse, **options: Any) -> thr
     thread = threading.Thread(target=run)
     thread.failures = failures  # type: ignore[attr-defined]
     thread.start()
-    until(lambda: any(shard.completed == 2 for shard in shards_of(warehouse)))
+    wait_until(lambda: any(shard.completed == 2 for shard in shards_of(warehouse)))
     return thread
-
-
-def until(condition: Any) -> None:
-    """Wait for something that must happen."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_interrupted_run_keeps_what_came(
@@ -358,7 +351,7 @@ def test_replies_on_their_way_are_stayed_for(
 
     thread = threading.Thread(target=run)
     thread.start()
-    until(lambda: len(emulator.account()["paid"]) >= 2)
+    wait_until(lambda: len(emulator.account()["paid"]) >= 2)
     warehouse.engine.cancelled.set()
     thread.join(timeout=30)
     paid = len(emulator.account()["paid"])

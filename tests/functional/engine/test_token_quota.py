@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Step
 from dbt_enrich.workspace import key_ranges as key_parts
 from support.clock import HastyClock
+from support.waiting import wait_until
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select i as id, 'note ' || i as note from range(20) as numbers(i)"
@@ -372,9 +372,7 @@ def test_what_finds_no_room_goes_to_another_deployment(
     emulator.pause()
     run = threading.Thread(target=warehouse.enrich, args=(NOTES,), kwargs={"mode": mode})
     run.start()
-    deadline = time.monotonic() + 60
-    while len(deployments_of_batches(emulator)) < 4 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len(deployments_of_batches(emulator)) == 4)
     assert deployments_of_batches(emulator) == ["first", "second", "second", "second"]
     emulator.resume()
     run.join(timeout=600)
