@@ -6,7 +6,6 @@ browser then takes the emulator for the page's own server. Its calls still carry
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -14,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batch_server.errors import Flavour, WireError
+from batch_server.loopback import is_loopback
 
 _MISDIRECTED = WireError(421, "421", "The header Host does not name this machine.")
 
@@ -37,16 +37,6 @@ class LoopbackHosts:
                 await reply(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def is_loopback(name: str) -> bool:
-    """Whether a host's name or address is this machine's own."""
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _arrives_here(scope: Scope) -> bool:

@@ -7,10 +7,10 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
+from batch_server.loopback import is_loopback
 from batch_server.problems import SetupError
 
 MAX_CONCURRENCY: Final = 256
@@ -82,11 +82,7 @@ class UpstreamOptions:
     @property
     def trusts_environment(self) -> bool:
         """Whether a proxy that the environment names may be used: not to reach this machine."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return not ip_address(host).is_loopback
-        except ValueError:
-            return host != "localhost"
+        return not is_loopback(urlsplit(self.base_url).hostname)
 
     def answered_by(self, model: str) -> str:
         """Return who answers a request that names `model`: `upstream:<the server's model>`."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from pathlib import Path
 from typing import Any
 
 import click
+from batch_server.loopback import is_loopback
 from batch_server.responders.upstream_cli import upstream_command_options, upstream_from
 
 from dbt_enrich.errors import translated_errors
@@ -66,7 +66,7 @@ def serve(
 
     In the path styles of Azure OpenAI (/openai?api-version=… and /openai/v1) and OpenAI (/v1).
     """
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise click.BadParameter(
             f"{host} is not a loopback address; the emulator is for this machine alone",
             param_hint="--host",
@@ -100,12 +100,3 @@ def serve(
     click.echo("Ctrl-C ends it; batches go on when it is started again.")
     with opened_server(jobs, key) as server:
         server.run(sockets=[listener])
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,11 +11,6 @@ from dbt_enrich.errors import ConfigurationError
 VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
-def is_loopback(host: str | None) -> bool:
-    """Whether `host` is this machine, by name or by address."""
-    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host or ""))
-
-
 def checked_url(key: str, url: str) -> SplitResult:
     """Split an address, refusing what is no plain HTTP address.
 

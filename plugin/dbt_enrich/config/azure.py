@@ -6,10 +6,11 @@ import datetime as dt
 import re
 from typing import Final, Literal
 
+from batch_server.loopback import is_loopback
 from pydantic import field_validator
 
 from dbt_enrich import extras
-from dbt_enrich.config.address import checked_url, is_loopback
+from dbt_enrich.config.address import checked_url
 from dbt_enrich.config.credential import EntraKeys
 from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ServiceLimits
 from dbt_enrich.config.providers import Provider

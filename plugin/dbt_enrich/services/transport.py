@@ -11,8 +11,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import openai
+from batch_server.loopback import is_loopback
 
-from dbt_enrich.config.address import is_loopback
 from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.services.entra import SignIn
 

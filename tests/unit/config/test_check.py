@@ -6,8 +6,8 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from batch_server.loopback import is_loopback
 from dbt_enrich.config import PluginConfig, parse_config
-from dbt_enrich.config.address import is_loopback
 from dbt_enrich.config.azure import AzureConfig
 from dbt_enrich.config.credential import COGNITIVE_SERVICES_SCOPE, CredentialKind, EntraKeys
 from dbt_enrich.config.file_limits import ServiceLimits
