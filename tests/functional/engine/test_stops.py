@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from click.testing import CliRunner
-from dbt_enrich.cli import main
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.rounds import Exchange
 from dbt_enrich.pipeline.wait import wait_for_batches
@@ -325,24 +323,16 @@ def test_single_requests_stop_while_they_are_asked(
         assert 20 <= shard.requests < 2000
 
 
-def test_the_command_and_dbt_say_so(
-    emulator: RunningEmulator, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_and_dbt_say_so(emulator: RunningEmulator, tmp_path: Path) -> None:
     """Exit code 1 and dbt's error, by `plan` too; the table stays; `retry` lets it go on."""
     project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
     project.enrichment("notes", NOTES)
-    where = ["--project-dir", str(project.directory), "--profiles-dir", str(project.directory)]
     emulator.rules([NO_JSON])
-    done = CliRunner().invoke(main, ["run", *where])
-    assert done.exit_code == 1, done.output
-    # The command says it where it waits, or dbt does.
-    assert "60 of 60 answers failed in the same way" in done.output + capfd.readouterr().out
-    planned = CliRunner().invoke(main, ["plan", *where])
-    assert planned.exit_code == 1
-    assert "a run would refuse: model 'notes': 60 of 60" in planned.output
+    assert "60 of 60 answers failed in the same way" in project.command("run", exits=1)
+    planned = project.command("plan", exits=1)
+    assert "a run would refuse: model 'notes': 60 of 60" in planned
     assert project.rows("select distinct enrichment_status from notes") == [("pending",)]
-    retried = CliRunner().invoke(main, ["retry", "--select", "notes", *where])
-    assert "a run was stopped" in retried.output
+    assert "a run was stopped" in project.command("retry", "--select", "notes")
     emulator.rules([])
-    assert CliRunner().invoke(main, ["run", *where]).exit_code == 0
+    project.command("run")
     assert project.rows("select distinct enrichment_status from notes") == [("done",)]
