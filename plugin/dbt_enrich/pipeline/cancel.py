@@ -64,7 +64,6 @@ def cancel(
             poll_interval=min(config.poll_interval or _POLL_SECONDS, _POLL_SECONDS),
             await_timeout=wait,
             cancelled=cancelled or threading.Event(),
-            log=log,
         )
         kept = attachment.keep(batch_run.wait(ours))
         return Cancellation(
@@ -80,6 +79,6 @@ def _ask(shard: Shard, attachment: Attachment, log: Callable[[str], None]) -> No
     """Note the wish first, so that it is carried out by whoever drives the shard next."""
     attachment.run.ledger.shards.request_cancel(shard.shard)
     if shard.step == Step.SUBMITTED and shard.batch_id:
-        batch = attachment.service.cancel(shard.batch_id)
+        batch = attachment.dispatch.service.cancel(shard.batch_id)
         requests = counted(shard.requests, "request")
         log(f"batch {shard.batch_id} of {requests} is {batch.status.value}")

@@ -36,9 +36,7 @@ from dbt_enrich.pipeline.export.new_requests import (
     find_undone,
     new_requests,
 )
-from dbt_enrich.pipeline.export.request_file import write_file
 from dbt_enrich.pipeline.export.small_rounds import check_route
-from dbt_enrich.pipeline.export.split_file import cut_in_two
 from dbt_enrich.pipeline.planning.budget import Budget, run_began
 from dbt_enrich.pipeline.planning.plan import describe, make_plan
 from dbt_enrich.pipeline.planning.preview import preview
@@ -49,20 +47,16 @@ from dbt_enrich.pipeline.recovery.former_answers import keep_former_answers
 from dbt_enrich.pipeline.recovery.table_answers import recover_answers
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome, Tally
 from dbt_enrich.pipeline.rounds import Exchange, leftovers
-from dbt_enrich.pipeline.run.batch_run import BatchRun, RunSettings
-from dbt_enrich.pipeline.run.synchronous import SynchronousRun
 from dbt_enrich.pipeline.sentences import plan_sentence, summary
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage.input_checks import check_columns
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows, stage
-from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import sweep_files
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import existing_ledger, open_run
-from dbt_enrich.state.shards import Shard
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
@@ -152,6 +146,8 @@ class Engine:
                 progress=Progress(
                     request.relation.model, self._log, self._clock, terminal=live_terminal()
                 ),
+                warn=lambda text: self._warn(f"{request.relation.model}: {text}"),
+                cancelled=self.cancelled,
                 tally=Tally(),
                 timings=timings,
                 budget=self._budget,
@@ -351,43 +347,14 @@ class Engine:
             return
         with self._service.use() as service:
             self._service.prepare(session, service, sends=sends > 0)
-            batch_run = self._batch_run(session, rows, service)
-            synchronous = SynchronousRun(
-                batch_run,
-                session.selection.endpoint.path,
-                is_patient=session.request.options.mode == Mode.RUN,
-                tolerance=session.tolerance,
-            )
-            Exchange(session, rows, service, batch_run, synchronous, watch).carry_out(
-                undone, chosen
-            )
-            if batch_run.timed_out and session.request.options.on_await_timeout == "error":
+            exchange = Exchange(session, rows, service, watch)
+            exchange.carry_out(undone, chosen)
+            if exchange.timed_out and session.request.options.on_await_timeout == "error":
                 raise AwaitTimeoutError(
                     f"model '{session.model}': the service did not finish within await_timeout = "
                     f"{session.request.options.await_timeout:g} seconds; the previous table stays, "
                     "its batches go on, and the next run collects them"
                 )
-
-    def _batch_run(self, session: Session, rows: StagedRows, service: BatchService) -> BatchRun:
-        return BatchRun(
-            service=service,
-            settings=RunSettings(
-                owner=session.run.id,
-                poll_interval=self.config.poll_seconds,
-                adoption_grace=self.config.grace_seconds,
-                await_timeout=session.request.options.await_timeout,
-                transfers=self.config.transfers,
-            ),
-            room=session.room,
-            write=lambda shard: _write_claimed(shard, session, rows),
-            cut=lambda shard: cut_in_two(session.run, shard),
-            deployments_of=self.config.deployments_of,
-            cancelled=self.cancelled,
-            progress=session.progress,
-            warn=lambda text: self._warn(f"{session.model}: {text}"),
-            timings=session.timings,
-            run=session.run,
-        )
 
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
         with self._service.use() as service:
@@ -399,16 +366,3 @@ class Engine:
         report({"preview": asdict(previewed)})
         status = f"rows previewed: {len(previewed.rows):,}"
         return unpublished(session, previewed.sentence, status=status)
-
-
-def _write_claimed(shard: Shard, session: Session, rows: StagedRows) -> Shard | None:
-    """Write the file of a shard that this run claimed; return None of another's."""
-    source = session.claimed.pop(shard.shard, None)
-    if source is None:
-        return None
-    with session.timings.span(Stage.WRITE, rows=shard.row_count) as span:
-        written = write_file(
-            session.run, shard, source, rows, session.selection.lines(session.line_url)
-        )
-        span.bytes = written.bytes
-    return written

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
-from dbt_enrich.errors import CapError, EnrichmentError, LostOwnershipError, StoppedError
+from dbt_enrich.errors import CapError, EnrichmentError, StoppedError
 from dbt_enrich.pipeline.export.claim import claim
 from dbt_enrich.pipeline.export.in_flight import let_go, seen_now
 from dbt_enrich.pipeline.export.new_requests import Chosen, Undone, choose, find_undone
-from dbt_enrich.pipeline.load.load_shard import load, outputs_of
+from dbt_enrich.pipeline.export.request_file import ClaimedFiles
+from dbt_enrich.pipeline.load.load_shard import take_in
 from dbt_enrich.pipeline.planning.plan import estimate_requests
 from dbt_enrich.pipeline.run.alike_failures import Watch
 from dbt_enrich.pipeline.run.batch_run import BatchRun
@@ -32,25 +32,38 @@ _CANCEL_PAUSE_SECONDS = 5.0
 Found = tuple[Undone, Chosen]
 
 
-@dataclass(frozen=True)
 class Exchange:
     """One run's dealings with a service.
 
-    Attributes:
+    Args:
         session: The run.
         rows: Its staged rows.
         service: The service.
-        batch_run: What drives shards through the service.
-        synchronous: What asks the requests of few rows one by one.
         watch: What watches the answers that come home.
     """
 
-    session: Session
-    rows: StagedRows
-    service: BatchService
-    batch_run: BatchRun
-    synchronous: SynchronousRun
-    watch: Watch
+    def __init__(
+        self, session: Session, rows: StagedRows, service: BatchService, watch: Watch
+    ) -> None:
+        self.session = session
+        self.rows = rows
+        self.service = service
+        self.watch = watch
+        lines = session.selection.lines(session.line_url)
+        self._files = ClaimedFiles(session.run, rows, lines, session.timings)
+        self._dispatch = session.dispatch(service, self._files)
+        self._batch_run = BatchRun(self._dispatch)
+        self._synchronous = SynchronousRun(
+            self._dispatch,
+            session.selection.endpoint.path,
+            is_patient=session.request.options.mode == Mode.RUN,
+            tolerance=session.tolerance,
+        )
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether `await_timeout` passed first."""
+        return self._batch_run.timed_out or self._synchronous.timed_out
 
     def carry_out(self, undone: Undone, chosen: Chosen) -> None:
         """Send and collect as far as the run's mode says.
@@ -84,16 +97,16 @@ class Exchange:
 
     def _run_to_the_end(self, found: Found | None) -> None:
         """Send, wait and load until no row is to be asked again."""
-        for shard in self.batch_run.wait(self._unknown()):
+        for shard in self._batch_run.wait(self._unknown()):
             self._load(shard)
-        while not self.batch_run.timed_out:
+        while not self.timed_out:
             answered, found = self._answer(self._claim_or_leave(found)), None
             waiting = self._open()
             if not (answered or waiting):
                 return
-            for shard in self.batch_run.wait(waiting):
+            for shard in self._batch_run.wait(waiting):
                 self._load(shard)
-            if self.batch_run.timed_out or self._was_cancelled([*answered, *waiting]):
+            if self.timed_out or self._was_cancelled([*answered, *waiting]):
                 # The next run goes on from here.
                 return
 
@@ -102,16 +115,15 @@ class Exchange:
         while True:
             claimed, found = self._claim_or_leave(found), None
             answered = self._answer(claimed)
-            self.batch_run.submit(shard for shard in claimed if not shard.synchronous)
-            if not answered or self.batch_run.timed_out or self._was_cancelled(answered):
+            self._batch_run.submit(shard for shard in claimed if not shard.synchronous)
+            if not answered or self.timed_out or self._was_cancelled(answered):
                 return
 
     def _answer(self, shards: Iterable[Shard]) -> list[Shard]:
         """Ask the synchronous ones among some shards, and take their replies in."""
         few = [shard for shard in shards if shard.synchronous]
-        for shard in self.synchronous.answer(few):
+        for shard in self._synchronous.answer(few):
             self._load(shard)
-        self.batch_run.timed_out |= self.synchronous.timed_out
         return few
 
     def _open(self) -> list[Shard]:
@@ -173,7 +185,7 @@ class Exchange:
                 )
                 shards = session.run.ledger.shards.named(claimed.shards)
                 span.rows = sum(shard.row_count for shard in shards)
-            session.claimed.update(claimed.new)
+            self._files.expect(claimed.new)
             sent = sum(shard.requests for shard in shards)
         finally:
             if reserved:
@@ -202,7 +214,7 @@ class Exchange:
 
     def _is_driven(self, shard: Shard) -> bool:
         """Whether a live run is about to send a shard."""
-        return shard.owner is not None and self.session.run.store.is_alive(shard.owner)
+        return self.session.run.store.is_driven(shard)
 
     def _estimate(self, undone: Undone, chosen: Chosen) -> Estimate:
         """Count the tokens of what is about to be claimed."""
@@ -251,7 +263,7 @@ class Exchange:
 
     def _collect(self, shards: Iterable[Shard]) -> None:
         at_service = [shard for shard in shards if shard.step.is_at_service]
-        for shard in self.batch_run.collect(at_service):
+        for shard in self._batch_run.collect(at_service):
             self._load(shard)
 
     def _wind_down(self) -> None:
@@ -273,12 +285,12 @@ class Exchange:
         deadline = clock.monotonic() + patience
         try:
             while waiting := [s for s in self._open() if s.step.is_at_service]:
-                for shard in self.batch_run.collect(waiting):
+                for shard in self._batch_run.collect(waiting):
                     self._store(shard)
                 if clock.monotonic() > deadline:
                     return
-                pause = min(self.batch_run.settings.poll_interval, _CANCEL_PAUSE_SECONDS)
-                clock.wait(self.batch_run.cancelled, pause)
+                pause = min(self._dispatch.poll_interval, _CANCEL_PAUSE_SECONDS)
+                clock.wait(session.cancelled, pause)
         except EnrichmentError as error:
             session.progress.say(str(error))
 
@@ -294,29 +306,16 @@ class Exchange:
 
     def _store(self, shard: Shard) -> None:
         session = self.session
-        outputs = outputs_of(session.run.ledger, shard.task_key)
-        if outputs is None:
+        if session.run.ledger.tasks.outputs(shard.task_key) is None:
             session.progress.say(
                 f"batch {shard.batch_id} answers a task that no model of this project asks now; "
                 f"its answers are kept in {session.run.store.root}"
             )
             return
-        size = session.run.store.response_bytes(shard.shard)
-        with session.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
-            try:
-                loaded = load(
-                    session.run,
-                    shard,
-                    outputs,
-                    keep_files=session.config.keep_files,
-                    mask=self.service.mask,
-                )
-            except LostOwnershipError as error:
-                session.progress.say(str(error))
-                return
+        loaded = take_in(self._dispatch, shard)
+        if loaded is None:
+            return
         session.tally.stored.append(loaded.shard)
-        if loaded.kept_lines:
-            session.progress.say(loaded.said())
         if loaded.unassigned:
             kept_in = session.run.store.response(shard.shard, "output")
             session.progress.say(
@@ -357,7 +356,7 @@ def leftovers(session: Session) -> list[Shard]:
             return False
         if not everything and shard.enrichment not in (session.request.enrichment, None):
             return False
-        if shard.owner is not None and session.run.store.is_alive(shard.owner):
+        if session.run.store.is_driven(shard):
             return False
         # Downloaded answers of a task that the ledger does not know wait for its model.
         known = session.run.ledger.tasks.outputs(shard.task_key) is not None

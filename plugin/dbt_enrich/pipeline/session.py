@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,6 +22,7 @@ from dbt_enrich.pipeline.request import EnrichmentRequest, Tally
 from dbt_enrich.pipeline.run.alike_failures import standing_error, standing_stop
 from dbt_enrich.pipeline.run.breaker import LEAST_ANSWERS, Tolerance
 from dbt_enrich.pipeline.run.deployments import Spread
+from dbt_enrich.pipeline.run.dispatch import Dispatch, ShardFiles
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
@@ -31,7 +34,6 @@ from dbt_enrich.state.sent_with import SentWith, present_settings
 class Session:
     """One run of one model, from staging to publishing.
 
-    `claimed` has the SELECTs of the requests of claimed shards whose files are still to be written.
     `began` is when the run began, with its first dbt where a command runs several.
     """
 
@@ -41,12 +43,13 @@ class Session:
     namespace: str
     run: Run
     progress: Progress
+    warn: Callable[[str], None]
+    cancelled: threading.Event
     tally: Tally
     timings: Timings
     budget: Budget
     began: datetime
     model_budget: ModelBudget = field(default_factory=ModelBudget)
-    claimed: dict[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -151,3 +154,19 @@ class Session:
     def room(self) -> TokenRoom:
         """How many tokens the deployments' batches may hold."""
         return TokenRoom(self.run.ledger, self.config.token_limit)
+
+    def dispatch(self, service: BatchService, files: ShardFiles) -> Dispatch:
+        """What takes the run's shards through a service."""
+        return Dispatch(
+            run=self.run,
+            config=self.config,
+            service=service,
+            poll_interval=self.config.poll_seconds,
+            await_timeout=self.request.options.await_timeout,
+            cancelled=self.cancelled,
+            progress=self.progress,
+            say=self.progress.say,
+            warn=self.warn,
+            timings=self.timings,
+            files=files,
+        )

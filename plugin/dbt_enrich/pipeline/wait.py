@@ -58,7 +58,6 @@ def wait_for_batches(
             poll_interval=config.poll_seconds,
             await_timeout=timeout,
             cancelled=cancelled,
-            log=log,
         )
         stored = 0
         stopped: StoppedError | None = None

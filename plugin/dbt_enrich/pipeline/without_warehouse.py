@@ -5,21 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.progress import Progress
-from dbt_enrich.console.timings import Stage, Timings, logged_timings
-from dbt_enrich.errors import LostOwnershipError
-from dbt_enrich.pipeline.load.load_shard import load, outputs_of
+from dbt_enrich.console.timings import logged_timings
+from dbt_enrich.pipeline.load.load_shard import take_in
 from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.run.alike_failures import Watch
-from dbt_enrich.pipeline.run.batch_run import BatchRun, RunSettings
+from dbt_enrich.pipeline.run.batch_run import BatchRun
 from dbt_enrich.pipeline.run.breaker import Tolerance
-from dbt_enrich.pipeline.run.token_quota import TokenRoom
+from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.services import create_service
-from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.sent_with import noted_settings
 from dbt_enrich.state.shards import Shard, Step
@@ -33,20 +31,17 @@ class Attachment:
     """What a command works with while it is attached.
 
     Attributes:
-        config: The plugin's configuration.
+        dispatch: What takes shards through the service; it writes and uploads no file.
         namespace: The mark of the project's batches.
-        run: The run.
-        service: The service.
-        log: Tells the user.
-        timings: Counts the seconds of transfers, waits and loading.
     """
 
-    config: PluginConfig
+    dispatch: Dispatch
     namespace: str
-    run: Run
-    service: BatchService
-    log: Callable[[str], None]
-    timings: Timings = field(default_factory=Timings)
+
+    @property
+    def run(self) -> Run:
+        """The command's own run, under which it takes shards over."""
+        return self.dispatch.run
 
     def open_shards(self, models: Collection[str]) -> list[Shard]:
         """Return the project's shards in flight at the service, of some models or of all.
@@ -62,7 +57,7 @@ class Attachment:
         tasks = {one.task_key for one in asked if one.enrichment in wanted}
         return [
             shard
-            for shard in self.run.ledger.shards.open(service=self.service.service_id)
+            for shard in self.run.ledger.shards.open(service=self.dispatch.service.service_id)
             if shard.namespace == self.namespace
             and (
                 not wanted
@@ -74,39 +69,19 @@ class Attachment:
 
     def is_free(self, shard: Shard) -> bool:
         """Whether no live run drives a shard."""
-        return shard.owner is None or not self.run.store.is_alive(shard.owner)
+        return not self.run.store.is_driven(shard)
 
     def batch_run(
-        self,
-        *,
-        poll_interval: float,
-        await_timeout: float | None,
-        cancelled: threading.Event,
-        log: Callable[[str], None],
+        self, *, poll_interval: float, await_timeout: float | None, cancelled: threading.Event
     ) -> BatchRun:
-        """Return what drives shards that were sent to their end; it writes and uploads no file.
-
-        A batch that found no room, or whose creation had no effect, it creates again on the file
-        that is at the service.
-        """
+        """Return what drives shards that were sent to their end."""
         return BatchRun(
-            service=self.service,
-            settings=RunSettings(
-                owner=self.run.id,
+            replace(
+                self.dispatch,
                 poll_interval=poll_interval,
-                adoption_grace=self.config.grace_seconds,
                 await_timeout=await_timeout,
-                transfers=self.config.transfers,
-            ),
-            room=TokenRoom(self.run.ledger, self.config.token_limit),
-            write=lambda _: None,
-            cut=lambda _: [],
-            deployments_of=lambda _: (),
-            cancelled=cancelled,
-            progress=Progress("batches", log),
-            warn=log,
-            timings=self.timings,
-            run=self.run,
+                cancelled=cancelled,
+            )
         )
 
     def keep(self, shards: Iterable[Shard]) -> int:
@@ -114,28 +89,8 @@ class Attachment:
 
         A shard of a task that the ledger does not know stays as it is downloaded.
         """
-        done = 0
-        for shard in shards:
-            outputs = outputs_of(self.run.ledger, shard.task_key)
-            if outputs is None:
-                continue
-            size = self.run.store.response_bytes(shard.shard)
-            with self.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
-                try:
-                    loaded = load(
-                        self.run,
-                        shard,
-                        outputs,
-                        keep_files=self.config.keep_files,
-                        mask=self.service.mask,
-                    )
-                except LostOwnershipError as error:
-                    self.log(str(error))
-                    continue
-            done += loaded.done
-            if loaded.kept_lines:
-                self.log(loaded.said())
-        return done
+        loaded = [take_in(self.dispatch, shard) for shard in shards]
+        return sum(one.done for one in loaded if one)
 
     def watch(self, shard: Shard) -> Watch:
         """Return what watches the answers of a shard's task as they come home.
@@ -184,4 +139,16 @@ def attached(
         service = create_service(config, say=log)
         stack.callback(service.close)
         adopt_batches(run, service, namespace, warn=log)
-        yield Attachment(config, namespace, run, service, log, timings)
+        dispatch = Dispatch(
+            run=run,
+            config=config,
+            service=service,
+            poll_interval=config.poll_seconds,
+            await_timeout=None,
+            cancelled=threading.Event(),
+            progress=Progress("batches", log, clock),
+            say=log,
+            warn=log,
+            timings=timings,
+        )
+        yield Attachment(dispatch, namespace)

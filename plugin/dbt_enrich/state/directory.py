@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from dbt_enrich.config.local import EMULATOR_DIRECTORY
 from dbt_enrich.errors import LedgerError
+from dbt_enrich.state.shards import Shard
 
 _DIRECTORIES = ("requests", "responses", "answers", "runs", EMULATOR_DIRECTORY)
 
@@ -99,6 +100,10 @@ class StateDirectory:
                 return False
         except Timeout:
             return True
+
+    def is_driven(self, shard: Shard) -> bool:
+        """Whether a live run owns a shard."""
+        return shard.owner is not None and self.is_alive(shard.owner)
 
     def sweep_runs(self) -> None:
         """Remove the scratch directories of runs that are over."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.pipeline import engine as enrichment
 from dbt_enrich.pipeline.export import request_file
 from dbt_enrich.pipeline.run.transfers import Transfers
 from dbt_enrich.services.openai import OpenAIBatchService
@@ -60,7 +59,7 @@ def test_the_first_file_is_at_the_service_before_the_second_is_written(
         written.append(shard.shard)
         return write_file(run, shard, *arguments, **named)
 
-    monkeypatch.setattr(enrichment, "write_file", write_after_upload)
+    monkeypatch.setattr(request_file, "write_file", write_after_upload)
     warehouse.enrich(NOTES, mode=mode)
     assert len(written) == FILES
     if mode == "submit":

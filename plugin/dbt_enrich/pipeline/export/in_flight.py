@@ -125,7 +125,7 @@ def standing_claims(
 
 
 def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
-    return shard.step.is_unsent and (shard.owner is None or not store.is_alive(shard.owner))
+    return shard.step.is_unsent and not store.is_driven(shard)
 
 
 @dataclass(frozen=True)

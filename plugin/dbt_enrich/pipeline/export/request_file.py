@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.endpoints.packs import MARK, message_sql
 from dbt_enrich.endpoints.request_lines import RequestLines, line_sql
+from dbt_enrich.pipeline.export.split_file import cut_in_two
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import key_text_sql
 from dbt_enrich.state.run import Run
@@ -13,6 +17,42 @@ from dbt_enrich.workspace.row_sizes import CHUNK_BYTES, CHUNK_ROWS
 
 # Bytes of the messages of a range, about.
 _RANGE_BYTES = 4_194_304
+
+
+class ClaimedFiles:
+    """The input files of the shards that one run claims, each written when its turn comes.
+
+    Args:
+        run: The run.
+        rows: The rows that were staged.
+        lines: How the lines are made.
+        timings: Counts the seconds of writing.
+    """
+
+    def __init__(self, run: Run, rows: StagedRows, lines: RequestLines, timings: Timings) -> None:
+        self._run = run
+        self._rows = rows
+        self._lines = lines
+        self._timings = timings
+        self._sources: dict[str, str] = {}
+
+    def expect(self, claimed: Mapping[str, str]) -> None:
+        """Take the names of claimed shards, each with the SELECT of its requests."""
+        self._sources.update(claimed)
+
+    def write(self, shard: Shard) -> Shard | None:
+        """Write a claimed shard's file; return None if this run did not claim it."""
+        source = self._sources.pop(shard.shard, None)
+        if source is None:
+            return None
+        with self._timings.span(Stage.WRITE, rows=shard.row_count) as span:
+            written = write_file(self._run, shard, source, self._rows, self._lines)
+            span.bytes = written.bytes
+        return written
+
+    def cut_in_two(self, shard: Shard) -> list[Shard]:
+        """Put two shards in the place of one; return none if it cannot be cut."""
+        return cut_in_two(self._run, shard)
 
 
 def write_file(run: Run, shard: Shard, source: str, rows: StagedRows, lines: RequestLines) -> Shard:

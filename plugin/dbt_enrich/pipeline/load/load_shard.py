@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.console.timings import Stage
 from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.response_lines import (
@@ -14,10 +15,11 @@ from dbt_enrich.endpoints.response_lines import (
     packed_message_sql,
     said_sql,
 )
-from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.errors import EnrichmentError, LostOwnershipError
 from dbt_enrich.pipeline.export.manifests import count_packs, write_manifest
 from dbt_enrich.pipeline.load.packed_lines import unpacked
 from dbt_enrich.pipeline.load.unassigned_lines import keep_unassigned
+from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS
 from dbt_enrich.state.directory import StateDirectory
@@ -67,6 +69,34 @@ class LoadedShard:
             f"the result files of batch {self.shard.batch_id} have {lines} of which nobody can "
             f"tell which request was answered; they are kept in {self.kept_in}"
         )
+
+
+def take_in(dispatch: Dispatch, shard: Shard) -> LoadedShard | None:
+    """Load a downloaded shard, and say what there is to say of its files.
+
+    Returns:
+        What they held, or None where the shard stays as it is: another run has taken it over, or
+        the ledger does not know its task.
+    """
+    outputs = outputs_of(dispatch.run.ledger, shard.task_key)
+    if outputs is None:
+        return None
+    size = dispatch.run.store.response_bytes(shard.shard)
+    with dispatch.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
+        try:
+            loaded = load(
+                dispatch.run,
+                shard,
+                outputs,
+                keep_files=dispatch.config.keep_files,
+                mask=dispatch.service.mask,
+            )
+        except LostOwnershipError as error:
+            dispatch.say(str(error))
+            return None
+    if loaded.kept_lines:
+        dispatch.say(loaded.said())
+    return loaded
 
 
 def load(

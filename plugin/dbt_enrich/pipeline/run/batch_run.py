@@ -8,13 +8,10 @@ collected, and a file is uploaded while the next one is written.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 
 from dbt_enrich.backoff import PATIENCE_SECONDS
-from dbt_enrich.console.progress import Progress
-from dbt_enrich.console.timings import Stage, Timings
+from dbt_enrich.console.timings import Stage
 from dbt_enrich.errors import (
     BatchFailedError,
     LostOwnershipError,
@@ -23,12 +20,10 @@ from dbt_enrich.errors import (
     TransientError,
 )
 from dbt_enrich.pipeline.run.deployments import elsewhere, move
+from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.pipeline.run.next_look import FIRST_DELAY, Due
 from dbt_enrich.pipeline.run.shard_steps import Steps
-from dbt_enrich.pipeline.run.token_quota import TokenRoom
-from dbt_enrich.pipeline.run.transfers import DEFAULT_TRANSFERS, Transfers
-from dbt_enrich.services.base import BatchService
-from dbt_enrich.state.run import Run
+from dbt_enrich.pipeline.run.transfers import Transfers
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
@@ -43,79 +38,29 @@ _TRANSFER_SECONDS = 0.2
 _OWNER_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """How the engine waits.
-
-    Attributes:
-        owner: The run that drives the shards.
-        poll_interval: Seconds between two looks at a batch, at most; the first ones come sooner.
-        adoption_grace: Seconds during which a batch that was created, and its files, may not be
-            shown by the service yet.
-        await_timeout: Seconds after which waiting ends with the rows pending, or None.
-        transfers: How many files are uploaded and downloaded at once.
-    """
-
-    owner: str
-    poll_interval: float
-    adoption_grace: float
-    await_timeout: float | None = None
-    transfers: int = DEFAULT_TRANSFERS
-
-
-@dataclass
 class BatchRun:
     """Drives shards through a service until they are downloaded.
 
+    Args:
+        dispatch: What takes them there.
+
     Attributes:
-        service: The service.
-        run: The run.
-        settings: How to wait.
-        room: How many tokens the deployments' batches may hold.
-        write: Writes the file of a claimed shard; returns None if this run did not claim it.
-        cut: Cuts a shard whose batch is too big for the quota in two; empty if it cannot.
-        deployments_of: Returns the deployments that serve a logical model.
-        cancelled: Set when the user interrupts; every wait ends at once.
-        progress: Told each shard whose state changed, and that time passes.
-        warn: Called with a sentence for the user's log.
-        timings: Counts the seconds of transfers and waits.
         timed_out: Whether waiting ended before the batches did.
     """
 
-    service: BatchService
-    run: Run
-    settings: RunSettings
-    room: TokenRoom
-    write: Callable[[Shard], Shard | None]
-    cut: Callable[[Shard], list[Shard]]
-    deployments_of: Callable[[str], Sequence[str]]
-    cancelled: threading.Event
-    progress: Progress
-    warn: Callable[[str], None]
-    timings: Timings = field(default_factory=Timings)
-    timed_out: bool = False
-    _started: float = field(init=False)
-    _closed_until: dict[str | None, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, dispatch: Dispatch) -> None:
+        self.timed_out = False
+        self._dispatch = dispatch
+        self._run = dispatch.run
+        self._room = dispatch.room
         self._started = self._now
-        self._transfers = Transfers(self.settings.transfers)
-        self._steps = Steps(
-            service=self.service,
-            adoption_grace=self.settings.adoption_grace,
-            room=self.room,
-            write=self.write,
-            cancelled=self.cancelled,
-            progress=self.progress,
-            warn=self.warn,
-            transfers=self._transfers,
-            timings=self.timings,
-            run=self.run,
-        )
+        self._closed_until: dict[str | None, float] = {}
+        self._transfers = Transfers(dispatch.config.transfers)
+        self._steps = Steps(dispatch, self._transfers)
 
     @property
     def _now(self) -> float:
-        return self.run.clock.monotonic()
+        return self._run.clock.monotonic()
 
     def submit(self, shards: Iterable[Shard]) -> None:
         """Bring shards to the service and return without waiting for answers.
@@ -126,7 +71,7 @@ class BatchRun:
         waiting = self._waiting(shards)
         while waiting:
             for current, due in self._pass(waiting):
-                is_ours = current.owner == self.settings.owner and current.step.is_unsent
+                is_ours = current.owner == self._run.id and current.step.is_unsent
                 if not is_ours or not self._may_send(current, due):
                     del waiting[current.shard]
             self._pause(waiting)
@@ -135,7 +80,7 @@ class BatchRun:
         """Whether `submit` goes on with a shard, or leaves it to the next run."""
         has_room = shard.step != Step.UPLOADED or self._has_room(shard, due)
         if (due.refusals or not has_room) and not self._elsewhere(shard):
-            self.warn(
+            self._dispatch.warn(
                 f"leaving {counted(shard.requests, 'request')} to the next run, as the quota has "
                 "no room"
             )
@@ -153,16 +98,16 @@ class BatchRun:
         waiting = self._waiting(shards)
         while waiting:
             for current, _ in self._pass(waiting):
-                if current.step == Step.DOWNLOADED and current.owner == self.settings.owner:
+                if current.step == Step.DOWNLOADED and current.owner == self._run.id:
                     yield current
                     del waiting[current.shard]
                 elif current.is_closed:
                     del waiting[current.shard]
             if waiting and self._is_timed_out():
                 self.timed_out = True
-                self.warn(
+                self._dispatch.warn(
                     f"the service did not finish within await_timeout = "
-                    f"{self.settings.await_timeout:g} seconds; "
+                    f"{self._dispatch.await_timeout:g} seconds; "
                     f"{counted(len(waiting), 'batch', 'batches')} at the service stay there, with "
                     "their rows pending, and the next run collects them"
                 )
@@ -178,7 +123,7 @@ class BatchRun:
                 self._let_owner_store(shard)
                 continue
             current = self._looked_at(owned)
-            if current.owner != self.settings.owner:
+            if current.owner != self._run.id:
                 continue
             if current.step == Step.DOWNLOADED:
                 yield current
@@ -199,8 +144,8 @@ class BatchRun:
                     break
                 current = moved
         except (TransientError, BatchFailedError, LostOwnershipError) as error:
-            self.warn(str(error))
-            return self.run.ledger.shards.get(shard.shard)
+            self._dispatch.warn(str(error))
+            return self._run.ledger.shards.get(shard.shard)
         return current
 
     def _fetched(self, ended: list[Shard]) -> Iterator[Shard]:
@@ -211,7 +156,7 @@ class BatchRun:
                 try:
                     moved = self._steps.advance(shard)
                 except (TransientError, LostOwnershipError) as error:
-                    self.warn(str(error))
+                    self._dispatch.warn(str(error))
                     ended.remove(shard)
                     continue
                 if moved.step == Step.DOWNLOADED:
@@ -224,7 +169,7 @@ class BatchRun:
         waiting = {shard.shard: (shard, Due()) for shard in shards}
         for shard, _ in waiting.values():
             if shard.step == Step.CLAIMED:
-                self.progress(shard)
+                self._dispatch.progress(shard)
         return waiting
 
     def _pass(self, waiting: dict[str, tuple[Shard, Due]]) -> Iterator[tuple[Shard, Due]]:
@@ -258,15 +203,15 @@ class BatchRun:
 
         Two models with one task that collect at once would otherwise publish different halves.
         """
-        current = self.run.ledger.shards.get(shard.shard)
+        current = self._run.ledger.shards.get(shard.shard)
         if current.step == Step.SUBMITTED:
-            batch = self.service.batch(current.batch_id or "")
+            batch = self._dispatch.service.batch(current.batch_id or "")
             if not batch.status.is_terminal:
                 return
         deadline = self._now + _OWNER_SECONDS
-        while not self.run.ledger.shards.get(shard.shard).is_closed and self._now < deadline:
+        while not self._run.ledger.shards.get(shard.shard).is_closed and self._now < deadline:
             self._steps.check_cancelled()
-            self.run.clock.wait(self.cancelled, FIRST_DELAY)
+            self._run.clock.wait(self._dispatch.cancelled, FIRST_DELAY)
 
     def _step(self, shard: Shard, due: Due) -> list[Shard]:
         """Take one step with a shard, or put it off; return what stands in its place."""
@@ -280,27 +225,27 @@ class BatchRun:
             if owned is not None:
                 return self._step_owned(owned, due, seen)
         except LostOwnershipError as error:
-            self.warn(str(error))
+            self._dispatch.warn(str(error))
         due.later(self._now, longest=_WATCH_SECONDS)
-        return [self.run.ledger.shards.get(shard.shard)]
+        return [self._run.ledger.shards.get(shard.shard)]
 
     def _step_owned(self, shard: Shard, due: Due, seen: int) -> list[Shard]:
         """Take one step with a shard of this run; `seen` transfers had ended before it."""
         if shard.cancel_requested_at and shard.step.is_unsent:
             self._steps.release(shard, "cancelled before it was sent")
-            return [self.run.ledger.shards.get(shard.shard)]
+            return [self._run.ledger.shards.get(shard.shard)]
         if shard.step == Step.UPLOADED and (instead := self._instead(shard, due)):
             return instead
         try:
             moved = self._steps.advance(shard)
         except QuotaError as error:
             self._refused(shard, due, error)
-            return [self.run.ledger.shards.get(shard.shard)]
+            return [self._run.ledger.shards.get(shard.shard)]
         except TransientError as error:
-            self.warn(f"{error}; trying again")
+            self._dispatch.warn(f"{error}; trying again")
             due.fails(self._now, error)
             due.later(self._now, asked=_least(error))
-            return [self.run.ledger.shards.get(shard.shard)]
+            return [self._run.ledger.shards.get(shard.shard)]
         if _waits_for_transfer(shard.step, moved.step):
             # Whether the service works is known when the transfer has ended.
             due.transfers_seen = seen
@@ -308,35 +253,35 @@ class BatchRun:
         due.works()
         if moved.step == Step.UPLOADED and shard.step == Step.SUBMITTED:
             due.refusals += 1
-            due.later(self._now, asked=self.settings.poll_interval)
+            due.later(self._now, asked=self._dispatch.poll_interval)
             self._closed_until[shard.deployment] = due.at
             self._refuse_one_too_big(moved)
         elif moved.step == shard.step:
-            due.later(self._now, longest=self.settings.poll_interval)
+            due.later(self._now, longest=self._dispatch.poll_interval)
         else:
             due.backoff.reset()
         return [moved]
 
     def _refused(self, shard: Shard, due: Due, error: QuotaError) -> None:
         """Put a shard off that found no room, and with it the others of its deployment."""
-        self.warn(f"{error}; trying again when there is room")
+        self._dispatch.warn(f"{error}; trying again when there is room")
         due.later(self._now, asked=_least(error))
         if not error.is_of_tokens:
             return
         due.refusals += 1
-        self.room.learn_from_refusal(shard, error.token_limit)
+        self._room.learn_from_refusal(shard, error.token_limit)
         self._closed_until[shard.deployment] = due.at
         self._refuse_one_too_big(shard)
 
     def _refuse_one_too_big(self, shard: Shard) -> None:
         """Let a request go that no quota has room for, and that cannot be cut."""
-        alone = shard.requests == 1 and self.room.is_too_big(shard) and not self._elsewhere(shard)
-        if alone and not self.room.held_by_others(shard):
+        alone = shard.requests == 1 and self._room.is_too_big(shard) and not self._elsewhere(shard)
+        if alone and not self._room.held_by_others(shard):
             self._steps.release(shard, "one request is larger than the quota")
             raise BatchFailedError(
                 f"one request of {shard.bytes:,} bytes is larger than the tokens that the "
                 f"deployment '{shard.deployment}' may hold at once "
-                f"({self.room.limit(shard.service, shard.deployment):,})",
+                f"({self._room.limit(shard.service, shard.deployment):,})",
                 fix="raise its quota, or shorten the row's text in the SELECT. Nothing of it was "
                 "paid",
             )
@@ -345,19 +290,19 @@ class BatchRun:
         """Return another deployment of the shard's model that has room for it, or None."""
         if shard.step != Step.UPLOADED or not shard.model:
             return None
-        names = self.deployments_of(shard.model)
-        return elsewhere(shard, names, [n for n in names if self._is_closed(n)], self.room)
+        names = self._dispatch.deployments_of(shard.model)
+        return elsewhere(shard, names, [n for n in names if self._is_closed(n)], self._room)
 
     def _moved(self, shard: Shard, due: Due) -> Shard:
         """Send a shard that has no room to another deployment, or put it off."""
         deployment = self._elsewhere(shard)
-        moved = deployment and move(self.run, shard, deployment)
+        moved = deployment and move(self._run, shard, deployment)
         if not moved:
             due.later(self._now, longest=_WATCH_SECONDS)
             return shard
         self._discard_file(shard)
         due.refusals = 0
-        self.warn(
+        self._dispatch.warn(
             f"sending {counted(shard.requests, 'request')} to the deployment '{deployment}' instead"
         )
         return moved
@@ -377,11 +322,11 @@ class BatchRun:
 
     def _has_room(self, shard: Shard, due: Due) -> bool:
         """Whether a shard's batch may be created now; say once that it waits."""
-        if not self._is_closed(shard.deployment) and self.room.has_room(shard):
+        if not self._is_closed(shard.deployment) and self._room.has_room(shard):
             return True
         if not due.told:
             due.told = True
-            self.warn(
+            self._dispatch.warn(
                 f"waiting with {counted(shard.requests, 'request')} for room in the enqueued "
                 f"tokens of the deployment '{shard.deployment}'"
             )
@@ -389,16 +334,16 @@ class BatchRun:
 
     def _is_unfit(self, shard: Shard, due: Due) -> bool:
         """Whether a shard's batch finds no room on its deployment even by itself."""
-        refused = due.refusals >= _REFUSALS_BEFORE_CUT and not self.room.held_by_others(shard)
-        return refused or self.room.is_too_big(shard)
+        refused = due.refusals >= _REFUSALS_BEFORE_CUT and not self._room.held_by_others(shard)
+        return refused or self._room.is_too_big(shard)
 
     def _halves(self, shard: Shard, due: Due) -> list[Shard]:
         """Cut a shard whose batch is too big for the quota alone."""
         if shard.requests < 2 or not self._is_unfit(shard, due):
             return []
-        halves = self.cut(shard)
+        halves = self._dispatch.cut_in_two(shard)
         if halves:
-            self.warn(
+            self._dispatch.warn(
                 f"a batch of {counted(shard.requests, 'request')} is too big for the enqueued "
                 f"tokens of the deployment '{shard.deployment}'; sending it in two"
             )
@@ -408,21 +353,21 @@ class BatchRun:
     def _discard_file(self, shard: Shard) -> None:
         """Delete an uploaded file that no batch will be made of."""
         try:
-            self.service.delete_file(shard.input_file_id or "")
+            self._dispatch.service.delete_file(shard.input_file_id or "")
         except ServiceError as error:
-            self.warn(f"{error}; the file {shard.input_file_id} is left at the service")
+            self._dispatch.warn(f"{error}; the file {shard.input_file_id} is left at the service")
 
     def _owned(self, shard: Shard) -> Shard | None:
         """Return the shard as it is, this run's own or taken over from a dead one; else None."""
-        current = self.run.ledger.shards.get(shard.shard)
-        if current.owner == self.settings.owner:
+        current = self._run.ledger.shards.get(shard.shard)
+        if current.owner == self._run.id:
             return current
-        if current.owner is not None and self.run.store.is_alive(current.owner):
+        if self._run.store.is_driven(current):
             return None
-        return self.run.ledger.shards.take_over(current, self.settings.owner)
+        return self._run.ledger.shards.take_over(current, self._run.id)
 
     def _is_timed_out(self) -> bool:
-        limit = self.settings.await_timeout
+        limit = self._dispatch.await_timeout
         return limit is not None and self._now - self._started >= limit
 
     def _pause(self, waiting: dict[str, tuple[Shard, Due]]) -> None:
@@ -431,16 +376,16 @@ class BatchRun:
             return
         dues = [due for _, due in waiting.values()]
         moment = min((due.at for due in dues if due.transfers_seen is None), default=math.inf)
-        if self.settings.await_timeout is not None:
-            moment = min(moment, self._started + self.settings.await_timeout)
-        self.progress.beat()
+        if self._dispatch.await_timeout is not None:
+            moment = min(moment, self._started + self._dispatch.await_timeout)
+        self._dispatch.progress.beat()
         wait = min(max(moment - self._now, 0.0), _BEAT_SECONDS)
         seen = [due.transfers_seen for due in dues if due.transfers_seen is not None]
         if seen:
             self._transfers.wait(min(wait, _TRANSFER_SECONDS), ended=min(seen))
         elif wait > 0:
-            with self.timings.span(Stage.WAIT):
-                self.run.clock.wait(self.cancelled, wait)
+            with self._dispatch.timings.span(Stage.WAIT):
+                self._run.clock.wait(self._dispatch.cancelled, wait)
 
 
 def _least(error: ServiceError) -> float:

@@ -6,15 +6,11 @@ go on in the background: a shard whose file is under way is returned as it is.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Unpack
 
-from dbt_enrich.console.progress import Progress
-from dbt_enrich.console.timings import Stage, Timings
+from dbt_enrich.console.timings import Stage
 from dbt_enrich.endpoints.batch_marks import batch_metadata, file_name
 from dbt_enrich.errors import (
     BatchFailedError,
@@ -26,18 +22,16 @@ from dbt_enrich.errors import (
     UnknownOutcomeError,
 )
 from dbt_enrich.pipeline.run.batch_failure import mend_of
-from dbt_enrich.pipeline.run.token_quota import TokenRoom
+from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.pipeline.run.transfers import Transfers
 from dbt_enrich.services.base import (
     QUOTA_CODES,
-    BatchService,
     BatchStatus,
     FileStatus,
     RemoteBatch,
     RemoteFile,
 )
 from dbt_enrich.services.parse import limit_in
-from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import GONE, Shard, ShardChanges, Step
 from dbt_enrich.wording import counted
 
@@ -45,34 +39,19 @@ from dbt_enrich.wording import counted
 _FILE_GRACE_SECONDS = 60.0
 
 
-@dataclass
 class Steps:
     """Takes the steps of shards at one service.
 
-    Attributes:
-        service: The service.
-        run: The run.
-        adoption_grace: Seconds during which a batch that was created, and its files, may not be
-            shown by the service yet.
-        room: Learns how many tokens the deployments' batches may hold.
-        write: Writes the file of a claimed shard; returns None if this run did not claim it.
-        cancelled: Set when the user interrupts; no step is taken any more.
-        progress: Told each shard whose state changed.
-        warn: Called with a sentence for the user's log.
+    Args:
+        dispatch: What takes them there.
         transfers: The uploads and downloads under way.
-        timings: Counts their seconds.
     """
 
-    service: BatchService
-    run: Run
-    adoption_grace: float
-    room: TokenRoom
-    write: Callable[[Shard], Shard | None]
-    cancelled: threading.Event
-    progress: Progress
-    warn: Callable[[str], None]
-    transfers: Transfers = field(default_factory=Transfers)
-    timings: Timings = field(default_factory=Timings)
+    def __init__(self, dispatch: Dispatch, transfers: Transfers) -> None:
+        self._dispatch = dispatch
+        self._run = dispatch.run
+        self._service = dispatch.service
+        self._transfers = transfers
 
     def advance(self, shard: Shard) -> Shard:
         """Take the next step with a shard; return it unchanged where there is nothing to do yet.
@@ -105,47 +84,47 @@ class Steps:
         """Take in what a killed run was answered synchronously; the other requests are new."""
         if shard.step.is_unsent:
             self.release(shard, "never asked")
-            return self.run.ledger.shards.get(shard.shard)
+            return self._run.ledger.shards.get(shard.shard)
         if shard.step == Step.ANSWERING:
             return self._record(shard, Step.DOWNLOADED)
         return shard
 
     def check_cancelled(self) -> None:
         """Raise a `CancelledError` if the user has interrupted."""
-        if self.cancelled.is_set():
+        if self._dispatch.cancelled.is_set():
             raise CancelledError
 
     def _write(self, shard: Shard) -> Shard:
         """Write a claimed shard's file, and begin to upload it while the next one is written."""
-        written = self.write(shard)
+        written = self._dispatch.write(shard)
         if written is None:
             # Taken over from a run that died before it wrote the file: nothing was sent.
             return self._record(shard, Step.RELEASED, error="never written")
-        self.progress(written)
+        self._dispatch.progress(written)
         return self._upload(written)
 
     def _upload(self, shard: Shard) -> Shard:
         name = shard.shard
-        if self.transfers.is_over(name):
-            remote = self.transfers.take(name)
+        if self._transfers.is_over(name):
+            remote = self._transfers.take(name)
             return self._record(shard, Step.UPLOADED, input_file_id=remote.id)
-        if self.transfers.is_running(name) or self.transfers.is_full:
+        if self._transfers.is_running(name) or self._transfers.is_full:
             return shard
         uploading = self._record(shard, Step.UPLOADING)
-        self.transfers.start(name, lambda: self._send(shard))
+        self._transfers.start(name, lambda: self._send(shard))
         return uploading
 
     def _send(self, shard: Shard) -> RemoteFile:
         """Upload a shard's file."""
-        path = self.run.store.requests(shard.shard)
+        path = self._run.store.requests(shard.shard)
         remote_name = file_name(shard.namespace, shard.task_key, shard.shard)
-        with self.timings.span(Stage.UPLOAD, rows=shard.row_count, size=shard.bytes):
-            return self.service.upload(path, filename=remote_name)
+        with self._dispatch.timings.span(Stage.UPLOAD, rows=shard.row_count, size=shard.bytes):
+            return self._service.upload(path, filename=remote_name)
 
     def _create_when_processed(self, shard: Shard) -> Shard:
         file_id = shard.input_file_id or ""
         try:
-            remote = self.service.file(file_id)
+            remote = self._service.file(file_id)
         except NotFoundError as error:
             return self._upload_again(shard, error)
         if remote.status == FileStatus.PENDING:
@@ -154,7 +133,7 @@ class Steps:
             self.release(shard, f"file {file_id} was refused")
             raise BatchFailedError(
                 f"the service refused the input file {file_id}: "
-                f"{self.service.masked(remote.status_details or 'no reason given')}; "
+                f"{self._service.masked(remote.status_details or 'no reason given')}; "
                 "nothing was paid"
             )
         return self._create(shard)
@@ -163,10 +142,10 @@ class Steps:
         self._record(shard, Step.CREATING)
         metadata = batch_metadata(shard.namespace, shard.task_key, shard.shard)
         try:
-            batch = self.service.create(shard.input_file_id or "", metadata)
+            batch = self._service.create(shard.input_file_id or "", metadata)
         except UnknownOutcomeError as error:
-            self.warn(f"{error}; looking for the batch before creating another")
-            return self.run.ledger.shards.get(shard.shard)
+            self._dispatch.warn(f"{error}; looking for the batch before creating another")
+            return self._run.ledger.shards.get(shard.shard)
         except NotFoundError as error:
             return self._upload_again(self._record(shard, Step.UPLOADED, error=str(error)), error)
         except ServiceError as error:
@@ -181,24 +160,24 @@ class Steps:
 
     def _end_second(self, shard: Shard, batch: RemoteBatch) -> None:
         """Cancel a batch that was created while another run sent the same requests."""
-        now = self.run.ledger.shards.get(shard.shard)
+        now = self._run.ledger.shards.get(shard.shard)
         # At `creating` the shard's owner looks for a batch, and finds this one.
         if now.step == Step.CREATING or now.batch_id == batch.id:
             return
         with suppress(ServiceError):
-            self.service.cancel(batch.id)
-        self.warn(f"batch {batch.id} is cancelled, as another run sent its requests, too")
+            self._service.cancel(batch.id)
+        self._dispatch.warn(f"batch {batch.id} is cancelled, as another run sent its requests, too")
 
     def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
         """Send a file anew that the service has lost or that has expired."""
         uploaded = (
-            self.run.ledger.events.last_time(shard.shard, Step.UPLOADED) or self.run.clock.now()
+            self._run.ledger.events.last_time(shard.shard, Step.UPLOADED) or self._run.clock.now()
         )
-        if abs((self.run.clock.now() - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
+        if abs((self._run.clock.now() - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
             raise TransientError(error.problem, fix=error.fix) from error
-        if not self.run.store.requests(shard.shard).exists():
+        if not self._run.store.requests(shard.shard).exists():
             return self._record(shard, Step.RELEASED, error=str(error))
-        self.warn(f"{error}; uploading it again")
+        self._dispatch.warn(f"{error}; uploading it again")
         return self._record(shard, Step.EXPORTED, input_file_id=None, error=str(error))
 
     def find(self, shard: Shard) -> Shard | None:
@@ -206,7 +185,7 @@ class Steps:
 
         An earlier batch of the shard that found no room is not the one.
         """
-        for batch in self.service.batches():
+        for batch in self._service.batches():
             if batch.is_void and found_no_room(batch):
                 continue
             same_file = shard.input_file_id and batch.input_file_id == shard.input_file_id
@@ -218,12 +197,12 @@ class Steps:
         """Find the batch of a creation that got no reply, or note that there is none."""
         found = self.find(shard)
         if found or self._is_within_grace(
-            self.run.ledger.events.last_time(shard.shard, Step.CREATING)
+            self._run.ledger.events.last_time(shard.shard, Step.CREATING)
         ):
             return found or shard
         if shard.cancel_requested_at:
             self.release(shard, "cancelled before it was sent")
-            return self.run.ledger.shards.get(shard.shard)
+            return self._run.ledger.shards.get(shard.shard)
         return self._record(shard, Step.UPLOADED)
 
     def _is_within_grace(self, moment: datetime | None, seconds: float | None = None) -> bool:
@@ -233,13 +212,13 @@ class Steps:
             moment: The moment, or None where it is now.
             seconds: How long it may take; by default as for a batch.
         """
-        now = self.run.clock.now()
+        now = self._run.clock.now()
         age = (now - (moment or now)).total_seconds()
         # The service's clock, or ours, may be ahead.
-        return abs(age) < (self.adoption_grace if seconds is None else seconds)
+        return abs(age) < (self._dispatch.config.grace_seconds if seconds is None else seconds)
 
     def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
-        self.room.learn_from_batch(shard, batch)
+        self._dispatch.room.learn_from_batch(shard, batch)
         return self._record(
             shard,
             Step.SUBMITTED,
@@ -251,30 +230,32 @@ class Steps:
 
     def _poll(self, shard: Shard) -> Shard:
         try:
-            batch = self.service.batch(shard.batch_id or "")
+            batch = self._service.batch(shard.batch_id or "")
         except NotFoundError as error:
             # One call that does not find it is not enough to pay for its rows again.
-            if self._is_within_grace(self.run.ledger.events.last_time(shard.shard, Step.SUBMITTED)):
+            if self._is_within_grace(
+                self._run.ledger.events.last_time(shard.shard, Step.SUBMITTED)
+            ):
                 return shard
-            if any(batch.id == shard.batch_id for batch in self.service.batches()):
+            if any(batch.id == shard.batch_id for batch in self._service.batches()):
                 return shard
-            self.warn(f"{error}; {_of_lost_rows(shard)}")
+            self._dispatch.warn(f"{error}; {_of_lost_rows(shard)}")
             return self._record(shard, Step.ENDED, status=GONE, error=str(error))
-        self.run.ledger.statuses.add(shard.shard, {batch.status.value: None, **batch.reached_at})
+        self._run.ledger.statuses.add(shard.shard, {batch.status.value: None, **batch.reached_at})
         changes: ShardChanges = {
             "status": batch.status.value,
             "completed": batch.counts.completed,
             "failed": batch.counts.failed,
         }
         if any(getattr(shard, name) != value for name, value in changes.items()):
-            shard = self.run.ledger.shards.change(shard, **changes)
+            shard = self._run.ledger.shards.change(shard, **changes)
             if not batch.status.is_terminal:
-                self.progress(shard)
+                self._dispatch.progress(shard)
         if not batch.status.is_terminal:
             if shard.cancel_requested_at and batch.status != BatchStatus.CANCELLING:
-                self.service.cancel(batch.id)
+                self._service.cancel(batch.id)
             return shard
-        ended = self.run.ledger.statuses.of(shard.shard).get(batch.status.value)
+        ended = self._run.ledger.statuses.of(shard.shard).get(batch.status.value)
         if batch.lacks_files and self._is_within_grace(ended):
             return shard
         if batch.is_void:
@@ -291,11 +272,13 @@ class Steps:
             for error in errors[:3]
         )
         if found_no_room(batch):
-            self.room.learn_from_refusal(shard, limit_in(said))
-            said = self.service.masked(said)
-            self.warn(f"batch {batch.id} found no room in the quota ({said}); sending it again")
+            self._dispatch.room.learn_from_refusal(shard, limit_in(said))
+            said = self._service.masked(said)
+            self._dispatch.warn(
+                f"batch {batch.id} found no room in the quota ({said}); sending it again"
+            )
             return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
-        said = self.service.masked(said)
+        said = self._service.masked(said)
         self.release(shard, said)
         codes = {error.code.lower() for error in errors}
         raise BatchFailedError(
@@ -307,25 +290,25 @@ class Steps:
     def release(self, shard: Shard, reason: str) -> None:
         """Let go of the requests of a shard that is not at the service."""
         self._record(shard, Step.RELEASED, error=reason)
-        self.run.store.requests(shard.shard).unlink(missing_ok=True)
+        self._run.store.requests(shard.shard).unlink(missing_ok=True)
 
     def _download(self, shard: Shard) -> Shard:
         name = shard.shard
-        if self.transfers.is_over(name):
-            lost = self.transfers.take(name)
-            if lost and self._is_within_grace(self.run.ledger.events.last_time(name, Step.ENDED)):
+        if self._transfers.is_over(name):
+            lost = self._transfers.take(name)
+            if lost and self._is_within_grace(self._run.ledger.events.last_time(name, Step.ENDED)):
                 raise TransientError(lost[0].problem, fix=lost[0].fix)
             for error in lost:
-                self.warn(f"{error}; {_of_lost_rows(shard)}")
+                self._dispatch.warn(f"{error}; {_of_lost_rows(shard)}")
             return self._record(shard, Step.DOWNLOADED)
-        if not self.transfers.is_running(name) and not self.transfers.is_full:
-            self.transfers.start(name, lambda: self._fetch_timed(shard))
+        if not self._transfers.is_running(name) and not self._transfers.is_full:
+            self._transfers.start(name, lambda: self._fetch_timed(shard))
         return shard
 
     def _fetch_timed(self, shard: Shard) -> list[NotFoundError]:
-        with self.timings.span(Stage.DOWNLOAD, rows=shard.row_count) as span:
+        with self._dispatch.timings.span(Stage.DOWNLOAD, rows=shard.row_count) as span:
             lost = self._fetch(shard)
-            span.bytes = self.run.store.response_bytes(shard.shard)
+            span.bytes = self._run.store.response_bytes(shard.shard)
         return lost
 
     def _fetch(self, shard: Shard) -> list[NotFoundError]:
@@ -335,7 +318,7 @@ class Steps:
             if not file_id:
                 continue
             try:
-                self.service.download(file_id, self.run.store.response(shard.shard, kind))
+                self._service.download(file_id, self._run.store.response(shard.shard, kind))
             except NotFoundError as error:
                 if self._is_there(file_id):
                     raise TransientError(error.problem, fix=error.fix) from error
@@ -345,14 +328,14 @@ class Steps:
     def _is_there(self, file_id: str) -> bool:
         """Whether the service knows a file that one call did not find."""
         try:
-            self.service.file(file_id)
+            self._service.file(file_id)
         except NotFoundError:
             return False
         return True
 
     def _record(self, shard: Shard, step: Step, **changes: Unpack[ShardChanges]) -> Shard:
-        moved = self.run.ledger.shards.record(shard, step, **changes)
-        self.progress(moved)
+        moved = self._run.ledger.shards.record(shard, step, **changes)
+        self._dispatch.progress(moved)
         return moved
 
 

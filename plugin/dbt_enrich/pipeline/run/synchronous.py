@@ -16,8 +16,8 @@ from dbt_enrich.backoff import PATIENCE_SECONDS
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.errors import CancelledError, ConfigurationError, LostOwnershipError, ServiceError
 from dbt_enrich.files import DurableLines
-from dbt_enrich.pipeline.run.batch_run import BatchRun
 from dbt_enrich.pipeline.run.breaker import Tolerance, Way, decide
+from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.pipeline.run.one_by_one import Conversation, Pace
 from dbt_enrich.services.base import UNSUPPORTED_CODE
 from dbt_enrich.state.shards import Shard, Step
@@ -36,26 +36,26 @@ class SynchronousRun:
     """Asks the requests of shards one by one, beside a run of batches.
 
     Attributes:
-        batch_run: What it shares service, ledger, files and waits with.
+        dispatch: What takes shards to the service.
         path: The path of the endpoint that is asked.
         is_patient: Whether an outage is waited out for as long as `await_timeout` allows.
         tolerance: How many refusals alike are borne before nothing more is asked.
         timed_out: Whether `await_timeout` passed first.
     """
 
-    batch_run: BatchRun
+    dispatch: Dispatch
     path: str
     is_patient: bool
     tolerance: Tolerance = field(default_factory=Tolerance)
     timed_out: bool = False
 
     def __post_init__(self) -> None:
-        self._pace = Pace(self.batch_run.run.clock)
+        self._pace = Pace(self.dispatch.run.clock)
         self._started = self._now
 
     @property
     def _now(self) -> float:
-        return self.batch_run.run.clock.monotonic()
+        return self.dispatch.run.clock.monotonic()
 
     def answer(self, shards: Iterable[Shard]) -> Iterator[Shard]:
         """Ask the requests of shards and yield each shard once its replies are written.
@@ -71,23 +71,27 @@ class SynchronousRun:
             try:
                 answered = self._answer(shard)
             except LostOwnershipError as error:
-                self.batch_run.warn(str(error))
+                self.dispatch.warn(str(error))
                 continue
             yield answered
             if self.timed_out:
                 return
 
     def _answer(self, shard: Shard) -> Shard:
-        driver = self.batch_run
-        driver.write(shard)
-        driver.progress(driver.run.ledger.shards.record(shard, Step.ANSWERING))
-        replies = DurableLines(driver.run.store.response(shard.shard, "output"))
+        dispatch = self.dispatch
+        dispatch.write(shard)
+        dispatch.progress(dispatch.run.ledger.shards.record(shard, Step.ANSWERING))
+        replies = DurableLines(dispatch.run.store.response(shard.shard, "output"))
         talk = Conversation(
-            driver.run.store.requests(shard.shard), replies, driver.service, self.path, self._pace
+            dispatch.run.store.requests(shard.shard),
+            replies,
+            dispatch.service,
+            self.path,
+            self._pace,
         )
         talk.begin(min(_THREADS, shard.requests))
         try:
-            with driver.timings.span(Stage.WAIT):
+            with dispatch.timings.span(Stage.WAIT):
                 self._watch(shard, talk)
         finally:
             talk.stop()
@@ -95,17 +99,17 @@ class SynchronousRun:
                 replies.close()
         if talk.error:
             raise _explained(talk.error, shard)
-        moved = driver.run.ledger.shards.record(shard, Step.DOWNLOADED)
-        driver.progress(moved)
+        moved = dispatch.run.ledger.shards.record(shard, Step.DOWNLOADED)
+        dispatch.progress(moved)
         return moved
 
     def _watch(self, shard: Shard, talk: Conversation) -> None:
         """Wait for the end of a conversation; say how far it is, and end it when it must."""
-        driver = self.batch_run
+        dispatch = self.dispatch
         looked_at = self._now
         while not talk.idle.wait(_LOOK_SECONDS):
             self._tell(shard, talk)
-            if driver.cancelled.is_set():
+            if dispatch.cancelled.is_set():
                 self._linger(talk)
                 self._tell(shard, talk)
                 raise CancelledError(
@@ -122,26 +126,28 @@ class SynchronousRun:
                 talk.error = talk.error or self._pace.error
             elif self._now - looked_at >= _CANCEL_LOOK_SECONDS:
                 looked_at = self._now
-                if driver.run.ledger.shards.get(shard.shard).cancel_requested_at:
+                if dispatch.run.ledger.shards.get(shard.shard).cancel_requested_at:
                     talk.stop()
         self._tell(shard, talk)
 
     def _tell(self, shard: Shard, talk: Conversation) -> None:
         """Note the counts in the ledger, and tell the user what there is to say."""
-        driver = self.batch_run
+        dispatch = self.dispatch
         while talk.said:
-            driver.warn(talk.said.popleft())
-        known = driver.run.ledger.shards.get(shard.shard)
+            dispatch.warn(talk.said.popleft())
+        known = dispatch.run.ledger.shards.get(shard.shard)
         if (known.completed, known.failed) != (talk.answered, talk.failed):
-            driver.progress(
-                driver.run.ledger.shards.change(shard, completed=talk.answered, failed=talk.failed)
+            dispatch.progress(
+                dispatch.run.ledger.shards.change(
+                    shard, completed=talk.answered, failed=talk.failed
+                )
             )
-        driver.progress.beat()
+        dispatch.progress.beat()
 
     def _linger(self, talk: Conversation) -> None:
         """Keep the process from ending before replies that are on their way: they are paid for."""
         talk.stop()
-        self.batch_run.progress.say("interrupted; staying for replies that are on their way")
+        self.dispatch.progress.say("interrupted; staying for replies that are on their way")
         # Not a daemon, unlike dbt's threads and those of the conversation.
         keeper = threading.Thread(target=talk.idle.wait, args=(_LINGER_SECONDS,))
         keeper.start()
@@ -156,7 +162,7 @@ class SynchronousRun:
         return decide(with_status, talk.answered, self.tolerance) is not None
 
     def _is_timed_out(self) -> bool:
-        limit = self.batch_run.settings.await_timeout
+        limit = self.dispatch.await_timeout
         return limit is not None and self._now - self._started >= limit
 
     def _is_out_of_patience(self) -> bool:

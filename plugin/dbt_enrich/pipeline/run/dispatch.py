@@ -1,0 +1,75 @@
+"""What takes shards through one service, handed as one value from the run to each step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.console.progress import Progress
+from dbt_enrich.console.timings import Timings
+from dbt_enrich.pipeline.run.token_quota import TokenRoom
+from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.run import Run
+from dbt_enrich.state.shards import Shard
+
+
+class ShardFiles(Protocol):
+    """Writes the input files of the shards that a run claimed."""
+
+    def write(self, shard: Shard) -> Shard | None:
+        """Write a claimed shard's file; return None if this run did not claim it."""
+
+    def cut_in_two(self, shard: Shard) -> list[Shard]:
+        """Put two shards in the place of one; return none if it cannot be cut."""
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """What takes shards through one service.
+
+    Attributes:
+        run: The run, which owns the shards.
+        config: The plugin's configuration.
+        service: The service.
+        poll_interval: Seconds between two looks at a batch, at most; the first ones come sooner.
+        await_timeout: Seconds after which waiting ends with the rows pending, or None.
+        cancelled: Set when the user interrupts; every wait ends at once.
+        progress: Told each shard whose state changed, and that time passes.
+        say: Called with a sentence for the user's log.
+        warn: Called with a warning for the user's log.
+        timings: Counts the seconds of transfers, waits and loading.
+        files: What writes input files, or None where none is written: without a warehouse a batch
+            that found no room is created again on the file that is at the service.
+    """
+
+    run: Run
+    config: PluginConfig
+    service: BatchService
+    poll_interval: float
+    await_timeout: float | None
+    cancelled: threading.Event
+    progress: Progress
+    say: Callable[[str], None]
+    warn: Callable[[str], None]
+    timings: Timings
+    files: ShardFiles | None = None
+
+    @property
+    def room(self) -> TokenRoom:
+        """How many tokens the deployments' batches may hold."""
+        return TokenRoom(self.run.ledger, self.config.token_limit)
+
+    def write(self, shard: Shard) -> Shard | None:
+        """Write a claimed shard's file; return None if this run did not claim it."""
+        return self.files.write(shard) if self.files else None
+
+    def cut_in_two(self, shard: Shard) -> list[Shard]:
+        """Put two shards in the place of one; return none if it cannot be cut."""
+        return self.files.cut_in_two(shard) if self.files else []
+
+    def deployments_of(self, model: str) -> Sequence[str]:
+        """Return the deployments for which a file can be written that asks a logical model."""
+        return self.config.deployments_of(model) if self.files else ()
