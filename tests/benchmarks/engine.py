@@ -34,6 +34,7 @@ from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.export.claim import Claim, claim
 from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Selection, choose, find_undone
+from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.pipeline.export.request_file import write_file
 from dbt_enrich.pipeline.load.load_shard import load
 from dbt_enrich.pipeline.publish.results import Published, publish
@@ -156,13 +157,16 @@ class Stages:
         self.task_key = self.task.task_key(MODEL)
         self.scratch = ExitStack()
         self._opened = ExitStack()
-        self.run = self._opened.enter_context(open_run(_config(state), self.scratch))
-        self.relation = _relation(warehouse)
+        self.config = _config(state)
+        self.run = self._opened.enter_context(open_run(self.config, self.scratch))
+        self.request = EnrichmentRequest(
+            _relation(warehouse), self.task, EnrichmentOptions(), "model.bench.movies"
+        )
         self.selection = Selection(
             self.task, self.task_key, max_attempts=3, packing=packing, endpoint=endpoint
         )
         self.destination = Destination(
-            enrichment="model.bench.movies",
+            enrichment=self.request.enrichment,
             spread=Spread(
                 (MODEL,), "bench", TokenRoom(self.run.ledger, lambda _: None), self.run.ledger
             ),
@@ -175,14 +179,17 @@ class Stages:
 
     def stage(self) -> StagedRows:
         """Check, render and key the movies."""
-        return stage(self.relation, self.task, self.task_key, self.run.workspace)
+        return stage(self.request.relation, self.task, self.task_key, self.run.workspace)
 
     def claim(self, rows: StagedRows) -> Claim:
         """Claim what is new among them."""
         undone = find_undone(self.run, rows, self.selection.answer_keys)
         chosen = choose(self.run, undone, self.selection)
         return claim(
-            self.run, rows, self.relation, self.selection, self.destination, chosen,
+            Outgoing(
+                self.run, rows, undone, chosen,
+                self.request, self.selection, self.destination, self.config,
+            )
         )  # fmt: skip
 
     def write(self, rows: StagedRows, claimed: Claim) -> list[Shard]:
@@ -204,10 +211,7 @@ class Stages:
 
     def publish(self, rows: StagedRows) -> Published:
         """Write what the table is made of."""
-        request = EnrichmentRequest(
-            self.relation, self.task, EnrichmentOptions(), self.destination.enrichment
-        )
-        return publish(self.run, rows, request, self.selection)
+        return publish(self.run, rows, self.request, self.selection)
 
     def close(self) -> None:
         """Close what a run closes before the materialization publishes."""

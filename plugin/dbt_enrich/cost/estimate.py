@@ -135,3 +135,8 @@ def _value_tokens(kind: DataType) -> float:
         case ScalarType(name=name) if name.startswith(("date", "time")):
             return _SHORT_TOKENS
     return _NUMBER_TOKENS
+
+
+def part_of(tokens: int | None, share: float) -> int | None:
+    """Return a share of some tokens, or None where nobody counted them."""
+    return None if tokens is None else round(tokens * share)

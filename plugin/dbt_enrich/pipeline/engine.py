@@ -29,8 +29,8 @@ from dbt_enrich.pipeline.checks import (
     without_rows,
 )
 from dbt_enrich.pipeline.export.new_requests import (
-    Chosen,
     NewRequests,
+    Selection,
     Undone,
     choose,
     find_undone,
@@ -48,7 +48,7 @@ from dbt_enrich.pipeline.recovery.table_answers import recover_answers
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome, Tally
 from dbt_enrich.pipeline.rounds import Exchange, leftovers
 from dbt_enrich.pipeline.sentences import plan_sentence, summary
-from dbt_enrich.pipeline.session import Session
+from dbt_enrich.pipeline.session import Found, Session
 from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage.input_checks import check_columns
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows, stage
@@ -255,28 +255,29 @@ class Engine:
             span.rows, span.bytes = rows.rows, rows.bytes
         if options.mode == Mode.PREVIEW:
             return self._preview(session, rows)
-        undone = self._undone(session, rows)
+        selection = session.select()
+        undone = self._undone(session, rows, selection)
         session.tally.reused = rows.keyed - undone.rows
-        chosen = choose(run, undone, session.selection)
-        fresh = new_requests(run, rows, chosen, session.selection)
+        chosen = choose(run, undone, selection)
+        fresh = new_requests(run, rows, chosen, selection)
         refusal: EnrichmentError | None = refusal_of_change(
             run.ledger, request, session.task_key, fresh
         )
         if refusal and options.mode in (Mode.RUN, Mode.SUBMIT):
             raise refusal
         if options.mode == Mode.PLAN:
-            inputs = session.plan_inputs(rows, undone, chosen)
+            outgoing = session.outgoing(rows, (undone, chosen), selection)
             refusal = refusal or session.refusal_to_go_on(fresh.requests)
-            plan = make_plan(inputs, fresh, refusal)
+            plan = make_plan(outgoing, fresh, refusal)
             report({"plan": plan.document()})
             return unpublished(session, describe(plan), status=plan.short())
         blank = BlankRows(session)
         blank.refuse_before_sending(rows, undone, chosen, fresh)
-        self._exchange(session, rows, undone, chosen, fresh)
+        self._exchange(session, rows, (undone, chosen), fresh)
         undone.remove()
         chosen.remove()
         with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
-            published = publish(run, rows, request, session.selection)
+            published = publish(run, rows, request, session.select())
             span.bytes = published.bytes
         refuse_failures(session, published)
         blank.refuse_before_publishing(published)
@@ -301,10 +302,10 @@ class Engine:
         with self._lock:
             self._publications[session.run.id] = publication(session, kept)
 
-    def _undone(self, session: Session, rows: StagedRows) -> Undone:
+    def _undone(self, session: Session, rows: StagedRows, selection: Selection) -> Undone:
         """Find the rows that are not done, once all answers that are somewhere are taken in."""
         self._note_task(session)
-        run, request, selection = session.run, session.request, session.selection
+        run, request = session.run, session.request
         undone = find_undone(run, rows, selection.answer_keys)
         if undone.rows and recover_answers(run, undone, request, selection):
             undone.remove()
@@ -327,8 +328,7 @@ class Engine:
         self,
         session: Session,
         rows: StagedRows,
-        undone: Undone,
-        chosen: Chosen,
+        found: Found,
         fresh: NewRequests,
     ) -> None:
         """Turn to the service, if there is anything to send or to take in."""
@@ -348,7 +348,7 @@ class Engine:
         with self._service.use() as service:
             self._service.prepare(session, service, sends=sends > 0)
             exchange = Exchange(session, rows, service, watch)
-            exchange.carry_out(undone, chosen)
+            exchange.carry_out(found)
             if exchange.timed_out and session.request.options.on_await_timeout == "error":
                 raise AwaitTimeoutError(
                     f"model '{session.model}': the service did not finish within await_timeout = "
@@ -359,7 +359,7 @@ class Engine:
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
         with self._service.use() as service:
             previewed = preview(
-                session.run, rows, session.request, session.selection, self.config, service
+                session.run, rows, session.request, session.select(), self.config, service
             )
         for row in previewed.rows:
             self._log(str(row))

@@ -8,9 +8,11 @@ from functools import partial
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import CapError, EnrichmentError, StoppedError
+from dbt_enrich.pipeline.export.canary import is_proven
 from dbt_enrich.pipeline.export.claim import claim
 from dbt_enrich.pipeline.export.in_flight import let_go, seen_now
-from dbt_enrich.pipeline.export.new_requests import Chosen, Undone, choose, find_undone
+from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, choose, find_undone
+from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.pipeline.export.request_file import ClaimedFiles
 from dbt_enrich.pipeline.load.load_shard import take_in
 from dbt_enrich.pipeline.planning.plan import estimate_requests
@@ -18,7 +20,7 @@ from dbt_enrich.pipeline.run.alike_failures import Watch
 from dbt_enrich.pipeline.run.batch_run import BatchRun
 from dbt_enrich.pipeline.run.remote_inputs import forget_inputs
 from dbt_enrich.pipeline.run.synchronous import SynchronousRun
-from dbt_enrich.pipeline.session import Session
+from dbt_enrich.pipeline.session import Found, Session
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.shards import Shard, Step
@@ -28,8 +30,6 @@ from dbt_enrich.wording import counted
 # A service takes up to ten minutes to end a batch.
 _CANCEL_SECONDS = 600.0
 _CANCEL_PAUSE_SECONDS = 5.0
-# The rows that are not done, and the requests of them that are new.
-Found = tuple[Undone, Chosen]
 
 
 class Exchange:
@@ -49,13 +49,14 @@ class Exchange:
         self.rows = rows
         self.service = service
         self.watch = watch
-        lines = session.selection.lines(session.line_url)
+        selection = session.select()
+        lines = selection.lines(session.config.url_of(selection.endpoint.path))
         self._files = ClaimedFiles(session.run, rows, lines, session.timings)
         self._dispatch = session.dispatch(service, self._files)
         self._batch_run = BatchRun(self._dispatch)
         self._synchronous = SynchronousRun(
             self._dispatch,
-            session.selection.endpoint.path,
+            selection.endpoint.path,
             is_patient=session.request.options.mode == Mode.RUN,
             tolerance=session.tolerance,
         )
@@ -65,19 +66,19 @@ class Exchange:
         """Whether `await_timeout` passed first."""
         return self._batch_run.timed_out or self._synchronous.timed_out
 
-    def carry_out(self, undone: Undone, chosen: Chosen) -> None:
+    def carry_out(self, found: Found) -> None:
         """Send and collect as far as the run's mode says.
 
         Args:
-            undone: The rows that were not done as the run began.
-            chosen: The requests of them that were new.
+            found: The rows that were not done as the run began, and the requests of them that
+                were new.
 
         Raises:
             StoppedError: Too many answers failed alike, now or in an earlier run.
         """
         try:
             self.watch.look()
-            self._carry_out((undone, chosen))
+            self._carry_out(found)
         except StoppedError:
             self._wind_down()
             raise
@@ -161,27 +162,20 @@ class Exchange:
         found = ledger.shards.named(shard.shard for shard in shards)
         return any(shard.cancel_requested_at not in stopped for shard in found)
 
-    def _claim(self, undone: Undone, chosen: Chosen) -> list[Shard]:
+    def _claim(self, outgoing: Outgoing) -> list[Shard]:
         """Claim what is new; the batch run writes the files and sends them, one by one."""
         session = self.session
         reserved = session.budget.reserve(
-            session.reservation,
-            session.model_budget,
-            partial(self._estimate, undone, chosen),
+            session.reservation, session.model_budget, partial(estimate_requests, outgoing)
         )
         sent = 0
         try:
             with session.timings.span(Stage.CLAIM) as span:
                 claimed = claim(
-                    session.run,
-                    self.rows,
-                    session.request.relation,
-                    session.selection,
-                    session.destination(self.service),
-                    chosen,
+                    outgoing,
                     expected=reserved,
                     check=partial(self._check_ledger, reserved) if reserved else None,
-                    allow=self._allowed,
+                    allow=partial(self._allowed, outgoing.selection),
                 )
                 shards = session.run.ledger.shards.named(claimed.shards)
                 span.rows = sum(shard.row_count for shard in shards)
@@ -194,7 +188,7 @@ class Exchange:
         session.tally.requests += sum(shard.requests for shard in shards)
         return shards
 
-    def _allowed(self, chosen: Chosen) -> int | None:
+    def _allowed(self, selection: Selection, chosen: Chosen) -> int | None:
         """Return how many new requests may be claimed now, or None for all.
 
         Raises:
@@ -207,7 +201,7 @@ class Exchange:
         if refusal:
             raise refusal
         canary = session.request.options.canary
-        if canary is None or session.is_proven():
+        if canary is None or is_proven(session.run, selection):
             return None
         is_out = any(shard.step.is_at_service or self._is_driven(shard) for shard in self._open())
         return 0 if is_out else canary
@@ -216,21 +210,17 @@ class Exchange:
         """Whether a live run is about to send a shard."""
         return self.session.run.store.is_driven(shard)
 
-    def _estimate(self, undone: Undone, chosen: Chosen) -> Estimate:
-        """Count the tokens of what is about to be claimed."""
-        return estimate_requests(self.session.plan_inputs(self.rows, undone, chosen))
-
-    def _new(self, found: Found | None) -> Found:
+    def _outgoing(self, found: Found | None) -> Outgoing:
         """Return what is new now: what was found already, if the ledger has not changed since."""
-        if found is not None:
-            undone, chosen = found
-            if chosen.seen == seen_now(self.session.run, self.session.selection.answer_keys):
-                return found
-            undone.remove()
-            chosen.remove()
-        run, selection = self.session.run, self.session.selection
-        undone = find_undone(run, self.rows, selection.answer_keys)
-        return undone, choose(run, undone, selection)
+        run, selection = self.session.run, self.session.select()
+        if found is not None and found[1].seen != seen_now(run, selection.answer_keys):
+            for files in found:
+                files.remove()
+            found = None
+        if found is None:
+            undone = find_undone(run, self.rows, selection.answer_keys)
+            found = undone, choose(run, undone, selection)
+        return self.session.outgoing(self.rows, found, selection, self.service)
 
     def _check_ledger(self, wanted: Estimate, abandoned: Sequence[Shard]) -> None:
         session = self.session
@@ -249,17 +239,16 @@ class Exchange:
             CapError: Rows that were never sent would pass a cap.
         """
         with self.session.timings.span(Stage.CLAIM):
-            undone, chosen = self._new(found)
+            outgoing = self._outgoing(found)
         try:
-            return self._claim(undone, chosen)
+            return self._claim(outgoing)
         except CapError as error:
-            if chosen.requests > chosen.again:
+            if outgoing.chosen.requests > outgoing.chosen.again:
                 raise
             self.session.progress.say(str(error))
             return []
         finally:
-            undone.remove()
-            chosen.remove()
+            outgoing.remove()
 
     def _collect(self, shards: Iterable[Shard]) -> None:
         at_service = [shard for shard in shards if shard.step.is_at_service]

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dbt_enrich.config import PluginConfig
-from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
 from dbt_enrich.errors import StoppedError
-from dbt_enrich.pipeline.export.canary import is_proven
 from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, Undone
+from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.pipeline.export.small_rounds import Few, route_of
 from dbt_enrich.pipeline.planning.budget import Budget, ModelBudget, Reservation
-from dbt_enrich.pipeline.planning.plan import PlanInputs
 from dbt_enrich.pipeline.request import EnrichmentRequest, Tally
 from dbt_enrich.pipeline.run.alike_failures import standing_error, standing_stop
 from dbt_enrich.pipeline.run.breaker import LEAST_ANSWERS, Tolerance
@@ -28,6 +26,9 @@ from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith, present_settings
+
+# The rows that are not done, and the requests of them that are new.
+Found = tuple[Undone, Chosen]
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ class Session:
         request = self.request
         return Reservation(self.model, request.enrichment, request.task.model, request.options)
 
-    @property
-    def selection(self) -> Selection:
-        """What decides which of the rows' requests are new."""
+    def select(self) -> Selection:
+        """Return what decides now which of the rows' requests are new.
+
+        It is read once a round: a `retry` of the user may have come meanwhile.
+        """
         options = self.request.options
         return Selection(
             task=self.request.task,
@@ -79,11 +82,6 @@ class Session:
             began=self.began,
             lost_since=self.budget.opened_at,
         )
-
-    @property
-    def line_url(self) -> str:
-        """The `url` of every line."""
-        return self.config.url_of(self.selection.endpoint.path)
 
     @property
     def sent_with(self) -> SentWith:
@@ -107,42 +105,47 @@ class Session:
             )
         return standing_error(self.model, stop) if stop else None
 
-    def is_proven(self) -> bool:
-        """Whether the task has answers from which all is known to be well."""
-        return is_proven(self.run, self.selection)
+    def outgoing(
+        self,
+        rows: StagedRows,
+        found: Found,
+        selection: Selection,
+        service: BatchService | None = None,
+    ) -> Outgoing:
+        """What a round would send.
 
-    def plan_inputs(self, rows: StagedRows, undone: Undone, chosen: Chosen) -> PlanInputs:
-        """Where a plan for what was chosen of the staged rows is read from."""
-        config = self.config
-        return PlanInputs(
+        Args:
+            rows: The staged rows.
+            found: What was chosen of them.
+            selection: What decided.
+            service: Where it goes; None where it is only counted.
+        """
+        undone, chosen = found
+        return Outgoing(
+            run=self.run,
             rows=rows,
             undone=undone,
             chosen=chosen,
             request=self.request,
-            selection=self.selection,
-            destination=self._destination(config.service_id, config.limits),
-            config=config,
-            run=self.run,
+            selection=selection,
+            destination=self._destination(selection, service or self.config),
+            config=self.config,
         )
 
-    def destination(self, service: BatchService) -> Destination:
-        """Where the run's requests go."""
-        return self._destination(service.service_id, service.limits)
-
-    def _destination(self, service: str, limits: ServiceLimits) -> Destination:
-        deployments = self.config.deployments_of(self.request.task.model)
-        options = self.request.options
+    def _destination(self, selection: Selection, at: BatchService | PluginConfig) -> Destination:
+        service, options = at.service_id, self.request.options
+        deployments = self.config.deployments_of(selection.task.model)
         few = None
         if options.sync_below:
-            alone = (route_of(self.request.task.model, options, self.config),)
+            alone = (route_of(selection.task.model, options, self.config),)
             spread = Spread(alone, service, self.room, self.run.ledger)
             few = Few(options.sync_below, spread)
         return Destination(
             enrichment=self.request.enrichment,
             spread=Spread(deployments, service, self.room, self.run.ledger),
             service=service,
-            limits=limits,
-            line_url=self.line_url,
+            limits=at.limits,
+            line_url=self.config.url_of(selection.endpoint.path),
             namespace=self.namespace,
             owner=self.run.id,
             sent_with=self.sent_with,

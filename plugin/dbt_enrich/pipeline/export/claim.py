@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbt_enrich.config.file_limits import ServiceLimits
-from dbt_enrich.cost.estimate import Estimate
+from dbt_enrich.cost.estimate import Estimate, part_of
 from dbt_enrich.endpoints.packs import MARK
 from dbt_enrich.endpoints.reply_shapes import NO_TEXT
 from dbt_enrich.endpoints.request_lines import repair_sql
@@ -27,15 +27,13 @@ from dbt_enrich.pipeline.export.in_flight import (
 )
 from dbt_enrich.pipeline.export.manifests import count_requests
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection
-from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
 from dbt_enrich.task.failures import repaired_kinds
 from dbt_enrich.task.version import short_version
-from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import row_parts
 
 
@@ -90,12 +88,7 @@ class _Draft:
 
 
 def claim(
-    run: Run,
-    rows: StagedRows,
-    relation: StagedRelation,
-    selection: Selection,
-    destination: Destination,
-    chosen: Chosen,
+    outgoing: Outgoing,
     *,
     expected: Estimate | None = None,
     check: Callable[[Sequence[Shard]], None] | None = None,
@@ -108,12 +101,7 @@ def claim(
     run has claimed, or answered, since the rows were looked up is left out.
 
     Args:
-        run: The run.
-        rows: The staged rows.
-        relation: The staged relation in the user's database.
-        selection: What decided which requests are new.
-        destination: Where they go.
-        chosen: The requests that are new.
+        outgoing: The requests, and where they go.
         expected: What they are expected to take, recorded with the claim, or None.
         check: Called inside the critical section before anything is claimed, with the claims of
             dead runs that were never sent; what it raises leaves the rows unclaimed.
@@ -126,15 +114,15 @@ def claim(
     Raises:
         InputError: A single row's line is larger than a file may be.
     """
-    wanted = _write_requests(run, chosen, rows, selection, destination)
-    seen = chosen.seen
+    run, chosen, selection = outgoing.run, outgoing.chosen, outgoing.selection
+    wanted, seen = _write_requests(outgoing), chosen.seen
     while True:
         allowed = allow(chosen) if allow else None
         paths = wanted
         if allowed is not None:
             paths = first_requests(wanted, allowed, selection.packing, run.workspace)
         with ExitStack() as manifests:
-            draft = _drafted(run, paths, relation, selection, destination, expected, manifests)
+            draft = _drafted(outgoing, paths, expected, manifests)
             with run.ledger.critical_section():
                 now = seen_now(run, selection.answer_keys)
                 taken = _taken(run, wanted, seen, now)
@@ -173,16 +161,11 @@ def _taken(run: Run, wanted: Sequence[Path], seen: Seen, now: Seen) -> str | Non
 
 
 def _drafted(
-    run: Run,
-    paths: Sequence[Path],
-    relation: StagedRelation,
-    selection: Selection,
-    destination: Destination,
-    expected: Estimate | None,
-    manifests: ExitStack,
+    outgoing: Outgoing, paths: Sequence[Path], expected: Estimate | None, manifests: ExitStack
 ) -> _Draft:
     """Cut requests into shards and write their manifests, which `manifests` removes."""
-    destination = destination.of_round(paths, selection.packing, run.workspace)
+    run, selection = outgoing.run, outgoing.selection
+    destination = outgoing.destination.of_round(paths, selection.packing, run.workspace)
     abandoned = abandoned_shards(run)
     standing = _standing(run, abandoned, paths, selection, destination)
     if standing:
@@ -190,7 +173,7 @@ def _drafted(
     groups = groups_of(paths, run.workspace)
     largest = max((group.largest for group in groups), default=0)
     if largest > destination.limits.max_bytes:
-        _refuse_large_row(paths, largest, relation, destination.limits, run.workspace)
+        _refuse_large_row(outgoing, paths, largest)
     shards, selects = [], {}
     for group in groups:
         detail = {"attempt": group.attempt, "enlarge": group.enlarge}
@@ -268,19 +251,10 @@ def _without(run: Run, paths: Sequence[Path], taken: str) -> list[Path]:
     return written
 
 
-def size_to_send(
-    run: Run, chosen: Chosen, rows: StagedRows, selection: Selection, destination: Destination
-) -> Size:
-    """Cut what an export would send into files as it would, without claiming it.
-
-    Args:
-        run: The run.
-        chosen: What it would send.
-        rows: The staged rows.
-        selection: What decided which requests are new.
-        destination: Where they would go.
-    """
-    paths = _write_requests(run, chosen, rows, selection, destination)
+def size_to_send(outgoing: Outgoing) -> Size:
+    """Cut what an export would send into files as it would, without claiming it."""
+    run, selection, destination = outgoing.run, outgoing.selection, outgoing.destination
+    paths = _write_requests(outgoing)
     groups = groups_of(paths, run.workspace)
     files = sum(
         len(shard_selects(paths, group, _limits_of(group, selection, destination), run.workspace))
@@ -291,14 +265,13 @@ def size_to_send(
     return Size(files=files, bytes=sum(group.weight for group in groups))
 
 
-def _write_requests(
-    run: Run, chosen: Chosen, rows: StagedRows, selection: Selection, destination: Destination
-) -> list[Path]:
+def _write_requests(outgoing: Outgoing) -> list[Path]:
     """Write the chosen requests to Parquet files, with all that their lines need.
 
     Returns:
         The files; the rows of one come before those of the next.
     """
+    run, selection, destination = outgoing.run, outgoing.selection, outgoing.destination
     answers = run.answers.table(*selection.answer_keys)
     overhead = _overhead(selection, destination)
     weight = f"staged.message_bytes + coalesce(strlen(repair), 0) + {overhead}"
@@ -308,9 +281,9 @@ def _write_requests(
         weight = f"if(chosen.is_first, {packed}, {weight})"
     name = f"requests-{secrets.token_hex(4)}"
     paths = []
-    for number, among in enumerate(row_parts(rows.rows)):
+    for number, among in enumerate(row_parts(outgoing.rows.rows)):
         query = f"""
-            with chosen as (select * from {chosen.all_sql} as chosen where {among}),
+            with chosen as (select * from {outgoing.chosen.all_sql} as chosen where {among}),
             failed as (
                 select request_key, file_index, content, message
                 from {answers} as answers
@@ -329,7 +302,7 @@ def _write_requests(
                 {repair_sql(selection.endpoint, "failed.content", "failed.message")} as repair,
                 staged.message_bytes,
                 {weight} as weight
-            from (select row_id, message_bytes from {rows.all_sql} where {among}) as staged
+            from (select row_id, message_bytes from {outgoing.rows.all_sql} where {among}) as staged
             join chosen using (row_id)
             left join failed
                 on failed.request_key = chosen.request_key
@@ -399,27 +372,20 @@ def _shard(
         settings=destination.settings,
         max_failed_share=destination.tolerance.max_failed_share,
         least_answers=destination.tolerance.least_answers,
-        estimated_prompt_tokens=_share(expected.prompt_tokens if expected else None, share),
-        estimated_completion_tokens=_share(expected.completion_tokens if expected else None, share),
+        estimated_prompt_tokens=part_of(expected.prompt_tokens if expected else None, share),
+        estimated_completion_tokens=part_of(
+            expected.completion_tokens if expected else None, share
+        ),
     )
 
 
-def _share(tokens: int | None, share: float) -> int | None:
-    return None if tokens is None else round(tokens * share)
-
-
-def _refuse_large_row(
-    paths: Sequence[Path],
-    size: int,
-    relation: StagedRelation,
-    limits: ServiceLimits,
-    workspace: Workspace,
-) -> None:
-    (row_id,) = workspace.row(
+def _refuse_large_row(outgoing: Outgoing, paths: Sequence[Path], size: int) -> None:
+    (row_id,) = outgoing.run.workspace.row(
         f"select row_id from read_parquet({literals(paths)}) where weight = {size} limit 1"
     )
+    relation, most = outgoing.request.relation, outgoing.destination.limits.max_bytes
     raise InputError(
         f"model '{relation.model}': the row with {relation.row_label(row_id)} makes a request of "
-        f"{size:,} bytes, more than the {limits.max_bytes:,} that a file may hold",
+        f"{size:,} bytes, more than the {most:,} that a file may hold",
         fix="shorten its text in the SELECT. Nothing was sent",
     )

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
+from dbt_enrich.cost.estimate import part_of
 from dbt_enrich.files import make_private, settle, writing
 from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
 from dbt_enrich.state.run import Run
@@ -43,8 +44,8 @@ def cut_in_two(run: Run, shard: Shard) -> list[Shard]:
                 step=Step.EXPORTED,
                 requests=requests,
                 rows=asked_rows,
-                estimated_prompt_tokens=_share(shard.estimated_prompt_tokens, share),
-                estimated_completion_tokens=_share(shard.estimated_completion_tokens, share),
+                estimated_prompt_tokens=part_of(shard.estimated_prompt_tokens, share),
+                estimated_completion_tokens=part_of(shard.estimated_completion_tokens, share),
                 bytes=end - start,
                 input_file_id=None,
                 error=None,
@@ -59,10 +60,6 @@ def cut_in_two(run: Run, shard: Shard) -> list[Shard]:
     path.unlink(missing_ok=True)
     run.store.manifest(shard.shard).unlink(missing_ok=True)
     return [run.ledger.shards.get(half.shard) for half in halves]
-
-
-def _share(tokens: int | None, share: float) -> int | None:
-    return None if tokens is None else round(tokens * share)
 
 
 def _line_end_after(path: Path) -> int | None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.estimate import (
     OF_ANSWERS,
     OF_SCHEMA,
@@ -18,7 +17,6 @@ from dbt_enrich.cost.estimate import (
     estimate,
 )
 from dbt_enrich.cost.money import money_text
-from dbt_enrich.cost.prices import Price
 from dbt_enrich.cost.tokens import REASONING_PARAMETERS, count_tokens, may_reason
 from dbt_enrich.endpoints.base import row_prompt
 from dbt_enrich.endpoints.packs import (
@@ -29,17 +27,14 @@ from dbt_enrich.endpoints.packs import (
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.pipeline.export.canary import RECOMMENDED, RECOMMENDED_ABOVE, is_proven
 from dbt_enrich.pipeline.export.claim import size_to_send
-from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.final_failures import find_finals
-from dbt_enrich.pipeline.export.new_requests import Chosen, NewRequests, Selection, Undone
+from dbt_enrich.pipeline.export.new_requests import NewRequests, Selection
+from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.pipeline.planning.task_changes import changes_since
-from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
-from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.state.answer_store import done_sql
 from dbt_enrich.state.former_tasks import former_tasks
-from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
@@ -201,70 +196,40 @@ def notes(plan: Mapping[str, Any]) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-@dataclass(frozen=True)
-class PlanInputs:
-    """Where a plan is read from.
-
-    Attributes:
-        run: The run.
-        rows: The staged rows.
-        undone: Those that have no answer that is `done`.
-        chosen: The requests to send of them.
-        request: What the model asks.
-        selection: What decided which requests are new.
-        destination: Where they would go.
-        config: The plugin's configuration.
-    """
-
-    run: Run
-    rows: StagedRows
-    undone: Undone
-    chosen: Chosen
-    request: EnrichmentRequest
-    selection: Selection
-    destination: Destination
-    config: PluginConfig
-
-    @property
-    def price(self) -> Price | None:
-        """What tokens cost, or None if nobody knows."""
-        return self.config.task_price(self.selection.task)
-
-
-def estimate_requests(inputs: PlanInputs) -> Estimate:
+def estimate_requests(outgoing: Outgoing) -> Estimate:
     """Count the tokens of the requests to send, of a sample where there are many."""
-    estimated = _estimate_requests(inputs)
-    few = inputs.destination.few
+    estimated = _estimate_requests(outgoing)
+    few = outgoing.destination.few
     if few and estimated.requests and few.takes(estimated.requests):
         return estimated.asked_synchronously()
     return estimated
 
 
-def _estimate_requests(inputs: PlanInputs) -> Estimate:
-    task = inputs.selection.task
-    asked, again = inputs.chosen.requests, inputs.chosen.alone
-    completion = _completion_tokens(inputs, task)
+def _estimate_requests(outgoing: Outgoing) -> Estimate:
+    task = outgoing.selection.task
+    asked, again = outgoing.chosen.requests, outgoing.chosen.alone
+    completion = _completion_tokens(outgoing, task)
     if not asked:
         # The tokenizer takes its time and its memory.
-        return estimate(0, [], 0.0, completion, inputs.price)
-    texts = inputs.run.workspace.rows(
+        return estimate(0, [], 0.0, completion, outgoing.price)
+    texts = outgoing.run.workspace.rows(
         # The sample has a seed: a plan is the same however often it is made.
-        f"select user_message from {inputs.rows.all_sql} where row_id in "
-        f"(select row_id from {inputs.chosen.all_sql} as chosen "
+        f"select user_message from {outgoing.rows.all_sql} where row_id in "
+        f"(select row_id from {outgoing.chosen.all_sql} as chosen "
         f"using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
     )
     counted = count_tokens((text for (text,) in texts), task.model)
-    packing = inputs.selection.packing
+    packing = outgoing.selection.packing
     mean = sum(counted) / max(1, len(counted))
-    alone, packed = row_overheads(inputs.selection, mean)
+    alone, packed = row_overheads(outgoing.selection, mean)
     if packing is None:
-        return estimate(asked, counted, alone, completion, inputs.price)
+        return estimate(asked, counted, alone, completion, outgoing.price)
     # Rows that failed before are asked alone.
     share = (asked - again) / max(1, asked)
     overhead = share * packed + (1 - share) * alone
     tokens, source = completion
     wrapping = 0.0 if source == OF_ANSWERS else share * ANSWER_WRAPPING_TOKENS
-    estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), inputs.price)
+    estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), outgoing.price)
     packs = math.ceil((asked - again) / packing.rows_of(mean))
     return replace(estimated, requests=packs + again)
 
@@ -284,35 +249,40 @@ def row_overheads(selection: Selection, mean_tokens: float) -> tuple[float, floa
     return alone, shared / packing.rows_of(mean_tokens) + MESSAGE_WRAPPING_TOKENS
 
 
-def make_plan(inputs: PlanInputs, fresh: NewRequests, refusal: EnrichmentError | None) -> Plan:
+def make_plan(outgoing: Outgoing, fresh: NewRequests, refusal: EnrichmentError | None) -> Plan:
     """Work out what a run would do. Sends nothing.
 
     Args:
-        inputs: Where the plan is read from.
-        fresh: What an export would send.
+        outgoing: What an export would send.
+        fresh: That, counted, and what it would not send.
         refusal: Why a run would send nothing and fail, or None.
     """
-    run, request, selection, config = inputs.run, inputs.request, inputs.selection, inputs.config
+    run, request, selection, config = (
+        outgoing.run,
+        outgoing.request,
+        outgoing.selection,
+        outgoing.config,
+    )
     model, canary = selection.task.model, request.options.canary
-    estimated = estimate_requests(inputs)
-    size = size_to_send(run, inputs.chosen, inputs.rows, selection, inputs.destination)
-    changed = _changed_rows(inputs)
+    estimated = estimate_requests(outgoing)
+    size = size_to_send(outgoing)
+    changed = _changed_rows(outgoing)
     enqueued = 0 if estimated.synchronous else size.bytes // BYTES_PER_TOKEN
-    quota = inputs.destination.spread.all_tokens
+    quota = outgoing.destination.spread.all_tokens
     is_many = estimated.requests > (canary or RECOMMENDED_ABOVE)
     wants_canary = is_many and not is_proven(run, selection)
     return Plan(
         name=request.model,
         enrichment=request.enrichment,
         model=model,
-        deployments=inputs.destination.spread.deployments,
+        deployments=outgoing.destination.spread.deployments,
         version=short_version(selection.task_key),
-        staged=inputs.rows.rows,
-        skipped=inputs.rows.skipped,
-        owed=inputs.rows.owed,
-        answered=inputs.rows.keyed - inputs.undone.rows,
-        kept=_kept_rows(inputs),
-        new=inputs.chosen.rows - changed,
+        staged=outgoing.rows.rows,
+        skipped=outgoing.rows.skipped,
+        owed=outgoing.rows.owed,
+        answered=outgoing.rows.keyed - outgoing.undone.rows,
+        kept=_kept_rows(outgoing),
+        new=outgoing.chosen.rows - changed,
         changed=changed,
         equal=fresh.equal,
         in_flight=fresh.in_flight,
@@ -331,15 +301,15 @@ def make_plan(inputs: PlanInputs, fresh: NewRequests, refusal: EnrichmentError |
         refusal=str(refusal) if refusal else None,
         upstream=tuple(other.enrichment for other in request.upstream),
         waits_for=unfinished(request.relation.connection, request.upstream),
-        failed_for_good=dict(find_finals(run, inputs.undone, selection).kinds),
+        failed_for_good=dict(find_finals(run, outgoing.undone, selection).kinds),
         canary=canary if wants_canary else None,
         recommends_canary=wants_canary and canary is None,
     )
 
 
-def _kept_rows(inputs: PlanInputs) -> int:
+def _kept_rows(outgoing: Outgoing) -> int:
     """Count the rows that keep an answer to a previous version of the task."""
-    run, rows, selection = inputs.run, inputs.rows, inputs.selection
+    run, rows, selection = outgoing.run, outgoing.rows, outgoing.selection
     if not selection.keeps_former:
         return 0
     own, previous = map(run.answers.table, selection.answer_keys)
@@ -355,17 +325,17 @@ def _kept_rows(inputs: PlanInputs) -> int:
     return kept
 
 
-def _completion_tokens(inputs: PlanInputs, task: EnrichmentTask) -> tuple[float, str]:
+def _completion_tokens(outgoing: Outgoing, task: EnrichmentTask) -> tuple[float, str]:
     reasons = may_reason(task.model, task.parameters)
-    keys = [inputs.selection.task_key]
+    keys = [outgoing.selection.task_key]
     keys += [
         former.task_key
-        for former in former_tasks(inputs.run.ledger, inputs.request.enrichment, keys[0])
+        for former in former_tasks(outgoing.run.ledger, outgoing.request.enrichment, keys[0])
         if not reasons or _reasons_alike(task, former)
     ]
     for key in keys:
-        answers = inputs.run.answers.table(key)
-        (mean,) = inputs.run.workspace.row(
+        answers = outgoing.run.answers.table(key)
+        (mean,) = outgoing.run.workspace.row(
             f"select avg(completion_tokens) from {answers} as answers where kind = 'done'"
         )
         if mean is not None:
@@ -382,18 +352,18 @@ def _reasons_alike(task: EnrichmentTask, former: Task) -> bool:
     )
 
 
-def _changed_rows(inputs: PlanInputs) -> int:
+def _changed_rows(outgoing: Outgoing) -> int:
     """Count the rows to send whose unique key the enriched table holds already."""
-    existing, relation = inputs.request.existing, inputs.request.relation
+    existing, relation = outgoing.request.existing, outgoing.request.relation
     columns = {name.lower() for name in existing.columns} if existing else set()
     keys = relation.unique_key
     if existing is None or not all(key.lower() in columns for key in keys):
         return 0
     named = ", ".join(f"cast({identifier(key)} as varchar)" for key in keys)
     changed = 0
-    for part, chosen in inputs.chosen.files.items():
+    for part, chosen in outgoing.chosen.files.items():
         asking = (
-            f"select row_id from read_parquet({literal(inputs.undone.files[part])}) as undone "
+            f"select row_id from read_parquet({literal(outgoing.undone.files[part])}) as undone "
             f"where request_key in (select request_key from read_parquet({literal(chosen)}))"
         )
         found = relation.connection.execute(
