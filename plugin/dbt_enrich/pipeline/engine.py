@@ -14,22 +14,18 @@ from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, logged_timings
 from dbt_enrich.endpoints.packs import check_packing
-from dbt_enrich.errors import AwaitTimeoutError, EnrichmentError
 from dbt_enrich.pipeline.checks import (
     BlankRows,
     check_examples,
     failure_warning,
     figures,
-    inputs_to_forget,
     publication,
     refuse_failures,
     table_comment,
     unpublished,
-    watch_of,
     without_rows,
 )
 from dbt_enrich.pipeline.export.new_requests import (
-    NewRequests,
     Selection,
     Undone,
     choose,
@@ -46,9 +42,9 @@ from dbt_enrich.pipeline.publish.usage_relations import Relations, fingerprint, 
 from dbt_enrich.pipeline.recovery.former_answers import keep_former_answers
 from dbt_enrich.pipeline.recovery.table_answers import recover_answers
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome, Tally
-from dbt_enrich.pipeline.rounds import Exchange, leftovers
-from dbt_enrich.pipeline.sentences import plan_sentence, summary
-from dbt_enrich.pipeline.session import Found, Session
+from dbt_enrich.pipeline.rounds import exchange
+from dbt_enrich.pipeline.sentences import summary
+from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage.input_checks import check_columns
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows, stage
@@ -234,46 +230,35 @@ class Engine:
 
     def _enrich(self, session: Session) -> Outcome:
         run, request = session.run, session.request
-        task, options = request.task, request.options
-        check_route(session.model, options, self.config)
+        mode = request.options.mode
+        check_route(session.model, request.options, self.config)
         check_examples(session)
-        if options.packs:
-            check_packing(task)
-        merged_into = request.merged_into
-        if request.empty and options.mode not in (Mode.PLAN, Mode.PREVIEW):
-            self._note_task(session)
-            self._publish(session)
+        if request.options.packs:
+            check_packing(request.task)
+        if request.empty and mode not in (Mode.PLAN, Mode.PREVIEW):
+            self._record_task(session)
+            self._record_publication(session)
             return without_rows(session)
-        if merged_into and options.mode != Mode.PREVIEW:
-            check_columns(request.relation, task)
-            forgotten = session.run.ledger.answers.forgotten()
-            stage_unfinished(request.relation, task.outputs, merged_into, forgotten)
-        with session.timings.span(Stage.STAGE) as span:
-            rows = stage(
-                request.relation, task, session.task_key, session.run.workspace, request.upstream
-            )
-            span.rows, span.bytes = rows.rows, rows.bytes
-        if options.mode == Mode.PREVIEW:
+        rows = _staged(session)
+        if mode == Mode.PREVIEW:
             return self._preview(session, rows)
+        self._record_task(session)
         selection = session.select()
-        undone = self._undone(session, rows, selection)
+        undone = _undone(session, rows, selection)
         session.tally.reused = rows.keyed - undone.rows
         chosen = choose(run, undone, selection)
         fresh = new_requests(run, rows, chosen, selection)
-        refusal: EnrichmentError | None = refusal_of_change(
-            run.ledger, request, session.task_key, fresh
-        )
-        if refusal and options.mode in (Mode.RUN, Mode.SUBMIT):
-            raise refusal
-        if options.mode == Mode.PLAN:
+        refusal = refusal_of_change(run.ledger, request, session.task_key, fresh)
+        if mode == Mode.PLAN:
             outgoing = session.outgoing(rows, (undone, chosen), selection)
-            refusal = refusal or session.refusal_to_go_on(fresh.requests)
-            plan = make_plan(outgoing, fresh, refusal)
+            plan = make_plan(outgoing, fresh, refusal or session.refusal_to_go_on(fresh.requests))
             report({"plan": plan.document()})
             return unpublished(session, describe(plan), status=plan.short())
+        if refusal and mode != Mode.COLLECT:
+            raise refusal
         blank = BlankRows(session)
         blank.refuse_before_sending(rows, undone, chosen, fresh)
-        self._exchange(session, rows, (undone, chosen), fresh)
+        exchange(session, rows, (undone, chosen), fresh, self._service)
         undone.remove()
         chosen.remove()
         with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
@@ -282,40 +267,27 @@ class Engine:
         refuse_failures(session, published)
         blank.refuse_before_publishing(published)
         kept = published.kept
-        if merged_into:
-            kept += untouched_kept(request.relation, merged_into, session.task_key)
-        self._publish(session, kept)
+        if request.merged_into:
+            kept += untouched_kept(request.relation, request.merged_into, session.task_key)
+        self._record_publication(session, kept)
         return Outcome(
-            run_id=session.run.id,
+            run_id=run.id,
             enriched_sql=published.enriched_sql,
             errors_sql=published.errors_sql,
             summary=summary(session.model, published, session.tally),
             figures=figures(session),
             warning=failure_warning(session, published),
-            merges=merged_into is not None,
+            merges=request.merged_into is not None,
             comment=table_comment(session) if request.placement.catalog.has_comments else "",
             rows=rows.rows,
         )
 
-    def _publish(self, session: Session, kept: int = 0) -> None:
-        """Have `finish` note the publication: a table that dbt cannot commit is not published."""
+    def _record_publication(self, session: Session, kept: int = 0) -> None:
+        """Have `finish` record it: a table that dbt cannot commit is not published."""
         with self._lock:
             self._publications[session.run.id] = publication(session, kept)
 
-    def _undone(self, session: Session, rows: StagedRows, selection: Selection) -> Undone:
-        """Find the rows that are not done, once all answers that are somewhere are taken in."""
-        self._note_task(session)
-        run, request = session.run, session.request
-        undone = find_undone(run, rows, selection.answer_keys)
-        if undone.rows and recover_answers(run, undone, request, selection):
-            undone.remove()
-            undone = find_undone(run, rows, selection.answer_keys)
-        if undone.rows and keep_former_answers(run, rows, undone, request, selection):
-            undone.remove()
-            undone = find_undone(run, rows, selection.answer_keys)
-        return undone
-
-    def _note_task(self, session: Session) -> None:
+    def _record_task(self, session: Session) -> None:
         request, task = session.request, session.request.task
         session.run.ledger.tasks.add(
             session.task_key,
@@ -323,38 +295,6 @@ class Engine:
             document=task.document(self.config.answered_by(task.model)),
             outputs=[asdict(output) for output in task.outputs],
         )
-
-    def _exchange(
-        self,
-        session: Session,
-        rows: StagedRows,
-        found: Found,
-        fresh: NewRequests,
-    ) -> None:
-        """Turn to the service, if there is anything to send or to take in."""
-        mode = session.request.options.mode
-        sends = 0
-        if mode != Mode.COLLECT:
-            sends = fresh.requests
-            if sends or fresh.in_flight:
-                session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
-        in_flight = session.run.ledger.shards.open(task_key=session.task_key)
-        to_do = sends or in_flight or mode == Mode.COLLECT
-        watch = watch_of(session, rows)
-        if not (to_do or leftovers(session) or inputs_to_forget(session)):
-            # `dbt-enrich wait` may have brought the answers home.
-            watch.look()
-            return
-        with self._service.use() as service:
-            self._service.prepare(session, service, sends=sends > 0)
-            exchange = Exchange(session, rows, service, watch)
-            exchange.carry_out(found)
-            if exchange.timed_out and session.request.options.on_await_timeout == "error":
-                raise AwaitTimeoutError(
-                    f"model '{session.model}': the service did not finish within await_timeout = "
-                    f"{session.request.options.await_timeout:g} seconds; the previous table stays, "
-                    "its batches go on, and the next run collects them"
-                )
 
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
         with self._service.use() as service:
@@ -366,3 +306,31 @@ class Engine:
         report({"preview": asdict(previewed)})
         status = f"rows previewed: {len(previewed.rows):,}"
         return unpublished(session, previewed.sentence, status=status)
+
+
+def _staged(session: Session) -> StagedRows:
+    """Check, key and copy the rows out of the user's database."""
+    request, task = session.request, session.request.task
+    if request.merged_into and request.options.mode != Mode.PREVIEW:
+        check_columns(request.relation, task)
+        forgotten = session.run.ledger.answers.forgotten()
+        stage_unfinished(request.relation, task.outputs, request.merged_into, forgotten)
+    with session.timings.span(Stage.STAGE) as span:
+        rows = stage(
+            request.relation, task, session.task_key, session.run.workspace, request.upstream
+        )
+        span.rows, span.bytes = rows.rows, rows.bytes
+    return rows
+
+
+def _undone(session: Session, rows: StagedRows, selection: Selection) -> Undone:
+    """Find the rows that are not done, once all answers that are somewhere are taken in."""
+    run, request = session.run, session.request
+    undone = find_undone(run, rows, selection.answer_keys)
+    if undone.rows and recover_answers(run, undone, request, selection):
+        undone.remove()
+        undone = find_undone(run, rows, selection.answer_keys)
+    if undone.rows and keep_former_answers(run, rows, undone, request, selection):
+        undone.remove()
+        undone = find_undone(run, rows, selection.answer_keys)
+    return undone

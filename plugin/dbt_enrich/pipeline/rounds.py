@@ -7,11 +7,18 @@ from functools import partial
 
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
-from dbt_enrich.errors import CapError, EnrichmentError, StoppedError
+from dbt_enrich.errors import AwaitTimeoutError, CapError, EnrichmentError, StoppedError
+from dbt_enrich.pipeline.checks import inputs_to_forget, watch_of
 from dbt_enrich.pipeline.export.canary import is_proven
 from dbt_enrich.pipeline.export.claim import claim
 from dbt_enrich.pipeline.export.in_flight import let_go, seen_now
-from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, choose, find_undone
+from dbt_enrich.pipeline.export.new_requests import (
+    Chosen,
+    NewRequests,
+    Selection,
+    choose,
+    find_undone,
+)
 from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.pipeline.export.request_file import ClaimedFiles
 from dbt_enrich.pipeline.load.load_shard import take_in
@@ -20,7 +27,9 @@ from dbt_enrich.pipeline.run.alike_failures import Watch
 from dbt_enrich.pipeline.run.batch_run import BatchRun
 from dbt_enrich.pipeline.run.remote_inputs import forget_inputs
 from dbt_enrich.pipeline.run.synchronous import SynchronousRun
+from dbt_enrich.pipeline.sentences import plan_sentence
 from dbt_enrich.pipeline.session import Found, Session
+from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.state.shards import Shard, Step
@@ -30,6 +39,35 @@ from dbt_enrich.wording import counted
 # A service takes up to ten minutes to end a batch.
 _CANCEL_SECONDS = 600.0
 _CANCEL_PAUSE_SECONDS = 5.0
+
+
+def exchange(
+    session: Session, rows: StagedRows, found: Found, fresh: NewRequests, shared: SharedService
+) -> None:
+    """Turn to the service, if there is anything to send or to take in."""
+    mode = session.request.options.mode
+    sends = 0
+    if mode != Mode.COLLECT:
+        sends = fresh.requests
+        if sends or fresh.in_flight:
+            session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
+    in_flight = session.run.ledger.shards.open(task_key=session.task_key)
+    to_do = sends or in_flight or mode == Mode.COLLECT
+    watch = watch_of(session, rows)
+    if not (to_do or leftovers(session) or inputs_to_forget(session)):
+        # `dbt-enrich wait` may have brought the answers home.
+        watch.look()
+        return
+    with shared.use() as service:
+        shared.prepare(session, service, sends=sends > 0)
+        rounds = Exchange(session, rows, service, watch)
+        rounds.carry_out(found)
+        if rounds.timed_out and session.request.options.on_await_timeout == "error":
+            raise AwaitTimeoutError(
+                f"model '{session.model}': the service did not finish within await_timeout = "
+                f"{session.request.options.await_timeout:g} seconds; the previous table stays, "
+                "its batches go on, and the next run collects them"
+            )
 
 
 class Exchange:
