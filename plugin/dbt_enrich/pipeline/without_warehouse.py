@@ -67,10 +67,6 @@ class Attachment:
             )
         ]
 
-    def is_free(self, shard: Shard) -> bool:
-        """Whether no live run drives a shard."""
-        return not self.run.store.is_driven(shard)
-
     def batch_run(
         self, *, poll_interval: float, await_timeout: float | None, cancelled: threading.Event
     ) -> BatchRun:
