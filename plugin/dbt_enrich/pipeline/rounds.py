@@ -241,12 +241,10 @@ class Exchange:
         canary = session.request.options.canary
         if canary is None or is_proven(session.run, selection):
             return None
-        is_out = any(shard.step.is_at_service or self._is_driven(shard) for shard in self._open())
+        is_out = any(
+            shard.step.is_at_service or session.run.store.is_driven(shard) for shard in self._open()
+        )
         return 0 if is_out else canary
-
-    def _is_driven(self, shard: Shard) -> bool:
-        """Whether a live run is about to send a shard."""
-        return self.session.run.store.is_driven(shard)
 
     def _outgoing(self, found: Found | None) -> Outgoing:
         """Return what is new now: what was found already, if the ledger has not changed since."""
@@ -323,7 +321,8 @@ class Exchange:
 
     def _is_free(self, shard: Shard) -> bool:
         """Whether a shard is this run's, or nobody's."""
-        return shard.owner == self.session.run.id or not self._is_driven(shard)
+        run = self.session.run
+        return shard.owner == run.id or not run.store.is_driven(shard)
 
     def _load(self, shard: Shard) -> None:
         """Take a shard's answers in, and see whether all is well."""

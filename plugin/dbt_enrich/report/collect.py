@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -77,7 +77,7 @@ def collect(
         if not wanted:
             return _report(project, now, (), config)
         with opened(databases, _SETTINGS) as connection:
-            return _collected(run, config, project, connection, wanted, names, now)
+            return _collected(run, config, project, connection, wanted, now)
 
 
 def _collected(
@@ -86,9 +86,9 @@ def _collected(
     project: str,
     connection: duckdb.DuckDBPyConnection,
     publications: Sequence[Publication],
-    names: Mapping[str, str],
     now: datetime,
 ) -> Report:
+    names = labels(run.ledger.enrichments())
     tables = {
         p.enrichment: find_table(connection, p, outputs_of(run.ledger, p.task_key) or [])
         for p in publications
