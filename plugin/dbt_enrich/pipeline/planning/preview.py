@@ -99,8 +99,7 @@ def preview(
     (different,) = run.workspace.row(
         f"select count(distinct request_key) from {rows.keys_sql} as keys"
     )
-    whole = WholeTable(rows.keyed, different)
-    sentence = preview_sentence(previewed, whole, selection, deployment, config)
+    sentence = _sentence(previewed, rows, different, selection, deployment, config)
     return Preview(request.model, deployment, previewed, sentence)
 
 
@@ -140,27 +139,18 @@ def _ask(
     return PreviewedRow(row, message, text, problem, seconds, prompt_tokens, completion_tokens)
 
 
-@dataclass(frozen=True)
-class WholeTable:
-    """What a run would ask for the whole table.
-
-    Attributes:
-        rows: Rows with a text to send.
-        asked: How many of them differ: equal rows are asked once.
-    """
-
-    rows: int
-    asked: int
-
-
-def preview_sentence(
+def _sentence(
     previewed: Sequence[PreviewedRow],
-    whole: WholeTable,
+    rows: StagedRows,
+    different: int,
     selection: Selection,
     deployment: str,
     config: PluginConfig,
 ) -> str:
-    """Say what was previewed, and what the whole table would cost in a batch at this rate."""
+    """Say what was previewed, and what the whole table would cost in a batch at this rate.
+
+    Equal rows are asked once: so many as are `different`.
+    """
     problems = sum(row.problem is not None for row in previewed)
     if not previewed:
         return "no row to preview: the SELECT yields none that has a text to send"
@@ -172,14 +162,14 @@ def preview_sentence(
     price = config.task_price(selection.task)
     if not with_usage or price is None:
         return said
-    prompt = sum(row.prompt_tokens for row in with_usage) / len(with_usage) * whole.asked
+    prompt = sum(row.prompt_tokens for row in with_usage) / len(with_usage) * different
     prompt *= _packed_share(with_usage, selection)
-    completion = sum(row.completion_tokens for row in with_usage) / len(with_usage) * whole.asked
+    completion = sum(row.completion_tokens for row in with_usage) / len(with_usage) * different
     currency = config.price_table.currency
-    differ = f" ({whole.asked:,} of them differ)" if whole.asked < whole.rows else ""
+    differ = f" ({different:,} of them differ)" if different < rows.keyed else ""
     packed = ", packed," if selection.packing else ""
     return (
-        f"{said}. At this rate {counted(whole.rows, 'row')}{differ} would take{packed} "
+        f"{said}. At this rate {counted(rows.keyed, 'row')}{differ} would take{packed} "
         f"{prompt:,.0f} input and {completion:,.0f} output tokens, "
         f"{money_text(price.batch_cost(prompt, completion), currency)} in a batch"
     )
