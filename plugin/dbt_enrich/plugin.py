@@ -22,6 +22,7 @@ from dbt_common.exceptions import DbtRuntimeError
 from dbt_enrich import __version__
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.console.command_reports import report
+from dbt_enrich.console.console import Console
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
 from dbt_enrich.pipeline.checks import empty_tables
@@ -214,8 +215,7 @@ class Plugin(BasePlugin):
         engine = Engine(
             self.config.within(project.root),
             project=project.name,
-            log=logger.info,
-            warn=logger.warning,
+            console=Console(logger.info, logger.warning),
             target=project.target,
         )
         stray = stray_state(self.config, project.root, engine.namespace)

@@ -25,6 +25,7 @@ from benchmarks.movies import (
 )
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.console.console import Console
 from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
@@ -243,7 +244,7 @@ def enrich(
         memory_limit: That of the private DuckDB, or None for its default.
     """
     config = _config(state, **({"memory_limit": memory_limit} if memory_limit else {}))
-    engine = Engine(config, project="bench", log=_nothing, warn=_nothing)
+    engine = Engine(config, project="bench", console=Console(_nothing))
     outcome: Outcome = engine.enrich(
         EnrichmentRequest(
             relation=_relation(warehouse.cursor()),

@@ -15,6 +15,7 @@ from benchmarks.engine import publish_table
 from benchmarks.evaluate_categories import BASELINE, CategoryScores, category_scores, split_genres
 from benchmarks.measuring import REPOSITORY, Figures
 from dbt_enrich.config import parse_config
+from dbt_enrich.console.console import Console
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.state.ledger import Ledger
@@ -56,7 +57,7 @@ def measure(warehouse: Path, state: Path, rows_per_request: int) -> Figures:
     """
     began = time.perf_counter()
     config = parse_config({"provider": "local", "state_dir": str(state)}, duckdb_settings={})
-    engine = Engine(config, project="bench", log=_nothing, warn=_nothing)
+    engine = Engine(config, project="bench", console=Console(_nothing))
     with duckdb.connect(str(warehouse)) as database:
         outcome = engine.enrich(
             EnrichmentRequest(

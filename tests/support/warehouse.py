@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.console.console import Console
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome
 from dbt_enrich.task.enrichment_task import EnrichmentTask
@@ -64,14 +65,13 @@ class Warehouse:
         self.config = config
         self.restart()
 
-    def restart(self, config: PluginConfig | None = None) -> None:
+    def restart(self, config: PluginConfig | None = None, console: Console | None = None) -> None:
         """Begin again with a new engine, as a new `dbt run` does."""
         self.config = config or self.config
         self.engine = Engine(
             self.config,
             project="tests",
-            log=self.log.append,
-            warn=self.log.append,
+            console=console or Console(self.log.append, clock=self.clock),
             clock=self.clock,
         )
 

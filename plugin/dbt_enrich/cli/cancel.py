@@ -6,6 +6,7 @@ import click
 
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
+from dbt_enrich.console.console import Console
 from dbt_enrich.wording import counted
 
 _TEN_MINUTES = 600.0
@@ -34,7 +35,11 @@ def cancel(
 
     project = load_project(location)
     result = cancel_batches(
-        project.config, project.namespace, models=set(models), wait=wait, log=click.echo
+        project.config,
+        project.namespace,
+        models=set(models),
+        wait=wait,
+        console=Console(click.echo),
     )
     if not result.batches:
         click.echo("nothing is in flight")

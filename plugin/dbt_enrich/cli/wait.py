@@ -9,6 +9,7 @@ import click
 from dbt_enrich.cli.exits import PENDING
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
+from dbt_enrich.console.console import Console
 from dbt_enrich.wording import counted
 
 
@@ -34,7 +35,7 @@ def wait(
         project.namespace,
         models=set(models),
         timeout=timeout,
-        log=click.echo,
+        console=Console(click.echo),
         cancelled=threading.Event(),
     )
     if not waited.batches:

@@ -5,10 +5,7 @@ Without a terminal there is one line on each change, and at least one a minute.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from dbt_enrich.clock import MACHINE_CLOCK, Clock
-from dbt_enrich.console.live_lines import Terminal
+from dbt_enrich.console.console import Console
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
@@ -27,32 +24,19 @@ class Progress:
     """Turns the shards' changes into what the user reads.
 
     Args:
-        model: The dbt model, which begins each line.
-        log: Takes one line.
-        clock: The time.
-        terminal: Where a live line is drawn in place of log lines, or None.
+        console: The voice of the model.
     """
 
-    def __init__(
-        self,
-        model: str,
-        log: Callable[[str], None],
-        clock: Clock = MACHINE_CLOCK,
-        *,
-        terminal: Terminal | None = None,
-    ) -> None:
-        self._clock = clock
-        self._model = model
-        self._log = log
-        self._terminal = terminal
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._clock = console.clock
         self._shards: dict[str, Shard] = {}
         self._began = self._clock.monotonic()
-        self._said_at = self._began
 
     def __call__(self, shard: Shard) -> None:
         """Say what changed, if a user wants to know it."""
         self._shards[shard.shard] = shard
-        if self._terminal is not None:
+        if self._console.is_live:
             self.beat()
             return
         sentence = _SENTENCES.get(shard.step)
@@ -61,7 +45,7 @@ class Progress:
         if sentence is None or (shard.step.is_running and shard.completed + shard.failed):
             self._count(shard)
             return
-        self.say(
+        self._console.say(
             sentence.format(
                 requests=counted(shard.requests, "request"),
                 megabytes=shard.bytes / 1e6,
@@ -72,24 +56,14 @@ class Progress:
             )
         )
 
-    def say(self, sentence: str) -> None:
-        """Write one line that begins with the model's name."""
-        self._said_at = self._clock.monotonic()
-        self._log(f"{self._model}: {sentence}")
-
     def beat(self) -> None:
         """Say how far all is, where a user has heard nothing for a while."""
         if not self._shards:
             return
-        if self._terminal is not None:
-            self._terminal.show(self._model, f"{self._model}: {self.standing()}")
-        elif self._clock.monotonic() - self._said_at >= _BEAT_SECONDS:
-            self.say(self.standing())
-
-    def close(self) -> None:
-        """Take the live line away."""
-        if self._terminal is not None:
-            self._terminal.remove(self._model)
+        if self._console.is_live:
+            self._console.show(self.standing())
+        elif self._silence() >= _BEAT_SECONDS:
+            self._console.say(self.standing())
 
     def standing(self) -> str:
         """Say how far all is: files or batches, rows, failures, rate and time left."""
@@ -118,13 +92,17 @@ class Progress:
             parts += [f"{_rate(rate)}", f"{_duration((total - answered) / rate)} left"]
         return ", ".join(parts)
 
+    def _silence(self) -> float:
+        """Return the seconds since the last line."""
+        return self._clock.monotonic() - self._console.said_at
+
     def _count(self, shard: Shard) -> None:
-        if not shard.step.is_running or self._clock.monotonic() - self._said_at < _COUNT_SECONDS:
+        if not shard.step.is_running or self._silence() < _COUNT_SECONDS:
             return
         what = f"batch {shard.batch_id} is {shard.status}"
         if shard.synchronous:
             what = "asking the synchronous endpoint"
-        self.say(
+        self._console.say(
             f"{what}: {shard.rows_of(shard.completed + shard.failed):,} of "
             f"{counted(shard.row_count, 'row')}"
         )

@@ -10,13 +10,14 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
+from dbt_enrich.console.console import Console
 
 # Set by `dbt-enrich run --timings` for the dbt that it starts; a user sets it for `dbt run`.
 TIMINGS_VARIABLE = "DBT_ENRICH_TIMINGS"
@@ -163,16 +164,16 @@ def timings_wanted() -> bool:
 
 
 @contextmanager
-def logged_timings(log: Callable[[str], None], clock: Clock = MACHINE_CLOCK) -> Iterator[Timings]:
-    """Take the timings of the block, and log them at its end if the user wants to read them."""
+def logged_timings(console: Console) -> Iterator[Timings]:
+    """Take the timings of the block, and say them at its end if the user wants to read them."""
     is_wanted = timings_wanted()
-    timings = Timings(clock, watches_memory=is_wanted)
+    timings = Timings(console.clock, watches_memory=is_wanted)
     try:
         yield timings
     finally:
         timings.close()
         for line in timings.lines() if is_wanted else []:
-            log(line)
+            console.say(line)
 
 
 def _resident_bytes() -> int:

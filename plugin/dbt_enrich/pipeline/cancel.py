@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.console.console import Console
 from dbt_enrich.pipeline.without_warehouse import Attachment, attached
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
@@ -39,7 +40,7 @@ def cancel(
     *,
     models: Collection[str],
     wait: float,
-    log: Callable[[str], None],
+    console: Console,
     cancelled: threading.Event | None = None,
 ) -> Cancellation:
     """Cancel the batches of a namespace that are in flight, and store what they finished.
@@ -49,16 +50,16 @@ def cancel(
         namespace: The mark of our own batches.
         models: Names or unique ids of the dbt models whose batches end; all if empty.
         wait: Seconds to wait for the service, which takes up to ten minutes.
-        log: Takes a line for the user.
+        console: What the user reads.
         cancelled: Set when the user interrupts.
 
     Raises:
         EnrichmentError: The service or the state directory cannot be used.
     """
-    with attached(config, namespace, log) as attachment:
+    with attached(config, namespace, console) as attachment:
         wanted = attachment.open_shards(models)
         for shard in wanted:
-            _ask(shard, attachment, log)
+            _ask(shard, attachment)
         ours = [shard for shard in wanted if not attachment.run.store.is_driven(shard)]
         batch_run = attachment.batch_run(
             poll_interval=min(config.poll_interval or _POLL_SECONDS, _POLL_SECONDS),
@@ -75,10 +76,12 @@ def cancel(
         )
 
 
-def _ask(shard: Shard, attachment: Attachment, log: Callable[[str], None]) -> None:
+def _ask(shard: Shard, attachment: Attachment) -> None:
     """Note the wish first, so that it is carried out by whoever drives the shard next."""
     attachment.run.ledger.shards.request_cancel(shard.shard)
     if shard.step == Step.SUBMITTED and shard.batch_id:
         batch = attachment.dispatch.service.cancel(shard.batch_id)
         requests = counted(shard.requests, "request")
-        log(f"batch {shard.batch_id} of {requests} is {batch.status.value}")
+        attachment.dispatch.console.say(
+            f"batch {shard.batch_id} of {requests} is {batch.status.value}"
+        )

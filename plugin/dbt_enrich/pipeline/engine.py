@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.command_reports import report
+from dbt_enrich.console.console import Console
 from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, logged_timings
@@ -65,8 +66,7 @@ class Engine:
     Args:
         config: The plugin's configuration.
         project: The dbt project's name, the default namespace.
-        log: Takes a line for the user's log.
-        warn: Takes a warning for the user's log.
+        console: The user's log.
         target: The profile's target whose tables are published, or None.
         clock: The time.
     """
@@ -76,8 +76,7 @@ class Engine:
         config: PluginConfig,
         *,
         project: str,
-        log: Callable[[str], None],
-        warn: Callable[[str], None],
+        console: Console,
         target: str | None = None,
         clock: Clock = MACHINE_CLOCK,
     ) -> None:
@@ -86,10 +85,9 @@ class Engine:
         self._clock = clock
         self.namespace = config.namespace or project
         self.cancelled = threading.Event()
-        self._log = log
-        self._warn = warn
+        self._console = console
         self._lock = threading.RLock()
-        self._service = SharedService(config, self.cancelled, log=log, warn=warn, clock=clock)
+        self._service = SharedService(config, self.cancelled, console, clock)
         self._has_warned = False
         self._budget = Budget(config, self.namespace, clock)
         self._published: dict[str, ExitStack] = {}
@@ -119,7 +117,7 @@ class Engine:
         request = request.identified()
         columns, notice = place(request.placement, request.relation, request.task.outputs)
         if notice:
-            self._warn(notice)
+            self._console.warn(notice)
         if request.existing:
             request = replace(request, existing=columns.read(request.existing))
         with (
@@ -128,21 +126,16 @@ class Engine:
         ):
             run.store.sweep_runs()
             self._warn_of_network(run.store)
-            timings = until_published.enter_context(
-                logged_timings(
-                    lambda line: self._log(f"{request.relation.model}: {line}"), self._clock
-                )
-            )
+            console = self._console.of(request.relation.model, live_terminal())
+            timings = until_published.enter_context(logged_timings(console))
             session = Session(
                 run=run,
                 request=request,
                 task_key=request.task.task_key(self.config.answered_by(request.task.model)),
                 config=self.config,
                 namespace=self.namespace,
-                progress=Progress(
-                    request.relation.model, self._log, self._clock, terminal=live_terminal()
-                ),
-                warn=lambda text: self._warn(f"{request.relation.model}: {text}"),
+                console=console,
+                progress=Progress(console),
                 cancelled=self.cancelled,
                 tally=Tally(),
                 timings=timings,
@@ -151,7 +144,7 @@ class Engine:
             )
             if not self.config.keep_files:
                 sweep_files(run)
-            with closing(session.progress):
+            with closing(console):
                 outcome = self._enrich(session)
             enriched_sql, errors_sql = columns.written(outcome.enriched_sql, outcome.errors_sql)
             outcome = replace(outcome, enriched_sql=enriched_sql, errors_sql=errors_sql)
@@ -168,7 +161,7 @@ class Engine:
             if name is None or self._has_warned:
                 return
             self._has_warned = True
-        self._warn(
+        self._console.warn(
             f"the state directory {store.root} is on a network file system ({name}), where locks "
             "are not safe between machines: two runs at once may pay twice; set state_dir to a "
             "local disk, or let one machine run at a time"
@@ -302,7 +295,7 @@ class Engine:
                 session.run, rows, session.request, session.select(), self.config, service
             )
         for row in previewed.rows:
-            self._log(str(row))
+            self._console.say(str(row))
         report({"preview": asdict(previewed)})
         status = f"rows previewed: {len(previewed.rows):,}"
         return unpublished(session, previewed.sentence, status=status)

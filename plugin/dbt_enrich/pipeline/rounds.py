@@ -50,7 +50,7 @@ def exchange(
     if mode != Mode.COLLECT:
         sends = fresh.requests
         if sends or fresh.in_flight:
-            session.progress.say(plan_sentence(rows, fresh, session.tally.reused))
+            session.console.say(plan_sentence(rows, fresh, session.tally.reused))
     in_flight = session.run.ledger.shards.open(task_key=session.task_key)
     to_do = sends or in_flight or mode == Mode.COLLECT
     watch = watch_of(session, rows)
@@ -187,7 +187,7 @@ class Exchange:
         """Whether nothing may be sent now, as rows may be in flight of which nobody knows."""
         unknown = self._unknown()
         if unknown:
-            self.session.progress.say(
+            self.session.console.say(
                 f"nothing is sent until batch {unknown[0].batch_id} has ended: its input file is "
                 "gone at the service, and only its answers will tell which rows it asks"
             )
@@ -281,7 +281,7 @@ class Exchange:
         except CapError as error:
             if outgoing.chosen.requests > outgoing.chosen.again:
                 raise
-            self.session.progress.say(str(error))
+            self.session.console.say(str(error))
             return []
         finally:
             outgoing.remove()
@@ -301,7 +301,7 @@ class Exchange:
         let_go(session.run, unsent)
         ending = [s for s in self._open() if s.step.is_at_service]
         if ending:
-            session.progress.say(
+            session.console.say(
                 "nothing more is sent; cancelling "
                 f"{counted(len(ending), 'batch', 'batches')} in flight"
             )
@@ -317,7 +317,7 @@ class Exchange:
                 pause = min(self._dispatch.poll_interval, _CANCEL_PAUSE_SECONDS)
                 clock.wait(session.cancelled, pause)
         except EnrichmentError as error:
-            session.progress.say(str(error))
+            session.console.say(str(error))
 
     def _is_free(self, shard: Shard) -> bool:
         """Whether a shard is this run's, or nobody's."""
@@ -333,7 +333,7 @@ class Exchange:
     def _store(self, shard: Shard) -> None:
         session = self.session
         if session.run.ledger.tasks.outputs(shard.task_key) is None:
-            session.progress.say(
+            session.console.say(
                 f"batch {shard.batch_id} answers a task that no model of this project asks now; "
                 f"its answers are kept in {session.run.store.root}"
             )
@@ -344,7 +344,7 @@ class Exchange:
         session.tally.stored.append(loaded.shard)
         if loaded.unassigned:
             kept_in = session.run.store.response(shard.shard, "output")
-            session.progress.say(
+            session.console.say(
                 f"batch {shard.batch_id} has {counted(loaded.unassigned, 'answer')} to packs of "
                 "rows, and its input file, which alone names these rows, is gone at the service; "
                 f"the answers are kept in {kept_in}, and the rows are asked again"
@@ -356,7 +356,7 @@ class Exchange:
         session = self.session
         if session.config.store_inputs:
             return
-        forget_inputs(self.service, ledger=session.run.ledger, warn=session.progress.say)
+        forget_inputs(self.service, ledger=session.run.ledger, console=session.console)
 
     def _name_other_services(self) -> None:
         elsewhere = [
@@ -367,7 +367,7 @@ class Exchange:
         if elsewhere:
             names = ", ".join(sorted({shard.service for shard in elsewhere}))
             requests = sum(shard.requests for shard in elsewhere)
-            self.session.progress.say(
+            self.session.console.say(
                 f"{counted(requests, 'request is', 'requests are')} in flight at {names}; run with "
                 "the target of that service to collect them"
             )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.console.console import Console
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
 from dbt_enrich.errors import StoppedError
@@ -43,8 +43,8 @@ class Session:
     config: PluginConfig
     namespace: str
     run: Run
+    console: Console
     progress: Progress
-    warn: Callable[[str], None]
     cancelled: threading.Event
     tally: Tally
     timings: Timings
@@ -168,8 +168,7 @@ class Session:
             await_timeout=self.request.options.await_timeout,
             cancelled=self.cancelled,
             progress=self.progress,
-            say=self.progress.say,
-            warn=self.warn,
+            console=self.console,
             timings=self.timings,
             files=files,
         )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dbt_enrich.backoff import PATIENCE_SECONDS, Backoff
-from dbt_enrich.clock import MACHINE_CLOCK, Clock
+from dbt_enrich.clock import Clock
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.console.console import Console
 from dbt_enrich.errors import TransientError
 from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.session import Session
@@ -22,8 +23,7 @@ class SharedService:
     Args:
         config: The plugin's configuration.
         cancelled: Set when the user interrupts.
-        log: Takes a line for the user's log.
-        warn: Takes a warning for the user's log.
+        console: The user's log.
         clock: The time.
     """
 
@@ -31,16 +31,13 @@ class SharedService:
         self,
         config: PluginConfig,
         cancelled: threading.Event,
-        *,
-        log: Callable[[str], None],
-        warn: Callable[[str], None],
-        clock: Clock = MACHINE_CLOCK,
+        console: Console,
+        clock: Clock,
     ) -> None:
         self._clock = clock
         self._config = config
         self._cancelled = cancelled
-        self._log = log
-        self._warn = warn
+        self._console = console
         self._lock = threading.RLock()
         self._service: BatchService | None = None
         self._users = 0
@@ -53,7 +50,10 @@ class SharedService:
         with self._lock:
             if self._service is None:
                 self._service = create_service(
-                    self._config, say=self._log, cancelled=self._cancelled, clock=self._clock
+                    self._config,
+                    say=self._console.say,
+                    cancelled=self._cancelled,
+                    clock=self._clock,
                 )
             self._users += 1
             service = self._service
@@ -94,7 +94,7 @@ class SharedService:
         with self._lock:
             if self._has_adopted:
                 return
-            adopt_batches(session.run, service, session.namespace, warn=session.progress.say)
+            adopt_batches(session.run, service, session.namespace, session.console)
             self._has_adopted = True
 
     def _ride_out(self, session: Session, call: Callable[[], None]) -> None:
@@ -112,7 +112,7 @@ class SharedService:
                 pause = backoff.pause(asked=error.retry_after)
                 if error.status is None or self._clock.monotonic() + pause > ends:
                     raise
-                self._warn(f"{session.model}: {error}; trying again")
+                session.console.warn(f"{error}; trying again")
                 if self._clock.wait(self._cancelled, pause):
                     raise
             else:

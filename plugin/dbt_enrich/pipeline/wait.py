@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.console.console import Console
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.without_warehouse import attached
 
@@ -32,7 +33,7 @@ def wait_for_batches(
     *,
     models: Collection[str],
     timeout: float | None,
-    log: Callable[[str], None],
+    console: Console,
     cancelled: threading.Event,
 ) -> Waited:
     """Wait for a project's batches at the service and store what they bring.
@@ -45,14 +46,14 @@ def wait_for_batches(
         namespace: The mark of the project's batches.
         models: Names or unique ids of the dbt models; all if empty.
         timeout: Seconds after which waiting ends, or None.
-        log: Takes a line for the user.
+        console: What the user reads.
         cancelled: Set when the user interrupts.
 
     Raises:
         StoppedError: Too many answers of a task failed alike; its batches are cancelled.
         EnrichmentError: The service or the state directory cannot be used.
     """
-    with attached(config, namespace, log) as attachment:
+    with attached(config, namespace, console) as attachment:
         wanted = [s for s in attachment.open_shards(models) if s.step.is_at_service]
         batch_run = attachment.batch_run(
             poll_interval=config.poll_seconds,
@@ -68,7 +69,7 @@ def wait_for_batches(
             except StoppedError as error:
                 # Its batches are cancelled by the ledger's word; what they finished comes home.
                 stopped = stopped or error
-                log(str(error))
+                console.say(str(error))
         if stopped:
             raise stopped
         return Waited(len(wanted), stored, len(attachment.unfinished(wanted)))

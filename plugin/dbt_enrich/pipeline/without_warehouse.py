@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.console.console import Console
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import logged_timings
 from dbt_enrich.pipeline.load.load_shard import take_in
@@ -119,8 +119,7 @@ class Attachment:
 def attached(
     config: PluginConfig,
     namespace: str,
-    log: Callable[[str], None],
-    clock: Clock = MACHINE_CLOCK,
+    console: Console,
 ) -> Iterator[Attachment]:
     """Open ledger and service, and adopt the batches that the ledger does not know.
 
@@ -130,11 +129,11 @@ def attached(
         EnrichmentError: The service or the state directory cannot be used.
     """
     with ExitStack() as stack:
-        run = stack.enter_context(open_run(config, clock=clock))
-        timings = stack.enter_context(logged_timings(log, clock))
-        service = create_service(config, say=log)
+        run = stack.enter_context(open_run(config, clock=console.clock))
+        timings = stack.enter_context(logged_timings(console))
+        service = create_service(config, say=console.say)
         stack.callback(service.close)
-        adopt_batches(run, service, namespace, warn=log)
+        adopt_batches(run, service, namespace, console)
         dispatch = Dispatch(
             run=run,
             config=config,
@@ -142,9 +141,8 @@ def attached(
             poll_interval=config.poll_seconds,
             await_timeout=None,
             cancelled=threading.Event(),
-            progress=Progress("batches", log, clock),
-            say=log,
-            warn=log,
+            progress=Progress(console.of("batches")),
+            console=console,
             timings=timings,
         )
         yield Attachment(dispatch, namespace)

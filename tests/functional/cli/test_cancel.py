@@ -10,6 +10,7 @@ import pytest
 from batch_server.server import RunningEmulator
 from click.testing import CliRunner
 from dbt_enrich.cli import main
+from dbt_enrich.console.console import Console
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.cancel import Cancellation, cancel
 from support.waiting import wait_until
@@ -27,7 +28,7 @@ def warehouse(emulator: RunningEmulator, tmp_path: Path) -> Warehouse:
 
 def cancelled(warehouse: Warehouse, *models: str, log: Any = print) -> Cancellation:
     """Cancel as the command does."""
-    return cancel(warehouse.config, "tests", models=models, wait=30, log=log)
+    return cancel(warehouse.config, "tests", models=models, wait=30, console=Console(log))
 
 
 def test_batches_end_and_finished_answers_are_kept(

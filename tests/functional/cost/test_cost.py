@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.console.console import Console
 from dbt_enrich.cost.caps import Cap, Caps
 from dbt_enrich.errors import CapError, ConfigurationError, EnrichmentError, TaskChangedError
 from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
@@ -341,7 +342,12 @@ def test_a_task_that_changes_while_its_batches_are_in_flight(
         warehouse.enrich(NOTES, edited, mode="submit", on_task_change="new_rows")
     emulator.resume()
     wait_for_batches(
-        warehouse.config, "tests", models=(), timeout=60, log=print, cancelled=threading.Event()
+        warehouse.config,
+        "tests",
+        models=(),
+        timeout=60,
+        console=Console(print),
+        cancelled=threading.Event(),
     )
     warehouse.enrich(NOTES, edited, on_task_change="new_rows")
     assert warehouse.statuses() == {"done": 8}

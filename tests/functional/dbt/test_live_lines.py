@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyte
 from batch_server.server import RunningEmulator
+from dbt_enrich.console.console import Console
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.state.shards import Shard, Step
 from support.clock import StoppedClock
@@ -124,7 +125,7 @@ def test_the_standing_tells_files_batches_rows_and_time() -> None:
     """From what each shard was last seen to be."""
     clock = StoppedClock()
     said: list[str] = []
-    progress = Progress("m", said.append, clock)
+    progress = Progress(Console(said.append, clock=clock, name="m"))
     progress(shard("a", Step.UPLOADING))
     progress(shard("b", Step.SUBMITTED, status="validating"))
     assert progress.standing() == "uploading, 1 of 2 batches at the service"
@@ -139,7 +140,7 @@ def test_without_a_terminal_a_minute_never_passes_in_silence() -> None:
     """And no line is written where one has just been."""
     clock = StoppedClock()
     said: list[str] = []
-    progress = Progress("m", said.append, clock)
+    progress = Progress(Console(said.append, clock=clock, name="m"))
     progress(shard("a", Step.SUBMITTED, batch_id="b", status="in_progress"))
     assert len(said) == 1
     for _ in range(3):

@@ -14,6 +14,7 @@ from batch_server.faults.rules import BREAKING, SPOILING
 from batch_server.responders.scripted import FAULTS
 from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.console.console import Console
 from dbt_enrich.errors import EnrichmentError, UnreadableReplyError
 from dbt_enrich.pipeline.cancel import cancel
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
@@ -381,11 +382,13 @@ def test_a_batch_that_found_no_room_is_not_taken_for_the_next_one(
 
 
 def _wait(config: PluginConfig) -> None:
-    wait_for_batches(config, "tests", models=(), timeout=60, log=print, cancelled=threading.Event())
+    wait_for_batches(
+        config, "tests", models=(), timeout=60, console=Console(print), cancelled=threading.Event()
+    )
 
 
 def _cancel(config: PluginConfig) -> None:
-    cancel(config, "tests", models=(), wait=60, log=print)
+    cancel(config, "tests", models=(), wait=60, console=Console(print))
 
 
 def test_another_process_stores_a_batch_while_a_table_is_published(

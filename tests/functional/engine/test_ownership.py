@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.console.console import Console
 from dbt_enrich.pipeline.export.in_flight import abandoned_shards, let_go
 from dbt_enrich.pipeline.wait import Waited, wait_for_batches
 from dbt_enrich.state.directory import StateDirectory
@@ -82,7 +83,7 @@ def waited(warehouse: Warehouse) -> Waited:
         "tests",
         models=(),
         timeout=_SECONDS,
-        log=warehouse.log.append,
+        console=Console(warehouse.log.append),
         cancelled=threading.Event(),
     )
 

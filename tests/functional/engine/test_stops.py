@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.console.console import Console
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.rounds import Exchange
 from dbt_enrich.pipeline.wait import wait_for_batches
@@ -284,8 +285,8 @@ def test_wait_stops_too(emulator: RunningEmulator, tmp_path: Path) -> None:
     warehouse.enrich(NOTES, mode="submit")
     with pytest.raises(StoppedError, match="20 of 20"):
         wait_for_batches(
-            warehouse.config, "tests", models=(), timeout=600, log=warehouse.log.append,
-            cancelled=threading.Event(),
+            warehouse.config, "tests", models=(), timeout=600,
+            console=Console(warehouse.log.append), cancelled=threading.Event(),
         )  # fmt: skip
     assert asked(emulator) == 40
     with ledger_of(warehouse) as ledger:
@@ -302,7 +303,7 @@ def test_answers_that_wait_brought_home_are_looked_at(
     warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=100)
     warehouse.enrich(NOTES, mode="submit", max_failed_share=1)
     wait_for_batches(
-        warehouse.config, "tests", models=(), timeout=600, log=warehouse.log.append,
+        warehouse.config, "tests", models=(), timeout=600, console=Console(warehouse.log.append),
         cancelled=threading.Event(),
     )  # fmt: skip
     assert f"{ROWS} of {ROWS}" in stops(warehouse)

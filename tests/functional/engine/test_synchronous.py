@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.console.console import Console
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.errors import (
     AuthenticationError,
@@ -392,7 +393,7 @@ def test_submit_does_not_wait_for_ever(warehouse: Warehouse, emulator: RunningEm
 def test_cancel_ends_a_run_that_asks(warehouse: Warehouse, emulator: RunningEmulator) -> None:
     """It takes in what came and asks no more; the other rows are pending."""
     thread = hung(emulator, warehouse)
-    result = cancel(warehouse.config, "tests", models=(), wait=20, log=print)
+    result = cancel(warehouse.config, "tests", models=(), wait=20, console=Console(print))
     thread.join(timeout=30)
     assert (result.batches, result.waiting) == (1, 1)
     assert warehouse.statuses() == {"done": 2, "pending": 4}
@@ -423,12 +424,15 @@ def test_what_a_run_left_behind_is_taken_in(
     match how:
         case "wait":
             waited = wait_for_batches(
-                warehouse.config, "tests", models=(), timeout=20, log=print,
+                warehouse.config, "tests", models=(), timeout=20, console=Console(print),
                 cancelled=threading.Event(),
             )  # fmt: skip
             assert waited.stored == ROWS - 1
         case "cancel":
-            assert cancel(warehouse.config, "tests", models=(), wait=20, log=print).kept == ROWS - 1
+            assert (
+                cancel(warehouse.config, "tests", models=(), wait=20, console=Console(print)).kept
+                == ROWS - 1
+            )
         case "collect":
             warehouse.enrich(NOTES, mode="collect")
             assert warehouse.statuses() == {"done": ROWS - 1, "pending": 1}

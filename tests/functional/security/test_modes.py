@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator, running_emulator
+from dbt_enrich.console.console import Console
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.workspace.database import Workspace
 from support.dbt_project import DbtProject
@@ -58,9 +59,7 @@ def test_a_run_is_private(keep_files: bool, emulator: RunningEmulator, tmp_path:
     assert too_open(tmp_path / "emulator") == []
 
 
-def test_a_waiting_run_is_private(
-    emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_waiting_run_is_private(emulator: RunningEmulator, tmp_path: Path) -> None:
     """Its scratch directory, staged rows and open databases are there meanwhile."""
     seen: list[str] = []
     warehouse = Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
@@ -70,7 +69,7 @@ def test_a_waiting_run_is_private(
         assert too_open(tmp_path / "state") == []
         assert too_open(tmp_path / "emulator") == []
 
-    monkeypatch.setattr(warehouse.engine, "_log", look)
+    warehouse.restart(console=Console(look))
     warehouse.enrich(NOTES)
     assert any("at the service" in line for line in seen)
 

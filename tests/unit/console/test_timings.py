@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from dbt_enrich.console import timings as timings_module
+from dbt_enrich.console.console import Console
 from dbt_enrich.console.timings import Stage, Timings, logged_timings
 from support.clock import StoppedClock
 
@@ -76,6 +77,6 @@ def test_the_log_has_them_only_where_they_are_wanted(
     """By the variable, which `dbt run` has no option for."""
     monkeypatch.setenv(timings_module.TIMINGS_VARIABLE, value)
     said: list[str] = []
-    with logged_timings(said.append) as timings, timings.span(Stage.CLAIM):
+    with logged_timings(Console(said.append)) as timings, timings.span(Stage.CLAIM):
         pass
     assert len(said) == lines

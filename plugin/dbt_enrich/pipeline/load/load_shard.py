@@ -92,10 +92,10 @@ def take_in(dispatch: Dispatch, shard: Shard) -> LoadedShard | None:
                 mask=dispatch.service.mask,
             )
         except LostOwnershipError as error:
-            dispatch.say(str(error))
+            dispatch.console.say(str(error))
             return None
     if loaded.kept_lines:
-        dispatch.say(loaded.said())
+        dispatch.console.say(loaded.said())
     return loaded
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from dbt_enrich.console.console import Console
 from dbt_enrich.endpoints.batch_marks import RemoteMark, mark_of
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
@@ -14,9 +13,7 @@ from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
 
-def adopt_batches(
-    run: Run, service: BatchService, namespace: str, *, warn: Callable[[str], None]
-) -> list[Shard]:
+def adopt_batches(run: Run, service: BatchService, namespace: str, console: Console) -> list[Shard]:
     """Take over the batches of our namespace that the ledger does not know.
 
     Each becomes a shard without an owner, at the step `submitted`, with its manifest read back
@@ -26,7 +23,7 @@ def adopt_batches(
         adopted = _adopted(run, service, namespace)
     if adopted:
         requests = counted(sum(shard.requests for shard in adopted), "request")
-        warn(
+        console.say(
             f"found {counted(len(adopted), 'batch', 'batches')} of the namespace '{namespace}' at "
             f"{service.service_id} that the state directory does not know, with {requests}; "
             "collecting them instead of sending their rows again"

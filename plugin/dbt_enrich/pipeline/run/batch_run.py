@@ -80,7 +80,7 @@ class BatchRun:
         """Whether `submit` goes on with a shard, or leaves it to the next run."""
         has_room = shard.step != Step.UPLOADED or self._has_room(shard, due)
         if (due.refusals or not has_room) and not self._elsewhere(shard):
-            self._dispatch.warn(
+            self._dispatch.console.warn(
                 f"leaving {counted(shard.requests, 'request')} to the next run, as the quota has "
                 "no room"
             )
@@ -105,7 +105,7 @@ class BatchRun:
                     del waiting[current.shard]
             if waiting and self._is_timed_out():
                 self.timed_out = True
-                self._dispatch.warn(
+                self._dispatch.console.warn(
                     f"the service did not finish within await_timeout = "
                     f"{self._dispatch.await_timeout:g} seconds; "
                     f"{counted(len(waiting), 'batch', 'batches')} at the service stay there, with "
@@ -144,7 +144,7 @@ class BatchRun:
                     break
                 current = moved
         except (TransientError, BatchFailedError, LostOwnershipError) as error:
-            self._dispatch.warn(str(error))
+            self._dispatch.console.warn(str(error))
             return self._run.ledger.shards.get(shard.shard)
         return current
 
@@ -156,7 +156,7 @@ class BatchRun:
                 try:
                     moved = self._steps.advance(shard)
                 except (TransientError, LostOwnershipError) as error:
-                    self._dispatch.warn(str(error))
+                    self._dispatch.console.warn(str(error))
                     ended.remove(shard)
                     continue
                 if moved.step == Step.DOWNLOADED:
@@ -225,7 +225,7 @@ class BatchRun:
             if owned is not None:
                 return self._step_owned(owned, due, seen)
         except LostOwnershipError as error:
-            self._dispatch.warn(str(error))
+            self._dispatch.console.warn(str(error))
         due.later(self._now, longest=_WATCH_SECONDS)
         return [self._run.ledger.shards.get(shard.shard)]
 
@@ -242,7 +242,7 @@ class BatchRun:
             self._refused(shard, due, error)
             return [self._run.ledger.shards.get(shard.shard)]
         except TransientError as error:
-            self._dispatch.warn(f"{error}; trying again")
+            self._dispatch.console.warn(f"{error}; trying again")
             due.fails(self._now, error)
             due.later(self._now, asked=_least(error))
             return [self._run.ledger.shards.get(shard.shard)]
@@ -264,7 +264,7 @@ class BatchRun:
 
     def _refused(self, shard: Shard, due: Due, error: QuotaError) -> None:
         """Put a shard off that found no room, and with it the others of its deployment."""
-        self._dispatch.warn(f"{error}; trying again when there is room")
+        self._dispatch.console.warn(f"{error}; trying again when there is room")
         due.later(self._now, asked=_least(error))
         if not error.is_of_tokens:
             return
@@ -302,7 +302,7 @@ class BatchRun:
             return shard
         self._discard_file(shard)
         due.refusals = 0
-        self._dispatch.warn(
+        self._dispatch.console.warn(
             f"sending {counted(shard.requests, 'request')} to the deployment '{deployment}' instead"
         )
         return moved
@@ -326,7 +326,7 @@ class BatchRun:
             return True
         if not due.told:
             due.told = True
-            self._dispatch.warn(
+            self._dispatch.console.warn(
                 f"waiting with {counted(shard.requests, 'request')} for room in the enqueued "
                 f"tokens of the deployment '{shard.deployment}'"
             )
@@ -343,7 +343,7 @@ class BatchRun:
             return []
         halves = self._dispatch.cut_in_two(shard)
         if halves:
-            self._dispatch.warn(
+            self._dispatch.console.warn(
                 f"a batch of {counted(shard.requests, 'request')} is too big for the enqueued "
                 f"tokens of the deployment '{shard.deployment}'; sending it in two"
             )
@@ -355,7 +355,9 @@ class BatchRun:
         try:
             self._dispatch.service.delete_file(shard.input_file_id or "")
         except ServiceError as error:
-            self._dispatch.warn(f"{error}; the file {shard.input_file_id} is left at the service")
+            self._dispatch.console.warn(
+                f"{error}; the file {shard.input_file_id} is left at the service"
+            )
 
     def _owned(self, shard: Shard) -> Shard | None:
         """Return the shard as it is, this run's own or taken over from a dead one; else None."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.console.console import Console
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
@@ -38,8 +39,7 @@ class Dispatch:
         await_timeout: Seconds after which waiting ends with the rows pending, or None.
         cancelled: Set when the user interrupts; every wait ends at once.
         progress: Told each shard whose state changed, and that time passes.
-        say: Called with a sentence for the user's log.
-        warn: Called with a warning for the user's log.
+        console: The user's log.
         timings: Counts the seconds of transfers, waits and loading.
         files: What writes input files, or None where none is written: without a warehouse a batch
             that found no room is created again on the file that is at the service.
@@ -52,8 +52,7 @@ class Dispatch:
     await_timeout: float | None
     cancelled: threading.Event
     progress: Progress
-    say: Callable[[str], None]
-    warn: Callable[[str], None]
+    console: Console
     timings: Timings
     files: ShardFiles | None = None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
+from dbt_enrich.console.console import Console
 from dbt_enrich.endpoints.batch_marks import file_name
 from dbt_enrich.errors import ServiceError
 from dbt_enrich.services.base import BatchService
@@ -18,7 +19,7 @@ def inputs_may_be_left(service_id: str, ledger: Ledger) -> bool:
     )
 
 
-def forget_inputs(service: BatchService, *, ledger: Ledger, warn: Callable[[str], None]) -> None:
+def forget_inputs(service: BatchService, *, ledger: Ledger, console: Console) -> None:
     """Delete the input files of closed shards, of this run and of former ones, at the service.
 
     The ledger forgets the id of a file that is deleted, so that each is deleted once. What cannot
@@ -27,7 +28,7 @@ def forget_inputs(service: BatchService, *, ledger: Ledger, warn: Callable[[str]
     Args:
         service: Where the files are.
         ledger: Which shards are closed, and where the ids are forgotten.
-        warn: Takes a sentence for the user's log.
+        console: The user's log.
     """
     try:
         for shard in ledger.shards.closed_with_input(service.service_id):
@@ -35,7 +36,7 @@ def forget_inputs(service: BatchService, *, ledger: Ledger, warn: Callable[[str]
             ledger.shards.forget_input(shard.shard)
         _forget_lost_uploads(_with_lost_uploads(service.service_id, ledger), service, ledger)
     except ServiceError as error:
-        warn(f"{error}; the next run that turns to the service deletes it")
+        console.say(f"{error}; the next run that turns to the service deletes it")
 
 
 def _with_lost_uploads(service_id: str, ledger: Ledger) -> list[Shard]:

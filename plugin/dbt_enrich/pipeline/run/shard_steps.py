@@ -144,7 +144,7 @@ class Steps:
         try:
             batch = self._service.create(shard.input_file_id or "", metadata)
         except UnknownOutcomeError as error:
-            self._dispatch.warn(f"{error}; looking for the batch before creating another")
+            self._dispatch.console.warn(f"{error}; looking for the batch before creating another")
             return self._run.ledger.shards.get(shard.shard)
         except NotFoundError as error:
             return self._upload_again(self._record(shard, Step.UPLOADED, error=str(error)), error)
@@ -166,7 +166,9 @@ class Steps:
             return
         with suppress(ServiceError):
             self._service.cancel(batch.id)
-        self._dispatch.warn(f"batch {batch.id} is cancelled, as another run sent its requests, too")
+        self._dispatch.console.warn(
+            f"batch {batch.id} is cancelled, as another run sent its requests, too"
+        )
 
     def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
         """Send a file anew that the service has lost or that has expired."""
@@ -177,7 +179,7 @@ class Steps:
             raise TransientError(error.problem, fix=error.fix) from error
         if not self._run.store.requests(shard.shard).exists():
             return self._record(shard, Step.RELEASED, error=str(error))
-        self._dispatch.warn(f"{error}; uploading it again")
+        self._dispatch.console.warn(f"{error}; uploading it again")
         return self._record(shard, Step.EXPORTED, input_file_id=None, error=str(error))
 
     def find(self, shard: Shard) -> Shard | None:
@@ -239,7 +241,7 @@ class Steps:
                 return shard
             if any(batch.id == shard.batch_id for batch in self._service.batches()):
                 return shard
-            self._dispatch.warn(f"{error}; {_of_lost_rows(shard)}")
+            self._dispatch.console.warn(f"{error}; {_of_lost_rows(shard)}")
             return self._record(shard, Step.ENDED, status=GONE, error=str(error))
         self._run.ledger.statuses.add(shard.shard, {batch.status.value: None, **batch.reached_at})
         changes: ShardChanges = {
@@ -274,7 +276,7 @@ class Steps:
         if found_no_room(batch):
             self._dispatch.room.learn_from_refusal(shard, limit_in(said))
             said = self._service.masked(said)
-            self._dispatch.warn(
+            self._dispatch.console.warn(
                 f"batch {batch.id} found no room in the quota ({said}); sending it again"
             )
             return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
@@ -299,7 +301,7 @@ class Steps:
             if lost and self._is_within_grace(self._run.ledger.events.last_time(name, Step.ENDED)):
                 raise TransientError(lost[0].problem, fix=lost[0].fix)
             for error in lost:
-                self._dispatch.warn(f"{error}; {_of_lost_rows(shard)}")
+                self._dispatch.console.warn(f"{error}; {_of_lost_rows(shard)}")
             return self._record(shard, Step.DOWNLOADED)
         if not self._transfers.is_running(name) and not self._transfers.is_full:
             self._transfers.start(name, lambda: self._fetch_timed(shard))

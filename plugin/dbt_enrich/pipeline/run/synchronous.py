@@ -71,7 +71,7 @@ class SynchronousRun:
             try:
                 answered = self._answer(shard)
             except LostOwnershipError as error:
-                self.dispatch.warn(str(error))
+                self.dispatch.console.warn(str(error))
                 continue
             yield answered
             if self.timed_out:
@@ -134,7 +134,7 @@ class SynchronousRun:
         """Note the counts in the ledger, and tell the user what there is to say."""
         dispatch = self.dispatch
         while talk.said:
-            dispatch.warn(talk.said.popleft())
+            dispatch.console.warn(talk.said.popleft())
         known = dispatch.run.ledger.shards.get(shard.shard)
         if (known.completed, known.failed) != (talk.answered, talk.failed):
             dispatch.progress(
@@ -147,7 +147,7 @@ class SynchronousRun:
     def _linger(self, talk: Conversation) -> None:
         """Keep the process from ending before replies that are on their way: they are paid for."""
         talk.stop()
-        self.dispatch.progress.say("interrupted; staying for replies that are on their way")
+        self.dispatch.console.say("interrupted; staying for replies that are on their way")
         # Not a daemon, unlike dbt's threads and those of the conversation.
         keeper = threading.Thread(target=talk.idle.wait, args=(_LINGER_SECONDS,))
         keeper.start()
