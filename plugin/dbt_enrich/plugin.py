@@ -21,8 +21,8 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from dbt_enrich import __version__
 from dbt_enrich.config import PluginConfig, parse_config
-from dbt_enrich.console.command_reports import report
 from dbt_enrich.console.console import Console
+from dbt_enrich.environment import report
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.host import HostProject, host_project, package_root
 from dbt_enrich.pipeline.checks import empty_tables

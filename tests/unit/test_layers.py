@@ -15,7 +15,7 @@ CONTRIBUTING = _PLUGIN.parent / "CONTRIBUTING.md"
 
 # Lowest first: a folder may import those before it. What shares a line knows nothing of each other.
 _STOREYS = (
-    ("errors", "clock", "backoff"),
+    ("errors", "clock", "backoff", "environment"),
     ("wording", "sql", "files", "extras"),
     ("task",),
     ("validation", "cost"),

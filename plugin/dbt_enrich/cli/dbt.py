@@ -15,9 +15,8 @@ from typing import Any
 import click
 
 from dbt_enrich.cli.project import Location
-from dbt_enrich.console.command_reports import REPORTS_VARIABLE
+from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.task.command_options import MODE_VARIABLE
 from dbt_enrich.task.options import Mode
 
 # Importing dbt's entry point by name works wherever dbt-core is installed beside this package.

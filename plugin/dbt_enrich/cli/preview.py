@@ -8,7 +8,7 @@ import click
 
 from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
 from dbt_enrich.cli.project import Location, project_options
-from dbt_enrich.task.command_options import PREVIEW_MODEL_VARIABLE, PREVIEW_ROWS_VARIABLE
+from dbt_enrich.environment import PREVIEW_MODEL_VARIABLE, PREVIEW_ROWS_VARIABLE
 from dbt_enrich.task.options import Mode
 
 

@@ -14,8 +14,7 @@ from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.console import Console
-from dbt_enrich.console.timings import TIMINGS_VARIABLE
-from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
+from dbt_enrich.environment import RUN_BEGAN_VARIABLE, TIMINGS_VARIABLE
 from dbt_enrich.state.run import existing_ledger
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.state.tables.publications import Publication

@@ -7,11 +7,12 @@ that dbt's output stays as it is.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import threading
 from typing import Any, TextIO
+
+from dbt_enrich.environment import live_lines_wanted
 
 _ERASE_LINE = "\r\x1b[K"
 _UP = "\x1b[1A"
@@ -99,6 +100,4 @@ def live_terminal() -> Terminal | None:
 
 
 def _is_terminal() -> bool:
-    if os.environ.get("TERM") == "dumb" or os.environ.get("DBT_ENRICH_LIVE") == "0":
-        return False
-    return sys.stdout.isatty() and sys.stderr.isatty()
+    return live_lines_wanted() and sys.stdout.isatty() and sys.stderr.isatty()

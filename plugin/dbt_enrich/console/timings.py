@@ -6,7 +6,6 @@ least one of its spans lasted, so that four uploads at once are not counted four
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import threading
@@ -18,9 +17,8 @@ from pathlib import Path
 
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.console.console import Console
+from dbt_enrich.environment import timings_wanted
 
-# Set by `dbt-enrich run --timings` for the dbt that it starts; a user sets it for `dbt run`.
-TIMINGS_VARIABLE = "DBT_ENRICH_TIMINGS"
 _LOOK_SECONDS = 0.02
 _MEGABYTE = 1_000_000
 _HEAD = f"{'stage':<10}{'rows':>13}{'MB':>11}{'seconds':>11}{'rows/s':>12}{'peak MB':>9}"
@@ -156,11 +154,6 @@ class Timings:
                 for times in self._stages.values():
                     if times.is_lasting:
                         times.peak_bytes = max(times.peak_bytes, size)
-
-
-def timings_wanted() -> bool:
-    """Whether the user wants to read where the time goes."""
-    return os.environ.get(TIMINGS_VARIABLE, "").lower() not in ("", "0", "false")
 
 
 @contextmanager

@@ -9,12 +9,12 @@ from dataclasses import asdict, replace
 
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
-from dbt_enrich.console.command_reports import report
 from dbt_enrich.console.console import Console
 from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, logged_timings
 from dbt_enrich.endpoints.packs import check_packing
+from dbt_enrich.environment import report
 from dbt_enrich.pipeline.checks import (
     BlankRows,
     check_examples,

@@ -1,22 +1,19 @@
-"""How a command that starts dbt says what dbt's models are to do: in the environment.
-
-Not by `--vars`: dbt parses the whole project anew where they differ from those of its last run,
-and once more on the next run without them. Python models, which see no variables, are told too.
-"""
+"""What a command that starts dbt says of dbt's models, in place of their own options."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
+from dbt_enrich.environment import (
+    MODE_VARIABLE,
+    PREVIEW_MODEL_VARIABLE,
+    PREVIEW_ROWS_VARIABLE,
+    given,
+)
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.task.model_names import labels
 from dbt_enrich.task.options import EnrichmentOptions, Mode
 from dbt_enrich.wording import near_match
-
-MODE_VARIABLE = "DBT_ENRICH_MODE"
-PREVIEW_ROWS_VARIABLE = "DBT_ENRICH_PREVIEW_ROWS"
-PREVIEW_MODEL_VARIABLE = "DBT_ENRICH_PREVIEW_MODEL"
 
 
 def commanded(options: EnrichmentOptions) -> EnrichmentOptions:
@@ -25,7 +22,7 @@ def commanded(options: EnrichmentOptions) -> EnrichmentOptions:
     Raises:
         ConfigurationError: The environment names no mode, or no number of rows from 1 to 100.
     """
-    mode, rows = os.environ.get(MODE_VARIABLE), os.environ.get(PREVIEW_ROWS_VARIABLE)
+    mode, rows = given(MODE_VARIABLE), given(PREVIEW_ROWS_VARIABLE)
     changes: dict[str, object] = {}
     if mode:
         changes["mode"] = _mode(mode)
@@ -43,7 +40,7 @@ def refuse_several(selected: Collection[str]) -> None:
     Raises:
         ConfigurationError: There are several, such as two versions of one model.
     """
-    name = os.environ.get(PREVIEW_MODEL_VARIABLE)
+    name = given(PREVIEW_MODEL_VARIABLE)
     if name and len(selected) > 1:
         said = ", ".join(sorted(labels(selected).values()))
         raise ConfigurationError(
@@ -51,20 +48,20 @@ def refuse_several(selected: Collection[str]) -> None:
         )
 
 
-def _mode(given: str) -> Mode:
+def _mode(name: str) -> Mode:
     try:
-        return Mode(given)
+        return Mode(name)
     except ValueError:
         raise ConfigurationError(
-            f"the environment variable {MODE_VARIABLE} is '{given}', which is no mode",
-            fix=near_match(given, list(Mode)) or f"set it to one of {', '.join(Mode)}",
+            f"the environment variable {MODE_VARIABLE} is '{name}', which is no mode",
+            fix=near_match(name, list(Mode)) or f"set it to one of {', '.join(Mode)}",
         ) from None
 
 
-def _rows(given: str) -> int:
-    if given.isdecimal() and 1 <= int(given) <= 100:
-        return int(given)
+def _rows(number: str) -> int:
+    if number.isdecimal() and 1 <= int(number) <= 100:
+        return int(number)
     raise ConfigurationError(
-        f"the environment variable {PREVIEW_ROWS_VARIABLE} is '{given}'",
+        f"the environment variable {PREVIEW_ROWS_VARIABLE} is '{number}'",
         fix="set it to a number of rows from 1 to 100",
     )

@@ -14,8 +14,8 @@ import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.console.console import Console
 from dbt_enrich.cost.caps import Cap, Caps
+from dbt_enrich.environment import RUN_BEGAN_VARIABLE
 from dbt_enrich.errors import CapError, ConfigurationError, EnrichmentError, TaskChangedError
-from dbt_enrich.pipeline.planning.budget import RUN_BEGAN_VARIABLE
 from dbt_enrich.pipeline.planning.task_versions import worth_of
 from dbt_enrich.pipeline.wait import wait_for_batches
 from dbt_enrich.state.ledger import Ledger

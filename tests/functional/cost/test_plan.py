@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.cli.plan import sentences
-from dbt_enrich.console.command_reports import REPORTS_VARIABLE
 from dbt_enrich.cost.money import money_text
+from dbt_enrich.environment import REPORTS_VARIABLE
 from dbt_enrich.errors import TaskChangedError
 from dbt_enrich.state.ledger import Ledger
 from support.warehouse import Warehouse, config_for, summary_task

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.console.command_reports import REPORTS_VARIABLE
+from dbt_enrich.environment import REPORTS_VARIABLE
 from dbt_enrich.errors import ConfigurationError, StoppedError
 from dbt_enrich.pipeline.rounds import Exchange
 from dbt_enrich.task.from_yaml import options_from_yaml

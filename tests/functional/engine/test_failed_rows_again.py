@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.console.command_reports import REPORTS_VARIABLE
+from dbt_enrich.environment import REPORTS_VARIABLE
 from dbt_enrich.state.ledger import Ledger
 from support.warehouse import Warehouse, config_for, summary_task
 

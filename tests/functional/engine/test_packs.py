@@ -12,9 +12,9 @@ from typing import Any
 import duckdb
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.console.command_reports import REPORTS_VARIABLE
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import keys_sql
+from dbt_enrich.environment import REPORTS_VARIABLE
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger

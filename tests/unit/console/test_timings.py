@@ -6,9 +6,9 @@ import mmap
 import threading
 
 import pytest
-from dbt_enrich.console import timings as timings_module
 from dbt_enrich.console.console import Console
 from dbt_enrich.console.timings import Stage, Timings, logged_timings
+from dbt_enrich.environment import TIMINGS_VARIABLE
 from support.clock import StoppedClock
 
 
@@ -75,7 +75,7 @@ def test_the_log_has_them_only_where_they_are_wanted(
     monkeypatch: pytest.MonkeyPatch, value: str, lines: int
 ) -> None:
     """By the variable, which `dbt run` has no option for."""
-    monkeypatch.setenv(timings_module.TIMINGS_VARIABLE, value)
+    monkeypatch.setenv(TIMINGS_VARIABLE, value)
     said: list[str] = []
     with logged_timings(Console(said.append)) as timings, timings.span(Stage.CLAIM):
         pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -15,14 +14,13 @@ from dbt_enrich.cost.caps import Cap, Spent, breach
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.prices import FREE, Price, PriceTable
+from dbt_enrich.environment import command_began
 from dbt_enrich.errors import CapError
 from dbt_enrich.pipeline.run.token_quota import estimated_tokens
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.options import EnrichmentOptions
 
-# When a command that runs dbt several times began, in ISO 8601: its caps are on all of them.
-RUN_BEGAN_VARIABLE = "DBT_ENRICH_RUN_BEGAN"
 _OF_MODEL = "the model's meta.enrichment"
 _OF_RUN = "caps.run in the plugin's config"
 _OF_DAY = "caps.day in the plugin's config"
@@ -30,12 +28,7 @@ _OF_DAY = "caps.day in the plugin's config"
 
 def run_began(clock: Clock) -> datetime:
     """Return when the run began: with its first dbt where a command runs several, else now."""
-    return _told_began() or clock.now()
-
-
-def _told_began() -> datetime | None:
-    began = os.environ.get(RUN_BEGAN_VARIABLE)
-    return datetime.fromisoformat(began) if began else None
+    return command_began() or clock.now()
 
 
 @dataclass
@@ -80,7 +73,7 @@ class Budget:
         self._namespace = namespace
         self._spent = Spent()
         self._lock = threading.Lock()
-        self._began = _told_began()
+        self._began = command_began()
         self.opened_at = run_began(clock)
 
     def is_set(self, options: EnrichmentOptions) -> bool:
