@@ -35,7 +35,14 @@ class EnrichmentError(Exception):
     Attributes:
         problem: What is wrong, and of which model, field or file.
         fix: What to do about it, as an imperative phrase; empty where nothing can be done.
+        model: The dbt model that was enriched, or None.
+        shard: The shard that was on its way, or None.
+        batch: The id of its batch at the service, or None.
     """
+
+    model: str | None = None
+    shard: str | None = None
+    batch: str | None = None
 
     def __init__(self, problem: str, *, fix: str = "") -> None:
         super().__init__(f"{problem}; {fix}" if fix else problem)
@@ -162,6 +169,26 @@ class CancelledError(EnrichmentError):
         "run collects it",
     ) -> None:
         super().__init__(problem)
+
+
+@contextmanager
+def concerning(
+    *, model: str | None = None, shard: str | None = None, batch: str | None = None
+) -> Iterator[None]:
+    """Record of the errors that leave the block what they are about, where they do not say it.
+
+    Args:
+        model: The dbt model that is enriched.
+        shard: The shard that is dealt with.
+        batch: The id of its batch at the service.
+    """
+    try:
+        yield
+    except EnrichmentError as error:
+        error.model = error.model or model
+        error.shard = error.shard or shard
+        error.batch = error.batch or batch
+        raise
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, logged_timings
 from dbt_enrich.endpoints.packs import check_packing
 from dbt_enrich.environment import report
+from dbt_enrich.errors import concerning
 from dbt_enrich.pipeline.checks import (
     BlankRows,
     check_examples,
@@ -114,7 +115,11 @@ class Engine:
                 or rows failed that `fail_on` names. Paid answers are safe in every case.
         """
         self.check()
-        request = request.identified()
+        with concerning(model=request.relation.model):
+            return self._run(request.identified())
+
+    def _run(self, request: EnrichmentRequest) -> Outcome:
+        """Open what a run works with, enrich, and keep open what its SELECTs read."""
         columns, notice = place(request.placement, request.relation, request.task.outputs)
         if notice:
             self._console.warn(notice)

@@ -96,11 +96,15 @@ def test_what_is_in_flight_is_kept_until_it_is_collected(
 def test_a_batch_that_failed_as_a_whole_leaves_none(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """It is released, and the next run takes its text away."""
+    """It is released, and the next run takes its text away. The error says what it is about."""
     warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=50)
     emulator.endings(failed="invalid_request")
-    with pytest.raises(BatchFailedError):
+    with pytest.raises(BatchFailedError) as caught:
         warehouse.enrich(NOTES)
+    (batch,) = emulator.jobs.batches()
+    error = caught.value
+    assert (error.model, error.batch) == ("enriched", batch["id"])
+    assert error.shard == batch["metadata"]["shard"]
     warehouse.restart()
     emulator.endings()
     warehouse.enrich(NOTES)

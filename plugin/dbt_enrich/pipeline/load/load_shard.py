@@ -15,7 +15,7 @@ from dbt_enrich.endpoints.response_lines import (
     packed_message_sql,
     said_sql,
 )
-from dbt_enrich.errors import EnrichmentError, LostOwnershipError
+from dbt_enrich.errors import EnrichmentError, LostOwnershipError, concerning
 from dbt_enrich.pipeline.export.manifests import count_packs, write_manifest
 from dbt_enrich.pipeline.load.packed_lines import unpacked
 from dbt_enrich.pipeline.load.unassigned_lines import keep_unassigned
@@ -82,7 +82,10 @@ def take_in(dispatch: Dispatch, shard: Shard) -> LoadedShard | None:
     if outputs is None:
         return None
     size = dispatch.run.store.response_bytes(shard.shard)
-    with dispatch.timings.span(Stage.LOAD, rows=shard.row_count, size=size):
+    with (
+        dispatch.timings.span(Stage.LOAD, rows=shard.row_count, size=size),
+        concerning(shard=shard.shard, batch=shard.batch_id),
+    ):
         try:
             loaded = load(
                 dispatch.run,

@@ -18,6 +18,7 @@ from dbt_enrich.errors import (
     QuotaError,
     ServiceError,
     TransientError,
+    concerning,
 )
 from dbt_enrich.pipeline.run.deployments import elsewhere, move
 from dbt_enrich.pipeline.run.dispatch import Dispatch
@@ -223,7 +224,8 @@ class BatchRun:
         owned = self._owned(shard)
         try:
             if owned is not None:
-                return self._step_owned(owned, due, seen)
+                with concerning(shard=owned.shard, batch=owned.batch_id):
+                    return self._step_owned(owned, due, seen)
         except LostOwnershipError as error:
             self._dispatch.console.warn(str(error))
         due.later(self._now, longest=_WATCH_SECONDS)

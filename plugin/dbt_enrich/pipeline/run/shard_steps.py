@@ -20,6 +20,7 @@ from dbt_enrich.errors import (
     ServiceError,
     TransientError,
     UnknownOutcomeError,
+    concerning,
 )
 from dbt_enrich.pipeline.run.batch_failure import mend_of
 from dbt_enrich.pipeline.run.dispatch import Dispatch
@@ -61,6 +62,10 @@ class Steps:
             BatchFailedError: The service refused the file or the batch as a whole.
             ServiceError: The service could not be asked, or refused.
         """
+        with concerning(shard=shard.shard, batch=shard.batch_id):
+            return self._advanced(shard)
+
+    def _advanced(self, shard: Shard) -> Shard:
         self.check_cancelled()
         if shard.synchronous:
             return self._abandoned(shard)

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 
 from dbt_enrich.backoff import PATIENCE_SECONDS
 from dbt_enrich.console.timings import Stage
-from dbt_enrich.errors import CancelledError, ConfigurationError, LostOwnershipError, ServiceError
+from dbt_enrich.errors import (
+    CancelledError,
+    ConfigurationError,
+    LostOwnershipError,
+    ServiceError,
+    concerning,
+)
 from dbt_enrich.files import DurableLines
 from dbt_enrich.pipeline.run.breaker import Tolerance, Way, decide
 from dbt_enrich.pipeline.run.dispatch import Dispatch
@@ -69,7 +75,8 @@ class SynchronousRun:
         """
         for shard in shards:
             try:
-                answered = self._answer(shard)
+                with concerning(shard=shard.shard):
+                    answered = self._answer(shard)
             except LostOwnershipError as error:
                 self.dispatch.console.warn(str(error))
                 continue
