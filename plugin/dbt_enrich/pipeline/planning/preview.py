@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,7 +91,7 @@ def preview(
             selection,
             deployment,
             service,
-            run.workspace,
+            run,
         )
         for row_id, message in asked
     ]
@@ -109,20 +108,20 @@ def _ask(
     selection: Selection,
     deployment: str,
     service: BatchService,
-    workspace: Workspace,
+    run: Run,
 ) -> PreviewedRow:
     body = request_body(selection.endpoint, selection.task, deployment, message)
-    began = time.monotonic()
+    began = run.clock.monotonic()
     try:
         reply = service.ask(selection.endpoint.path, body)
     except CancelledError:
         raise
     except EnrichmentError as error:
-        return PreviewedRow(row, message, "", str(error), time.monotonic() - began)
-    seconds = time.monotonic() - began
+        return PreviewedRow(row, message, "", str(error), run.clock.monotonic() - began)
+    seconds = run.clock.monotonic() - began
     named = named_lines_sql(selection.endpoint, "select cast(? as varchar) as line")
     read = validated_answers_sql(f"({named})", list(selection.task.outputs))
-    text, problem, prompt_tokens, completion_tokens = workspace.row(
+    text, problem, prompt_tokens, completion_tokens = run.workspace.row(
         f"""
         select
             coalesce(raw, refusal, body, ''),
