@@ -7,7 +7,8 @@ no library of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import httpx2 as httpx
@@ -17,4 +18,16 @@ else:
     except ModuleNotFoundError:
         import httpx
 
-__all__ = ["httpx"]
+__all__ = ["httpx", "loopback_client"]
+
+
+def loopback_client(**options: Any) -> httpx.Client:
+    """Return a client for plain HTTP on this machine: without proxies and without certificates.
+
+    To load the certificates takes longer than the calls.
+
+    Args:
+        options: Those of `httpx.Client`.
+    """
+    trusts_none = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx.Client(trust_env=False, verify=trusts_none, **options)

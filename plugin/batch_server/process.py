@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from batch_server.http_client import httpx
+from batch_server.http_client import httpx, loopback_client
 from batch_server.problems import BatchServerError, SetupError
 from batch_server.responders import ResponderSpec
 
@@ -141,7 +141,7 @@ def _running(directory: Path) -> dict[str, Any] | None:
     try:
         address = json.loads((directory / ADDRESS_FILE).read_text(encoding="utf-8"))
         headers = {"api-key": address["key"]}
-        with httpx.Client(trust_env=False, timeout=5) as client:
+        with loopback_client(timeout=5) as client:
             reply = client.get(f"{address['url']}/_control/health", headers=headers)
     except (OSError, ValueError, KeyError, httpx.HTTPError):
         return None

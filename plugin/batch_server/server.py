@@ -17,7 +17,7 @@ from batch_server.checking import Deployment
 from batch_server.control import PREFIX
 from batch_server.fault_middleware import FaultMiddleware
 from batch_server.hosts import LoopbackHosts
-from batch_server.http_client import httpx
+from batch_server.http_client import httpx, loopback_client
 from batch_server.jobs import TERMINAL, Jobs
 from batch_server.responders.base import Responder
 from batch_server.responders.scripted import ScriptedResponder
@@ -47,11 +47,8 @@ class RunningEmulator:
         self._client = self._control_client()
 
     def _control_client(self) -> httpx.Client:
-        return httpx.Client(
-            base_url=self.url + PREFIX,
-            headers={"api-key": self.api_key},
-            trust_env=False,
-            timeout=60,
+        return loopback_client(
+            base_url=self.url + PREFIX, headers={"api-key": self.api_key}, timeout=60
         )
 
     def account(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_server.errors import Flavour
-from batch_server.http_client import httpx
+from batch_server.http_client import httpx, loopback_client
 from batch_server.server import RunningEmulator
 
 TERMINAL = ("completed", "failed", "expired", "cancelled")
@@ -35,11 +35,10 @@ class Resource:
     def __init__(self, emulator: RunningEmulator, style: str = "openai") -> None:
         self.flavour = FLAVOURS[style]
         query = {"api-version": DATED} if style == "classic" else {}
-        self.http = httpx.Client(
+        self.http = loopback_client(
             base_url=emulator.url + STYLES[style],
             headers={"Authorization": f"Bearer {emulator.api_key}"},
             params=query,
-            trust_env=False,
             timeout=30,
         )
 

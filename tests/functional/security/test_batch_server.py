@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from batch_server.http_client import httpx
+from batch_server.http_client import httpx, loopback_client
 from batch_server.jobs import Jobs
 from batch_server.responders.scripted import ScriptedResponder
 from batch_server.routes import create_app
@@ -48,7 +48,7 @@ def credentials(emulator: RunningEmulator) -> dict[str, str]:
 def client(emulator: RunningEmulator, **headers: str) -> httpx.Client:
     """A client with the key, and any further headers."""
     headers = {**credentials(emulator), **headers}
-    return httpx.Client(base_url=emulator.url, headers=headers, trust_env=False, timeout=30)
+    return loopback_client(base_url=emulator.url, headers=headers, timeout=30)
 
 
 def raw(emulator: RunningEmulator, request: bytes) -> bytes:
@@ -110,7 +110,7 @@ def test_every_path_demands_the_key(emulator: RunningEmulator, tmp_path: Path) -
     wrong: list[dict[bytes, bytes]] = [{}, {b"api-key": b""}, {b"api-key": key[:-1]}]
     wrong += [{b"api-key": b"\xc3\xa4"}, {b"authorization": b"Bearer x"}]
     wrong += [{b"authorization": b"Basic " + key}]
-    with httpx.Client(base_url=emulator.url, trust_env=False) as http:
+    with loopback_client(base_url=emulator.url) as http:
         for route in routes:
             path = route.path.replace("{action}", "reset")
             for method in (route.methods or set()) - {"HEAD"}:
