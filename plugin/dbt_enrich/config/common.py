@@ -130,10 +130,11 @@ class PluginConfig(Keys, ABC):
             raise WrongValueError("must be a number with a unit", fix="write it like 160MB")
         return value
 
-    @field_validator("namespace")
+    @field_validator("namespace", mode="before")
     @classmethod
-    def _plain_namespace(cls, value: str | None) -> str | None:
-        if value is not None and not _NAMESPACE.fullmatch(value):
+    def _plain_namespace(cls, value: object) -> object:
+        # As it is written, before spaces around it are taken off.
+        if isinstance(value, str) and value.strip() and not _NAMESPACE.fullmatch(value):
             raise WrongValueError(
                 "must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
