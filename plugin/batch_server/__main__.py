@@ -41,7 +41,7 @@ def main(
     threads: int,
     **upstream: Any,
 ) -> None:
-    """Serve until nobody uses the directory any more."""
+    """Serve until no process uses the directory any more."""
     api_key = os.environ.pop(KEY_VARIABLE)
     try:
         spec = ResponderSpec(
@@ -49,7 +49,7 @@ def main(
         )
         jobs = Jobs(Storage(directory), create_responder(spec))
     except BatchServerError as error:
-        # Whoever started the process shows its last words.
+        # The process that started this one shows its last words.
         raise click.ClickException(str(error)) from error
     listener = listen("127.0.0.1", 0)
     with opened_server(jobs, api_key) as server:

@@ -160,7 +160,7 @@ _Call = Annotated[FunctionCall | CustomCall, Field(discriminator="type")]
 
 
 class AssistantMessage(Body):
-    """What the model said before."""
+    """The model's earlier answer."""
 
     role: Literal["assistant"]
     content: AssistantContent | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Clock:
-    """Seconds since 1970, as far ahead of another clock as it was told.
+    """Seconds since 1970, as far ahead of another clock as it was set.
 
     Args:
         now: The clock that it follows.

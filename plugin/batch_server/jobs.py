@@ -213,14 +213,14 @@ class Jobs:
         return held_tokens(self.open_batches(), deployment)
 
     def chat(self, body: dict[str, Any], flavour: Flavour, *, request_id: str = "") -> ChatReply:
-        """Answer one synchronous request; one with an id is noted for the account."""
-        # Whoever names what is not there is told so, whatever else is wrong.
+        """Answer one synchronous request; one with an id is recorded for the account."""
+        # An unknown model is named first, whatever else is wrong.
         if isinstance(body.get("model"), str):
             self._check_single(body["model"], flavour)
         problem = body_problem(body, azure=flavour.is_azure, batch=False)
         if problem:
             raise problem
-        # The answer is streamed when it is there, whoever gives it.
+        # The answer is streamed when it is there, for every responder.
         asked = {key: body[key] for key in body if key not in ("stream", "stream_options")}
         request = ChatRequest(index=0, custom_id=request_id, body=asked)
         with _abandoning(self.responder.answer([request])) as replies:
@@ -228,7 +228,7 @@ class Jobs:
         if answered is None:
             raise WireError(503, "serviceUnavailable", "The service is shutting down.")
         if request_id:
-            self._note_synchronous(request_id, failed=answered[1].status_code != 200)
+            self._record_synchronous(request_id, failed=answered[1].status_code != 200)
         return answered[1]
 
     def _check_single(self, name: str, flavour: Flavour) -> None:
@@ -246,7 +246,7 @@ class Jobs:
                 f"{name}. Please choose different model and try again.",
             )
 
-    def _note_synchronous(self, request_id: str, *, failed: bool) -> None:
+    def _record_synchronous(self, request_id: str, *, failed: bool) -> None:
         result = {"index": 0, "custom_id": request_id, "failed": failed, "lines": []}
         with self._lock, self.storage.results(_SYNCHRONOUS).appending() as append:
             append(result)

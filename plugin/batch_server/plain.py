@@ -1,4 +1,4 @@
-"""What a JSON parser lets through and nobody can use: JSON that is no plain data.
+"""What a JSON parser lets through although it is no plain data.
 
 A lone surrogate (half of a pair of UTF-16 units) is no text: it has no UTF-8, so that it can be
 neither stored nor written again. NaN, Infinity and 1e400 are no numbers of JSON. Deep nesting

@@ -98,7 +98,7 @@ def join_emulator(
 
 
 def has_users(directory: Path) -> bool:
-    """Whether anybody holds a lock in the emulator's directory; dead users' files are removed."""
+    """Whether a process holds a lock in the emulator's directory; dead users' files are removed."""
     alive = False
     for path in (directory / "users").glob("*.lock"):
         if _is_held(path):
@@ -109,9 +109,9 @@ def has_users(directory: Path) -> bool:
 
 
 def is_used(directory: Path) -> bool:
-    """Whether anybody holds a lock in the emulator's directory, in which nothing is removed.
+    """Whether a process holds a lock in the emulator's directory, in which nothing is removed.
 
-    Where that cannot be told, somebody may.
+    Where that cannot be known, it counts as held.
     """
     try:
         return any(_is_held(path) for path in (directory / "users").glob("*.lock"))

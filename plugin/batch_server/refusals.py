@@ -147,7 +147,7 @@ def missing(param: str | None) -> Refusal:
 
 
 def _tag_of(detail: ErrorDetails) -> str | None:
-    """Return the key by which a union is told apart, or None if it is by the value's type."""
+    """Return the key that distinguishes a union's members, or None if it is by the value's type."""
     name = str(detail.get("ctx", {}).get("discriminator", "")).strip("'")
     return name if name.isidentifier() else None
 
@@ -161,7 +161,7 @@ def _wrong_type(expected: str, given: Any, param: str | None) -> Refusal:
     )
 
 
-def _untold(detail: ErrorDetails, param: str | None) -> Refusal:
+def _unnamed(detail: ErrorDetails, param: str | None) -> Refusal:
     given, tag = detail["input"], _tag_of(detail)
     if tag and isinstance(given, Mapping):
         return missing(f"{param}.{tag}" if param else tag)
@@ -256,7 +256,7 @@ def _wrong_pattern(detail: ErrorDetails, param: str | None) -> Refusal:
 
 
 _MAKERS: dict[str, Callable[[ErrorDetails, str | None], Refusal]] = {
-    "union_tag_not_found": _untold,
+    "union_tag_not_found": _unnamed,
     "union_tag_invalid": _unknown_tag,
     "literal_error": _unknown_literal,
     **dict.fromkeys(_BOUNDS, _out_of_bounds),

@@ -192,7 +192,7 @@ class Results:
         """Yield a function that adds one result.
 
         Each result is handed to the system at once, so that it outlives the death of the process,
-        and the disk is told now and then, so that few are lost with the power.
+        and the disk is synced now and then, so that few are lost with the power.
         """
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         synced_at = time.monotonic()

@@ -39,7 +39,7 @@ def settle(temporary: Path, final: Path, *, durable: bool = True) -> None:
 def make_private(path: Path) -> None:
     """Make an empty file that its owner alone may read, whatever the umask.
 
-    Whoever writes it then, without replacing it, keeps its mode.
+    A writer that does not replace it keeps its mode.
 
     Raises:
         LedgerError: The directory cannot be written.

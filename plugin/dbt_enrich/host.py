@@ -48,8 +48,8 @@ def package_root(package: str) -> Path:
 def host_model() -> str | None:
     """Return the unique id of the model that dbt builds in this thread, or None.
 
-    A Python model is told its table, which may be called otherwise, and neither its version nor its
-    package; dbt notes them for its own log.
+    A Python model is given its table, which may be called otherwise, and neither its version nor
+    its package; dbt records them for its own log.
     """
     found = get_node_info().get("unique_id")
     return str(found) if found else None

@@ -61,7 +61,7 @@ def key_text_sql(column: str) -> str:
 def preferred_sql(placed: str, key: str, place: str, order: str, texts: Sequence[str]) -> str:
     """Build the SELECT of the place of the preferred row of each key, whatever order they are in.
 
-    Repeats of one row are told by a digest, since an aggregate of numbers can be spilled to the
+    Repeats of one row are found by a digest, since an aggregate of numbers can be spilled to the
     disk; texts are compared only where the rows of a key differ.
 
     Args:

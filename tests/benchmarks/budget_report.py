@@ -135,9 +135,9 @@ def _engine(one: Result) -> str:
         )
     )  # fmt: skip
     notebook = one.median(NOTEBOOK, *BOTH)
-    said = f"\nThe notebook takes {duration(notebook)} for the same.\n" if notebook else ""
+    text = f"\nThe notebook takes {duration(notebook)} for the same.\n" if notebook else ""
     head = ("stage", "s", "µs/row", "peak MB")
-    return f"{_ENGINE.format(rows=one.rows)}\n{table(head, rows)}{said}"
+    return f"{_ENGINE.format(rows=one.rows)}\n{table(head, rows)}{text}"
 
 
 def _quotas(works: dict[str, Work]) -> str:

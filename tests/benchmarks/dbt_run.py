@@ -96,13 +96,13 @@ def _dbt(project: DbtProject, *arguments: str) -> tuple[float, float]:
     process = project.start(*arguments)
     while True:
         try:
-            said, _ = process.communicate(timeout=_LOOK_SECONDS)
+            text, _ = process.communicate(timeout=_LOOK_SECONDS)
             break
         except subprocess.TimeoutExpired:
             peak = max(peak, _resident_mb(process.pid))
     seconds = time.perf_counter() - began
     if process.returncode:
-        raise RuntimeError(f"dbt {' '.join(arguments)} failed: {said[-2000:]}")
+        raise RuntimeError(f"dbt {' '.join(arguments)} failed: {text[-2000:]}")
     return seconds, peak
 
 

@@ -95,7 +95,7 @@ def in_fresh_process(
     ) as process:
         while True:
             try:
-                said, complained = process.communicate(timeout=_LOOK_SECONDS)
+                text, complained = process.communicate(timeout=_LOOK_SECONDS)
                 break
             except subprocess.TimeoutExpired:
                 if time.monotonic() > deadline:
@@ -105,7 +105,7 @@ def in_fresh_process(
     if process.returncode:
         raise RuntimeError(
             f"{' '.join(command[2:4])} ended with {process.returncode}: "
-            f"{(complained or said)[-2000:]}"
+            f"{(complained or text)[-2000:]}"
         )
-    figures: Figures = json.loads(said.splitlines()[-1])
+    figures: Figures = json.loads(text.splitlines()[-1])
     return {**figures, "disk_mb": largest} if disk is not None else figures

@@ -72,7 +72,7 @@ def measure(warehouse: Path, state: Path, rows_per_request: int) -> Figures:
                     rows_per_request=rows_per_request if rows_per_request > 1 else None
                 ),
                 enrichment=f"model.bench.{_MODEL}",
-                # The former contender's table, whose answers would be taken over.
+                # The previous contender's table, whose answers would be taken over.
                 existing=None,
             )
         )

@@ -74,8 +74,8 @@ def _machines(results: Results) -> str:
 
 
 def _targets(results: Results) -> str:
-    said = {True: "yes", False: "**no**", None: NOTHING}
-    rows = [(one.wanted, one.measured, said[one.reached]) for one in targets(results)]
+    text = {True: "yes", False: "**no**", None: NOTHING}
+    rows = [(one.wanted, one.measured, text[one.reached]) for one in targets(results)]
     return section("Targets", table(("target", "measured", "reached"), rows))
 
 

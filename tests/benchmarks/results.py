@@ -98,7 +98,7 @@ class Results:
         directory.mkdir(parents=True, exist_ok=True)
 
     def keep(self, result: Result) -> None:
-        """Write a result over the former one of its part and rows."""
+        """Write a result over the previous one of its part and rows."""
         result.machine = machine()
         result.measured_at = datetime.now(UTC).isoformat(timespec="minutes")
         path = self._directory / f"{result.part}-{result.rows}.json"

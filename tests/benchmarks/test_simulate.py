@@ -130,6 +130,6 @@ def test_the_command_takes_what_a_plan_says(capsys: pytest.CaptureFixture[str]) 
         ["--rows", "1000000", "--megabytes", "1000", "--input-tokens", "200000000",
          "--output-tokens", "100000000", "--quota", "125000000", "--turnaround", "60"]
     )  # fmt: skip
-    said = capsys.readouterr().out
-    assert "| files, a batch each | 10 |" in said
-    assert "| batches at the service at once, at most | 5 |" in said
+    text = capsys.readouterr().out
+    assert "| files, a batch each | 10 |" in text
+    assert "| batches at the service at once, at most | 5 |" in text

@@ -326,8 +326,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    told = parser.parse_args()
-    print(f"{soak(told.minutes * 60, told.seed)} rounds, every promise kept")
+    given = parser.parse_args()
+    print(f"{soak(given.minutes * 60, given.seed)} rounds, every promise kept")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def answer(
     """Return a fault of the spoiled row's first answer."""
     spoiled = f"note {SPOILED}"
     rule = {"match": spoiled, "times": 1, **({"fault": fault} if fault else {}), **keys}
-    # An answer that echoes the last message would echo the request to mend it.
+    # An answer that echoes the last message would echo the request to fix it.
     mended = {"match": spoiled, "answer": {"summary": f"summary: {spoiled}"}}
     return Fault(rules=[rule, mended], answered=answered, paid=paid, status=final)
 

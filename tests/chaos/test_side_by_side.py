@@ -72,10 +72,10 @@ def test_a_process_that_stood_still_leaves_its_batches_to_the_one_that_took_them
     for lock in (project.state_dir / "runs").glob("*/lock"):
         lock.unlink()
     emulator.resume()
-    told = project.command("wait")
+    given = project.command("wait")
     with Ledger(ledger) as opened:
         events = opened.events.all()
-        assert events[-1]["step"] == Step.STORED, told
+        assert events[-1]["step"] == Step.STORED, given
         os.kill(run.process.pid, signal.SIGCONT)
         assert run.wait() == 0, run.output
         assert opened.events.all() == events

@@ -181,8 +181,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
-    told = parser.parse_args()
-    print(f"{fuzz(told.inputs, told.seed):,} inputs, every promise kept")
+    given = parser.parse_args()
+    print(f"{fuzz(given.inputs, given.seed):,} inputs, every promise kept")
 
 
 if __name__ == "__main__":

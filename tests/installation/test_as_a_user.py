@@ -70,10 +70,10 @@ def rows(user: User, directory: Path, sql: str) -> list[list[Any]]:
 
 def findings(user: User, directory: Path, *, exits: int = 0) -> dict[str, dict[str, str]]:
     """What `dbt-enrich doctor` finds, by subject."""
-    told = user.run(
+    given = user.run(
         "dbt-enrich", "doctor", "--json", at=directory, exits=exits, is_for_machines=True
     )
-    return {finding["subject"]: finding for finding in json.loads(told)}
+    return {finding["subject"]: finding for finding in json.loads(given)}
 
 
 def readme(language: str, heading: str) -> str:
@@ -104,18 +104,18 @@ def test_every_command_has_its_help(user: User) -> None:
 def test_a_key_is_all_that_azure_needs(user: User, service: RunningEmulator) -> None:
     """From an empty project to answers: init, deps, doctor, plan, run, status, report."""
     place = project(user.home / "azure")
-    said = user.run(
+    text = user.run(
         "dbt-enrich", "init", "--yes", "--provider=azure", f"--package={REPOSITORY}", at=place
     )
-    assert "the provider azure needs no extra with an API key" in said
+    assert "the provider azure needs no extra with an API key" in text
     user.run("dbt", "deps", at=place)
 
     without_key = findings(user, place, exits=1)
     assert without_key["dbt-core"]["verdict"] == without_key["macros"]["verdict"] == "ok"
     # The endpoint is looked for first.
     assert without_key["service"]["found"].startswith("The provider `azure` needs `endpoint`")
-    said = user.run("dbt-enrich", "plan", at=place, exits=1)
-    assert "The provider `azure` needs `endpoint`" in said
+    text = user.run("dbt-enrich", "plan", at=place, exits=1)
+    assert "The provider `azure` needs `endpoint`" in text
 
     user = user.with_variables(
         AZURE_OPENAI_ENDPOINT=service.url, AZURE_OPENAI_API_KEY=service.api_key
@@ -136,8 +136,8 @@ def test_a_key_is_all_that_azure_needs(user: User, service: RunningEmulator) -> 
     assert "example_enriched" in user.run("dbt-enrich", "status", at=place)
     shown = user.run("dbt-enrich", "report", "--format=markdown", at=place)
     assert "Nothing needs attention" in shown
-    said = user.run("dbt-enrich", "report", at=place, exits=1)
-    assert "pip install 'dbt-enrich[report]'" in said
+    text = user.run("dbt-enrich", "report", at=place, exits=1)
+    assert "pip install 'dbt-enrich[report]'" in text
 
 
 def test_a_sign_in_names_its_extra(user: User) -> None:
@@ -148,16 +148,16 @@ def test_a_sign_in_names_its_extra(user: User) -> None:
     )
     found = findings(user, place, exits=1)
     assert found["extra azure"]["fix"] == "install it with: pip install 'dbt-enrich[azure]'"
-    said = user.run("dbt", "run", at=place, exits=1)
-    assert "pip install 'dbt-enrich[azure]'" in said
+    text = user.run("dbt", "run", at=place, exits=1)
+    assert "pip install 'dbt-enrich[azure]'" in text
 
 
 def test_the_provider_local_names_its_extra(user: User) -> None:
     """By init, doctor, plan, dbt run and serve; and nothing is left behind."""
     place = project(user.home / "local")
-    said = user.run("dbt-enrich", "init", "--yes", f"--package={REPOSITORY}", at=place)
+    text = user.run("dbt-enrich", "init", "--yes", f"--package={REPOSITORY}", at=place)
     install = "pip install 'dbt-enrich[local]'"
-    assert f"{install} (it is not installed yet)" in said
+    assert f"{install} (it is not installed yet)" in text
     user.run("dbt", "deps", at=place)
     assert install in findings(user, place, exits=1)["extra local"]["fix"]
     for command in (["dbt-enrich", "plan"], ["dbt", "run"], ["dbt-enrich", "serve"]):

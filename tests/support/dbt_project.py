@@ -159,7 +159,7 @@ class DbtProject:
 
     def command(self, *arguments: str, exits: int = 0) -> str:
         """Run `dbt-enrich` and return what it printed; assert its exit code."""
-        code, said = run_forked(
+        code, text = run_forked(
             "dbt-enrich",
             *arguments,
             "--project-dir",
@@ -167,9 +167,9 @@ class DbtProject:
             directory=self.directory.parent,
             environment={"DBT_PROFILES_DIR": str(self.directory)},
         )
-        assert code == exits, said
-        assert "Traceback" not in said
-        return said
+        assert code == exits, text
+        assert "Traceback" not in text
+        return text
 
     def killed(self, *arguments: str, kill_at: str, **environment: str) -> str:
         """Run dbt until it kills itself at a moment of the ledger; return what it printed."""

@@ -285,8 +285,8 @@ def _run_dbt(
             os._exit(code if isinstance(code, int) else 0)
     os.close(writing)
     with open(reading, encoding="utf-8", errors="replace") as pipe:  # noqa: PTH123
-        said = pipe.read()
+        text = pipe.read()
     status = os.waitpid(child, 0)[1]
     return subprocess.CompletedProcess(
-        list(command), os.waitstatus_to_exitcode(status), stdout=said if stdout else None
+        list(command), os.waitstatus_to_exitcode(status), stdout=text if stdout else None
     )

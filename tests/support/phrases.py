@@ -32,9 +32,9 @@ def assert_two_phrases(problem: str, fix: str) -> None:
             assert phrase.count(pair[0]) == phrase.count(pair[1]), phrase
         for quote in _QUOTES:
             assert phrase.count(quote) % 2 == 0, phrase
-    said = _QUALIFIED.match(fix)
-    if said and fix.startswith("did you mean"):
+    text = _QUALIFIED.match(fix)
+    if text and fix.startswith("did you mean"):
         return
-    first = re.match(r"[a-z]+", fix[said.end() :] if said else fix)
+    first = re.match(r"[a-z]+", fix[text.end() :] if text else fix)
     assert first, fix
     assert first[0] in _BEGINNINGS, fix

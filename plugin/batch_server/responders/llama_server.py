@@ -53,7 +53,7 @@ class LlamaServer:
         self._closed = False
         self._schemas: dict[str, bool] = {}
         self._schemas_lock = threading.Lock()
-        # Holds the state of one prompt for a moment, and so a row's text: for nobody else.
+        # Holds the state of one prompt for a moment, and so a row's text: private to this process.
         self._directory = tempfile.TemporaryDirectory(prefix="dbt-enrich-")
         self._server = self._load(threads, context)
         # Its main loop starts in a thread of its own, and freeing it before that waits for ever:
@@ -71,7 +71,7 @@ class LlamaServer:
         # Models with sliding-window attention forget a prompt's beginning, and with it the prefix
         # that the next row shares, unless all of it is kept.
         params.swa_full = True
-        # The shared prefix stays in the slots; 8 GB of former prompts beside them help nothing.
+        # The shared prefix stays in the slots; 8 GB of previous prompts beside them help nothing.
         params.cache_ram_mib = 0
         params.verbosity = _ERRORS_ONLY
         # The library always listens on a free port of the loopback interface.

@@ -313,10 +313,10 @@ def _within(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _like_the_example(body: Mapping[str, Any], message: str) -> dict[str, Any] | None:
-    for said in body.get("messages") or []:
-        if said.get("role") == "assistant":
+    for text in body.get("messages") or []:
+        if text.get("role") == "assistant":
             try:
-                example = json.loads(said.get("content"))
+                example = json.loads(text.get("content"))
             except (ValueError, TypeError, RecursionError):
                 continue
             if isinstance(example, dict):

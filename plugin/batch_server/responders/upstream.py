@@ -37,7 +37,7 @@ class UpstreamResponder:
     Raises:
         SetupError: The key is missing or refused, there is no such server at the address,
             or it does not have the model.
-        BatchServerError: Nobody answers at the address.
+        BatchServerError: There is no answer at the address.
     """
 
     def __init__(self, options: UpstreamOptions) -> None:
@@ -69,7 +69,7 @@ class UpstreamResponder:
         ends by itself once the responder is closed, or `WantedRequests` are no longer wanted.
         """
         if self._closed.is_set():
-            # Whoever asks again and again until the process has ended is slowed down.
+            # A caller that asks again and again until the process has ended is slowed down.
             time.sleep(_LOOK_SECONDS)
             return
         source = iter(requests)

@@ -28,7 +28,7 @@ def check_upstream(options: UpstreamOptions, model: str | None) -> None:
     Raises:
         SetupError: The key is refused, the address is no such server's, or the model is
             not there.
-        BatchServerError: Nobody answers.
+        BatchServerError: There is no answer.
     """
     try:
         response = _ask(options)

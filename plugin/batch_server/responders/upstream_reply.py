@@ -45,8 +45,8 @@ def reply_of(status: int, content: bytes) -> ChatReply:
     body = _parsed(content)
     if isinstance(body, dict) and body.get("error") and body.keys() <= _OF_ERRORS:
         # Some servers send their errors at status 200.
-        said = f"The model server's reply is an error: {_message_of(body['error'])}"
-        return error_reply(502, said, code="invalid_reply")
+        text = f"The model server's reply is an error: {_message_of(body['error'])}"
+        return error_reply(502, text, code="invalid_reply")
     return ChatReply(200, body)
 
 

@@ -111,11 +111,11 @@ def has_chat_template(path: Path) -> bool:
 
 def _checked(gguf: Path) -> Path:
     path = gguf.expanduser().absolute()
-    mend = "give `gguf` the path of a GGUF file, or remove it to use the packaged weights"
+    fix = "give `gguf` the path of a GGUF file, or remove it to use the packaged weights"
     if path.is_dir():
         raise SetupError(
             f"the weights {path} are a directory",
-            fix=mend,
+            fix=fix,
         )
     try:
         with path.open("rb") as file:
@@ -123,17 +123,17 @@ def _checked(gguf: Path) -> Path:
     except FileNotFoundError:
         raise SetupError(
             f"the weights {path} are not there",
-            fix=mend,
+            fix=fix,
         ) from None
     except OSError as error:
         raise SetupError(
             f"the weights {path} cannot be read ({error.strerror})",
-            fix=mend,
+            fix=fix,
         ) from None
     if magic != _MAGIC:
         raise SetupError(
             f"the weights {path} are not a GGUF file",
-            fix=mend,
+            fix=fix,
         )
     return path
 

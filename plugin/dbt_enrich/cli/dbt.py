@@ -60,8 +60,8 @@ def run_dbt(options: DbtOptions, mode: Mode, environment: Mapping[str, str]) -> 
         environment: What dbt's environment has beside this process's own.
     """
     command = [*_DBT, "run", *options.arguments()]
-    told = {**os.environ, **environment, MODE_VARIABLE: mode.value}
-    return subprocess.run(command, check=False, env=told).returncode  # noqa: S603
+    given = {**os.environ, **environment, MODE_VARIABLE: mode.value}
+    return subprocess.run(command, check=False, env=given).returncode  # noqa: S603
 
 
 def reports_of_dbt(
@@ -82,8 +82,8 @@ def reports_of_dbt(
     with tempfile.TemporaryDirectory(prefix="dbt-enrich-") as directory:
         path = Path(directory) / "reports.jsonl"
         enrichments = _narrowed(options)
-        told = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: str(path), **(environment or {})}
-        _quiet_dbt("run", *enrichments.arguments(), environment=told)
+        given = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: str(path), **(environment or {})}
+        _quiet_dbt("run", *enrichments.arguments(), environment=given)
         lines: Sequence[str] = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 

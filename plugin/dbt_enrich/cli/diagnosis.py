@@ -34,7 +34,7 @@ def diagnose(location: Location, models: tuple[str, ...]) -> Iterator[Finding]:
     yield from packages
     yield _macros(root)
     if any(finding.verdict == "wrong" for finding in packages):
-        # Without dbt nobody can read the profile.
+        # Without dbt the profile cannot be read.
         return
     try:
         project = load_project(location)
@@ -75,8 +75,8 @@ def _packages() -> Iterator[Finding]:
             yield Finding(package, "wrong", "not installed", f"pip install '{need or package}'")
             continue
         if need is not None and not need.specifier.contains(found, prereleases=True):
-            said = f"{found}, which dbt-enrich {__version__} was not made for"
-            yield Finding(package, "warning", said, f"pip install '{need}'")
+            text = f"{found}, which dbt-enrich {__version__} was not made for"
+            yield Finding(package, "warning", text, f"pip install '{need}'")
             continue
         yield Finding(package, "ok", found)
 

@@ -23,7 +23,7 @@ from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.wording import counted
 
 _NEARLY = 0.9
-# An examination is over soon, also where nobody answers.
+# An examination is over soon, also where there is no answer.
 _SECONDS = 30.0
 _RETRIES = 1
 

@@ -140,8 +140,8 @@ def _answers(state: StateDirectory, ledger: Ledger) -> Finding:
         with closing(workspace):
             files, damaged = len(ledger.answers.names()), store.damaged()
     if not damaged:
-        said = "1 file is" if files == 1 else f"all {files:,} files are"
-        return Finding("answers", "ok", f"{said} there, and whole")
+        text = "1 file is" if files == 1 else f"all {files:,} files are"
+        return Finding("answers", "ok", f"{text} there, and whole")
     return Finding(
         "answers",
         "wrong",

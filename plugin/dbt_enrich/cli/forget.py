@@ -48,7 +48,7 @@ def forget(
         refuse_shared(ledger, tasks, wanted)
         held = worth_of(run, tasks, project.config)
         click.echo(
-            f"{name}: {counted(held.answers, 'answer')} that cost {held.worth.said()} at batch "
+            f"{name}: {counted(held.answers, 'answer')} that cost {held.worth.sentence()} at batch "
             "price; the "
             "next dbt run that sends pays for them again"
         )

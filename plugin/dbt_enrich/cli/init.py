@@ -38,11 +38,11 @@ class Change:
 
     def diff(self) -> str:
         """Return the change as a unified diff."""
-        former = "/dev/null" if self.before is None else str(self.path)
+        previous = "/dev/null" if self.before is None else str(self.path)
         lines = difflib.unified_diff(
             (self.before or "").splitlines(),
             self.after.splitlines(),
-            former,
+            previous,
             str(self.path),
             lineterm="",
         )

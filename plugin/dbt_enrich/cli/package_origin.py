@@ -24,7 +24,7 @@ def package_entry(package: str | None, root: Path) -> str:
         root: The dbt project's directory.
 
     Raises:
-        ConfigurationError: There is no such package, or nobody knows where it is.
+        ConfigurationError: There is no such package, or its place is unknown.
     """
     revision = None
     if package is None:
@@ -44,17 +44,17 @@ def package_entry(package: str | None, root: Path) -> str:
 
 
 def _installed_from() -> tuple[str, str | None]:
-    """Return the path or git address that pip noted, and the commit.
+    """Return the path or git address that pip recorded, and the commit.
 
     As https://packaging.python.org/en/latest/specifications/direct-url-data-structure/ has it.
     """
     try:
-        noted = json.loads(distribution("dbt-enrich").read_text("direct_url.json") or "{}")
+        recorded = json.loads(distribution("dbt-enrich").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):
-        noted = {}
-    url = str(noted.get("url", ""))
-    if "vcs_info" in noted:
-        return url, noted["vcs_info"].get("commit_id")
+        recorded = {}
+    url = str(recorded.get("url", ""))
+    if "vcs_info" in recorded:
+        return url, recorded["vcs_info"].get("commit_id")
     path = Path(unquote(urlsplit(url).path))
     if url.startswith("file:") and is_package(path):
         return os.path.relpath(path), None

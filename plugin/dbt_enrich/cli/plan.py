@@ -78,8 +78,8 @@ def _show(plans: list[dict[str, Any]], unplanned: list[dict[str, Any]], form: st
         click.echo(table(_HEADERS, [_row(plan) for plan in plans]))
         click.echo()
     bullet = "- " if form == "markdown" else ""
-    said = [sentence for plan in plans for sentence in sentences(plan)]
-    for sentence in [*said, *chain_sentences(plans, unplanned)]:
+    text = [sentence for plan in plans for sentence in sentences(plan)]
+    for sentence in [*text, *chain_sentences(plans, unplanned)]:
         click.echo(bullet + sentence)
 
 
@@ -175,7 +175,7 @@ def _token_sentences(plan: dict[str, Any]) -> list[str]:
         fits = "fits into" if rounds <= 1 else f"takes {rounds:,} rounds of"
         found.append(
             f"{name}: about {plan['enqueued_tokens']:,} enqueued tokens, which {fits} the "
-            f"{limit:,} of the {_said_of(plan['deployments'])}"
+            f"{limit:,} of the {_deployments_text(plan['deployments'])}"
         )
     return found
 
@@ -205,7 +205,7 @@ def _again(plan: dict[str, Any]) -> str:
     )
 
 
-def _said_of(deployments: list[str]) -> str:
+def _deployments_text(deployments: list[str]) -> str:
     if len(deployments) == 1:
         return f"deployment {deployments[0]}"
     return f"deployments {', '.join(deployments[:-1])} and {deployments[-1]} together"

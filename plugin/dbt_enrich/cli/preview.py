@@ -36,8 +36,8 @@ def preview(
     single requests: name one that does as `preview_model` in the model's meta.enrichment.
     """
     options = DbtOptions(location, (model,))
-    told = {PREVIEW_MODEL_VARIABLE: model, PREVIEW_ROWS_VARIABLE: str(rows)}
-    reports = reports_of_dbt(options, Mode.PREVIEW, told)
+    given = {PREVIEW_MODEL_VARIABLE: model, PREVIEW_ROWS_VARIABLE: str(rows)}
+    reports = reports_of_dbt(options, Mode.PREVIEW, given)
     found = [report["preview"] for report in reports if "preview" in report]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))

@@ -91,11 +91,11 @@ def refresh(output: Path, regions: tuple[str, ...], currency: str, url: str) -> 
         meters = Meters(currency=currency)
         meters.add(retail_items(region, currency=currency, url=url))
         zone = "eu" if region.lower().startswith(_EU) else "us"
-        found, said = models_of(meters, data_zone=zone)
+        found, text = models_of(meters, data_zone=zone)
         for model, zones in found.items():
             models.setdefault(model, {"zones": {}})["zones"].update(zones)
         unread |= meters.unread
-        for line in said:
+        for line in text:
             click.echo(f"{region}: {line}")
     if not models:
         raise ServiceError(

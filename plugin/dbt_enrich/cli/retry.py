@@ -48,8 +48,8 @@ def retry(
         for enrichment in asked:
             ledger.retries.add(enrichment, kinds or [kind.value for kind in FailureKind])
             lifted = ledger.stops.lift(enrichment=enrichment)
-            said = _said(tables.get(enrichment), lifted, kinds)
-            click.echo(f"{names[enrichment]}: {said}")
+            text = _said(tables.get(enrichment), lifted, kinds)
+            click.echo(f"{names[enrichment]}: {text}")
 
 
 def _said(table: Publication | None, lifted: int, kinds: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""`dbt-enrich serve`: the Batch API on this machine, for whoever wants to try against it."""
+"""`dbt-enrich serve`: the Batch API on this machine, to try things against."""
 
 from __future__ import annotations
 

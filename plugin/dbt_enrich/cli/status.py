@@ -98,8 +98,8 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
     ledger = existing_ledger(project.config)
     if ledger is None:
         empty = _document([], [], spending([], project.config))
-        said = f"nothing was sent yet: there is no ledger at {project.state.ledger}"
-        return empty if as_json else said
+        text = f"nothing was sent yet: there is no ledger at {project.state.ledger}"
+        return empty if as_json else text
     with ledger:
         names = labels(ledger.enrichments())
         wanted = chosen(models, names)
@@ -118,7 +118,7 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
     spent = spending(sent, project.config)
     if as_json:
         return _document(rows, tables, spent)
-    told = [
+    given = [
         f"{table.name}: this is the table of the target {table.target}, which published last; "
         f"{project.target} may have none, or an older one"
         for table in tables
@@ -127,8 +127,8 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
     return "\n\n".join(
         [
             _batches(rows, spent.currency),
-            "\n".join([_tables(tables), *told]),
-            f"cost so far: {spent.said()}",
+            "\n".join([_tables(tables), *given]),
+            f"cost so far: {spent.sentence()}",
         ]
     )
 

@@ -41,7 +41,8 @@ def versions(
             if table.enrichment == enrichment
         }
     changes = [
-        task_changes(former.document, task.document) for task, former in itertools.pairwise(tasks)
+        task_changes(previous.document, task.document)
+        for task, previous in itertools.pairwise(tasks)
     ]
     rows = [
         (
@@ -67,6 +68,6 @@ def versions(
                 "rows keep the answers to previous versions (on_task_change: new_rows)"
             )
     if diff:
-        for task, former in itertools.pairwise(tasks):
-            names = (short_version(former.task_key), short_version(task.task_key))
-            click.echo("\n" + task_diff(former.document, task.document, names=names))
+        for task, previous in itertools.pairwise(tasks):
+            names = (short_version(previous.task_key), short_version(task.task_key))
+            click.echo("\n" + task_diff(previous.document, task.document, names=names))

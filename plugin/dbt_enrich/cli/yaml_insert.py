@@ -150,17 +150,17 @@ def _is_null(node: yaml.Node) -> bool:
 
 
 def _verify(before: str, after: str, path: Sequence[str], item: Any) -> None:
-    """Refuse an outcome that is anything but the former document with the item in its list."""
+    """Refuse an outcome that is anything but the previous document with the item in its list."""
     try:
         found = yaml.safe_load(after)
     except yaml.YAMLError as error:
         raise NoPlaceError("it is written in a way that allows no addition") from error
-    former = yaml.safe_load(before)
+    previous = yaml.safe_load(before)
     place = found
     for key in path:
         place = place.get(key) if isinstance(place, dict) else None
     is_there = isinstance(place, list) and place[-1:] == [item]
-    if not is_there or not _has_only_grown(former or {}, found, path[-1], item):
+    if not is_there or not _has_only_grown(previous or {}, found, path[-1], item):
         raise NoPlaceError("it is written in a way that allows no addition")
 
 

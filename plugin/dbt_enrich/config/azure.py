@@ -129,7 +129,7 @@ class AzureConfig(EntraKeys, RemoteConfig):
 
     @property
     def sign_in(self) -> EntraKeys | None:
-        """Who signs in to Microsoft Entra ID, if anybody."""
+        """The identity that signs in to Microsoft Entra ID, or None."""
         return self if self.credential is not None else None
 
     def check_service(self) -> None:

@@ -120,7 +120,7 @@ class EntraKeys(Keys):
 
     @property
     def extra(self) -> Extra | None:
-        """The extra of this package that signs in, where anybody does."""
+        """The extra of this package that signs in, or None."""
         return AZURE if self.credential else None
 
     def check_installed(self) -> None:

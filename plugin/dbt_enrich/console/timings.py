@@ -40,7 +40,7 @@ class Stage(StrEnum):
 
 @dataclass
 class Span:
-    """What one stretch of a stage dealt with; filled in by whoever knows it.
+    """What one stretch of a stage dealt with; filled in by the stage itself.
 
     Attributes:
         rows: Rows.
@@ -59,7 +59,7 @@ class StageTimes:
         rows: Rows that it dealt with; a row that was sent twice counts twice.
         bytes: Bytes that it wrote, sent or read.
         seconds: Seconds in which it was at work.
-        peak_bytes: The process's largest memory seen meanwhile, or 0 where nobody looked.
+        peak_bytes: The process's largest memory seen meanwhile, or 0 where it was not measured.
     """
 
     rows: int = 0

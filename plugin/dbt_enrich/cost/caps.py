@@ -83,14 +83,14 @@ def breach(cap: Cap, spent: Spent, estimate: Estimate, *, currency: str, where: 
         where: Where the cap is set, such as `caps.day of the plugin's config`.
     """
 
-    def said_cost(amount: float, beside: float) -> str:
+    def cost_text(amount: float, beside: float) -> str:
         return money_text(amount, currency, beside=beside)
 
     total = spent.plus(estimate)
     passed = [
-        (name, said(limit, after), said(before, limit), said(after, limit))
-        for name, limit, before, after, said in (
-            ("max_cost", cap.max_cost, spent.cost, total.cost, said_cost),
+        (name, text(limit, after), text(before, limit), text(after, limit))
+        for name, limit, before, after, text in (
+            ("max_cost", cap.max_cost, spent.cost, total.cost, cost_text),
             ("max_requests", cap.max_requests, spent.requests, total.requests, _whole),
             ("max_tokens", cap.max_tokens, spent.tokens, total.tokens, _whole),
         )

@@ -24,7 +24,7 @@ def task_changes(before: Document, after: Document) -> list[str]:
     """Name what differs, such as `system text` or `description of categories`.
 
     Args:
-        before: The canonical document of the former task.
+        before: The canonical document of the previous task.
         after: The canonical document of the task as it is now.
     """
     changed = [name for key, name in _NAMES.items() if before.get(key) != after.get(key)]
@@ -37,7 +37,7 @@ def task_diff(before: Document, after: Document, *, names: tuple[str, str]) -> s
     """Return the unified diff between two tasks as their users would read them.
 
     Args:
-        before: The canonical document of the former task.
+        before: The canonical document of the previous task.
         after: The canonical document of the later one.
         names: What the two are called in the diff's head.
     """

@@ -93,10 +93,10 @@ def estimate(
         parts = [(price, prompt - long_prompt, answered * (1 - share))]
         if long and price.long:
             parts.append((price.long, long_prompt, answered * share))
-        batch = [part.batch_cost(asked, told) for part, asked, told in parts]
+        batch = [part.batch_cost(asked, given) for part, asked, given in parts]
         known = [amount for amount in batch if amount is not None]
         cost = sum(known) if len(known) == len(batch) else None
-        full = sum(part.synchronous_cost(asked, told) for part, asked, told in parts)
+        full = sum(part.synchronous_cost(asked, given) for part, asked, given in parts)
     return Estimate(
         requests=requests,
         prompt_tokens=prompt,

@@ -153,7 +153,7 @@ def models_of(meters: Meters, *, data_zone: str) -> tuple[dict[str, dict[str, An
         data_zone: Which data zone the list's region is in, `us` or `eu`.
     """
     models: dict[str, dict[str, Any]] = {}
-    said: list[str] = []
+    text: list[str] = []
     names = {(meter.model, meter.zone) for meter in meters.prices}
     for model, zone in sorted(names):
         versions = {m.version for m in meters.prices if (m.model, m.zone) == (model, zone)}
@@ -168,8 +168,8 @@ def models_of(meters: Meters, *, data_zone: str) -> tuple[dict[str, dict[str, An
         shown = data_zone if zone == "data_zone" else zone
         models.setdefault(model, {})[shown] = found[newest]
         if len({str(values) for values in found.values()}) > 1:
-            said.append(f"{model} ({shown}): the prices of the version {newest}, of {len(found)}")
-    return models, said
+            text.append(f"{model} ({shown}): the prices of the version {newest}, of {len(found)}")
+    return models, text
 
 
 def _since(meters: Meters, model: str, zone: str, version: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ def money_text(amount: float | None, currency: str, *, beside: float | None = No
     Args:
         amount: The amount, or None if it is unknown.
         currency: What it is in.
-        beside: Another amount of the same sentence, which it is told from.
+        beside: Another amount of the same sentence, from which it must differ.
     """
     if amount is None:
         return _UNKNOWN

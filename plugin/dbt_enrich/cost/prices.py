@@ -153,7 +153,7 @@ def price_table(
     Args:
         provider: Who sells, by its name in the profile.
         prices: By model: `input` and `output` for a million tokens, and where they are known
-            `cached_input`, `batch_input` and `batch_output` (default: half of the former),
+            `cached_input`, `batch_input` and `batch_output` (default: half of the first two),
             `flex_input`, `flex_output` and `long_context`. They hold in every zone.
         prices_file: A JSON file in the form of the package's own `cost/prices.json`, or with
             `models` as in `prices`, read first.
@@ -261,11 +261,11 @@ def _price(where: str, model: str, values: Any, *, halves: bool = True) -> Price
                 f"{where}: the price of '{model}' has the unknown key '{name}'",
                 fix=near_match(str(name), _FIELDS) or f"use one of the keys {', '.join(_FIELDS)}",
             )
-    told = {
+    given = {
         name: _number(where, model, name, value) for name, value in values.items() if name != _LONG
     }
     for name in ("input", "output"):
-        if name not in told:
+        if name not in given:
             raise ConfigurationError(
                 f"{where}: the price of '{model}' has no '{name}'",
                 fix="add it",
@@ -278,13 +278,13 @@ def _price(where: str, model: str, values: Any, *, halves: bool = True) -> Price
             fix="add above, such as above: 272000",
         )
     return Price(
-        input=told["input"],
-        cached_input=told.get("cached_input", told["input"]),
-        output=told["output"],
-        batch_input=told.get("batch_input", told["input"] / 2 if halves else None),
-        batch_output=told.get("batch_output", told["output"] / 2 if halves else None),
-        flex_input=told.get("flex_input"),
-        flex_output=told.get("flex_output"),
+        input=given["input"],
+        cached_input=given.get("cached_input", given["input"]),
+        output=given["output"],
+        batch_input=given.get("batch_input", given["input"] / 2 if halves else None),
+        batch_output=given.get("batch_output", given["output"] / 2 if halves else None),
+        flex_input=given.get("flex_input"),
+        flex_output=given.get("flex_output"),
         long_above=above if long else None,
         long=_price(where, model, long, halves=halves) if long else None,
     )

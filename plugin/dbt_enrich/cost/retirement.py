@@ -1,4 +1,4 @@
-"""Retirement: the day on which a provider ends a model, said in time."""
+"""Retirement: the day on which a provider ends a model, named in time."""
 
 from __future__ import annotations
 

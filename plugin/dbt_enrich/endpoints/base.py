@@ -74,7 +74,7 @@ class ReplyPaths:
 
 
 class Endpoint(Protocol):
-    """One endpoint of the service. Pure text and SQL: it opens nothing and calls nobody."""
+    """One endpoint of the service. Pure text and SQL: it opens and calls nothing."""
 
     @property
     def path(self) -> str:

@@ -247,19 +247,19 @@ def packed_message_sql() -> str:
     """
 
 
-def said_sql(mismatch: str) -> str:
+def message_sql(mismatch: str) -> str:
     """Build what there is to say of an outcome; `mismatch` is the validator's message."""
-    said, of_line = "nullif(problem, '')", "nullif(line_problem, '')"
+    text, of_line = "nullif(problem, '')", "nullif(line_problem, '')"
     return f"""
         case outcome
             when 'answered' then coalesce(no_text, {mismatch})
             when 'expired' then coalesce({of_line}, 'the completion window ended first')
             when 'cancelled' then coalesce({of_line}, 'the batch was cancelled first')
             when 'content_filter'
-                then coalesce({said}, {of_line}, 'the answer was cut by the content filter')
+                then coalesce({text}, {of_line}, 'the answer was cut by the content filter')
             when 'refusal' then refusal
             when 'truncated' then 'the answer was cut at the token limit'
             else concat_ws(': ', coalesce(nullif(code, ''), nullif(line_code, ''),
-                'HTTP ' || status_code), coalesce({said}, {of_line}, 'no reason given'))
+                'HTTP ' || status_code), coalesce({text}, {of_line}, 'no reason given'))
         end
     """

@@ -77,7 +77,7 @@ def cancel(
 
 
 def _ask(shard: Shard, attachment: Attachment) -> None:
-    """Note the wish first, so that it is carried out by whoever drives the shard next."""
+    """Record the wish first, so that the next owner of the shard carries it out."""
     attachment.run.ledger.shards.request_cancel(shard.shard)
     if shard.step == Step.SUBMITTED and shard.batch_id:
         batch = attachment.dispatch.service.cancel(shard.batch_id)

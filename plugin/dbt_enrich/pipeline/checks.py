@@ -20,7 +20,7 @@ from dbt_enrich.pipeline.planning.constraints import (
     refuse_blank_rows,
     refuse_published_rows,
     unsent_ids,
-    without_former,
+    without_previous,
 )
 from dbt_enrich.pipeline.planning.preview import answer_problem
 from dbt_enrich.pipeline.publish.errors_table import empty_errors_sql
@@ -63,7 +63,7 @@ def watch_of(session: Session, rows: StagedRows) -> Watch:
 
 
 def inputs_to_forget(session: Session) -> bool:
-    """Whether a former run left input files at the service that may not stay there."""
+    """Whether a previous run left input files at the service that may not stay there."""
     if session.config.store_inputs:
         return False
     service = session.config.service_id
@@ -91,7 +91,7 @@ def table_comment(session: Session) -> str:
     """Say of a table who enriched it, by which version of the task, and what it cost so far."""
     enrichment = session.request.enrichment
     spent = spending(session.run.ledger.shards.all(enrichment=enrichment), session.config)
-    cost = "cost unknown" if spent.cost is None else f"cost so far {spent.said()}"
+    cost = "cost unknown" if spent.cost is None else f"cost so far {spent.sentence()}"
     version = short_version(session.task_key)
     return f"Enriched by {session.request.task.model}, task version {version}; {cost}"
 
@@ -244,7 +244,7 @@ class BlankRows:
         existing = request.existing if request.options.on_pending == "keep" else None
         if existing is None or not existing.has_outputs(request.task.outputs):
             return ids
-        return without_former(ids, self._relation, existing.name, self._relation.unique_key)
+        return without_previous(ids, self._relation, existing.name, self._relation.unique_key)
 
 
 def failure_warning(session: Session, published: Published) -> str:

@@ -41,7 +41,7 @@ from dbt_enrich.pipeline.planning.preview import preview
 from dbt_enrich.pipeline.planning.task_changes import refusal_of_change
 from dbt_enrich.pipeline.publish.results import publish
 from dbt_enrich.pipeline.publish.usage_relations import Relations, fingerprint, relations
-from dbt_enrich.pipeline.recovery.former_answers import keep_former_answers
+from dbt_enrich.pipeline.recovery.previous_answers import keep_previous_answers
 from dbt_enrich.pipeline.recovery.table_answers import recover_answers
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome, Tally
 from dbt_enrich.pipeline.rounds import exchange
@@ -328,7 +328,7 @@ def _undone(session: Session, rows: StagedRows, selection: Selection) -> Undone:
     if undone.rows and recover_answers(run, undone, request, selection):
         undone.remove()
         undone = find_undone(run, rows, selection.answer_keys)
-    if undone.rows and keep_former_answers(run, rows, undone, request, selection):
+    if undone.rows and keep_previous_answers(run, rows, undone, request, selection):
         undone.remove()
         undone = find_undone(run, rows, selection.answer_keys)
     return undone

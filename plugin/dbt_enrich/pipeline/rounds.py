@@ -129,7 +129,7 @@ class Exchange:
             self._collect(self._open())
         if mode == Mode.SUBMIT and not self._hold_back():
             self._submit(found)
-        # What was paid for is kept: answers to former prompts are stored, though not published.
+        # What was paid for is kept: answers to previous prompts are stored, though not published.
         self._collect(s for s in leftovers(self.session) if s.service == self.service.service_id)
         self._name_other_services()
         self._forget_inputs()
@@ -166,13 +166,13 @@ class Exchange:
         return few
 
     def _open(self) -> list[Shard]:
-        """Return this task's shards that are on their way, whoever claimed them."""
+        """Return this task's shards that are on their way, claimed by any run."""
         return self.session.run.ledger.shards.open(
             service=self.service.service_id, task_key=self.session.task_key
         )
 
     def _unknown(self) -> list[Shard]:
-        """Return the open shards of which nobody knows whom they ask: their input file is gone.
+        """Return the open shards whose requests are unknown: their input file is gone.
 
         Their answers say it. Until they are there, any row may be among them.
         """
@@ -184,7 +184,7 @@ class Exchange:
         ]
 
     def _hold_back(self) -> bool:
-        """Whether nothing may be sent now, as rows may be in flight of which nobody knows."""
+        """Whether nothing may be sent now, as unknown rows may be in flight."""
         unknown = self._unknown()
         if unknown:
             self.session.console.say(
@@ -320,7 +320,7 @@ class Exchange:
             session.console.say(str(error))
 
     def _is_free(self, shard: Shard) -> bool:
-        """Whether a shard is this run's, or nobody's."""
+        """Whether a shard is this run's, or has no owner."""
         run = self.session.run
         return shard.owner == run.id or not run.store.is_driven(shard)
 
@@ -374,7 +374,7 @@ class Exchange:
 
 
 def leftovers(session: Session) -> list[Shard]:
-    """Return batches of this model's former tasks, and adopted ones, that nobody waits for."""
+    """Return batches of this model's previous tasks, and adopted ones, that no run waits for."""
     everything = session.request.options.mode == Mode.COLLECT
 
     def is_left(shard: Shard) -> bool:

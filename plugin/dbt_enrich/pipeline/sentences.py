@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.pipeline.export.new_requests import NewRequests
-from dbt_enrich.pipeline.planning.plan import others_said
+from dbt_enrich.pipeline.planning.plan import others_sentence
 from dbt_enrich.pipeline.publish.results import Published
 from dbt_enrich.pipeline.request import Tally
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
@@ -24,7 +24,7 @@ def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:
         f"{counted(fresh.requests, 'request')} to send{again}",
     ]
     equal = counted(fresh.equal, "row")
-    others = others_said(equal, fresh.in_flight, rows.owed, rows.waits_for, rows.skipped)
+    others = others_sentence(equal, fresh.in_flight, rows.owed, rows.waits_for, rows.skipped)
     return ", ".join([*parts, *others])
 
 

@@ -76,7 +76,7 @@ class Session:
             ask_again=options.ask_again,
             retries=self.run.ledger.retries.of(self.request.enrichment),
             packing=self.request.packing,
-            keeps_former=options.on_task_change == "new_rows",
+            keeps_previous=options.on_task_change == "new_rows",
             sent_with=self.sent_with,
             tolerance=self.tolerance,
             began=self.began,

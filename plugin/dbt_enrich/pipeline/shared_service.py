@@ -75,7 +75,7 @@ class SharedService:
             sends: Whether requests are sent, so that endpoint, key and deployments are checked.
 
         Raises:
-            EnrichmentError: The service refuses, nobody answers, or it stays in trouble.
+            EnrichmentError: The service refuses, does not answer, or stays in trouble.
         """
         if sends:
             self._ride_out(session, lambda: self._check(session, service))
@@ -100,7 +100,7 @@ class SharedService:
     def _ride_out(self, session: Session, call: Callable[[], None]) -> None:
         """Make a call again while the service is in trouble.
 
-        Where nobody answers at all the address may be wrong, and the run ends at once.
+        Where there is no answer at all the address may be wrong, and the run ends at once.
         """
         patience = session.request.options.await_timeout or PATIENCE_SECONDS
         ends = self._clock.monotonic() + patience

@@ -19,7 +19,7 @@ from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.services import create_service
 from dbt_enrich.state.run import Run, open_run
-from dbt_enrich.state.sent_with import noted_settings
+from dbt_enrich.state.sent_with import recorded_settings
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.state.tables.tasks import Task
@@ -62,7 +62,7 @@ class Attachment:
             and (
                 not wanted
                 or shard.enrichment in wanted
-                # Nobody knew who had asked when it was found at the service.
+                # Its model was unknown when it was found at the service.
                 or (shard.enrichment is None and shard.task_key in tasks)
             )
         ]
@@ -105,7 +105,7 @@ class Attachment:
                 usual.max_failed_share if share is None else share,
                 usual.least_answers if least is None else least,
             ),
-            settings=noted_settings(shard),
+            settings=recorded_settings(shard),
             run=self.run,
         )
 

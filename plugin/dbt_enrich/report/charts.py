@@ -234,7 +234,7 @@ def _label(text: str) -> str:
 
 
 def _labels(values: Iterable[str]) -> dict[str, str]:
-    """Shorten values to labels that are still told apart."""
+    """Shorten values to labels that can still be told apart."""
     labels: dict[str, str] = {}
     for value in values:
         label, number = _label(value), 1

@@ -208,7 +208,7 @@ def _versions(
     run: Run, tasks: Sequence[Task], in_table: dict[str, int]
 ) -> tuple[VersionReport, ...]:
     answers = answers_by_task(run, [task.task_key for task in tasks])
-    former: list[Task | None] = [*tasks[1:], *([None] if tasks else [])]
+    previous: list[Task | None] = [*tasks[1:], *([None] if tasks else [])]
     return tuple(
         VersionReport(
             version=short_version(task.task_key),
@@ -218,7 +218,7 @@ def _versions(
             changes=tuple(task_changes(before.document, task.document)) if before else None,
             diff=_diff(before, task) if before else "",
         )
-        for task, before in zip(tasks, former, strict=True)
+        for task, before in zip(tasks, previous, strict=True)
     )
 
 

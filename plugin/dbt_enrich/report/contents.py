@@ -81,7 +81,7 @@ class ColumnReport:
     Attributes:
         name: The column, with the path to a field.
         data_type: Its type.
-        description: What the language model was told of it.
+        description: The description that the language model was given.
         filled: Rows with a value.
         empty: Answered rows without one.
         distinct: Different values, of lists their items; None where they were not counted.

@@ -16,7 +16,7 @@ from dbt_enrich.task.types import DataType, EnumType, ListType, ScalarType, Stru
 
 TOP_VALUES = 15
 _PAIRED_VALUES = 10
-# Of more enumerated columns than five, each by each, nobody looks at all charts.
+# Of more enumerated columns than five, each by each, few readers look at all charts.
 _MOST_CROSSINGS = 10
 _BOOLEAN = ScalarType("boolean")
 _BINS = 20

@@ -185,8 +185,8 @@ def _fenced(text: str, language: str = "text") -> str:
 
 
 def _column(column: ColumnReport) -> tuple[object, ...]:
-    said = [f"{shown(count.value)} {number(count.rows)}" for count in column.values[:8]]
-    parts = [", ".join(said)] if said else []
+    text = [f"{shown(count.value)} {number(count.rows)}" for count in column.values[:8]]
+    parts = [", ".join(text)] if text else []
     parts += [_spread(spread) for spread in (column.histogram, column.sizes) if spread]
     if column.pairs:
         pair = column.pairs[0]
@@ -233,5 +233,5 @@ def _escaped(text: str) -> str:
     safe = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for mark in "\\`*_[]|~#!":
         safe = safe.replace(mark, f"\\{mark}")
-    # No address becomes a link, and nobody is called.
+    # No address becomes a link, and no mention notifies a user.
     return safe.replace("://", "&#58;//").replace("@", "&#64;").replace("www.", "www&#46;")

@@ -53,7 +53,7 @@ def within(report: Report, limits: Limits) -> Report:
 
 
 def left_out(report: Report, kept: Report, limits: Limits) -> Iterator[str]:
-    """Say what a file leaves out of a report, so that nobody takes a part for the whole."""
+    """Say what a file leaves out of a report, so that a part is not taken for the whole."""
     if len(kept.models) < len(report.models):
         hidden = len(report.models) - len(kept.models)
         yield f"{counted(hidden, 'model is', 'models are')} counted, but not shown"
@@ -65,8 +65,8 @@ def left_out(report: Report, kept: Report, limits: Limits) -> Iterator[str]:
         for name, noun in _PARTS.items():
             missing = len(getattr(whole, name)) - len(getattr(model, name))
             if missing:
-                said = counted(missing, f"{noun} is", f"{noun}s are")
-                yield f"{model.name}: {said} not shown"
+                text = counted(missing, f"{noun} is", f"{noun}s are")
+                yield f"{model.name}: {text} not shown"
     bare = sum(len(model.columns) for model in kept.models) - limits.charts
     if bare > 0:
         columns = counted(

@@ -1,4 +1,4 @@
-"""The Batch API, whoever offers it: `create_service` gives the engine its one way to it.
+"""The Batch API of any provider: `create_service` gives the engine its one way to it.
 
 Importing this package loads neither the `openai` package nor the emulator; `create_service` does.
 """

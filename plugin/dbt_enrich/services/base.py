@@ -25,7 +25,7 @@ UNSUPPORTED_CODE: Final = "operationnotsupported"
 class BatchStatus(StrEnum):
     """The states of a batch, as the service names them, in lower case.
 
-    A state that nobody documented is read as `IN_PROGRESS`: the batch goes on being watched.
+    An undocumented state is read as `IN_PROGRESS`: the batch goes on being watched.
     """
 
     VALIDATING = "validating"

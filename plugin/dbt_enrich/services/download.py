@@ -69,7 +69,7 @@ class PartialFile:
             self._file = os.fdopen(
                 os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
             )
-            # Held until the file is closed: a part that nobody holds belongs to nobody.
+            # Held until the file is closed: a part without a holder is left over.
             fcntl.flock(self._file, fcntl.LOCK_EX)
         self.size = 0
         self.total: int | None = None

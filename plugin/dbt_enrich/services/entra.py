@@ -65,7 +65,7 @@ _MENDS: Final[Mapping[CredentialKind, str]] = {
 
 
 class SignIn:
-    """Gives the token of one identity, fresh whenever it is asked for. Shows it to nobody else.
+    """Gives the token of one identity, fresh whenever it is asked for. Nothing else sees it.
 
     May be used from several threads.
 
@@ -168,12 +168,12 @@ class SignIn:
         )
 
     def _build(self, identity: Any) -> TokenCredential:
-        told = self._settings
+        given = self._settings
         options, host = {**self._options}, self._authority(identity)
         credential: TokenCredential
-        match told.kind:
+        match given.kind:
             case CredentialKind.DEFAULT:
-                named = {"managed_identity_client_id": told.client_id} if told.client_id else {}
+                named = {"managed_identity_client_id": given.client_id} if given.client_id else {}
                 credential = identity.DefaultAzureCredential(
                     process_timeout=_COMMAND_SECONDS, **named, **host, **options
                 )
@@ -181,24 +181,26 @@ class SignIn:
                 credential = identity.EnvironmentCredential(**host, **options, **self._retries)
             case CredentialKind.MANAGED_IDENTITY:
                 # With its own retries, which fit the endpoint of a machine that just started.
-                credential = identity.ManagedIdentityCredential(client_id=told.client_id, **options)
+                credential = identity.ManagedIdentityCredential(
+                    client_id=given.client_id, **options
+                )
             case CredentialKind.WORKLOAD_IDENTITY:
                 credential = identity.WorkloadIdentityCredential(
-                    tenant_id=told.tenant_id,
-                    client_id=told.client_id,
+                    tenant_id=given.tenant_id,
+                    client_id=given.client_id,
                     **host,
                     **options,
                     **self._retries,
                 )
             case CredentialKind.AZURE_CLI:
                 credential = identity.AzureCliCredential(
-                    tenant_id=told.tenant_id or "", process_timeout=_COMMAND_SECONDS
+                    tenant_id=given.tenant_id or "", process_timeout=_COMMAND_SECONDS
                 )
             case CredentialKind.SERVICE_PRINCIPAL:
                 credential = identity.ClientSecretCredential(
-                    told.tenant_id,
-                    told.client_id,
-                    told.client_secret.get_secret_value() if told.client_secret else "",
+                    given.tenant_id,
+                    given.client_id,
+                    given.client_secret.get_secret_value() if given.client_secret else "",
                     **host,
                     **options,
                     **self._retries,

@@ -145,14 +145,14 @@ class Failures:
         """Return our error for a reply with the status and the error body's `detail`."""
         # Read as it is: what is masked may be a part of any word.
         code = detail.code or ""
-        kind, mend = self._verdict(operation, status, code.lower(), detail.message)
+        kind, fix = self._verdict(operation, status, code.lower(), detail.message)
         shown, message = self.redact(code), self.redact(detail.message)
         label = f"HTTP {status}, {shown}" if shown not in ("", str(status)) else f"HTTP {status}"
-        said = f': "{message}"' if message else ""
+        text = f': "{message}"' if message else ""
         verb = "failed" if status >= 500 else "refused"
         return kind(
-            f"The service at {self._host} {verb} to {operation.what} ({label}){said}",
-            fix=mend,
+            f"The service at {self._host} {verb} to {operation.what} ({label}){text}",
+            fix=fix,
             status=status,
             code=(code if code.lower() in _READ_CODES else shown) or None,
             retry_after=parse_retry_after(headers),
@@ -211,7 +211,7 @@ class Failures:
     def _verdict(
         self, operation: Operation, status: int, code: str, message: str
     ) -> tuple[type[ServiceError], str]:
-        """The class and the mend of a reply with an error status."""
+        """The class and the fix of a reply with an error status."""
         if 400 <= status < 500 and code in UNPAID_CODES:
             return ServiceError, "check the plan and the billing of the account"
         if 400 <= status < 500 and _is_quota(code, message):
@@ -233,8 +233,8 @@ class Failures:
         if status == 401:
             return AuthenticationError, "check `api_key` in the profile: is it a key of this host?"
         if status == 403:
-            mend = "check that access by key, and from this network, is allowed there"
-            return AuthenticationError, mend
+            fix = "check that access by key, and from this network, is allowed there"
+            return AuthenticationError, fix
         if status < 400:
             return ServiceError, f"write the address that it leads to as {self._address}"
         if status == 413:

@@ -179,7 +179,7 @@ def parse_page(data: object) -> Page:
 def parse_status(value: object, batch_id: str, masked: Callable[[str], str] = str) -> BatchStatus:
     """Read a batch's status, whatever its case and spelling.
 
-    A status that nobody documented counts as `in_progress`: the batch goes on being watched,
+    An undocumented status counts as `in_progress`: the batch goes on being watched,
     and nothing is sent anew because of a word.
     """
     word = re.sub(r"[^a-z]", "", value.lower()) if isinstance(value, str) else ""

@@ -115,17 +115,17 @@ def _is_certain(found: object, deployment: str, *, certain_codes: frozenset[str]
 def _not_found(settings: RemoteConfig, deployment: str, known: tuple[str, ...]) -> NotFoundError:
     near = difflib.get_close_matches(deployment, known, n=1)
     if near:
-        mend = f"did you mean {near[0]!r}?"
+        fix = f"did you mean {near[0]!r}?"
     elif known:
-        mend = f"there are {', '.join(sorted(known)[:10])}"
+        fix = f"there are {', '.join(sorted(known)[:10])}"
     elif settings.facts.has_deployments:
-        mend = "deploy it as Global Batch or Data Zone Batch, or wait if that was just done"
+        fix = "deploy it as Global Batch or Data Zone Batch, or wait if that was just done"
     else:
-        mend = "check its spelling, and that the key may use it"
+        fix = "check its spelling, and that the key may use it"
     thing = "deployment" if settings.facts.has_deployments else "model"
     return NotFoundError(
         f"The service at {settings.host} has no {thing} {deployment!r}",
-        fix=f"correct `deployments` in the profile or `model` in the task; {mend}",
+        fix=f"correct `deployments` in the profile or `model` in the task; {fix}",
         status=404,
     )
 

@@ -37,8 +37,8 @@ ANSWER_COLUMNS = {
 }
 # Rows of one row group: validation needs memory beside those that each thread holds.
 _ROW_GROUP = 12_288
-# The name of a file that holds answers to a former version goes on with that version.
-FORMER_PREFIX = "former-"
+# The name of a file that holds answers to a previous version goes on with that version.
+PREVIOUS_PREFIX = "former-"
 # `file_index` is the reader's own column: which of the given files a row is in.
 NO_ANSWERS = (
     "select "
@@ -76,8 +76,8 @@ _DIGITS = {
 }
 
 
-def former_answers_key(task_key: str) -> str:
-    """Return under which name the answer store holds what a task keeps of its former versions."""
+def previous_answers_key(task_key: str) -> str:
+    """Return under which name the answer store holds what a task keeps of its previous versions."""
     return f"{task_key}:former"
 
 
@@ -113,7 +113,7 @@ class AnswerStore:
             query: A SELECT of `ANSWER_COLUMNS`.
             task_key: The task that they answer.
             name: The file's name.
-            settings: What the requests were sent with, as JSON, or None if nobody knows.
+            settings: What the requests were sent with, as JSON, or None if unknown.
 
         Returns:
             How many they are.
@@ -161,8 +161,8 @@ class AnswerStore:
         settle(self._path(draft), self._path(name))
 
     def forget(self, task_key: str) -> None:
-        """Take a task's answers out, with those that it keeps of its former versions."""
-        for key in (task_key, former_answers_key(task_key)):
+        """Take a task's answers out, with those that it keeps of its previous versions."""
+        for key in (task_key, previous_answers_key(task_key)):
             for name in self._live.forget(key):
                 self._path(name).unlink(missing_ok=True)
 

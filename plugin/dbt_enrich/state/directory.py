@@ -74,7 +74,7 @@ class StateDirectory:
         return sum(path.stat().st_size for path in paths if path.exists())
 
     def unassigned(self, shard: str) -> Path:
-        """The lines of a shard's downloaded files that nobody can assign to a request."""
+        """The lines of a shard's downloaded files that cannot be assigned to a request."""
         return self.root / "answers" / f"{shard}.unassigned.jsonl"
 
     def run(self, run_id: str) -> Path:

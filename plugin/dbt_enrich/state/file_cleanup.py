@@ -34,7 +34,7 @@ def sweep_files(run: Run) -> None:
 def _needed_files(shard: Shard, store: StateDirectory) -> list[Path]:
     name = shard.shard
     if shard.is_closed:
-        # Of a shard without requests nobody knows whom its answers are for.
+        # A shard without requests has answers to unknown rows.
         kinds = ("output", "error")
         return [] if shard.requests else [store.response(name, kind) for kind in kinds]
     kept = [store.manifest(name), store.response(name, "output"), store.response(name, "error")]

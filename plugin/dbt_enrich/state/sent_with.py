@@ -1,4 +1,4 @@
-"""Sent with: the settings of a request that are no part of its identity, noted with each attempt.
+"""Sent with: the settings of a request that are no part of its identity, kept with each attempt.
 
 A request that a service refused may be accepted once another deployment, endpoint, API version or
 token limit is set, none of which makes another request of it. So each attempt says what it was
@@ -58,7 +58,7 @@ class SentWith:
         return hashlib.sha256(self.text().encode()).hexdigest()[:_DIGITS]
 
     def differs_from(self, noted: str | None) -> bool:
-        """Whether an attempt was sent with other settings; what nobody noted is no other.
+        """Whether an attempt was sent with other settings; what was not recorded is no other.
 
         A deployment more is another chance, one less only where it is the one that was asked.
 
@@ -90,16 +90,18 @@ def present_settings(
 
 def of_shard(shard: Shard) -> str | None:
     """Return what the requests of a shard were sent with, the deployment named, or None."""
-    noted = _read(shard.settings)
-    return None if noted is None else canonical_json({**noted, "deployment": shard.deployment})
+    recorded = _read(shard.settings)
+    return (
+        None if recorded is None else canonical_json({**recorded, "deployment": shard.deployment})
+    )
 
 
-def noted_settings(shard: Shard) -> SentWith | None:
-    """Return what the requests of a shard are sent with, or None if nobody noted it."""
-    noted = _read(shard.settings)
-    if noted is None:
+def recorded_settings(shard: Shard) -> SentWith | None:
+    """Return what the requests of a shard are sent with, or None if it was not recorded."""
+    recorded = _read(shard.settings)
+    if recorded is None:
         return None
-    return SentWith(**{**noted, "deployments": tuple(noted["deployments"])})
+    return SentWith(**{**recorded, "deployments": tuple(recorded["deployments"])})
 
 
 def other_files(now: SentWith | None, noted: Sequence[str | None]) -> list[int]:

@@ -90,11 +90,11 @@ class Shard:
     """A row of `batches`: the requests of one input file, and what became of them.
 
     A request is a line of the file. `rows` is how many rows they ask: more than requests where
-    several are packed into one, and None where a former version made the shard.
+    several are packed into one, and None where a previous version made the shard.
     One that is `synchronous` is no batch: its requests are asked one by one. `uploads_sought` says
     that the service was searched for files of uploads that got no reply. `settings` is what the
-    requests are sent with, as JSON, or None where a former version made the shard. A run is stopped
-    where more than `max_failed_share` of at least `least_answers` answers failed alike.
+    requests are sent with, as JSON, or None where an earlier version made the shard. A run is
+    stopped where more than `max_failed_share` of at least `least_answers` answers failed alike.
     """
 
     shard: str

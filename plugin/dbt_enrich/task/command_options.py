@@ -42,9 +42,9 @@ def refuse_several(selected: Collection[str]) -> None:
     """
     name = given(PREVIEW_MODEL_VARIABLE)
     if name and len(selected) > 1:
-        said = ", ".join(sorted(labels(selected).values()))
+        text = ", ".join(sorted(labels(selected).values()))
         raise ConfigurationError(
-            f"the name '{name}' fits {len(selected)} models: {said}", fix="name one of them"
+            f"the name '{name}' fits {len(selected)} models: {text}", fix="name one of them"
         )
 
 

@@ -87,11 +87,11 @@ class EnrichmentTask(BaseModel):
     @field_validator("parameters")
     @classmethod
     def _without_engine_keys(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        for key, mend in _ENGINE_PARAMETERS.items():
+        for key, fix in _ENGINE_PARAMETERS.items():
             if key in parameters:
                 raise WrongValueError(
                     f"'{key}' cannot be set here",
-                    fix=mend,
+                    fix=fix,
                 )
         return parameters
 

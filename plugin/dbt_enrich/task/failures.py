@@ -73,11 +73,11 @@ def ask_again_sql(kind: str, status_code: str, *, has_limit: bool, also: Iterabl
         has_limit: Whether the task sets a token limit, which can be enlarged.
         also: Kinds that are asked again although their rule says otherwise.
     """
-    told = {FailureKind(name) for name in also}
+    given = {FailureKind(name) for name in also}
     kinds = ", ".join(
         f"'{name}'"
         for name, rule in RULES.items()
-        if (rule.ask_again or name in told) and (has_limit or not rule.larger_limit)
+        if (rule.ask_again or name in given) and (has_limit or not rule.larger_limit)
     )
     return (
         f"({kind} in ({kinds}) and not coalesce({kind} = 'provider_error' "

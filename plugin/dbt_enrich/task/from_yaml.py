@@ -78,8 +78,8 @@ def options_from_yaml(
         ConfigurationError: A value is wrong.
     """
     values = {key: meta[key] for key in EnrichmentOptions.model_fields if key in meta}
-    told = {"mode": mode, "preview_rows": preview_rows}
-    values |= {key: value for key, value in told.items() if value is not None}
+    given = {"mode": mode, "preview_rows": preview_rows}
+    values |= {key: value for key, value in given.items() if value is not None}
     try:
         return EnrichmentOptions(**values)
     except ValidationError as error:

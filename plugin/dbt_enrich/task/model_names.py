@@ -15,7 +15,7 @@ def label(unique_id: str | None, among: Collection[str] = ()) -> str:
     """Return what a model is called, with its package where another model has the name.
 
     Args:
-        unique_id: dbt's unique id, or None where nobody knows which model it is.
+        unique_id: dbt's unique id, or None where the model is unknown.
         among: The unique ids of the models beside which it is named.
 
     >>> label("model.shop.tickets.v2", ["model.shop.tickets.v1"])
@@ -53,24 +53,24 @@ def _one(name: str, known: Collection[str]) -> str:
         return name
     found = [unique_id for unique_id in sorted(known) if name in _spellings(unique_id)]
     if not found:
-        said = ", ".join(sorted(labels(known).values())) or "none"
+        text = ", ".join(sorted(labels(known).values())) or "none"
         raise ConfigurationError(
-            f"the model '{name}' was never run with this profile. Models that were: {said}",
+            f"the model '{name}' was never run with this profile. Models that were: {text}",
             fix=f"run `dbt run --select {name}` first, or name one of them",
         )
     if len(found) > 1:
-        said = ", ".join(_shortest(unique_id, known) for unique_id in found)
+        text = ", ".join(_shortest(unique_id, known) for unique_id in found)
         raise ConfigurationError(
-            f"the name '{name}' fits {len(found)} models: {said}", fix="name one of them"
+            f"the name '{name}' fits {len(found)} models: {text}", fix="name one of them"
         )
     return found[0]
 
 
 def _shortest(unique_id: str, known: Collection[str]) -> str:
     """Return the shortest spelling that fits this model alone."""
-    said = label(unique_id, known)
-    fits = [other for other in known if said in _spellings(other)]
-    return said if fits == [unique_id] else unique_id
+    text = label(unique_id, known)
+    fits = [other for other in known if text in _spellings(other)]
+    return text if fits == [unique_id] else unique_id
 
 
 def _spellings(unique_id: str) -> set[str]:

@@ -30,12 +30,12 @@ class EnrichmentOptions(BaseModel):
         max_attempts: How often one row is sent in all, the first time included.
         fail_on: Kinds of failure that fail the model, or `any`; none by default.
         warn_failed_share: The share of answered rows that may fail without a dbt warning.
-        on_pending: Whether a row whose task changed keeps its former outputs (`keep`) until the
+        on_pending: Whether a row whose task changed keeps its previous outputs (`keep`) until the
             new answer is there, or shows none (`null`).
         ask_again: Kinds of failure that are asked again although they usually are not:
             `content_filter` and `refusal`.
         on_task_change: What happens to rows that were answered before the task changed: `all` are
-            asked again, `new_rows` keeps the former answers of rows whose text is unchanged, and
+            asked again, `new_rows` keeps the previous answers of rows whose text is unchanged, and
             `error` sends nothing and says what changed.
         max_failed_share: The share of the answers that may fail in the same way; where more do,
             of at least 20, the run is stopped. 1 never stops it.
@@ -46,7 +46,7 @@ class EnrichmentOptions(BaseModel):
         max_tokens: How many tokens one run of the model may take.
         await_timeout: Seconds after which a waiting run gives up and leaves rows pending, or None.
         on_await_timeout: Whether the model then succeeds with pending rows (`pending`), or fails
-            and leaves its former table (`error`).
+            and leaves its previous table (`error`).
         publish: Whether the table is rebuilt from the SELECT's rows (`rebuild`), or they are put
             into it by unique key (`merge`), for a SELECT that yields only new or changed rows.
         rows_per_request: How many rows go into one request, or None for one.

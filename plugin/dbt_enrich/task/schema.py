@@ -346,12 +346,12 @@ def _check_limits(schema: dict[str, Any]) -> None:
             "shorten names or use varchar for an enum",
         ),
     ]
-    for what, count, limit, mend in limits:
+    for what, count, limit, fix in limits:
         if count > limit:
             raise ConfigurationError(
                 f"the output columns make a JSON Schema with {count} {what}, but the service takes "
                 f"at most {limit}",
-                fix=f"{mend}, or set response: json_object",
+                fix=f"{fix}, or set response: json_object",
             )
 
 

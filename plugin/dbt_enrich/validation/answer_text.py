@@ -57,7 +57,7 @@ def object_sql(content: str) -> str:
 def fragment_sql(content: str) -> str:
     """Build a text that broke off without the thinking before it.
 
-    NULL where a tag is left: nobody can tell whether it stands in the answer's own strings.
+    NULL where a tag is left: it may stand in the answer's own strings.
     """
     spoken = let_sql(
         "rest",
@@ -69,10 +69,10 @@ def fragment_sql(content: str) -> str:
 
 def _spoken(text: str) -> str:
     """Build the object in a text that is no JSON as a whole, as it is written there."""
-    untold = (text, _without_leading(text), _without_thinking(text))
+    unnamed = (text, _without_leading(text), _without_thinking(text))
     found = ", ".join(
         let_sql("place", place, lambda place: let_sql("found", _found(place), _clean(text, place)))
-        for place in untold
+        for place in unnamed
     )
     return f"""case
         when regexp_matches({text}, {literal(_TAG)}) then coalesce({found})

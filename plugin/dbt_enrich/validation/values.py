@@ -111,7 +111,7 @@ def _structure(kind: DataType, *, lower: bool) -> Any:
         case EnumType() if lower:
             return "varchar"
         case ScalarType("decimal"):
-            # What is read as a decimal is rounded to its scale, so that nobody sees what was lost.
+            # What is read as a decimal is rounded to its scale, which hides what was lost.
             return "json"
         case _:
             return kind.sql

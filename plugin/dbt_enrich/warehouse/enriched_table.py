@@ -96,7 +96,7 @@ def _result_columns(outputs: Sequence[OutputColumn], task_key: str) -> dict[str,
         "enrichment_batch_id": "results.batch_id",
         "enriched_at": "results.enriched_at",
         "enrichment_key": key_text_sql("results.request_key"),
-        "enrichment_version": "if(results.status = 'done', coalesce(results.former_version, "
+        "enrichment_version": "if(results.status = 'done', coalesce(results.previous_version, "
         f"{literal(short_version(task_key))}), null)",
     }
 

@@ -46,19 +46,19 @@ def stage_unfinished(
     """
     staged = relation.columns()
     _check_columns(relation, staged, outputs, existing.columns)
-    columns = ", ".join(f"former.{identifier(name)}" for name in staged)
+    columns = ", ".join(f"previous.{identifier(name)}" for name in staged)
     wait = f"enrichment_status in {DUE} and enrichment_error is not null"
     if relation.connection.execute(f"select 1 from {existing.name} where {wait}").fetchone():
         same = " and ".join(
-            f"former.{identifier(name)} is not distinct from staged.{identifier(name)}"
+            f"previous.{identifier(name)} is not distinct from staged.{identifier(name)}"
             for name in staged
         )
         relation.connection.execute(
-            f"delete from {relation.name} as staged using {existing.name} as former "
+            f"delete from {relation.name} as staged using {existing.name} as previous "
             f"where {same} and enrichment_status = 'done'"
         )
     relation.connection.execute(
-        f"insert into {relation.name} by name select {columns} from {existing.name} as former "
+        f"insert into {relation.name} by name select {columns} from {existing.name} as previous "
         f"where (enrichment_status in {_UNFINISHED} or {_forgotten_sql(forgotten)}) "
         "and not exists ("
         f"select 1 from {relation.name} as staged where {_same_row(relation)})"
@@ -78,7 +78,7 @@ def _forgotten_sql(forgotten: Mapping[str, datetime]) -> str:
 def untouched_kept(relation: StagedRelation, existing: ExistingTable, task_key: str) -> int:
     """Count the table's done rows that are not staged and were answered by another version."""
     (kept,) = relation.connection.execute(
-        f"select count(*) from {existing.name} as former where enrichment_status = 'done' "
+        f"select count(*) from {existing.name} as previous where enrichment_status = 'done' "
         f"and enrichment_version <> {literal(short_version(task_key))} and not exists ("
         f"select 1 from {relation.name} as staged where {_same_row(relation)})"
     ).fetchall()[0]
@@ -87,7 +87,7 @@ def untouched_kept(relation: StagedRelation, existing: ExistingTable, task_key: 
 
 def _same_row(relation: StagedRelation) -> str:
     return " and ".join(
-        f"former.{identifier(key)} = staged.{identifier(key)}" for key in relation.unique_key
+        f"previous.{identifier(key)} = staged.{identifier(key)}" for key in relation.unique_key
     )
 
 

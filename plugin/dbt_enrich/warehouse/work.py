@@ -67,7 +67,7 @@ class Turns:
         self._holders: dict[str, tuple[str, int]] = {}
 
     def take(self, database: str, staged: str) -> None:
-        """Wait for the turn of a model, told by its staged table, for as long as one can last."""
+        """Wait for the turn of a model, known by its staged table, for as long as one can last."""
         with self._changed:
             self._changed.wait_for(lambda: database not in self._holders, timeout=_TURN_SECONDS)
             self._holders[database] = (staged, threading.get_ident())

@@ -151,19 +151,19 @@ def _send(resource: Resource, chance: random.Random) -> httpx.Response:
 
 def _check(reply: httpx.Response) -> None:
     """A reply is no server error, and a document of the service."""
-    told = f"{reply.request.method} {reply.request.url} {reply.status_code} {reply.text[:300]}"
-    assert reply.status_code < 500, told
+    given = f"{reply.request.method} {reply.request.url} {reply.status_code} {reply.text[:300]}"
+    assert reply.status_code < 500, given
     if reply.request.method == "HEAD":
         return
     kind = reply.headers["content-type"]
     if reply.is_success and kind.startswith(("application/octet-stream", "text/event-stream")):
         return
-    assert kind == "application/json", told
+    assert kind == "application/json", given
     document = json.loads(reply.content)
     if reply.is_success:
-        assert document.get("object") or document.get("id"), told
+        assert document.get("object") or document.get("id"), given
     else:
-        assert isinstance(document["error"]["message"], str), told
+        assert isinstance(document["error"]["message"], str), given
 
 
 @settings(max_examples=100)

@@ -204,11 +204,11 @@ def test_a_script_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_a_model_that_is_loaded_is_announced(tmp_path: Path) -> None:
     """Before it is, as it takes seconds; what is there at once is not."""
-    said: list[str] = []
+    text: list[str] = []
     model = ResponderSpec("llama", gguf=tmp_path / "weights.gguf")
     with pytest.raises(BatchServerError, match="the local emulator ended while it started"):
-        join_emulator(tmp_path / "model", spec=model, say=said.append)
-    assert said == [f"loading the language model {model.gguf}, which takes some seconds"]
+        join_emulator(tmp_path / "model", spec=model, say=text.append)
+    assert text == [f"loading the language model {model.gguf}, which takes some seconds"]
     assert ResponderSpec("llama").loads == "the packaged language model"
-    join_emulator(tmp_path / "scripted", spec=SCRIPTED, say=said.append).release()
-    assert len(said) == 1
+    join_emulator(tmp_path / "scripted", spec=SCRIPTED, say=text.append).release()
+    assert len(text) == 1

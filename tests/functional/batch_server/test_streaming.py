@@ -37,13 +37,13 @@ def test_the_official_client_reads_the_stream(emulator: RunningEmulator, style: 
             **_ASKED, stream=True, stream_options={"include_usage": True}
         )
     )
-    said = [choice for chunk in chunks for choice in chunk.choices]
+    text = [choice for chunk in chunks for choice in chunk.choices]
     assert (
-        "".join(choice.delta.content or "" for choice in said) == whole.choices[0].message.content
+        "".join(choice.delta.content or "" for choice in text) == whole.choices[0].message.content
     )
-    assert len(said) > 4
-    assert said[0].delta.role == "assistant"
-    assert [choice.finish_reason for choice in said if choice.finish_reason] == ["stop"]
+    assert len(text) > 4
+    assert text[0].delta.role == "assistant"
+    assert [choice.finish_reason for choice in text if choice.finish_reason] == ["stop"]
     assert chunks[-1].choices == []
     assert chunks[-1].usage == whole.usage
     assert all(chunk.usage is None for chunk in chunks[:-1])
@@ -72,8 +72,8 @@ def test_tokens_other_than_the_answer_s_come_too(emulator: RunningEmulator) -> N
     client = _client(emulator, "openai")
     emulator.rules([{"match": "", "refusal": "I would rather not say anything about that."}])
     chunks = list(client.chat.completions.create(**_ASKED, stream=True))
-    said = [chunk.choices[0].delta for chunk in chunks]
-    assert "".join(d.refusal or "" for d in said).endswith("anything about that.")
+    text = [chunk.choices[0].delta for chunk in chunks]
+    assert "".join(d.refusal or "" for d in text).endswith("anything about that.")
     emulator.rules([{"match": "", "fault": "truncated"}])
     chunks = list(client.chat.completions.create(**_ASKED, stream=True))
     assert chunks[-1].choices[0].finish_reason == "length"

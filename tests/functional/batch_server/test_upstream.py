@@ -326,9 +326,9 @@ def test_a_key_that_is_missing_or_wrong_is_one_sentence(
     options = UpstreamOptions(server.url, api_key_env="MODEL_SERVER_KEY")
     with pytest.raises(SetupError, match="MODEL_SERVER_KEY.*not set"):
         UpstreamResponder(options)
-    for key, said in (("not this", "a space"), ("wrong", "refuses the key")):
+    for key, text in (("not this", "a space"), ("wrong", "refuses the key")):
         monkeypatch.setenv("MODEL_SERVER_KEY", key)
-        with pytest.raises(SetupError, match=f"MODEL_SERVER_KEY.*{said}|{said}.*") as seen:
+        with pytest.raises(SetupError, match=f"MODEL_SERVER_KEY.*{text}|{text}.*") as seen:
             UpstreamResponder(options)
         assert key not in str(seen.value)
 
@@ -387,12 +387,12 @@ def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     """Without a traceback, for a missing address and for a server that is not there."""
     command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()", "serve"]
     command += ["--port", "0", "--directory", str(tmp_path), "--responder", "upstream"]
-    for more, said in (([], "--upstream-base-url"), (["--upstream-base-url", NOWHERE], NOWHERE)):
+    for more, text in (([], "--upstream-base-url"), (["--upstream-base-url", NOWHERE], NOWHERE)):
         done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
         assert done.returncode == 1
         (sentence,) = done.stderr.strip().splitlines()
         assert sentence.startswith("Error: ")
-        assert said in sentence
+        assert text in sentence
 
 
 def test_the_shared_process_says_what_is_wrong(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def test_errors_of_every_spelling_keep_their_message(content: bytes, said: dict[
 
 def test_errors_in_disguise_are_errors() -> None:
     """At status 200, and as a redirect, which is not followed."""
-    said = reply_of(200, b'{"error": {"message": "out of memory"}}').body["error"]["message"]
-    assert "out of memory" in said
+    text = reply_of(200, b'{"error": {"message": "out of memory"}}').body["error"]["message"]
+    assert "out of memory" in text
     assert reply_of(307, b"").body["error"]["code"] == "redirected"
 
 

@@ -28,7 +28,7 @@ def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
 
 def command(project: DbtProject, *arguments: str, exits: int = 0) -> str:
     """Run a command of ours and return what it printed; assert its exit code."""
-    code, said = run_forked(
+    code, text = run_forked(
         "dbt-enrich",
         *arguments,
         "--project-dir",
@@ -36,9 +36,9 @@ def command(project: DbtProject, *arguments: str, exits: int = 0) -> str:
         directory=project.directory.parent,
         environment={"DBT_PROFILES_DIR": str(project.directory)},
     )
-    assert code == exits, said
-    assert "Traceback" not in said
-    return said
+    assert code == exits, text
+    assert "Traceback" not in text
+    return text
 
 
 def answered(emulator: RunningEmulator) -> int:
@@ -130,9 +130,9 @@ def test_status_says_that_a_local_batch_waits(tmp_path: Path) -> None:
     project = DbtProject(tmp_path, plugin)
     project.enrichment("notes_enriched", NOTES)
     project.dbt("run", "--vars", "enrichment_mode: submit")
-    said = command(project, "status")
-    assert "1 batch waits: nothing runs the local service; `dbt-enrich wait` goes on" in said
-    assert re.search(r"notes_enriched +batch_\S+ +waits ", said)
+    text = command(project, "status")
+    assert "1 batch waits: nothing runs the local service; `dbt-enrich wait` goes on" in text
+    assert re.search(r"notes_enriched +batch_\S+ +waits ", text)
     (batch,) = json.loads(command(project, "status", "--json"))["batches"]
     assert batch["waits"] is True
     users = project.state_dir / "local" / "users"
@@ -146,8 +146,8 @@ def test_status_says_that_a_local_batch_waits(tmp_path: Path) -> None:
 def test_status_names_the_target_that_published(project: DbtProject) -> None:
     """One state serves all targets; the table of another is not shown as this one's."""
     project.dbt("run", "--target", "prod")
-    said = "this is the table of the target prod, which published last; dev may have none"
-    assert f"notes_enriched: {said}" in command(project, "status")
+    text = "this is the table of the target prod, which published last; dev may have none"
+    assert f"notes_enriched: {text}" in command(project, "status")
     assert "this is the table" not in command(project, "status", "--target", "prod")
     (table,) = json.loads(command(project, "status", "--json"))["tables"]
     assert table["target"] == "prod"
@@ -188,9 +188,9 @@ def test_run_waits_for_batches_that_another_command_found(
 
 def test_run_says_where_the_time_went(project: DbtProject) -> None:
     """Of dbt's part and of the wait: each stage with rows and seconds, and only where asked."""
-    told = command(project, "run", "--timings")
+    given = command(project, "run", "--timings")
     for stage in set(Stage) - {Stage.WAIT}:
-        assert re.search(rf"\b{stage} +6 +\d+\.\d +\d+\.\d\d ", told), stage
+        assert re.search(rf"\b{stage} +6 +\d+\.\d +\d+\.\d\d ", given), stage
     project.enrichment("notes_enriched", NOTES, meta={"system": "Another prompt."})
     assert "peak MB" not in command(project, "run")
 
@@ -244,8 +244,8 @@ def test_forget_says_the_price_and_has_everything_asked_again(
     assert "6 answers that cost USD 0.0000" in output
     project.dbt("run")
     assert answered(emulator) == 12
-    said = command(project, "forget", "--model", "other", "--yes", exits=1)
-    assert "'other' was never run" in said
+    text = command(project, "forget", "--model", "other", "--yes", exits=1)
+    assert "'other' was never run" in text
 
 
 def test_versions_list_prompts_with_their_rows_and_diffs(project: DbtProject) -> None:
@@ -275,15 +275,15 @@ def test_plan_status_and_versions_agree_on_rows_that_keep_previous_answers(
     (table,) = json.loads(command(project, "status", "--json"))["tables"]
     assert table["counts"] == {"done": 6, "kept": 6}
     assert re.search(r"notes_enriched +6( +0){4} +6 ", command(project, "status"))
-    said = command(project, "versions", "notes_enriched", "--no-diff")
-    assert "notes_enriched: 6 of 6 done rows keep the answers to previous versions" in said
+    text = command(project, "versions", "notes_enriched", "--no-diff")
+    assert "notes_enriched: 6 of 6 done rows keep the answers to previous versions" in text
     newest, oldest = json.loads(command(project, "versions", "notes_enriched", "--json"))
     assert (newest["kept"], oldest["kept"]) == (6, None)
     project.enrichment(
         "notes_enriched", NOTES, meta={"system": "Be long.", "on_task_change": "error"}
     )
-    said = " ".join(command(project, "plan", exits=1).split())
-    assert "a run would refuse: model 'notes_enriched': the task changed (system text)" in said
+    text = " ".join(command(project, "plan", exits=1).split())
+    assert "a run would refuse: model 'notes_enriched': the task changed (system text)" in text
     (plan,) = json.loads(command(project, "plan", "--json", exits=1))
     assert "nothing was" in plan["refusal"]
     project.dbt("run", succeeds=False)

@@ -66,7 +66,7 @@ def test_a_sound_set_up_is_ok(project: DbtProject, emulator: RunningEmulator) ->
 
 
 def test_each_line_is_marked(project: DbtProject, emulator: RunningEmulator) -> None:
-    """With its mend below it."""
+    """With its fix below it."""
     project.configure(told(emulator, deployments={"gpt-4o-mini": ["batch", "live"]}))
     shown = CliRunner().invoke(main, ["doctor", "--project-dir", str(project.directory)])
     assert shown.exit_code == 1
@@ -94,7 +94,7 @@ def test_what_is_wrong_at_the_service(
     subject: str,
     said: str,
 ) -> None:
-    """The line names it and its mend."""
+    """The line names it and its fix."""
     project.configure({**told(emulator), **changes})
     found = examined(project)
     assert found[subject]["verdict"] == "wrong"
@@ -299,12 +299,12 @@ def test_a_ledger_that_is_garbage(project: DbtProject, emulator: RunningEmulator
     sound = ledger.read_bytes()
     damaged = bytearray(sound)
     damaged[5000:9000] = b"\xff" * 4000
-    for content, said in ((b"garbage" * 500, "not a database"), (bytes(damaged), "it is damaged")):
+    for content, text in ((b"garbage" * 500, "not a database"), (bytes(damaged), "it is damaged")):
         for path in project.state_dir.glob("ledger.sqlite*"):
             path.unlink()
         ledger.write_bytes(content)
         found = examined(project)
-        assert said in found["ledger"]["found"]
+        assert text in found["ledger"]["found"]
         assert found["endpoint"]["verdict"] == "ok"
     ledger.write_bytes(sound)
     with closing(sqlite3.connect(ledger)) as connection:

@@ -101,7 +101,7 @@ def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
     project.write("models/pythonic.py", _PYTHON)
     lacking: dict[str, Any] = hide(tmp_path / "lacking", _HIDDEN)
     command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
-    told = {"plan": LOCAL, "doctor": LOCAL, "report": REPORT}
+    given = {"plan": LOCAL, "doctor": LOCAL, "report": REPORT}
     # One process at a time may hold the warehouse.
     run = project.start("run", **lacking)
     output, _ = run.communicate(timeout=300)
@@ -111,11 +111,11 @@ def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
     assert "it was staged" not in output
     # dbt-duckdb shows a traceback of whatever a Python model raises.
     assert "ModuleNotFoundError" not in output
-    running = {name: project.start(name, command=command, **lacking) for name in told}
+    running = {name: project.start(name, command=command, **lacking) for name in given}
     for name, process in running.items():
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 1, output
-        assert told[name].install in output
+        assert given[name].install in output
         assert "it was staged" not in output
         assert "Traceback" not in output
     assert not project.state_dir.exists()

@@ -47,8 +47,8 @@ def init(
     project: Path, *arguments: str, package: str | None = str(REPOSITORY), answers: str = ""
 ) -> Result:
     """Run the command."""
-    told = ["init", "--project-dir", str(project), *(["--package", package] if package else [])]
-    return CliRunner().invoke(main, [*told, *arguments], input=answers)
+    given = ["init", "--project-dir", str(project), *(["--package", package] if package else [])]
+    return CliRunner().invoke(main, [*given, *arguments], input=answers)
 
 
 def files(project: Path) -> dict[Path, bytes]:
@@ -65,8 +65,8 @@ def plugin(project: Path, target: str = "dev") -> dict[str, Any]:
 
 def dbt(project: Path, *arguments: str) -> None:
     """Run real dbt."""
-    code, said = run_forked("dbt", *arguments, directory=project)
-    assert code == 0, said
+    code, text = run_forked("dbt", *arguments, directory=project)
+    assert code == 0, text
 
 
 def test_the_example_enriches_and_the_sources_are_tested(project: Path) -> None:
@@ -131,14 +131,14 @@ def test_nothing_is_written_without_a_yes(project: Path) -> None:
 
 def test_only_lines_are_added(project: Path) -> None:
     """Comments, order, indentation and line ends of what is there stay."""
-    former = PROFILE.replace("\n", "\r\n")
-    (project / "profiles.yml").write_bytes(former.encode())
+    previous = PROFILE.replace("\n", "\r\n")
+    (project / "profiles.yml").write_bytes(previous.encode())
     (project / ".gitignore").write_text("target/")
     (project / "profiles.yml").chmod(0o600)
     assert init(project, "--yes").exit_code == 0
     after = (project / "profiles.yml").read_bytes().decode()
     assert after.count("\n") == after.count("\r\n")
-    assert [line for line in after.splitlines() if line in former] == former.splitlines()
+    assert [line for line in after.splitlines() if line in previous] == previous.splitlines()
     assert (project / ".gitignore").read_text() == "target/\n.enrichment/\n"
     assert (project / "profiles.yml").stat().st_mode & 0o777 == 0o600
 
@@ -306,7 +306,7 @@ def test_what_cannot_be_read_is_left_alone(
     ("target", "said"), [("prod", "of the type postgres"), ("test", "has no target 'test'")]
 )
 def test_a_target_that_cannot_have_the_plugin(project: Path, target: str, said: str) -> None:
-    """Is named with its mend."""
+    """Is named with its fix."""
     done = init(project, "--yes", "--target", target)
     assert done.exit_code == 1
     assert said in done.output

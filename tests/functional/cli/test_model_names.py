@@ -27,14 +27,14 @@ def model(dbt, session):
 
 def command(project: DbtProject, *arguments: str, exits: int = 0) -> str:
     """Run a command of ours in the project and return what it printed; assert its exit code."""
-    code, said = run_forked(
+    code, text = run_forked(
         "dbt-enrich",
         *arguments,
         directory=project.directory,
         environment={"DBT_PROFILES_DIR": str(project.directory)},
     )
-    assert code == exits, said
-    return said
+    assert code == exits, text
+    return text
 
 
 def versioned(name: str, *versions: int, user: str) -> dict[str, Any]:
@@ -110,8 +110,8 @@ def test_a_second_version_shares_what_it_asks(
         ["forget", "--model", "a", "--yes"],
         ["preview", "a"],
     ):
-        said = command(project, *arguments, exits=ERROR)
-        assert "the name 'a' fits 2 models: a.v1, a.v2; name one of them" in said
+        text = command(project, *arguments, exits=ERROR)
+        assert "the name 'a' fits 2 models: a.v1, a.v2; name one of them" in text
     kept = emulator.account()["request_keys"]
     assert set(kept.values()) == {1}
     refused = command(project, "forget", "--model", "a.v1", "--yes", exits=ERROR)
@@ -125,9 +125,9 @@ def test_a_second_version_shares_what_it_asks(
 
     models[0]["versions"][1]["config"] = {"meta": {"enrichment": {"output": ["title"]}}}
     project.write("models/models.yml", {"version": 2, "models": models})
-    said = command(project, "plan", "--select", "a.v2", exits=ERROR)
-    assert "model 'a.v2': dbt joins the list meta.enrichment.output of this version" in said
-    assert "makes it [title, summary]; write the whole list in each version" in said
+    text = command(project, "plan", "--select", "a.v2", exits=ERROR)
+    assert "model 'a.v2': dbt joins the list meta.enrichment.output of this version" in text
+    assert "makes it [title, summary]; write the whole list in each version" in text
 
 
 def test_models_of_one_name_in_two_packages(project: DbtProject, emulator: RunningEmulator) -> None:
@@ -155,8 +155,8 @@ def test_models_of_one_name_in_two_packages(project: DbtProject, emulator: Runni
     built = project.dbt("run", "--select", "c", "+in_python")
     for name in ("crm.c", "notes.c", "in_python"):
         assert f"{name}: 3 done; 0 reused, 3 sent" in built
-    said = command(project, "forget", "--model", "c", "--yes", exits=ERROR)
-    assert "the name 'c' fits 2 models: crm.c, notes.c" in said
+    text = command(project, "forget", "--model", "c", "--yes", exits=ERROR)
+    assert "the name 'c' fits 2 models: crm.c, notes.c" in text
     assert "crm.c: 3 answers" in command(project, "forget", "--model", "crm.c", "--yes")
     status = json.loads(command(project, "status", "--json"))
     assert [table["name"] for table in status["tables"]] == ["crm.c", "notes.c", "in_python"]

@@ -37,10 +37,10 @@ def elsewhere(tmp_path: Path) -> Path:
 
 def from_there(directory: Path, program: str, *arguments: str, **environment: str) -> str:
     """Run a command in a directory; assert that it succeeds and return what it printed."""
-    code, said = run_forked(program, *arguments, directory=directory, environment=environment)
-    assert code == 0, said
-    assert "Traceback" not in said
-    return said
+    code, text = run_forked(program, *arguments, directory=directory, environment=environment)
+    assert code == 0, text
+    assert "Traceback" not in text
+    return text
 
 
 def local_project(tmp_path: Path) -> DbtProject:
@@ -88,15 +88,15 @@ def test_dbt_keeps_its_state_in_the_project(tmp_path: Path, elsewhere: Path) -> 
         "    assert dbtRunner().invoke(run).success\n"
     )
     roots = [str(project.directory), str(other.directory)]
-    said = subprocess.run(
+    text = subprocess.run(
         [sys.executable, "-c", runner, *roots],
         cwd=elsewhere,
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    assert "notes_enriched: 3 done; 3 reused, 0 sent" in said
-    assert "notes_enriched: 3 done; 0 reused, 3 sent" in said
+    assert "notes_enriched: 3 done; 3 reused, 0 sent" in text
+    assert "notes_enriched: 3 done; 0 reused, 3 sent" in text
     assert (other.directory / "state" / "ledger.sqlite").exists()
     assert not (elsewhere / "state").exists()
     assert not project.state_dir.exists()
@@ -155,9 +155,9 @@ def test_a_state_directory_that_is_elsewhere_is_named(
     assert "holds answers of" not in from_there(elsewhere, "dbt-enrich", "status", *places)
     shutil.rmtree(own)
     for program, command in (("dbt-enrich", "status"), ("dbt", "run")):
-        said = " ".join(from_there(elsewhere, program, command, *places).split())
-        assert said.count(f"{stray} holds answers of this project") == 1
-        assert f"move {stray} to {own}" in said
+        text = " ".join(from_there(elsewhere, program, command, *places).split())
+        assert text.count(f"{stray} holds answers of this project") == 1
+        assert f"move {stray} to {own}" in text
     shutil.rmtree(own)
     described = project.directory / "dbt_project.yml"
     described.write_text(described.read_text().replace("name: notes", "name: others", 1))
@@ -187,6 +187,6 @@ def test_the_mode_of_the_environment_is_checked(emulator: RunningEmulator, tmp_p
     """A typing error is no run that pays."""
     project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
     project.enrichment("notes_enriched", NOTES)
-    said = project.dbt("run", succeeds=False, DBT_ENRICH_MODE="sumbit")
-    assert "DBT_ENRICH_MODE is 'sumbit', which is no mode; did you mean 'submit'?" in said
+    text = project.dbt("run", succeeds=False, DBT_ENRICH_MODE="sumbit")
+    assert "DBT_ENRICH_MODE is 'sumbit', which is no mode; did you mean 'submit'?" in text
     assert not emulator.jobs.batches()

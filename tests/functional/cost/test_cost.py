@@ -284,13 +284,13 @@ def test_on_task_change_error_sends_nothing(emulator: RunningEmulator, tmp_path:
     assert sent(emulator) == 17
 
 
-def test_new_rows_keeps_former_answers_of_unchanged_rows(
+def test_new_rows_keeps_previous_answers_of_unchanged_rows(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """As `done`, under the version that answered them; new and changed rows are asked."""
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES)
-    (former,) = warehouse.rows("select distinct enrichment_version from enriched")[0]
+    (previous,) = warehouse.rows("select distinct enrichment_version from enriched")[0]
     rows = (
         f"select id, if(id = 3, 'edited', note) as note from ({NOTES}) "
         "union all select 99, 'another'"
@@ -300,19 +300,19 @@ def test_new_rows_keeps_former_answers_of_unchanged_rows(
         assert warehouse.statuses() == {"done": 9}
         assert sent(emulator) == 10
         assert warehouse.rows(
-            f"select enrichment_version = '{former}', count(*), min(id) from enriched "
+            f"select enrichment_version = '{previous}', count(*), min(id) from enriched "
             "group by 1 order by 1"
         ) == [(False, 2, 3), (True, 7, 0)]
         warehouse.restart()
     warehouse.enrich(rows, CHANGED)
     assert sent(emulator) == 17
     assert warehouse.rows(
-        f"select count(*) from enriched where enrichment_version = '{former}'"
+        f"select count(*) from enriched where enrichment_version = '{previous}'"
     ) == [(0,)]
 
 
 @pytest.mark.parametrize("rule", ["error", "new_rows"])
-def test_a_task_that_another_model_asked_first_is_a_former_one(
+def test_a_task_that_another_model_asked_first_is_a_previous_one(
     emulator: RunningEmulator, tmp_path: Path, rule: str
 ) -> None:
     """As where a model is renamed, or two of them ask the same."""
@@ -368,7 +368,7 @@ def test_new_rows_keeps_what_the_table_was_made_of(
 
 
 def test_new_rows_holds_under_another_template(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """A former answer stands while the columns that its own template names do."""
+    """A previous answer stands while the columns that its own template names do."""
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES)
     warehouse.enrich(NOTES, summary_task(user="Note: {note}"), on_task_change="new_rows")
@@ -378,10 +378,10 @@ def test_new_rows_holds_under_another_template(emulator: RunningEmulator, tmp_pa
     assert sent(emulator) == 16
 
 
-def test_new_rows_keeps_one_of_several_former_answers(
+def test_new_rows_keeps_one_of_several_previous_answers(
     emulator: RunningEmulator, tmp_path: Path
 ) -> None:
-    """To rows that are equal now, and differed in a column that only the former template names."""
+    """To rows that are equal now, and differed in a column that only the earlier template has."""
     warehouse = warehouse_for(emulator, tmp_path)
     notes = "select i as id, 'kind ' || i % 4 as kind, 'note ' || i % 2 as note from range(8) t(i)"
     warehouse.enrich(notes, summary_task(user="{kind}: {note}"))
@@ -395,7 +395,7 @@ def test_new_rows_keeps_one_of_several_former_answers(
 
 
 def test_new_rows_asks_where_the_columns_changed(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """A former answer cannot stand for columns that it does not have."""
+    """A previous answer cannot stand for columns that it does not have."""
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES)
     wider = summary_task(outputs=(SUMMARY, OutputColumn("mood", "enum('good', 'bad')")))

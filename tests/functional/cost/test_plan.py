@@ -69,8 +69,8 @@ def test_a_plan_names_all_deployments_that_share_the_work(
     known = {"west": 80_000, "east": 100_000}
     warehouse = warehouse_for(emulator, tmp_path, deployments=shared, max_enqueued_tokens=known)
     warehouse.enrich(NOTES, mode="plan")
-    said = "\n".join(sentences(newest(reports)))
-    assert "fits into the 180,000 of the deployments west and east together" in said
+    text = "\n".join(sentences(newest(reports)))
+    assert "fits into the 180,000 of the deployments west and east together" in text
     warehouse = warehouse_for(
         emulator, tmp_path, deployments=shared, max_enqueued_tokens={"west": 80_000}
     )
@@ -86,7 +86,7 @@ def test_a_sample_of_packed_rows_is_of_rows(
     warehouse_for(emulator, tmp_path).enrich(notes, mode="plan", rows_per_request=5)
     plan = newest(reports)
     assert plan["requests"] == 500
-    assert any("a sample of 2,000 rows" in said for said in sentences(plan))
+    assert any("a sample of 2,000 rows" in text for text in sentences(plan))
 
 
 def test_rows_that_failed_in_a_pack_are_planned_alone(
@@ -117,8 +117,8 @@ def test_a_changed_task_asks_only_rows_again_that_were_there(
     plan = newest(reports)
     assert (plan["changed"], plan["new"], plan["requests"]) == (30, 270, 300)
     cost = money_text(plan["estimate"]["cost"] / 10, "USD")
-    (said,) = (line for line in sentences(plan) if "again" in line)
-    assert said.endswith(f"the change of system text asks 30 rows again, about {cost}")
+    (text,) = (line for line in sentences(plan) if "again" in line)
+    assert text.endswith(f"the change of system text asks 30 rows again, about {cost}")
 
 
 def test_a_preview_foretells_what_is_sent(
@@ -156,7 +156,7 @@ def test_a_plan_counts_rows_that_keep_previous_answers_and_those_without_a_text(
     warehouse.enrich(notes.format(12), changed, mode="plan", **options)
     plan = newest(reports)
     assert (plan["answered"], plan["kept"], plan["requests"], plan["skipped"]) == (9, 9, 2, 1)
-    assert any("9 of the answered rows keep" in said for said in sentences(plan))
+    assert any("9 of the answered rows keep" in text for text in sentences(plan))
     warehouse.enrich(notes.format(12), changed, **options)
     with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
         (publication,) = ledger.publications.all()
@@ -165,7 +165,7 @@ def test_a_plan_counts_rows_that_keep_previous_answers_and_those_without_a_text(
     warehouse.enrich(notes.format(12), again, mode="plan", on_task_change="error")
     plan = newest(reports)
     assert "the task changed (system text), and 11 requests would be sent" in plan["refusal"]
-    assert any("a run would refuse" in said for said in sentences(plan))
+    assert any("a run would refuse" in text for text in sentences(plan))
     with pytest.raises(TaskChangedError, match="the task changed"):
         warehouse.enrich(notes.format(12), again, on_task_change="error")
 

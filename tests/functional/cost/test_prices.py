@@ -207,10 +207,10 @@ def test_plan_and_doctor_say_that_a_model_ends(emulator: RunningEmulator, tmp_pa
         ),
     )
     project.enrichment("notes_enriched", "select 1 as id, 'a' as note")
-    said = f"gpt-4o-mini ends at Azure on {ends}, in 30 days"
-    assert said in project.command("plan")
+    text = f"gpt-4o-mini ends at Azure on {ends}, in 30 days"
+    assert text in project.command("plan")
     findings = project.command("doctor")
-    assert said in findings
+    assert text in findings
     assert "a list of the test's own" in findings
     shown = project.command("prices", "show")
     assert ends in shown

@@ -61,10 +61,10 @@ REFUSALS = {
 @pytest.mark.parametrize("case", REFUSALS)
 def test_what_a_place_cannot_hold_is_named_with_the_way_out(case: str) -> None:
     """Model, column and what to do."""
-    placement, select, said = REFUSALS[case]
+    placement, select, text = REFUSALS[case]
     with pytest.raises(EnrichmentError, match="model 'notes'") as refused:
         place(placement, staged(select), TEXT)
-    assert said in str(refused.value)
+    assert text in str(refused.value)
     assert refused.value.fix
 
 
@@ -114,9 +114,9 @@ def test_a_buena_vista_server_is_refused_by_run_and_doctor(
     """Before dbt connects to it, while it parses the package's first hook."""
     remote = {"host": "localhost", "port": 1, "user": "test"}
     project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key), target={"remote": remote})
-    said = "a Buena Vista server (remote in the profile)"
-    assert said in project.dbt("run", succeeds=False)
+    text = "a Buena Vista server (remote in the profile)"
+    assert text in project.dbt("run", succeeds=False)
     places = ["--project-dir", str(project.directory), "--profiles-dir", str(project.directory)]
     code, output = run_forked("dbt-enrich", "doctor", *places, directory=project.directory)
     assert code != 0
-    assert said in output
+    assert text in output

@@ -129,10 +129,10 @@ def test_a_plan_of_a_chain_names_what_it_cannot_count(
 ) -> None:
     """Before the first build, and until the answers are there; the sum is not the whole then."""
     enrichment(project, "c", "select id, summary as text from {{ ref('a') }}")
-    said = " ".join(project.command("plan").split())
-    assert "b: cannot be counted yet: it reads between, not built yet" in said
-    assert "c: cannot be counted yet: it reads a, whose answers are still to come" in said
-    assert "the sum of what is counted here is not the whole" in said
+    text = " ".join(project.command("plan").split())
+    assert "b: cannot be counted yet: it reads between, not built yet" in text
+    assert "c: cannot be counted yet: it reads a, whose answers are still to come" in text
+    assert "the sum of what is counted here is not the whole" in text
     # What is missing is not made, and nothing is sent.
     assert {name for (name,) in project.rows("select table_name from duckdb_tables()")} == {
         "notes", "a", "a__errors", "c", "c__errors", "batches", "attempts", "usage",
@@ -145,9 +145,9 @@ def test_a_plan_of_a_chain_names_what_it_cannot_count(
     assert planned["b"]["unplanned"]
     emulator.pause()
     project.dbt("run", *SUBMIT)
-    said = " ".join(project.command("plan").split())
-    assert "b: 3 rows wait for the text of a" in said
-    assert "b: cannot be counted yet: it reads a," in said
+    text = " ".join(project.command("plan").split())
+    assert "b: 3 rows wait for the text of a" in text
+    assert "b: cannot be counted yet: it reads a," in text
     emulator.resume()
     project.command("run")
     assert "cannot be counted" not in project.command("plan")

@@ -88,8 +88,8 @@ def test_what_cannot_hold_is_refused_before_anything_is_sent(
     contracted(project, "skips", [ID, NOTE, {**SUMMARY, **NOT_NULL}], select=some_null)
     refers = [{"type": "foreign_key", "columns": ["id"], "expression": "others (id)", **QUIET}]
     contracted(project, "referring", [ID, NOTE, SUMMARY], constraints=refers)
-    said = " ".join(project.dbt("run", succeeds=False).split())
-    assert said.count("This model has an enforced contract that failed") == 4
+    text = " ".join(project.dbt("run", succeeds=False).split())
+    assert text.count("This model has an enforced contract that failed") == 4
     for reason in (
         "id | BIGINT | INTEGER | data type mismatch",
         "more | | VARCHAR | missing in definition",
@@ -100,7 +100,7 @@ def test_what_cannot_hold_is_refused_before_anything_is_sent(
         "constraint not_null of the column 'summary' cannot hold, as 1 row would be skipped",
         "'referring': the contract has a foreign_key constraint",
     ):
-        assert reason in " ".join(said.replace("|", " | ").split()), (reason, said)
+        assert reason in " ".join(text.replace("|", " | ").split()), (reason, text)
     assert emulator.account()["request_keys"] == {}
     with Ledger(project.state_dir / "ledger.sqlite") as ledger:
         assert ledger.publications.all() == []
@@ -128,14 +128,14 @@ def test_what_describe_prints_is_the_tables_yaml(project: DbtProject) -> None:
     """As columns of the contract, and as a source with the errors table's own types."""
     columns = [ID, NOTE, SUMMARY]
     contracted(project, "notes", columns)
-    code, said = run_forked(
+    code, text = run_forked(
         "dbt-enrich",
         *("describe", "notes", "--project-dir", str(project.directory)),
         directory=project.directory.parent,
         environment={"DBT_PROFILES_DIR": str(project.directory)},
     )
-    assert code == 0, said
-    document = yaml.safe_load(said)
+    assert code == 0, text
+    document = yaml.safe_load(text)
     contracted(project, "notes", [*columns, *document["models"][0]["columns"]])
     project.write("models/sources.yml", {"sources": document["sources"]})
     project.write(

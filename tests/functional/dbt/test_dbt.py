@@ -125,7 +125,7 @@ def test_plan_and_preview_make_an_empty_typed_table_once(
     assert project.rows("from counted") == [("done", 4)]
 
 
-def test_a_failed_run_leaves_the_former_table(
+def test_a_failed_run_leaves_the_previous_table(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
     """Also when the SELECT changed meanwhile."""
@@ -201,12 +201,12 @@ def test_a_mistake_fails_before_anything_is_uploaded(
     emulator: RunningEmulator,
     tmp_path: Path,
 ) -> None:
-    """With one sentence that names the place and the mend, and no traceback."""
+    """With one sentence that names the place and the fix, and no traceback."""
     project = DbtProject(tmp_path, plugin(emulator, timeout=5, max_retries=0, **config))
     project.enrichment("notes_enriched", NOTES, **model)
     output = project.dbt("run", succeeds=False)
-    said = " ".join(output.split())
-    assert all(part in said for part in message.split(".*"))
+    text = " ".join(output.split())
+    assert all(part in text for part in message.split(".*"))
     assert "Traceback" not in output
     assert not [c for c in emulator.account()["calls"] if c["method"] == "POST"]
 
@@ -259,8 +259,8 @@ def test_the_local_provider_runs_and_ends_its_emulator(tmp_path: Path) -> None:
         "select distinct enrichment_status, enrichment_model from notes_enriched"
     ) == [("done", "scripted")]
     assert "4 reused, 0 sent" in project.dbt("run")
-    told = json.loads(next(project.state_dir.rglob(ADDRESS_FILE)).read_text())
-    port = urlsplit(told["url"]).port
+    given = json.loads(next(project.state_dir.rglob(ADDRESS_FILE)).read_text())
+    port = urlsplit(given["url"]).port
     deadline = time.monotonic() + 60
     with pytest.raises(ConnectionRefusedError):
         while time.monotonic() < deadline:

@@ -124,8 +124,8 @@ def shard(name: str, step: Step, **changes: object) -> Shard:
 def test_the_standing_tells_files_batches_rows_and_time() -> None:
     """From what each shard was last seen to be."""
     clock = StoppedClock()
-    said: list[str] = []
-    progress = Progress(Console(said.append, clock=clock, name="m"))
+    text: list[str] = []
+    progress = Progress(Console(text.append, clock=clock, name="m"))
     progress(shard("a", Step.UPLOADING))
     progress(shard("b", Step.SUBMITTED, status="validating"))
     assert progress.standing() == "uploading, 1 of 2 batches at the service"
@@ -139,12 +139,12 @@ def test_the_standing_tells_files_batches_rows_and_time() -> None:
 def test_without_a_terminal_a_minute_never_passes_in_silence() -> None:
     """And no line is written where one has just been."""
     clock = StoppedClock()
-    said: list[str] = []
-    progress = Progress(Console(said.append, clock=clock, name="m"))
+    text: list[str] = []
+    progress = Progress(Console(text.append, clock=clock, name="m"))
     progress(shard("a", Step.SUBMITTED, batch_id="b", status="in_progress"))
-    assert len(said) == 1
+    assert len(text) == 1
     for _ in range(3):
         clock.advance(30)
         progress.beat()
         progress.beat()
-    assert said[1:] == ["m: 0 of 1 batch, 0 of 5 rows"]
+    assert text[1:] == ["m: 0 of 1 batch, 0 of 5 rows"]

@@ -29,14 +29,14 @@ def response(project: DbtProject) -> dict[str, Any]:
 
 def status(project: DbtProject) -> dict[str, Any]:
     """What `dbt-enrich status --json` says."""
-    code, said = run_forked(
+    code, text = run_forked(
         "dbt-enrich",
         *("status", "--json", "--project-dir", str(project.directory)),
         directory=project.directory.parent,
         environment={"DBT_PROFILES_DIR": str(project.directory)},
     )
-    assert code == 0, said
-    return dict(json.loads(said))
+    assert code == 0, text
+    return dict(json.loads(text))
 
 
 def test_dbt_says_what_came_of_an_enrichment(
@@ -61,8 +61,8 @@ def test_dbt_says_what_came_of_an_enrichment(
         "--write-json", "--warn-error", "run", "--vars", "{enrichment_mode: submit}"
     )
     assert "[0 done, 1 pending, 3 stale, USD 0.00 in" in output
-    said = response(project)
-    assert {name: said[name] for name in ("done", "pending", "stale", "failed")} == {
+    text = response(project)
+    assert {name: text[name] for name in ("done", "pending", "stale", "failed")} == {
         "done": 0,
         "pending": 1,
         "stale": 3,
@@ -70,13 +70,13 @@ def test_dbt_says_what_came_of_an_enrichment(
     }
     emulator.settle()
     project.dbt("--write-json", "--warn-error", "run")
-    said = response(project)
-    assert said.pop("_message").startswith("3 done, 1 failed, USD 0.0")
-    assert said.pop("cost") > 0
-    assert said.pop("saved") > 0
-    assert said.pop("prompt_tokens") > 0
-    assert said.pop("completion_tokens") > 0
-    assert said == {
+    text = response(project)
+    assert text.pop("_message").startswith("3 done, 1 failed, USD 0.0")
+    assert text.pop("cost") > 0
+    assert text.pop("saved") > 0
+    assert text.pop("prompt_tokens") > 0
+    assert text.pop("completion_tokens") > 0
+    assert text == {
         "rows_affected": 4,
         "mode": "run",
         "done": 3,

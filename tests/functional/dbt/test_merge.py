@@ -181,7 +181,7 @@ def test_a_key_of_several_columns_and_a_unique_index(
 def test_other_columns_than_the_table_has_are_named_before_anything_is_sent(
     project: DbtProject, emulator: RunningEmulator, change: str, said: str
 ) -> None:
-    """With the mend, which works."""
+    """With the fix, which works."""
     project.execute("alter table notes add column note2 varchar")
     project.dbt("run")
     project.execute("insert into notes values (3, 'note 3', 2, null)")

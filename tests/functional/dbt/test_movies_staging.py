@@ -142,9 +142,9 @@ class MoviesProject:
         Raises:
             AssertionError: dbt failed.
         """
-        code, said = self.attempt(*arguments, warehouse=warehouse, **variables)
-        assert code == 0, said
-        return said
+        code, text = self.attempt(*arguments, warehouse=warehouse, **variables)
+        assert code == 0, text
+        return text
 
     def attempt(self, *arguments: str, warehouse: Path, **variables: str) -> tuple[int, str]:
         """Run dbt, whether it succeeds or not; return its exit code and its log."""
@@ -466,7 +466,7 @@ def test_both_ways_in_ask_the_same() -> None:
 def test_a_file_of_another_layout_is_refused(project: MoviesProject, tmp_path: Path) -> None:
     """The message names the columns that the file has and the ones that are needed."""
     file = write_csv(tmp_path / "books.csv", ["isbn", "author"], [{"isbn": "1", "author": "A"}])
-    code, said = project.attempt(
+    code, text = project.attempt(
         "build",
         "--select",
         "movies",
@@ -475,8 +475,8 @@ def test_a_file_of_another_layout_is_refused(project: MoviesProject, tmp_path: P
         movies_csv=str(file),
     )
     assert code != 0
-    assert "movies_csv: the file has the columns isbn, author; it needs movie_id, title" in (said)
-    assert "Series_Title" in said
+    assert "movies_csv: the file has the columns isbn, author; it needs movie_id, title" in (text)
+    assert "Series_Title" in text
 
 
 def test_azure_asks_for_its_environment_and_local_does_not(
@@ -484,6 +484,6 @@ def test_azure_asks_for_its_environment_and_local_does_not(
 ) -> None:
     """Credentials are wanted by the target that uses them, by name."""
     project.dbt("parse", warehouse=tmp_path / "local.duckdb")
-    code, said = project.attempt("parse", "--target", "azure", warehouse=tmp_path / "azure.duckdb")
+    code, text = project.attempt("parse", "--target", "azure", warehouse=tmp_path / "azure.duckdb")
     assert code != 0
-    assert "Env var required but not provided: 'AZURE_OPENAI_ENDPOINT'" in said
+    assert "Env var required but not provided: 'AZURE_OPENAI_ENDPOINT'" in text

@@ -113,7 +113,7 @@ def test_submit_sends_nothing_while_nobody_knows_what_is_in_flight(
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES, mode="submit")
     assert len(emulator.jobs.batches()) == 1
-    assert any("nothing is sent until batch" in said for said in warehouse.log)
+    assert any("nothing is sent until batch" in text for text in warehouse.log)
     emulator.transitions()
     warehouse.restart()
     warehouse.enrich(NOTES)
@@ -130,9 +130,9 @@ def test_answers_to_packs_of_unknown_rows_are_kept(
         warehouse.enrich(NOTES, rows_per_request=4)
         warehouse.restart()
     assert warehouse.statuses() == {"done": ROWS}
-    (said,) = [text for text in warehouse.log if "3 answers to packs of rows" in text]
+    (sentence,) = [text for text in warehouse.log if "3 answers to packs of rows" in text]
     (kept,) = (tmp_path / "state" / "responses").glob("*.output.jsonl")
-    assert str(kept) in said
+    assert str(kept) in sentence
     assert kept.read_text().count("\n") == 3
 
 

@@ -88,8 +88,8 @@ def test_a_changed_prompt_asks_all_and_says_how_many_first(
     warehouse.log.clear()
     warehouse.enrich(NOTES, summary_task(system="Be short."))
     assert len(paid(emulator)) == 10
-    said = [line for line in warehouse.log if "5 requests to send" in line]
-    assert warehouse.log.index(said[0]) < next(
+    text = [line for line in warehouse.log if "5 requests to send" in line]
+    assert warehouse.log.index(text[0]) < next(
         place for place, line in enumerate(warehouse.log) if "uploading" in line
     )
 
@@ -169,7 +169,7 @@ def test_a_submitted_batch_is_waited_for_by_the_next_run(
     assert set(paid(emulator).values()) == {1}
 
 
-def test_stale_rows_keep_their_former_outputs(
+def test_stale_rows_keep_their_previous_outputs(
     warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
     """Until the new answer is there; `on_pending: null` shows none."""
@@ -187,7 +187,7 @@ def test_stale_rows_keep_their_former_outputs(
     assert set(paid(emulator).values()) == {1}
 
 
-def test_an_answer_to_a_former_prompt_is_kept(
+def test_an_answer_to_a_previous_prompt_is_kept(
     warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
     """It was paid for: going back to the prompt asks nothing."""
@@ -339,7 +339,7 @@ def test_a_broken_line_is_asked_again(warehouse: Warehouse, emulator: RunningEmu
 def test_a_changed_unique_key_makes_no_row_of_another_s_outputs(
     warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
-    """Several former rows have the new key: none of them is the row's own, and it stays one row."""
+    """Several previous rows have the new key: none is the row's own, and it stays one row."""
     warehouse.enrich(
         "select 1 as id, i as line, 'note ' || i as note from range(3) as numbers(i) "
         "union all select 2, 0, 'note 9'",
@@ -354,7 +354,7 @@ def test_a_changed_unique_key_makes_no_row_of_another_s_outputs(
 
 
 @pytest.mark.parametrize("form", ["struct({} varchar)", "struct({} varchar)[]"])
-def test_a_struct_of_other_fields_leaves_no_former_value(
+def test_a_struct_of_other_fields_leaves_no_previous_value(
     warehouse: Warehouse, emulator: RunningEmulator, form: str
 ) -> None:
     """DuckDB casts none to the other; the row waits for its answer without."""
@@ -390,7 +390,7 @@ def test_a_damaged_answer_file_is_named(
     assert warehouse.statuses() == {"done": 5}
 
 
-def test_fail_on_leaves_the_former_table(warehouse: Warehouse, emulator: RunningEmulator) -> None:
+def test_fail_on_leaves_the_previous_table(warehouse: Warehouse, emulator: RunningEmulator) -> None:
     """The model fails by name, and its answers are kept."""
     warehouse.enrich(NOTES)
     emulator.rules([{"match": "new", "refusal": "no"}])
@@ -547,7 +547,7 @@ def test_a_mistake_in_the_select_is_one_sentence(
     warehouse: Warehouse,
     emulator: RunningEmulator,
 ) -> None:
-    """It names the model, the column and the mend, and nothing is sent."""
+    """It names the model, the column and the fix, and nothing is sent."""
     with pytest.raises(EnrichmentError, match=message) as caught:
         warehouse.enrich(select, **options)
     assert "'enriched'" in str(caught.value)

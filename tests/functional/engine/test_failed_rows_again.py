@@ -77,8 +77,8 @@ def test_a_fix_outside_the_identity_wakes_failed_rows(
     warehouse.enrich(NOTES, limited())
     assert COMMAND in warehouse.log[-1]
     config, task = CHANGES[changed](emulator)
-    told = {**older, "endpoint": emulator.url, **config}
-    fixed = config_for(emulator.url, emulator.api_key, tmp_path / "state", **told)
+    given = {**older, "endpoint": emulator.url, **config}
+    fixed = config_for(emulator.url, emulator.api_key, tmp_path / "state", **given)
     for expected in (1, 0):
         warehouse.restart(fixed)
         warehouse.enrich(NOTES, task)

@@ -69,8 +69,8 @@ def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
 
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
     """A warehouse of three batches, whose connections are given up soon."""
-    told = {"max_requests_per_file": 4, "timeout": 1.0, **changes}
-    config = config_for(emulator.url, emulator.api_key, tmp_path / "state", **told)
+    given = {"max_requests_per_file": 4, "timeout": 1.0, **changes}
+    config = config_for(emulator.url, emulator.api_key, tmp_path / "state", **given)
     return Warehouse(config, clock=HastyClock())
 
 
@@ -247,7 +247,7 @@ def test_a_batch_that_vanished_is_asked_again_by_the_next_run(
     assert warehouse.statuses() == {"done": ROWS - 4, "failed": 4}
     ((kind, message),) = warehouse.rows("select distinct kind, message from enriched__errors")
     assert (kind, "no longer has the batch" in message) == ("file_lost", True)
-    assert any("the next one does" in said for said in warehouse.log)
+    assert any("the next one does" in text for text in warehouse.log)
     warehouse.restart()
     warehouse.enrich(NOTES)
     assert warehouse.statuses() == {"done": ROWS}
@@ -268,7 +268,7 @@ def test_rows_of_an_output_file_that_vanished_are_not_paid_again_in_the_same_run
         "select distinct enrichment_error from enriched where summary is null"
     )
     assert error[0].startswith("file_lost: the service no longer has the output file " + file_id)
-    assert any(file_id in said and "the next one does" in said for said in warehouse.log)
+    assert any(file_id in text and "the next one does" in text for text in warehouse.log)
     # Another model of the same dbt run asks the same.
     warehouse.enrich(NOTES, table="other")
     assert warehouse.statuses("other") == {"done": ROWS - 4, "failed": 4}

@@ -98,7 +98,7 @@ def test_a_lost_state_directory_is_recovered(
     _check_table(warehouse, ERRORS)
 
 
-def test_former_answers_are_kept(warehouse: Warehouse, emulator: RunningEmulator) -> None:
+def test_previous_answers_are_kept(warehouse: Warehouse, emulator: RunningEmulator) -> None:
     """Under a changed prompt only what failed before is asked."""
     warehouse.enrich(NOTES)
     before = sum(emulator.account()["request_keys"].values())

@@ -130,7 +130,7 @@ def test_a_line_that_is_broken_is_kept(tmp_path: Path) -> None:
     unassigned = kept.read_bytes().splitlines()
     assert len(unassigned) == 3
     assert set(unassigned) < set(lines)
-    assert any("3 lines of which" in said and str(kept) in said for said in warehouse.log)
+    assert any("3 lines of which" in text and str(kept) in text for text in warehouse.log)
     (tokens,) = warehouse.rows(
         f"select max(prompt_tokens) from read_parquet('{tmp_path}/state/answers/*.parquet', "
         "union_by_name = true) where kind = 'invalid_json'"

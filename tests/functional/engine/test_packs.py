@@ -141,7 +141,7 @@ def test_what_a_pack_does_not_answer_is_asked_again_alone(
     emulator.rules(
         [
             {"match": "note 1", "times": 1, **rule},
-            # An answer that echoes the last message would echo the request to mend it.
+            # An answer that echoes the last message would echo the request to fix it.
             *({"match": f"note {i}", "answer": {"summary": f"note {i}"}} for i in range(3)),
         ]
         if kinds

@@ -196,8 +196,8 @@ def test_any_order_repetition_and_omission_gives_the_same_table(
 ) -> None:
     """The table is that of plain Python, which looks at each request's lines as a set."""
     chance = random.Random(seed)
-    said = {f"{i:032x}": lines for i, lines in enumerate(written)}
-    lines = [_written(key, name) for key, names in said.items() for name in names]
+    text = {f"{i:032x}": lines for i, lines in enumerate(written)}
+    lines = [_written(key, name) for key, names in text.items() for name in names]
     chance.shuffle(lines)
     place = round(cut * len(lines))
     files = {
@@ -206,9 +206,9 @@ def test_any_order_repetition_and_omission_gives_the_same_table(
     }
     found = {
         key: (kind, answer["summary"] if kind == "done" else message)
-        for key, (kind, message, answer) in stored_answers(files, [*said]).items()
+        for key, (kind, message, answer) in stored_answers(files, [*text]).items()
     }
-    assert found == {key: _standing(set(names)) for key, names in said.items()}
+    assert found == {key: _standing(set(names)) for key, names in text.items()}
 
 
 def _written(key: str, name: str) -> bytes:

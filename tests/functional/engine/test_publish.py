@@ -34,7 +34,7 @@ def results(directory: Path, *, order: str = "i", pending: str = "false") -> lis
     duckdb.sql(
         f"copy (select i as row_id, if({pending}, 'pending', 'done') as status, "
         "cast(null as varchar) as error, 'm' as model, 'b' as batch_id, now() as enriched_at, "
-        "md5(cast(i as varchar)) as request_key, cast(null as varchar) as former_version, "
+        "md5(cast(i as varchar)) as request_key, cast(null as varchar) as previous_version, "
         "{'summary': repeat('summary ', 12) || i} as answer "
         f"from range({ROWS}) as numbers(i) order by {order}) to {literal(path)} (format parquet)"
     )
@@ -59,10 +59,10 @@ def test_a_table_larger_than_the_memory(
     ).fetchone() == (ROWS, ROWS)
 
 
-def test_some_pending_rows_keep_their_former_answers(
+def test_some_pending_rows_keep_their_previous_answers(
     warehouse: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    """Beside a former table that is as large."""
+    """Beside a previous table that is as large."""
     done = enriched_sql(relation(warehouse), OUTPUTS, results(tmp_path), None, "t1")
     warehouse.execute(f"create table enriched as {done}")
     columns = {row[0]: row[1] for row in warehouse.execute("describe enriched").fetchall()}

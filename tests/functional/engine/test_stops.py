@@ -29,12 +29,12 @@ REFUSED = {
 
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
     """A warehouse of three batches on two deployments."""
-    told = {
+    given = {
         "max_requests_per_file": 20,
         "deployments": {"gpt-4o-mini": ["west", "east"]},
         **changes,
     }
-    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **told))
+    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **given))
 
 
 def ledger_of(warehouse: Warehouse) -> Ledger:
@@ -66,10 +66,10 @@ def test_the_rest_is_neither_sent_nor_paid(emulator: RunningEmulator, tmp_path: 
     emulator.rules([NO_JSON])
     emulator.endings({"stuck": True, "call": 2}, {"stuck": True, "call": 2})
     warehouse = warehouse_for(emulator, tmp_path)
-    said = stops(warehouse)
-    assert "20 of 20 answers failed in the same way (invalid_json)" in said
-    assert said.count("[id = ") == 3
-    assert "dbt-enrich retry --select enriched --kind invalid_json" in said
+    text = stops(warehouse)
+    assert "20 of 20 answers failed in the same way (invalid_json)" in text
+    assert text.count("[id = ") == 3
+    assert "dbt-enrich retry --select enriched --kind invalid_json" in text
     statuses = sorted(batch["status"] for batch in emulator.jobs.batches())
     assert statuses == ["cancelled", "cancelled", "completed"]
     assert sum(emulator.account()["paid"].values()) == 20
@@ -216,7 +216,7 @@ def test_an_outage_that_stopped_a_run_stops_no_other(
 def test_what_was_submitted_stops_whoever_takes_it_in(
     emulator: RunningEmulator, tmp_path: Path, mode: str
 ) -> None:
-    """The model fails once; `collect` then publishes what is there, and the former table stays."""
+    """The model fails once; `collect` then publishes what is there, and the last table stays."""
     warehouse = warehouse_for(emulator, tmp_path, max_requests_per_file=20)
     emulator.endings({"stuck": True, "call": 3})
     emulator.rules([NO_JSON])

@@ -230,7 +230,7 @@ def test_a_refused_key_ends_the_run_and_keeps_what_came(
 def test_azure_without_a_deployment_for_it_is_refused(
     mode: str, warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
-    """Before anything is sent, with the field and the mend."""
+    """Before anything is sent, with the field and the fix."""
     with pytest.raises(ConfigurationError, match=r"'enriched'.*sync_below.*preview_model"):
         warehouse.enrich(NOTES, mode=mode, sync_below=10)
     assert emulator.account()["calls"] == []

@@ -34,8 +34,8 @@ def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
 
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
     """A warehouse whose files hold at most five requests."""
-    told = {"max_requests_per_file": 5, **changes}
-    config = config_for(emulator.url, emulator.api_key, tmp_path / "state", **told)
+    given = {"max_requests_per_file": 5, **changes}
+    config = config_for(emulator.url, emulator.api_key, tmp_path / "state", **given)
     return Warehouse(config, clock=HastyClock())
 
 
@@ -387,7 +387,7 @@ def test_what_finds_no_room_goes_to_another_deployment(
 def test_a_crash_while_a_file_moves_leaves_no_request_with_the_wrong_deployment(
     emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger still knows the former deployment, the file names another, and it moves again."""
+    """The ledger still knows the other deployment, the file names another, and it moves again."""
     tokens = shard_tokens(emulator, tmp_path)
     emulator.deployments(
         {"name": "first", "max_enqueued_tokens": tokens // 5}, {"name": "second"}, {"name": "third"}
@@ -410,11 +410,11 @@ def test_a_crash_while_a_file_moves_leaves_no_request_with_the_wrong_deployment(
         and '"model":"second"' in store.requests(shard.shard).read_text()
     ]
     assert len(torn) == 1
-    former = {batch["id"] for batch in emulator.jobs.batches()}
+    previous = {batch["id"] for batch in emulator.jobs.batches()}
     after = warehouse_for(emulator, tmp_path, deployments={"gpt-4o-mini": ["first", "third"]})
     after.enrich(NOTES)
     assert after.statuses() == {"done": 20}
-    created = [batch for batch in emulator.jobs.batches() if batch["id"] not in former]
+    created = [batch for batch in emulator.jobs.batches() if batch["id"] not in previous]
     assert {batch["deployment"] for batch in created} <= {"first", "third"}
     paid_once(emulator)
 

@@ -24,8 +24,8 @@ _SECONDS = 20.0
 
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
     """A warehouse whose files hold at most five requests."""
-    told = {"max_requests_per_file": 5, **changes}
-    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **told))
+    given = {"max_requests_per_file": 5, **changes}
+    return Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state", **given))
 
 
 def was_uploaded(emulator: RunningEmulator) -> bool:

@@ -53,20 +53,20 @@ def file(reported: Reported, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Browser, file: Path) -> Iterator[Page]:
     """The report, opened; at the end it has asked for nothing and complained of nothing."""
     with browser.new_page(viewport={"width": WIDTHS["desktop"], "height": 900}) as opened:
-        said = watched(opened)
+        text = watched(opened)
         opened.goto(file.as_uri())
         yield opened
-        assert said == [file.as_uri()]
+        assert text == [file.as_uri()]
 
 
 def watched(page: Page) -> list[str]:
     """What a page asks for over the network, prints to the console, or fails at."""
-    said: list[str] = []
-    page.on("request", lambda request: said.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(dialog.message))
-    return said
+    text: list[str] = []
+    page.on("request", lambda request: text.append(request.url))
+    page.on("console", lambda message: text.append(message.text))
+    page.on("pageerror", lambda error: text.append(str(error)))
+    page.on("dialog", lambda dialog: text.append(dialog.message))
+    return text
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -77,7 +77,7 @@ def test_contrast_labels_and_structure(
     """What axe-core checks of WCAG 2.1 AA and of good practice; and no sideways scrolling."""
     viewport: Any = {"width": WIDTHS[width], "height": 800}
     with browser.new_page(viewport=viewport, color_scheme=theme) as opened:
-        said = watched(opened)
+        text = watched(opened)
         opened.goto(file.as_uri())
         for details in opened.locator("details").all():
             details.evaluate("element => { element.open = true; }")
@@ -91,7 +91,7 @@ def test_contrast_labels_and_structure(
         assert wrong == []
         assert len(found["passes"]) > 20
         assert opened.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width]
-        assert said == [file.as_uri()]
+        assert text == [file.as_uri()]
 
 
 def test_no_text_becomes_more_than_text(page: Page) -> None:

@@ -60,10 +60,10 @@ def test_the_headline(reported: Reported) -> None:
 
 def test_what_needs_attention(reported: Reported) -> None:
     """Failed, skipped and stale rows, by model."""
-    said = "\n".join(reported.report.sentences)
-    assert f"tickets_enriched: 6 of {ROWS} rows failed" in said
-    assert f"tickets_enriched: 3 of {ROWS} rows were skipped" in said
-    assert "notes_enriched: 1 of 1 row shows the previous answer" in said
+    text = "\n".join(reported.report.sentences)
+    assert f"tickets_enriched: 6 of {ROWS} rows failed" in text
+    assert f"tickets_enriched: 3 of {ROWS} rows were skipped" in text
+    assert "notes_enriched: 1 of 1 row shows the previous answer" in text
 
 
 def test_values_of_an_enum(reported: Reported) -> None:
@@ -176,7 +176,7 @@ def test_what_was_asked(reported: Reported) -> None:
 
 
 def test_versions_with_their_rows_and_differences(reported: Reported) -> None:
-    """Newest first; the row still has the former one's answer."""
+    """Newest first; the row still has the previous one's answer."""
     new, old = model_of(reported, "notes_enriched").versions
     assert (new.rows, new.answers, old.rows, old.answers) == (0, 0, 1, 1)
     assert new.changes == ("system text",)

@@ -132,7 +132,7 @@ def test_before_the_first_run(form: str, tmp_path: Path) -> None:
 
 
 def test_a_model_that_was_never_run(reported: Reported) -> None:
-    """It is named, with the mend."""
+    """It is named, with the fix."""
     done = report(reported.project, "--select", "nobody")
     assert done.exit_code == 1
     assert "the model 'nobody' was never run" in done.output

@@ -22,9 +22,9 @@ NOTES = "select i as id, 'note ' || i as note from range(5) as numbers(i)"
 @pytest.fixture
 def open_umask() -> Iterator[None]:
     """The umask that takes nothing away from what a program asks for."""
-    former = os.umask(0)
+    previous = os.umask(0)
     yield
-    os.umask(former)
+    os.umask(previous)
 
 
 @pytest.fixture

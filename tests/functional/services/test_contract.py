@@ -48,8 +48,8 @@ def emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
 @pytest.fixture
 def service(emulator: RunningEmulator, style: str) -> Iterator[OpenAIBatchService]:
     """A service that calls it."""
-    told = settings(emulator.url, style, api_key=emulator.api_key, max_retries=3)
-    service = OpenAIBatchService(told, clock=HastyClock())
+    given = settings(emulator.url, style, api_key=emulator.api_key, max_retries=3)
+    service = OpenAIBatchService(given, clock=HastyClock())
     yield service
     service.close()
 

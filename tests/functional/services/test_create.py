@@ -167,7 +167,7 @@ def test_what_the_caller_is_handling_does_not_decide_the_outcome(
 def test_a_refusal_says_that_nothing_was_created(
     connect: Connect, reply: Reply, kind: type[ServiceError], words: str
 ) -> None:
-    """Each refusal has its own class, quotes the service and names the mend; one call is made."""
+    """Each refusal has its own class, quotes the service and names the fix; one call is made."""
     service, server = connect(in_turn(reply))
     with pytest.raises(kind) as caught:
         service.create("file-1", {})

@@ -168,13 +168,13 @@ def test_what_gets_on_is_not_given_up(connect: Connect, target: Path) -> None:
     assert len(server.requests) >= 5
 
 
-def test_a_failed_download_keeps_the_former_file(connect: Connect, target: Path) -> None:
+def test_a_failed_download_keeps_the_previous_file(connect: Connect, target: Path) -> None:
     """What is at the final place is replaced by a whole file only."""
-    target.write_bytes(b"former")
+    target.write_bytes(b"previous")
     service, _ = connect(in_turn(Reply(500, b"")), max_retries=0)
     with pytest.raises(TransientError):
         service.download("file-1", target)
-    assert target.read_bytes() == b"former"
+    assert target.read_bytes() == b"previous"
     assert left(target) == ["output.jsonl"]
 
 
@@ -224,7 +224,7 @@ def test_a_directory_that_is_not_there_is_named(connect: Connect, tmp_path: Path
 def test_a_file_that_cannot_grow_is_named_and_leaves_nothing(
     connect: Connect, target: Path
 ) -> None:
-    """Room that runs out in the middle is the user's to mend; it is not tried again."""
+    """Room that runs out in the middle is the user's to fix; it is not tried again."""
     service, server = connect(in_turn(Reply(200, CONTENT)))
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (HALF, most))

@@ -314,7 +314,7 @@ def test_an_identity_without_the_role_is_told_of_it(signed_in: SignedIn, reply: 
 
 
 def test_an_identity_that_cannot_sign_in_is_named(signed_in: SignedIn) -> None:
-    """With the first line of the reason and the mend, asked once, and nothing is sent."""
+    """With the first line of the reason and the fix, asked once, and nothing is sent."""
     service, server, tokens = signed_in(usual, refusing(401))
     with pytest.raises(AuthenticationError) as caught:
         service.batch("batch_1")
@@ -516,8 +516,8 @@ def test_a_managed_identity_signs_in(environment: pytest.MonkeyPatch) -> None:
     with serving(respond) as host:
         environment.setenv("IDENTITY_ENDPOINT", f"{host.url}/msi/token")
         environment.setenv("IDENTITY_HEADER", "header")
-        told = EntraKeys(credential="managed_identity", client_id="mine")
-        assert SignIn(told).token() == token_text(1)
+        given = EntraKeys(credential="managed_identity", client_id="mine")
+        assert SignIn(given).token() == token_text(1)
         (asked,) = host.requests
         assert asked.query["resource"] == ["https://cognitiveservices.azure.com"]
         assert asked.query["client_id"] == ["mine"]
@@ -531,14 +531,14 @@ def _command(tmp_path: Path, script: str) -> None:
 
 def test_the_azure_cli_signs_in(tmp_path: Path) -> None:
     """With the user of `az login`; one who has to log in again can do so while a run waits."""
-    told = EntraKeys(credential="azure_cli", tenant_id="tenant")
+    given = EntraKeys(credential="azure_cli", tenant_id="tenant")
     missing = "echo \"Please run 'az login' to setup account.\" >&2; exit 1"
     _command(tmp_path, missing)
     with pytest.raises(AuthenticationError, match="`credential: azure_cli`.*run `az login`"):
-        SignIn(told).token()
+        SignIn(given).token()
     good = f'{{"accessToken": "{token_text(1)}", "expires_on": {int(time.time()) + 3}}}'
     _command(tmp_path, f"echo \"$@\" > {tmp_path}/arguments; echo '{good}'")
-    sign_in = SignIn(told)
+    sign_in = SignIn(given)
     assert sign_in.token() == token_text(1)
     assert "--tenant tenant" in (tmp_path / "arguments").read_text()
     _command(tmp_path, missing)

@@ -92,11 +92,18 @@ def test_settings_do_not_show_the_key() -> None:
     from copy import copy, deepcopy
     from pickle import dumps
 
-    told = settings("https://res.openai.azure.com", api_key=SECRET)
-    for value in (told, told.model_dump(), copy(told), deepcopy(told), told.api_key, f"{told}"):
+    given = settings("https://res.openai.azure.com", api_key=SECRET)
+    for value in (
+        given,
+        given.model_dump(),
+        copy(given),
+        deepcopy(given),
+        given.api_key,
+        f"{given}",
+    ):
         assert SECRET not in f"{value!r} {value!s}"
     with pytest.raises(TypeError, match="cannot be pickled"):
-        dumps(told)
+        dumps(given)
 
 
 def test_a_service_without_a_connection_does_not_show_it() -> None:

@@ -42,21 +42,21 @@ def openai(**changes: Any) -> OpenAIConfig:
 
 def test_azure_has_its_own_defaults() -> None:
     """100,000 requests and 200 MB less a margin, paths without a version."""
-    told = azure()
-    assert told.limits == ServiceLimits(100_000, 196_000_000)
-    assert told.url_of("/x") == told.batch_endpoint_of("/x") == "/x"
-    assert told.service_id == "azure:res.openai.azure.com"
-    assert told.dated_version is None
-    assert told.sends_expiry
+    given = azure()
+    assert given.limits == ServiceLimits(100_000, 196_000_000)
+    assert given.url_of("/x") == given.batch_endpoint_of("/x") == "/x"
+    assert given.service_id == "azure:res.openai.azure.com"
+    assert given.dated_version is None
+    assert given.sends_expiry
 
 
 def test_openai_has_its_own_defaults() -> None:
     """50,000 requests, and paths with a version."""
-    told = openai()
-    assert told.limits.max_requests == 50_000
-    assert told.url_of("/x") == told.batch_endpoint_of("/x") == "/v1/x"
-    assert told.url == "https://api.openai.com/v1"
-    assert told.service_id == "openai:api.openai.com"
+    given = openai()
+    assert given.limits.max_requests == 50_000
+    assert given.url_of("/x") == given.batch_endpoint_of("/x") == "/v1/x"
+    assert given.url == "https://api.openai.com/v1"
+    assert given.service_id == "openai:api.openai.com"
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_openai_has_its_own_defaults() -> None:
 )
 def test_an_endpoint_is_taken_as_the_portal_shows_it(given: str, url: str, service_id: str) -> None:
     """With and without the API's path; a gateway's own path stays."""
-    told = azure(endpoint=given)
-    assert (told.url, told.service_id) == (url, service_id)
+    known = azure(endpoint=given)
+    assert (known.url, known.service_id) == (url, service_id)
 
 
 @pytest.mark.parametrize(
@@ -110,21 +110,21 @@ def test_a_base_url_is_taken_up_to_its_version(given: str, url: str) -> None:
 )
 def test_the_version_decides_the_paths(version: Any, classic: bool, expiry: bool) -> None:
     """A dated version means the classic paths; YAML reads an unquoted one as a date."""
-    told = azure(api_version=version)
-    assert (told.dated_version is not None, told.sends_expiry) == (classic, expiry)
+    given = azure(api_version=version)
+    assert (given.dated_version is not None, given.sends_expiry) == (classic, expiry)
 
 
 def test_the_batch_endpoint_follows_the_lines() -> None:
     """The service demands that they agree, so one setting moves both."""
-    told = azure(line_url="/v1/chat/completions")
-    assert told.batch_endpoint_of("/x") == told.url_of("/x") == "/v1/chat/completions"
+    given = azure(line_url="/v1/chat/completions")
+    assert given.batch_endpoint_of("/x") == given.url_of("/x") == "/v1/chat/completions"
     assert azure(line_url="/a", batch_endpoint="/b").batch_endpoint_of("/x") == "/b"
 
 
 def test_limits_can_be_lowered() -> None:
     """For a quota or a line that allows less."""
-    told = azure(max_requests_per_file=10, max_bytes_per_file=1000)
-    assert told.limits == ServiceLimits(10, 1000)
+    given = azure(max_requests_per_file=10, max_bytes_per_file=1000)
+    assert given.limits == ServiceLimits(10, 1000)
 
 
 def test_a_key_is_trimmed() -> None:
@@ -187,7 +187,7 @@ def test_a_key_is_trimmed() -> None:
     ],
 )
 def test_what_cannot_work_is_refused(make: Any, changes: dict[str, Any], words: list[str]) -> None:
-    """Each text names the key of the profile and the mend, and can be put into a longer one."""
+    """Each text names the key of the profile and the fix, and can be put into a longer one."""
     with pytest.raises(ConfigurationError) as caught:
         make(**changes)
     for word in words:
@@ -260,26 +260,26 @@ def test_each_credential_is_named_in_the_profile(kind: CredentialKind) -> None:
     """A key that an unset variable left empty does not count as one, nor do the others."""
     needed = PRINCIPAL if kind is CredentialKind.SERVICE_PRINCIPAL else {}
     empty = {"tenant_id": "", "client_id": " ", "client_secret": "", "authority_host": ""}
-    told = credential(**empty | needed | {"credential": str(kind), "api_key": "", "scope": ""})
-    assert told is not None
-    assert told.kind is kind
-    assert told.token_scope == COGNITIVE_SERVICES_SCOPE
+    given = credential(**empty | needed | {"credential": str(kind), "api_key": "", "scope": ""})
+    assert given is not None
+    assert given.kind is kind
+    assert given.token_scope == COGNITIVE_SERVICES_SCOPE
 
 
 def test_a_service_principal_is_taken_as_it_is_written() -> None:
     """Trimmed, as values that were read from files end in a line break."""
-    told = credential(
+    given = credential(
         **PRINCIPAL | {"client_secret": " hush\n", "tenant_id": " tenant "},
         authority_host="login.microsoftonline.us",
         scope="https://cognitiveservices.azure.us/.default",
     )
-    assert told is not None
-    assert told.kind is CredentialKind.SERVICE_PRINCIPAL
-    assert (told.tenant_id, told.client_id) == ("tenant", "client")
-    assert told.client_secret is not None
-    assert told.client_secret.get_secret_value() == "hush"
-    assert told.authority == "https://login.microsoftonline.us"
-    assert told.token_scope == "https://cognitiveservices.azure.us/.default"
+    assert given is not None
+    assert given.kind is CredentialKind.SERVICE_PRINCIPAL
+    assert (given.tenant_id, given.client_id) == ("tenant", "client")
+    assert given.client_secret is not None
+    assert given.client_secret.get_secret_value() == "hush"
+    assert given.authority == "https://login.microsoftonline.us"
+    assert given.token_scope == "https://cognitiveservices.azure.us/.default"
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_service_principal_is_taken_as_it_is_written() -> None:
     ],
 )
 def test_a_credential_that_cannot_work_is_refused(keys: dict[str, Any], words: list[str]) -> None:
-    """Each text names the key and the mend, and shows no secret."""
+    """Each text names the key and the fix, and shows no secret."""
     with pytest.raises(ConfigurationError) as caught:
         credential(**keys)
     for word in words:
@@ -324,5 +324,5 @@ def test_a_credential_that_cannot_work_is_refused(keys: dict[str, Any], words: l
 
 def test_a_credential_does_not_show_its_secret() -> None:
     """Neither as a text nor as a repr."""
-    told = azure(api_key=None, **PRINCIPAL)
-    assert "hush" not in f"{told!r} {told} {told.sign_in!r} {vars(told)}"
+    given = azure(api_key=None, **PRINCIPAL)
+    assert "hush" not in f"{given!r} {given} {given.sign_in!r} {vars(given)}"

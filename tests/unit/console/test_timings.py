@@ -76,7 +76,7 @@ def test_the_log_has_them_only_where_they_are_wanted(
 ) -> None:
     """By the variable, which `dbt run` has no option for."""
     monkeypatch.setenv(TIMINGS_VARIABLE, value)
-    said: list[str] = []
-    with logged_timings(Console(said.append)) as timings, timings.span(Stage.CLAIM):
+    text: list[str] = []
+    with logged_timings(Console(text.append)) as timings, timings.span(Stage.CLAIM):
         pass
-    assert len(said) == lines
+    assert len(text) == lines

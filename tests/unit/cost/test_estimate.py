@@ -54,14 +54,14 @@ def test_each_family_has_its_encoding(model: str, encoding: str) -> None:
 def test_the_constant_part_is_counted_once_a_request() -> None:
     """System text, examples, schema and the framing of each message."""
     bare = EnrichmentTask(model="gpt-4o-mini", user="{a}", outputs=(OutputColumn("x", "varchar"),))
-    told = bare.model_copy(update={"system": "Be short.", "examples": (
+    given = bare.model_copy(update={"system": "Be short.", "examples": (
         Example(user="one", answer={"x": "1"}),)})  # fmt: skip
 
     def overhead(task: EnrichmentTask) -> int:
         return CHAT_COMPLETIONS.prompt_tokens(row_prompt(task), task.model)
 
     assert overhead(bare) > 10
-    assert overhead(told) - overhead(bare) == 3 * 3 + sum(
+    assert overhead(given) - overhead(bare) == 3 * 3 + sum(
         count_tokens(["Be short.", "one", '{"x": "1"}'], "gpt-4o-mini")
     )
 
@@ -106,22 +106,22 @@ def test_a_cap_says_what_it_would_have_cost_and_how_to_allow_it() -> None:
     """And what was sent before under it."""
     wanted = estimate(1_000, [100] * 1_000, 0, (50.0, "schema"), PRICE)
     cap = Cap(max_cost=0.01)
-    said = breach(cap, Spent(), wanted, currency="USD", where="caps.run")
-    assert said is not None
-    assert "1,000 requests of about 150,000 tokens, USD 0.022" in said
-    assert "past the USD 0.01 of caps.run" in said
-    assert "nothing was sent" in said
+    text = breach(cap, Spent(), wanted, currency="USD", where="caps.run")
+    assert text is not None
+    assert "1,000 requests of about 150,000 tokens, USD 0.022" in text
+    assert "past the USD 0.01 of caps.run" in text
+    assert "nothing was sent" in text
     assert breach(Cap(max_cost=1), Spent(), wanted, currency="USD", where="x") is None
     before = Spent(cost=0.995, requests=5, tokens=10)
-    said = breach(Cap(max_cost=1), before, wanted, currency="USD", where="x")
-    assert said is not None
-    assert "USD 0.99 of it sent before" in said or "USD 1.00 of it sent before" in said
-    assert "to USD 1.02 " in said
+    text = breach(Cap(max_cost=1), before, wanted, currency="USD", where="x")
+    assert text is not None
+    assert "USD 0.99 of it sent before" in text or "USD 1.00 of it sent before" in text
+    assert "to USD 1.02 " in text
     # A little more than the cap is not written as the cap itself.
     at_the_cap = Cap(max_cost=(wanted.cost or 0.0) + 0.995 - 1e-6)
-    said = breach(at_the_cap, before, wanted, currency="USD", where="x")
-    assert said is not None
-    amounts = re.search(r"to USD (\S+) .* past the USD (\S+) of", said)
+    text = breach(at_the_cap, before, wanted, currency="USD", where="x")
+    assert text is not None
+    amounts = re.search(r"to USD (\S+) .* past the USD (\S+) of", text)
     assert amounts is not None
     assert float(amounts[1]) > float(amounts[2])
     assert "max_requests" in (

@@ -99,7 +99,7 @@ def test_the_newest_version_and_the_newest_price_hold() -> None:
             item("o3 0416 Inp glbl Tokens", 0.002, "1/Hour"),
         ]
     )
-    models, said = models_of(meters, data_zone="us")
+    models, text = models_of(meters, data_zone="us")
     assert models["gpt-4o"] == {"global": {"input": 2.5, "output": 10.0}}
     assert models["gpt-5.4"]["global"] == {
         "input": 2.5,
@@ -108,4 +108,4 @@ def test_the_newest_version_and_the_newest_price_hold() -> None:
     }
     # Without a price of its output a model has none.
     assert set(models) == {"gpt-4o", "gpt-5.4"}
-    assert said == ["gpt-4o (global): the prices of the version 0806, of 2"]
+    assert text == ["gpt-4o (global): the prices of the version 0806, of 2"]

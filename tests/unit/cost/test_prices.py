@@ -52,7 +52,7 @@ def test_a_profile_s_prices_stand_in_place_of_the_packaged_ones() -> None:
 
 
 def test_an_unknown_model_is_not_guessed() -> None:
-    """The sentence names a near match and the mend."""
+    """The sentence names a near match and the fix."""
     table = price_table("azure")
     assert table.find("gpt-4o-minni") is None
     assert "gpt-4o-mini" in table.unknown("gpt-4o-minni")
@@ -161,12 +161,12 @@ def test_a_file_by_provider_and_zone(tmp_path: Path) -> None:
     assert (found.batch_input, found.batch_output) == (0.4, 0.9)
     assert table.retires["gpt-4o-mini"] == date(2027, 4, 14)
     assert price_table("openai", prices_file=path).find("gpt-4o-mini") is not None
-    for wrong, said in (
+    for wrong, text in (
         ({"m": {"zones": {"europe": zone}}}, "unknown zone 'europe'"),
         ({"m": {"zones": {"eu": zone}, "retires": "soon"}}, "'soon', which is no day"),
         ({"m": {"zones": {"eu": {**zone, "long_context": {"input": 1, "output": 2}}}}}, "above"),
         ({"m": 3}, "'m' is no object"),
     ):
         path.write_text(json.dumps({"providers": {"azure": wrong}}))
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(ConfigurationError, match=text):
             price_table("azure", prices_file=path)

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
-from dbt_enrich.endpoints.response_lines import named_lines_sql, said_sql
+from dbt_enrich.endpoints.response_lines import message_sql, named_lines_sql
 from dbt_enrich.sql import literal
 
 S = '{"summary":"S"}'
@@ -29,7 +29,7 @@ def read(connection: duckdb.DuckDBPyConnection, line: object) -> dict[str, Any]:
     """Return what is read of a line: a document, or text as it is."""
     text = line if isinstance(line, str) else json.dumps(line)
     named = named_lines_sql(CHAT_COMPLETIONS, f"select {literal(text)} as line")
-    cursor = connection.execute(f"select *, {said_sql('null')} as said from ({named})")
+    cursor = connection.execute(f"select *, {message_sql('null')} as said from ({named})")
     (row,) = cursor.fetchall()
     return dict(zip([column[0] for column in cursor.description], row, strict=True))
 
@@ -248,9 +248,9 @@ def test_a_failure_has_its_name_and_its_words(
     connection: duckdb.DuckDBPyConnection, name: str
 ) -> None:
     """Whatever shape the error has."""
-    document, outcome, said = FAILED[name]
+    document, outcome, text = FAILED[name]
     found = read(connection, document)
-    assert (found["outcome"], found["said"]) == (outcome, said)
+    assert (found["outcome"], found["said"]) == (outcome, text)
     if outcome == "truncated":
         assert json.loads(found["body"]) == document["response"]["body"]
 

@@ -116,7 +116,7 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
-    """A file that is no database gives one sentence with its path and the mend."""
+    """A file that is no database gives one sentence with its path and the fix."""
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"not a database at all" * 100)
     with pytest.raises(LedgerError, match=r"ledger\.sqlite cannot be opened"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.state.answer_store import ANSWER_COLUMNS, former_answers_key
+from dbt_enrich.state.answer_store import ANSWER_COLUMNS, previous_answers_key
 from dbt_enrich.state.run import existing_ledger, open_run
 
 _SOURCE = Path(__file__).parents[3] / "plugin" / "dbt_enrich"
@@ -71,9 +71,9 @@ def test_answers_are_added_read_and_forgotten(config: PluginConfig) -> None:
     """Those that a task keeps of its previous versions go with its own; nothing is left on disk."""
     with open_run(config) as run:
         assert run.answers.add(_answers(3), "t", "first") == 3
-        assert run.answers.add(_answers(2), former_answers_key("t"), "second") == 2
+        assert run.answers.add(_answers(2), previous_answers_key("t"), "second") == 2
         assert run.answers.add(_answers(0), "t", "empty") == 0
-        both = run.answers.table("t", former_answers_key("t"))
+        both = run.answers.table("t", previous_answers_key("t"))
         counted = f"select file_index, count(*) from {both} as answers group by all order by all"
         assert run.workspace.rows(counted) == [(0, 3), (1, 2)]
         assert run.ledger.answers.count() == 5

@@ -59,11 +59,11 @@ def test_a_column_in_braces_that_are_no_placeholder_is_named(
     braces: str, column: str, fix: str
 ) -> None:
     """In the row's own message, where a placeholder was meant."""
-    said = refusal(user=f"{{note}} {braces}")
-    assert f"'{column}'" in said
-    assert "model 'm': enrichment.user" in said
-    assert fix in said
-    assert "or \\{ for a brace" in said
+    text = refusal(user=f"{{note}} {braces}")
+    assert f"'{column}'" in text
+    assert "model 'm': enrichment.user" in text
+    assert fix in text
+    assert "or \\{ for a brace" in text
     # The way out: the same braces, sent as they are written.
     escaped = task(user=f"{{note}} {braces.replace('{', chr(92) + '{')}")
     check_braces(escaped, COLUMNS, model="m")
@@ -103,9 +103,9 @@ def test_a_placeholder_in_a_constant_text_is_named(braces: str, field: str) -> N
         "answer of an example": {"examples": [{"user": "x", "answer": {"a": [{"b": braces}]}}]},
     }
     values = fields[field]
-    said = refusal(**values)
-    assert ("enrichment.system" if field == "system" else "enrichment.examples number 1") in said
-    assert "literal_braces: [" in said
+    text = refusal(**values)
+    assert ("enrichment.system" if field == "system" else "enrichment.examples number 1") in text
+    assert "literal_braces: [" in text
     allowed = task(**values, literal_braces=["NOTE", "s", "Ticket Body"])
     check_braces(allowed, COLUMNS, model="m")
     # What is sent and paid for is the same, so what was answered stays answered.

@@ -59,7 +59,7 @@ def test_the_yaml_becomes_the_task() -> None:
 def test_a_mistake_is_one_sentence(
     meta: dict[str, Any], columns: dict[str, dict[str, Any]], message: str
 ) -> None:
-    """Each names the model, the field and the mend."""
+    """Each names the model, the field and the fix."""
     described = {name: {**COLUMNS[name], **columns.get(name, {})} for name in COLUMNS}
     with pytest.raises(ConfigurationError, match=message) as caught:
         task_from_yaml("movies", {**META, **meta}, described)

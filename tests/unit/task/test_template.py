@@ -100,6 +100,6 @@ def test_a_template_without_a_column_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["BLOB", "BIT", "STRUCT(a TIMESTAMP WITH TIME ZONE)", "BLOB[]"])
 def test_a_type_without_a_fixed_rendering_is_refused(kind: str) -> None:
-    """The mend is a cast in the SELECT."""
+    """The fix is a cast in the SELECT."""
     with pytest.raises(InputError, match=r"'a'.*cast it to varchar"):
         message_sql(parse_template("{a}"), {"a": kind}, (), model="m")

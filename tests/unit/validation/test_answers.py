@@ -232,7 +232,7 @@ def test_rules_normalise_first_and_judge_then(
     token: str,
     outcome: object,
 ) -> None:
-    """`lower` and `unique_items` mend the answer; the other rules judge what they made of it."""
+    """`lower` and `unique_items` fix the answer; the other rules judge what they made of it."""
     seen = judge_value(connection, data_type, token, **rules)
     if seen.mismatch is None:
         assert seen.answer == {"x": outcome}
@@ -395,8 +395,8 @@ def test_duckdbs_own_json_of_a_typed_value_can_be_read_back(
         "{'d': date '2024-02-29', 't': timestamp '2024-02-29 10:00:00.5', "
         f"'z': timestamptz '2024-02-29 10:00:00+02', 'f': 0.1, 'n': 12.30}}::{kind}"
     )
-    source = f"(select {struct} as former, to_json({struct})::varchar as clean_content)"
+    source = f"(select {struct} as previous, to_json({struct})::varchar as clean_content)"
     row = connection.execute(
-        f"select former = answer from ({typed_answers_sql(source, outputs)})"
+        f"select previous = answer from ({typed_answers_sql(source, outputs)})"
     ).fetchone()
     assert row == (True,)

@@ -56,7 +56,7 @@ class Destination:
 
     @property
     def settings(self) -> str | None:
-        """What the requests are sent with, as it is noted."""
+        """What the requests are sent with, as it is recorded."""
         return self.sent_with.text() if self.sent_with else None
 
     @property

@@ -46,7 +46,7 @@ def limits_in_room(limits: ServiceLimits, group: Group, room: int | None) -> Ser
     Args:
         limits: What the service takes.
         group: The requests that are cut.
-        room: The bytes that are at the service at once, or None if nobody knows.
+        room: The bytes that are at the service at once, or None if unknown.
     """
     if room is None:
         return limits

@@ -16,7 +16,7 @@ from dbt_enrich.pipeline.export.in_flight import Seen, in_flight_sql, seen_now
 from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal
-from dbt_enrich.state.answer_store import done_sql, former_answers_key
+from dbt_enrich.state.answer_store import done_sql, previous_answers_key
 from dbt_enrich.state.attempts import Attempts, attempts_of
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith
@@ -45,7 +45,7 @@ class Selection:
         ask_again: Kinds of failure that are asked again although they usually are not.
         retries: Until when failures of a kind are asked once more, whatever their rule says.
         packing: How many rows go into one request, or None for one.
-        keeps_former: Whether answers to former tasks stand where the row's text is unchanged.
+        keeps_previous: Whether answers to previous tasks stand where the row's text is unchanged.
         sent_with: What requests are sent with now, or None where it does not matter.
         tolerance: How many failures alike the run bears.
         began: When the run of this model began; of rows that an outage failed before, one attempt
@@ -59,7 +59,7 @@ class Selection:
     max_attempts: int
     ask_again: tuple[str, ...] = ()
     retries: Mapping[str, datetime] = field(default_factory=dict)
-    keeps_former: bool = False
+    keeps_previous: bool = False
     packing: Packing | None = None
     endpoint: Endpoint = CHAT_COMPLETIONS
     sent_with: SentWith | None = None
@@ -69,9 +69,9 @@ class Selection:
 
     @property
     def answer_keys(self) -> tuple[str, ...]:
-        """The tasks whose answers stand: the task, and what was kept of its former versions."""
-        former = (former_answers_key(self.task_key),) if self.keeps_former else ()
-        return (self.task_key, *former)
+        """The tasks whose answers stand: the task, and what was kept of its previous versions."""
+        previous = (previous_answers_key(self.task_key),) if self.keeps_previous else ()
+        return (self.task_key, *previous)
 
     def lines(self, url: str) -> RequestLines:
         """Return how the lines are written, each with the `url` of a service."""

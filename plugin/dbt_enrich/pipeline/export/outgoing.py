@@ -39,7 +39,7 @@ class Outgoing:
 
     @property
     def price(self) -> Price | None:
-        """What tokens cost, or None if nobody knows."""
+        """What tokens cost, or None if unknown."""
         return self.config.task_price(self.selection.task)
 
     def remove(self) -> None:

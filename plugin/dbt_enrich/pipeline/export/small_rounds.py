@@ -33,7 +33,7 @@ class Few:
 
 
 def check_route(model: str, options: EnrichmentOptions, config: PluginConfig) -> None:
-    """Refuse `sync_below` where nobody is named who could answer single requests.
+    """Refuse `sync_below` where no deployment is named that answers single requests.
 
     Raises:
         ConfigurationError: The provider's batch deployments answer none.

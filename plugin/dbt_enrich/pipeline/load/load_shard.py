@@ -11,9 +11,9 @@ from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.response_lines import (
     LINE_BYTES,
+    message_sql,
     named_sql,
     packed_message_sql,
-    said_sql,
 )
 from dbt_enrich.errors import EnrichmentError, LostOwnershipError, concerning
 from dbt_enrich.pipeline.export.manifests import count_packs, write_manifest
@@ -48,8 +48,8 @@ class LoadedShard:
         shard: The closed shard.
         done: Requests with a valid answer.
         failed: Requests that failed, those without a line included.
-        unassigned: Lines that answer packs of which nobody knows the rows; their files stay.
-        kept_lines: Other lines of which nobody can tell what they answer.
+        unassigned: Lines that answer packs whose rows are unknown; their files stay.
+        kept_lines: Other lines that cannot be assigned to a request.
         kept_in: The file that they were written to, beside the answers.
     """
 
@@ -60,7 +60,7 @@ class LoadedShard:
     kept_lines: int = 0
     kept_in: Path | None = None
 
-    def said(self) -> str:
+    def sentence(self) -> str:
         """Say what was kept of the lines that answered no request; empty if there were none."""
         if not self.kept_lines:
             return ""
@@ -98,7 +98,7 @@ def take_in(dispatch: Dispatch, shard: Shard) -> LoadedShard | None:
             dispatch.console.say(str(error))
             return None
     if loaded.kept_lines:
-        dispatch.console.say(loaded.said())
+        dispatch.console.say(loaded.sentence())
     return loaded
 
 
@@ -145,7 +145,7 @@ def load(
     written = {shard.shard: answered}
     missing = requests - answered
     if shard.synchronous:
-        # What nobody replied to was not asked, or is as if it had not been.
+        # What got no reply was not asked, or is as if it had not been.
         missing = 0
         replies = sum(path.read_bytes().count(b"\n") for path in files)
         run.ledger.shards.change(shard, requests=replies, rows=answered)
@@ -235,7 +235,7 @@ class _Responses:
             workspace.make_room(8 * line_bytes)
             if is_packed and pieces:
                 named = named_sql(self.endpoint, pieces, line_bytes)
-                named = f"select *, {said_sql('null')} as said from ({named})"
+                named = f"select *, {message_sql('null')} as said from ({named})"
                 read = scratch.enter_context(unpacked(named, manifest, workspace))
             elif pieces:
                 read = named_sql(self.endpoint, pieces, line_bytes, manifest)
@@ -282,10 +282,10 @@ def _answers_query(
         columns = ", ".join(f"cast(null as {k}) as {n}" for n, k in ANSWER_COLUMNS.items())
         return f"select {columns} where false"
     kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
-    said = packed_message_sql() if is_packed else said_sql("mismatch")
+    text = packed_message_sql() if is_packed else message_sql("mismatch")
     values = {
         "kind": kind,
-        "message": f"if(outcome in {_OF_MODELS}, {said}, {_masked_sql(said)})",
+        "message": f"if(outcome in {_OF_MODELS}, {text}, {_masked_sql(text)})",
         "content": f"""case
             when {kind} = 'done' then clean_content
             when outcome in {_OF_ERRORS} then coalesce(raw, refusal, {_masked_sql("body")})
@@ -355,16 +355,16 @@ def _missing_sql(shard: Shard, manifest: Path, answers: str, store: StateDirecto
 
 
 def outputs_of(ledger: Ledger, task_key: str) -> list[OutputColumn] | None:
-    """Return the output columns that a task was noted with, or None if the ledger has not it.
+    """Return the output columns of a task, or None if the ledger does not have it.
 
     Raises:
         EnrichmentError: What the ledger holds is no list of output columns.
     """
-    noted = ledger.tasks.outputs(task_key)
-    if noted is None:
+    recorded = ledger.tasks.outputs(task_key)
+    if recorded is None:
         return None
     try:
-        return [OutputColumn(**column) for column in noted]
+        return [OutputColumn(**column) for column in recorded]
     except TypeError as error:
         raise EnrichmentError(
             f"the ledger's outputs of the task {task_key} cannot be read ({error})",

@@ -1,4 +1,4 @@
-"""Unassigned: lines of response files of which nobody can tell what they answer, kept as they are.
+"""Unassigned: lines of response files that cannot be assigned to a request, kept as they are.
 
 They may be answers that were paid for. The reader of lines knows them by their custom_id; what
 has none, or cannot be read as text, would else be gone with the service's file.

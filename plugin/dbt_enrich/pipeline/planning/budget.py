@@ -131,7 +131,7 @@ class Budget:
     ) -> None:
         """Hold what is about to be sent against what the ledger knows of other runs.
 
-        Called while nobody else can claim, so that two runs cannot pass a cap together.
+        Called while no other run can claim, so that two runs cannot pass a cap together.
 
         Args:
             request: Who is about to send.
@@ -232,7 +232,7 @@ class Spending:
     saved: float | None
     currency: str
 
-    def said(self) -> str:
+    def sentence(self) -> str:
         """Say the cost and what it saves."""
         if self.cost is None:
             return "an unknown cost"

@@ -1,4 +1,4 @@
-"""Constraints of an enforced contract: what they will refuse, said before anything is sent.
+"""Constraints of an enforced contract: what they will refuse, found before anything is sent.
 
 DuckDB enforces them while the table is filled, which is after the answers are paid. What the staged
 rows alone break is known at once; what a row without an answer breaks, as soon as there are some.
@@ -88,14 +88,14 @@ def refuse_staged_rows(relation: StagedRelation, constraints: Iterable[Constrain
             rows = f"select 1 from {relation.name} where {constraint.breaks}"
         count = _count(relation, rows)
         if count:
-            said = (
+            text = (
                 counted(count, "value repeats", "values repeat")
                 if constraint.key
                 else counted(count, "row breaks it", "rows break it")
             )
             raise InputError(
                 f"model '{relation.model}': the SELECT's rows do not keep the contract's "
-                f"constraint {constraint.name}: {said}; nothing was sent",
+                f"constraint {constraint.name}: {text}; nothing was sent",
                 fix="filter the rows, or change the constraint",
             )
 
@@ -176,13 +176,13 @@ def asked_ids(undone: Undone, chosen: Chosen, *, asked: bool) -> str:
     )
 
 
-def without_former(ids: str, relation: StagedRelation, existing: str, keys: Sequence[str]) -> str:
+def without_previous(ids: str, relation: StagedRelation, existing: str, keys: Sequence[str]) -> str:
     """Table expression of those rows that the existing table has no outputs of."""
-    same = " and ".join(f"former.{identifier(key)} = staged.{identifier(key)}" for key in keys)
+    same = " and ".join(f"previous.{identifier(key)} = staged.{identifier(key)}" for key in keys)
     return (
         f"(select ids.row_id from {ids} as ids join {relation.name} as staged "
         f"on staged.rowid = ids.row_id anti join (select * from {existing} "
-        f"where enrichment_status in ('done', 'stale')) as former on {same})"
+        f"where enrichment_status in ('done', 'stale')) as previous on {same})"
     )
 
 

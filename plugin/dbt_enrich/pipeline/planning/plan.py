@@ -34,7 +34,7 @@ from dbt_enrich.pipeline.planning.task_changes import changes_since
 from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.state.answer_store import done_sql
-from dbt_enrich.state.former_tasks import former_tasks
+from dbt_enrich.state.previous_tasks import previous_tasks
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
@@ -122,10 +122,10 @@ class Plan:
 
     def short(self) -> str:
         """Say it in a few words."""
-        said = f"requests to send: {self.requests:,}"
+        text = f"requests to send: {self.requests:,}"
         if self.estimate.cost is None:
-            return said
-        return f"{said}, {money_text(self.estimate.cost, self.currency)}"
+            return text
+        return f"{text}, {money_text(self.estimate.cost, self.currency)}"
 
 
 def describe(plan: Plan) -> str:
@@ -136,30 +136,32 @@ def describe(plan: Plan) -> str:
     if estimated.prompt_margin:
         tokens += f" ± {estimated.prompt_margin:,}"
     way = "synchronously" if estimated.synchronous else f"in {counted(plan.files, 'file')}"
-    said = (
-        f"{_rows_said(plan)}; {counted(plan.requests, 'request')} to send{again} {way}, "
+    text = (
+        f"{_rows_sentence(plan)}; {counted(plan.requests, 'request')} to send{again} {way}, "
         f"about {tokens} input and {estimated.completion_tokens:,} output tokens"
     )
     if estimated.cost is not None:
         cost, saved = (money_text(n, plan.currency) for n in (estimated.cost, estimated.saved))
-        said += f", {cost} (saves {saved})"
+        text += f", {cost} (saves {saved})"
     if plan.task_changes:
-        said += f"; changed: {', '.join(plan.task_changes)}"
+        text += f"; changed: {', '.join(plan.task_changes)}"
     if plan.refusal:
-        said += f"; a run would refuse: {plan.refusal}"
-    return "; ".join([said, *notes(plan.document())])
+        text += f"; a run would refuse: {plan.refusal}"
+    return "; ".join([text, *notes(plan.document())])
 
 
-def _rows_said(plan: Plan) -> str:
+def _rows_sentence(plan: Plan) -> str:
     rows = f"{counted(plan.staged, 'row')}: {plan.answered:,} answered before"
     if plan.kept:
         rows += f" ({plan.kept:,} by a previous version)"
     asked = [rows, f"{plan.new:,} new", f"{plan.changed:,} changed"]
-    others = others_said(f"{plan.equal:,}", plan.in_flight, plan.owed, plan.waits_for, plan.skipped)
+    others = others_sentence(
+        f"{plan.equal:,}", plan.in_flight, plan.owed, plan.waits_for, plan.skipped
+    )
     return ", ".join([*asked, *others])
 
 
-def others_said(
+def others_sentence(
     equal: str, in_flight: int, owed: int, waits_for: Sequence[str], skipped: int
 ) -> list[str]:
     """Say of the rows that are not asked now why they are not.
@@ -177,7 +179,7 @@ def others_said(
         f"waiting for the text of {' and '.join(waits_for)}": f"{owed:,}",
         "skipped": f"{skipped:,}",
     }
-    return [f"{count} {said}" for said, count in counts.items() if not count.startswith("0")]
+    return [f"{count} {text}" for text, count in counts.items() if not count.startswith("0")]
 
 
 def notes(plan: Mapping[str, Any]) -> list[str]:
@@ -310,7 +312,7 @@ def make_plan(outgoing: Outgoing, fresh: NewRequests, refusal: EnrichmentError |
 def _kept_rows(outgoing: Outgoing) -> int:
     """Count the rows that keep an answer to a previous version of the task."""
     run, rows, selection = outgoing.run, outgoing.rows, outgoing.selection
-    if not selection.keeps_former:
+    if not selection.keeps_previous:
         return 0
     own, previous = map(run.answers.table, selection.answer_keys)
     kept = 0
@@ -318,7 +320,7 @@ def _kept_rows(outgoing: Outgoing) -> int:
         keys = part.of(rows.keys_sql)
         (found,) = run.workspace.row(
             f"select count(*) from {keys} as keys "
-            f"semi join ({done_sql(previous, keys, part=part)}) as former using (request_key) "
+            f"semi join ({done_sql(previous, keys, part=part)}) as previous using (request_key) "
             f"anti join ({done_sql(own, keys, part=part)}) as own using (request_key)"
         )
         kept += found
@@ -329,9 +331,9 @@ def _completion_tokens(outgoing: Outgoing, task: EnrichmentTask) -> tuple[float,
     reasons = may_reason(task.model, task.parameters)
     keys = [outgoing.selection.task_key]
     keys += [
-        former.task_key
-        for former in former_tasks(outgoing.run.ledger, outgoing.request.enrichment, keys[0])
-        if not reasons or _reasons_alike(task, former)
+        previous.task_key
+        for previous in previous_tasks(outgoing.run.ledger, outgoing.request.enrichment, keys[0])
+        if not reasons or _reasons_alike(task, previous)
     ]
     for key in keys:
         answers = outgoing.run.answers.table(key)
@@ -344,10 +346,10 @@ def _completion_tokens(outgoing: Outgoing, task: EnrichmentTask) -> tuple[float,
     return completion_tokens_of_schema(task.outputs), WITHOUT_REASONING if reasons else OF_SCHEMA
 
 
-def _reasons_alike(task: EnrichmentTask, former: Task) -> bool:
-    """Whether a former task's answers took as much reasoning as a task's are expected to."""
-    was = former.document.get("parameters") or {}
-    return former.document.get("model") == task.model and all(
+def _reasons_alike(task: EnrichmentTask, previous: Task) -> bool:
+    """Whether a previous task's answers took as much reasoning as a task's are expected to."""
+    was = previous.document.get("parameters") or {}
+    return previous.document.get("model") == task.model and all(
         was.get(name) == task.parameters.get(name) for name in REASONING_PARAMETERS
     )
 

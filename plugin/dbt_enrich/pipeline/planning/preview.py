@@ -10,7 +10,7 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.tokens import count_tokens
 from dbt_enrich.endpoints.request_lines import request_body
-from dbt_enrich.endpoints.response_lines import named_lines_sql, reply_line, said_sql
+from dbt_enrich.endpoints.response_lines import message_sql, named_lines_sql, reply_line
 from dbt_enrich.errors import CancelledError, EnrichmentError
 from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.export.small_rounds import route_of
@@ -126,8 +126,9 @@ def _ask(
         select
             coalesce(raw, refusal, body, ''),
             case
-                when outcome <> 'answered' then outcome || ': ' || {said_sql("null")}
-                when mismatch_kind is not null then mismatch_kind || ': ' || {said_sql("mismatch")}
+                when outcome <> 'answered' then outcome || ': ' || {message_sql("null")}
+                when mismatch_kind is not null
+                    then mismatch_kind || ': ' || {message_sql("mismatch")}
             end,
             coalesce(try_cast(prompt_tokens as bigint), 0),
             coalesce(try_cast(completion_tokens as bigint), 0)
@@ -153,14 +154,14 @@ def _sentence(
     problems = sum(row.problem is not None for row in previewed)
     if not previewed:
         return "no row to preview: the SELECT yields none that has a text to send"
-    said = (
+    text = (
         f"previewed {counted(len(previewed), 'row')} by {deployment}, {problems} would fail; "
         "nothing was stored"
     )
     with_usage = [row for row in previewed if row.prompt_tokens]
     price = config.task_price(selection.task)
     if not with_usage or price is None:
-        return said
+        return text
     prompt = sum(row.prompt_tokens for row in with_usage) / len(with_usage) * different
     prompt *= _packed_share(with_usage, selection)
     completion = sum(row.completion_tokens for row in with_usage) / len(with_usage) * different
@@ -168,7 +169,7 @@ def _sentence(
     differ = f" ({different:,} of them differ)" if different < rows.keyed else ""
     packed = ", packed," if selection.packing else ""
     return (
-        f"{said}. At this rate {counted(rows.keyed, 'row')}{differ} would take{packed} "
+        f"{text}. At this rate {counted(rows.keyed, 'row')}{differ} would take{packed} "
         f"{prompt:,.0f} input and {completion:,.0f} output tokens, "
         f"{money_text(price.batch_cost(prompt, completion), currency)} in a batch"
     )

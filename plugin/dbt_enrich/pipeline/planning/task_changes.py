@@ -6,14 +6,14 @@ from dbt_enrich.cost.changes import task_changes
 from dbt_enrich.errors import TaskChangedError
 from dbt_enrich.pipeline.export.new_requests import NewRequests
 from dbt_enrich.pipeline.request import EnrichmentRequest
-from dbt_enrich.state.former_tasks import former_tasks, is_in_flight
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.previous_tasks import is_in_flight, previous_tasks
 from dbt_enrich.wording import counted
 
 
 def changes_since(ledger: Ledger, enrichment: str, task_key: str) -> tuple[str, ...]:
     """Name what changed since the newest other task of a model that has answers."""
-    previous = former_tasks(ledger, enrichment, task_key)
+    previous = previous_tasks(ledger, enrichment, task_key)
     if not previous or ledger.answers.live(task_key):
         return ()
     current = ledger.tasks.get(task_key)
@@ -36,13 +36,13 @@ def refusal_of_change(
     change = request.options.on_task_change
     if not fresh.requests:
         return None
-    said = f"{counted(fresh.requests, 'request')} would be sent; nothing was"
+    text = f"{counted(fresh.requests, 'request')} would be sent; nothing was"
     if change == "new_rows":
-        previous = former_tasks(ledger, request.enrichment, task_key)
+        previous = previous_tasks(ledger, request.enrichment, task_key)
         if any(is_in_flight(ledger, task.task_key) for task in previous):
             return TaskChangedError(
                 f"model '{request.model}': the task changed while its batches are in flight, and "
-                f"{said}",
+                f"{text}",
                 fix="bring them home with `dbt-enrich wait`, so that their answers are kept, "
                 "then run again",
             )
@@ -52,6 +52,6 @@ def refusal_of_change(
     if not changes:
         return None
     return TaskChangedError(
-        f"model '{request.model}': the task changed ({', '.join(changes)}), and {said}",
+        f"model '{request.model}': the task changed ({', '.join(changes)}), and {text}",
         fix="set on_task_change to all to ask again, or to new_rows to keep the previous answers",
     )

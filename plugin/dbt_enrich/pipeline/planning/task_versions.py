@@ -60,10 +60,10 @@ def refuse_shared(ledger: Ledger, tasks: Sequence[Task], enrichments: Collection
     for task in tasks:
         others = ledger.askers(task.task_key) - set(enrichments)
         if others:
-            said = " and ".join(sorted(names[other] for other in others))
+            text = " and ".join(sorted(names[other] for other in others))
             version = short_version(task.task_key)
             raise ConfigurationError(
-                f"the answers of the version {version} are those of {said} too",
+                f"the answers of the version {version} are those of {text} too",
                 fix="name every model that is to be asked again, each by --model, or another "
                 "version by --version; nothing was deleted",
             )

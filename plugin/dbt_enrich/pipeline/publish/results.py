@@ -17,7 +17,7 @@ from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_err
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
-from dbt_enrich.state.answer_store import FORMER_PREFIX, standing_sql
+from dbt_enrich.state.answer_store import PREVIOUS_PREFIX, standing_sql
 from dbt_enrich.state.attempts import Attempts, attempts_of
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.answers import AnswerFile
@@ -88,13 +88,13 @@ def publish(
         finals = find_finals(run, find_undone(run, rows, selection.answer_keys), selection)
     errors = write_errors(rows, attempts, finals, relation.model, run.workspace)
     keeps = counts.get("pending") and request.options.on_pending == "keep"
-    former = request.existing if keeps else None
-    enriched = enriched_sql(relation, outputs, in_order, former, task_key)
+    previous = request.existing if keeps else None
+    enriched = enriched_sql(relation, outputs, in_order, previous, task_key)
     return Published(
         enriched_sql=enriched,
         errors_sql=errors_table_sql(relation, errors),
         counts=counts,
-        kept=run.workspace.row(f"select count(former_version) from {file} where status = 'done'")[
+        kept=run.workspace.row(f"select count(previous_version) from {file} where status = 'done'")[
             0
         ],
         errors=dict(
@@ -243,8 +243,9 @@ def _answered_sql(
             if(status = 'pending', null, batch_id) as batch_id,
             if(status = 'done', received_at, null) as enriched_at,
             request_key,
-            if(starts_with(shard, {literal(FORMER_PREFIX)}),
-                substr(shard, {len(FORMER_PREFIX) + 1}, {VERSION_DIGITS}), null) as former_version,
+            if(starts_with(shard, {literal(PREVIOUS_PREFIX)}),
+                substr(shard, {len(PREVIOUS_PREFIX) + 1}, {VERSION_DIGITS}), null)
+                as previous_version,
             answer
         from answered
     """
@@ -273,7 +274,7 @@ def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColum
             cast(null as varchar) as batch_id,
             cast(null as timestamp with time zone) as enriched_at,
             request_key,
-            cast(null as varchar) as former_version,
+            cast(null as varchar) as previous_version,
             cast(null as {answer_struct_type(list(outputs))}) as answer
         from unanswered
     """

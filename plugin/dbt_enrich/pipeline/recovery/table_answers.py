@@ -18,7 +18,7 @@ from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
-    FORMER_PREFIX,
+    PREVIOUS_PREFIX,
     answered_sql,
 )
 from dbt_enrich.state.run import Run
@@ -97,15 +97,15 @@ def _selects(
         done = _done_sql(existing.name, outputs, keys, forgotten)
         selects.append((task_key, f"{done} and {version}", None))
         # What a run with on_task_change: new_rows has kept stays what it was.
-        former = _done_sql(
+        previous = _done_sql(
             existing.name,
             outputs,
             keys,
             forgotten,
-            shard=f"{literal(FORMER_PREFIX)} || enrichment_version",
+            shard=f"{literal(PREVIOUS_PREFIX)} || enrichment_version",
         )
         selects += [
-            (key, f"{former} and not ({version})", None) for key in selection.answer_keys[1:]
+            (key, f"{previous} and not ({version})", None) for key in selection.answer_keys[1:]
         ]
     if existing.errors:
         where = f"{_KEY.format('enrichment_key')} in {keys} and {_since('received_at', forgotten)}"
@@ -113,24 +113,24 @@ def _selects(
         columns = {column[0] for column in described}
         selects += [
             (task_key, _failed_sql(existing.errors, columns, f"{where} and {among}"), settings)
-            for among, settings in _noted_settings(existing.errors, columns, where, relation)
+            for among, settings in _recorded_settings(existing.errors, columns, where, relation)
         ]
     return selects
 
 
-def _noted_settings(
+def _recorded_settings(
     table: str, columns: Collection[str], where: str, relation: StagedRelation
 ) -> list[tuple[str, str | None]]:
     """Return what failed attempts were sent with, each with the condition on its rows."""
     if "sent_with" not in columns:
         # An earlier version made the table.
         return [("true", None)]
-    noted = relation.connection.execute(
+    recorded = relation.connection.execute(
         f"select distinct sent_with from {table} as errors where {where}"
     ).fetchall()
     return [
         (f"sent_with = {literal(text)}" if text else "sent_with is null", text or None)
-        for (text,) in noted
+        for (text,) in recorded
     ]
 
 

@@ -39,7 +39,7 @@ class Watch:
 
     Attributes:
         model: The dbt model's name.
-        enrichment: Its unique id, or None if nobody knows who asked.
+        enrichment: Its unique id, or None if unknown.
         task_key: The task.
         tolerance: How many failures alike are borne.
         run: The run.
@@ -87,7 +87,7 @@ class Watch:
         if way is None:
             return
         total = done + sum(ways.values())
-        said = failed_sentence(way, ways[way], total, self._examples(fresh, way))
+        text = failed_sentence(way, ways[way], total, self._examples(fresh, way))
         self.run.ledger.stops.add(
             Stop(
                 task_key=self.task_key,
@@ -98,11 +98,11 @@ class Watch:
                 said=way.said,
                 failed=ways[way],
                 answers=total,
-                message=said,
+                message=text,
                 began_at=since,
             )
         )
-        raise stopped_error(self.model, said, way, again=False)
+        raise stopped_error(self.model, text, way, again=False)
 
     def _published_at(self) -> str:
         """Return when the task's table was published last."""
@@ -139,8 +139,8 @@ class Watch:
             """
         )
         ways = {
-            Way(kind, status, said or ""): int(count)
-            for kind, status, said, count in found
+            Way(kind, status, text or ""): int(count)
+            for kind, status, text, count in found
             if kind != "done"
         }
         return ways, sum(int(count) for kind, _, _, count in found if kind == "done")

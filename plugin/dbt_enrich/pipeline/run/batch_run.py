@@ -397,9 +397,9 @@ def _least(error: ServiceError) -> float:
     return _REST_SECONDS if error.retry_after is None else error.retry_after
 
 
-def _waits_for_transfer(former: Step, step: Step) -> bool:
+def _waits_for_transfer(previous: Step, step: Step) -> bool:
     """Whether a step only began a transfer, or found no place for one."""
-    return step == Step.UPLOADING or (step == former and step.awaits_transfer)
+    return step == Step.UPLOADING or (step == previous and step.awaits_transfer)
 
 
 def _turn(step: Step) -> int:

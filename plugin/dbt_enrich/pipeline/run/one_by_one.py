@@ -127,7 +127,7 @@ class Conversation:
         try:
             while (line := self._next()) is not None:
                 self._ask(json.loads(line))
-        except Exception as error:  # noqa: BLE001 - raised again by whoever drives
+        except Exception as error:  # noqa: BLE001 - raised again by the caller
             with self._lock:
                 self.error = self.error or error
             self.stop()

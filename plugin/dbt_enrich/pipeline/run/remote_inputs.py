@@ -20,7 +20,7 @@ def inputs_may_be_left(service_id: str, ledger: Ledger) -> bool:
 
 
 def forget_inputs(service: BatchService, *, ledger: Ledger, console: Console) -> None:
-    """Delete the input files of closed shards, of this run and of former ones, at the service.
+    """Delete the input files of closed shards, of this run and of previous ones, at the service.
 
     The ledger forgets the id of a file that is deleted, so that each is deleted once. What cannot
     be deleted now is left for the next run.
@@ -50,7 +50,7 @@ def _with_lost_uploads(service_id: str, ledger: Ledger) -> list[Shard]:
 
 
 def _forget_lost_uploads(shards: Iterable[Shard], service: BatchService, ledger: Ledger) -> None:
-    """Delete files whose upload got no reply, or whose run died before it noted the id."""
+    """Delete files whose upload got no reply, or whose run died before it recorded the id."""
     lost = {file_name(s.namespace, s.task_key, s.shard): s.shard for s in shards}
     if not lost:
         return

@@ -274,23 +274,23 @@ class Steps:
     def _failed(self, shard: Shard, batch: RemoteBatch) -> Shard:
         """Deal with a batch that failed as a whole: wait where it was quota, else say why."""
         errors = batch.errors
-        said = "; ".join(
+        text = "; ".join(
             f"{error.code}: {error.message}" + (f" (line {error.line})" if error.line else "")
             for error in errors[:3]
         )
         if found_no_room(batch):
-            self._dispatch.room.learn_from_refusal(shard, limit_in(said))
-            said = self._service.masked(said)
+            self._dispatch.room.learn_from_refusal(shard, limit_in(text))
+            text = self._service.masked(text)
             self._dispatch.console.warn(
-                f"batch {batch.id} found no room in the quota ({said}); sending it again"
+                f"batch {batch.id} found no room in the quota ({text}); sending it again"
             )
-            return self._record(shard, Step.UPLOADED, batch_id=None, error=said)
-        said = self._service.masked(said)
-        self.release(shard, said)
+            return self._record(shard, Step.UPLOADED, batch_id=None, error=text)
+        text = self._service.masked(text)
+        self.release(shard, text)
         codes = {error.code.lower() for error in errors}
         raise BatchFailedError(
             f"the service failed batch {batch.id} of {counted(shard.requests, 'request')} as a "
-            f"whole ({said or 'no reason given'})",
+            f"whole ({text or 'no reason given'})",
             fix=f"{mend_of(codes, shard)}. None of its rows was paid",
         )
 

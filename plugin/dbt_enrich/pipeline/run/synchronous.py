@@ -180,7 +180,7 @@ class SynchronousRun:
 
 
 def _explained(error: Exception, shard: Shard) -> Exception:
-    """Return what ended a conversation, with the mend where a deployment is of the wrong type."""
+    """Return what ended a conversation, with the fix where a deployment is of the wrong type."""
     if isinstance(error, ServiceError) and (error.code or "").lower() == UNSUPPORTED_CODE:
         return ConfigurationError(
             f"enrichment.sync_below: the deployment '{shard.deployment}' answers no single "

@@ -16,7 +16,7 @@ from dbt_enrich.state.shards import Shard
 
 # The service's own estimate is made from the number of characters.
 BYTES_PER_TOKEN = 4
-# A limit that only a refusal told may have been raised since, and no reply would say so.
+# A limit known only from a refusal may have been raised since, and no reply would say so.
 _REFUSAL_AGE = timedelta(days=1)
 
 
@@ -73,7 +73,7 @@ class TokenRoom:
         return limit is not None and estimated_tokens(shard.bytes) > limit
 
     def learn_from_batch(self, shard: Shard, batch: RemoteBatch) -> None:
-        """Note the limit that the headers of a created batch told."""
+        """Record the limit that the headers of a created batch give."""
         if batch.max_enqueued_tokens and shard.deployment:
             self._ledger.quotas.learn(
                 shard.service,

@@ -14,7 +14,7 @@ class TokenLimit:
 
     Attributes:
         max_enqueued_tokens: The limit.
-        source: What told it: `header` or `refusal`.
+        source: Where it is from: `header` or `refusal`.
         age: How long ago it was learned.
     """
 
@@ -24,7 +24,7 @@ class TokenLimit:
 
 
 class Quotas(Table):
-    """The token limits of deployments that a service told."""
+    """The token limits of deployments that a service has named."""
 
     def learn(
         self, service: str, deployment: str, *, max_enqueued_tokens: int, source: str
@@ -35,7 +35,7 @@ class Quotas(Table):
             service: The service's id.
             deployment: The deployment.
             max_enqueued_tokens: The limit.
-            source: What told it: `header` or `refusal`.
+            source: Where it is from: `header` or `refusal`.
         """
         self._connection.write(
             "insert or replace into token_limits values (?, ?, ?, ?, ?)",

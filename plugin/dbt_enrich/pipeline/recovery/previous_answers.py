@@ -1,4 +1,4 @@
-"""Former: answers to a task's former versions, kept for rows whose text has not changed."""
+"""Previous answers: kept for rows whose text has not changed since a task's earlier versions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
-    FORMER_PREFIX,
+    PREVIOUS_PREFIX,
     done_sql,
-    former_answers_key,
+    previous_answers_key,
     standing_sql,
 )
-from dbt_enrich.state.former_tasks import former_tasks
+from dbt_enrich.state.previous_tasks import previous_tasks
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
@@ -29,7 +29,7 @@ from dbt_enrich.workspace.database import Workspace
 from dbt_enrich.workspace.key_ranges import ALL_KEYS, KeyPart
 
 
-def keep_former_answers(
+def keep_previous_answers(
     run: Run, rows: StagedRows, undone: Undone, request: EnrichmentRequest, selection: Selection
 ) -> int:
     """Keep the answers to previous versions of rows that have none to the task as it is now.
@@ -47,11 +47,11 @@ def keep_former_answers(
     Returns:
         How many answers were kept.
     """
-    if not selection.keeps_former:
+    if not selection.keeps_previous:
         return 0
     outputs = canonical_outputs(selection.task.outputs)
     kept = 0
-    for task in former_tasks(run.ledger, request.enrichment, selection.task_key):
+    for task in previous_tasks(run.ledger, request.enrichment, selection.task_key):
         if task.document.get("outputs") != outputs:
             continue
         messages = _messages_sql(rows, request.relation, selection, task, run.workspace)
@@ -66,26 +66,26 @@ def keep_former_answers(
 def _wanted_sql(
     run: Run, messages: str, undone: Path, part: KeyPart, selection: Selection, task: Task
 ) -> str:
-    """Build the SELECT of the keys, now and by a former task, of requests that are not done."""
+    """Build the SELECT of the keys, now and by a previous task, of requests that are not done."""
     keys = f"read_parquet({literal(undone)})"
     answers = run.answers.table(*selection.answer_keys)
     return f"""
         select distinct
             undone.request_key,
-            cast(left(sha256({literal(task.task_key)} || messages.former_message), {KEY_DIGITS})
-                as uuid) as former_key
+            cast(left(sha256({literal(task.task_key)} || messages.previous_message), {KEY_DIGITS})
+                as uuid) as previous_key
         from ({messages}) as messages
         join {keys} as undone using (row_id)
-        -- A newer one of the former tasks may have answered.
+        -- A newer one of the previous tasks may have answered.
         anti join ({done_sql(answers, keys, part=part)}) as done using (request_key)
-        where messages.former_message is not null
+        where messages.previous_message is not null
     """
 
 
 def _keep(run: Run, wanted: str, selection: Selection, task: Task) -> int:
-    name = f"{FORMER_PREFIX}{short_version(task.task_key)}-{secrets.token_hex(8)}"
+    name = f"{PREVIOUS_PREFIX}{short_version(task.task_key)}-{secrets.token_hex(8)}"
     values = {
-        **{column: f"former.{column}" for column in ANSWER_COLUMNS},
+        **{column: f"previous.{column}" for column in ANSWER_COLUMNS},
         "request_key": "wanted.request_key",
         "attempt": "1",
         "shard": literal(name),
@@ -94,28 +94,29 @@ def _keep(run: Run, wanted: str, selection: Selection, task: Task) -> int:
     answers = run.answers.table(task.task_key)
     keys = run.workspace.directory / f"{name}-keys.parquet"
     run.workspace.write_parquet(wanted, keys)
-    former_keys = f"(select former_key as request_key from read_parquet({literal(keys)}))"
+    previous_keys = f"(select previous_key as request_key from read_parquet({literal(keys)}))"
     # Only keys are held in memory; the answers stream past them.
     kept = run.answers.add(
         f"""
-        with standings as ({standing_sql(answers, former_keys, part=ALL_KEYS)}),
+        with standings as ({standing_sql(answers, previous_keys, part=ALL_KEYS)}),
         wanted as (
-            -- Rows that are equal now may have differed in what the former template named.
+            -- Rows that are equal now may have differed in what the previous template named.
             select
                 wanted.request_key,
-                min(wanted.former_key) as former_key,
-                arg_min(standings.file_index, wanted.former_key) as file_index
+                min(wanted.previous_key) as previous_key,
+                arg_min(standings.file_index, wanted.previous_key) as file_index
             from read_parquet({literal(keys)}) as wanted
-            join standings on standings.request_key = wanted.former_key
+            join standings on standings.request_key = wanted.previous_key
             where standings.kind = 'done'
             group by wanted.request_key
         )
         select {columns}
-        from {answers} as former
+        from {answers} as previous
         join wanted
-            on wanted.former_key = former.request_key and wanted.file_index = former.file_index
+            on wanted.previous_key = previous.request_key
+            and wanted.file_index = previous.file_index
         """,
-        former_answers_key(selection.task_key),
+        previous_answers_key(selection.task_key),
         name,
     )
     keys.unlink()
@@ -129,18 +130,18 @@ def _messages_sql(
     task: Task,
     workspace: Workspace,
 ) -> str | None:
-    """Build the SELECT of each row's message by the former template, or None if it has none."""
+    """Build the SELECT of each row's message by the previous template, or None if it has none."""
     current = selection.task
     template, optional = task.document.get("user", ""), task.document.get("optional") or []
     if template == current.user and optional == sorted(n.lower() for n in current.optional):
-        return f"select row_id, user_message as former_message from {rows.all_sql} as staged"
+        return f"select row_id, user_message as previous_message from {rows.all_sql} as staged"
     columns = relation.columns()
     parsed = parse_template(template)
     staged = {name.lower() for name in columns}
     if not all(name.lower() in staged for name in (*parsed.columns, *optional)):
         return None
     message = message_sql(parsed, columns, optional, model=relation.model)
-    select = f"select rowid as row_id, {message} as former_message from {relation.name}"
+    select = f"select rowid as row_id, {message} as previous_message from {relation.name}"
     files = copy_table(
         relation.connection,
         lambda where: f"{select} {where}",

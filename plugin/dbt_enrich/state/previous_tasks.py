@@ -6,7 +6,7 @@ from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.tables.tasks import Task
 
 
-def former_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
+def previous_tasks(ledger: Ledger, enrichment: str, task_key: str) -> list[Task]:
     """Return the other tasks of a model that have answers, or are about to.
 
     The one that its table was made of last comes first, whichever model asked it first; then the
