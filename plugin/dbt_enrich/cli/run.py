@@ -16,7 +16,7 @@ from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.console import Console
 from dbt_enrich.environment import RUN_BEGAN_VARIABLE, TIMINGS_VARIABLE
 from dbt_enrich.state.run import existing_ledger
-from dbt_enrich.state.shards import Shard
+from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
@@ -54,13 +54,15 @@ def run(
     environment = {RUN_BEGAN_VARIABLE: datetime.now(UTC).isoformat()}
     started = None
     while True:
-        before = _published(project)
+        before, dbt_began = _published(project), datetime.now(UTC)
         if run_dbt(options, Mode.SUBMIT, environment):
             raise SystemExit(ERROR)
         tables = _changed(before, _published(project))
         started = started or {table.enrichment for table in tables}
         tables = [table for table in tables if table.enrichment in started]
         waiting = _open_shards(project, tables)
+        if not waiting and _has_unpublished_answers(project, tables, dbt_began):
+            continue
         if not waiting:
             raise SystemExit(_verdict(tables))
         left = None if timeout is None else timeout - (time.monotonic() - began)
@@ -109,9 +111,25 @@ def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
         ]
 
 
+def _has_unpublished_answers(project: Project, tables: list[Publication], since: datetime) -> bool:
+    """Whether another command may have stored what the tables wait for after dbt had read them."""
+    pending = {table.task_key for table in tables if _pending(table)}
+    with project.opened_ledger() as ledger:
+        return any(
+            shard.step == Step.STORED
+            and shard.task_key in pending
+            and datetime.fromisoformat(shard.updated_at) >= since
+            for shard in ledger.shards.all()
+        )
+
+
+def _pending(table: Publication) -> int:
+    return table.counts.get("pending", 0) + table.counts.get("stale", 0)
+
+
 def _verdict(tables: list[Publication]) -> int:
     failed = sum(table.counts.get("failed", 0) for table in tables)
-    pending = sum(table.counts.get("pending", 0) + table.counts.get("stale", 0) for table in tables)
+    pending = sum(map(_pending, tables))
     if pending:
         click.echo(f"{counted(pending, 'row is', 'rows are')} pending; run again to go on")
         return PENDING

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from batch_server.server import RunningEmulator
+from click.testing import CliRunner
+from dbt_enrich.cli import main
+from dbt_enrich.cli.dbt import DbtOptions, run_dbt
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
 from dbt_enrich.console.timings import Stage
+from dbt_enrich.task.options import Mode
 from filelock import FileLock
 from support.dbt_project import DbtProject, azure
 from support.forked_dbt import run_forked
@@ -184,6 +190,23 @@ def test_run_waits_for_batches_that_another_command_found(
     emulator.resume()
     command(project, "run")
     assert set(emulator.account()["paid"].values()) == {1}
+
+
+def test_run_goes_on_where_another_command_stores_what_it_waits_for(
+    project: DbtProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of dbt and the command's look at what is in flight."""
+
+    def interleaved(options: DbtOptions, mode: Mode, environment: Mapping[str, str]) -> int:
+        code = run_dbt(options, mode, environment)
+        command(project, "wait")
+        return code
+
+    monkeypatch.setattr(sys.modules["dbt_enrich.cli.run"], "run_dbt", interleaved)
+    monkeypatch.chdir(project.directory)
+    done = CliRunner().invoke(main, ["run", "--profiles-dir", str(project.directory)])
+    assert done.exit_code == 0, done.output
+    assert project.rows("select distinct enrichment_status from notes_enriched") == [("done",)]
 
 
 def test_run_says_where_the_time_went(project: DbtProject) -> None:
