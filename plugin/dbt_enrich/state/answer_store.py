@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -131,7 +131,7 @@ class AnswerStore:
         name: str,
         *,
         row_group_bytes: int = ROW_GROUP_BYTES,
-        arguments: dict[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> int:
         """Write the answers of a SELECT to a file, which is live once the ledger names it.
 
@@ -139,7 +139,7 @@ class AnswerStore:
             query: A SELECT of `ANSWER_COLUMNS`, which may read the file that it replaces.
             name: The file's name.
             row_group_bytes: As `Workspace.write_parquet` takes it.
-            arguments: Values of the query's named parameters.
+            variables: As `Workspace.write_parquet` takes them.
 
         Returns:
             How many they are.
@@ -152,7 +152,7 @@ class AnswerStore:
             row_group=_ROW_GROUP,
             row_group_bytes=row_group_bytes,
             durable=True,
-            arguments=arguments,
+            variables=variables,
         )
         return self._workspace.count(path)
 

@@ -245,7 +245,7 @@ class _Responses:
                 _answers_query(self.shard, read, self.outputs, is_packed=is_packed),
                 name,
                 row_group_bytes=row_group_bytes,
-                arguments={"mask": self.mask} if read else None,
+                variables={"mask": self.mask} if read else None,
             )
         table = answers.table_of([name])
         (distinct,) = workspace.row(f"select count(distinct request_key) from {table} as answers")
@@ -304,7 +304,7 @@ def _answers_query(
 
 def _masked_sql(text: str) -> str:
     """Build a text of the service without secrets, as `BatchService.masked` returns it."""
-    return f"regexp_replace({text}, $mask, '\\1***', 'g')"
+    return f"regexp_replace({text}, getvariable('mask'), '\\1***', 'g')"
 
 
 def _lost(shard: Shard, store: StateDirectory) -> str:
