@@ -61,9 +61,9 @@ def run(
         started = started or {table.enrichment for table in tables}
         tables = [table for table in tables if table.enrichment in started]
         waiting = _open_shards(project, tables)
-        if not waiting and _has_unpublished_answers(project, tables, dbt_began):
-            continue
         if not waiting:
+            if _has_unpublished_answers(project, tables, dbt_began):
+                continue
             raise SystemExit(_verdict(tables))
         left = None if timeout is None else timeout - (time.monotonic() - began)
         if left is not None and left <= 0:
@@ -114,6 +114,8 @@ def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
 def _has_unpublished_answers(project: Project, tables: list[Publication], since: datetime) -> bool:
     """Whether another command may have stored what the tables wait for after dbt had read them."""
     pending = {table.task_key for table in tables if _pending(table)}
+    if not pending:
+        return False
     with project.opened_ledger() as ledger:
         return any(
             shard.step == Step.STORED

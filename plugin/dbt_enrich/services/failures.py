@@ -174,7 +174,7 @@ class Failures:
         return UnknownOutcomeError(
             f"The service at {self._host} answered an error, but with a good status, when asked "
             f'to {operation.what}: "{self.redact(detail.message)}"',
-            fix=self._mend_of_unknown(operation),
+            fix=self._fix_of_unknown(operation),
         )
 
     def unreadable(self, operation: Operation, why: str) -> ServiceError:
@@ -183,7 +183,7 @@ class Failures:
         return kind(
             f"The service at {self._host} answered something else than was expected when asked to "
             f"{operation.what} ({why})",
-            fix=self._mend_of_unknown(operation),
+            fix=self._fix_of_unknown(operation),
         )
 
     def interrupted(self, operation: Operation, why: str) -> TransientError:
@@ -203,7 +203,7 @@ class Failures:
         """Take the key, and whatever looks like one, out of a text that the service wrote."""
         return self._masked.sub(lambda found: f"{found['mark'] or ''}***", text)
 
-    def _mend_of_unknown(self, operation: Operation) -> str:
+    def _fix_of_unknown(self, operation: Operation) -> str:
         if operation.acts:
             return operation.lost
         return f"check that {self._address} in the profile is the address of a Batch API"
@@ -217,7 +217,7 @@ class Failures:
         if 400 <= status < 500 and _is_quota(code, message):
             return QuotaError, "it can be sent again once earlier work has finished"
         if operation.acts and (status in (408, 409) or status >= 500):
-            return UnknownOutcomeError, self._mend_of_unknown(operation)
+            return UnknownOutcomeError, self._fix_of_unknown(operation)
         if status in (408, 409, 425, 429) or status >= 500:
             return TransientError, "try again later"
         if status == 400 and _PENDING.search(message):
@@ -240,7 +240,7 @@ class Failures:
         if status == 413:
             return ServiceError, "lower `max_bytes_per_file` in the profile"
         if code == UNSUPPORTED_CODE:
-            return ServiceError, _mend_of_unsupported(operation)
+            return ServiceError, _fix_of_unsupported(operation)
         return ServiceError, "correct what it names"
 
     def _unanswered(self, operation: Operation, error: Exception) -> ServiceError:
@@ -249,7 +249,7 @@ class Failures:
             return UnknownOutcomeError(
                 f"The service at {self._host} did not answer when asked to {operation.what} "
                 f"({self._reason(error)})",
-                fix=self._mend_of_unknown(operation),
+                fix=self._fix_of_unknown(operation),
             )
         if any(isinstance(link, ssl.SSLCertVerificationError) for link in _links(error)):
             return ServiceError(
@@ -301,7 +301,7 @@ def content_of(response: Any) -> bytes:
         return b""
 
 
-def _mend_of_unsupported(operation: Operation) -> str:
+def _fix_of_unsupported(operation: Operation) -> str:
     if operation.what.startswith("chat"):
         return (
             "a batch deployment answers no single requests: name a standard deployment of the "

@@ -160,15 +160,18 @@ def _first_read_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
         A SELECT of all columns of `source`, of `enrich__first`, what was read, and of
         `enrich__exact`, whether that is all there is to say.
     """
-    exact = "false"
-    if reads_exactly(outputs):
-        exact = f"""coalesce(
-            content = cast(to_json(enrich__first) as varchar)
-            and not ({doubtful_sql("content", outputs)}),
-            false
-        )"""
-    read = f"try(from_json(content, {structure_literal(outputs)}))" if exact != "false" else "null"
+    if not reads_exactly(outputs):
+        return f"select *, null as enrich__first, false as enrich__exact from {source}"
     return f"""
-        select *, {exact} as enrich__exact
-        from (select *, {read} as enrich__first from {source})
+        select
+            *,
+            coalesce(
+                content = cast(to_json(enrich__first) as varchar)
+                and not ({doubtful_sql("content", outputs)}),
+                false
+            ) as enrich__exact
+        from (
+            select *, try(from_json(content, {structure_literal(outputs)})) as enrich__first
+            from {source}
+        )
     """

@@ -16,6 +16,18 @@ from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.version import short_version
 from dbt_enrich.workspace.database import Workspace
 
+_COUNTED = {
+    "requests": "bigint",
+    "rows": "bigint",
+    "completed": "bigint",
+    "failed": "bigint",
+    "prompt_tokens": "bigint",
+    "cached_tokens": "bigint",
+    "completion_tokens": "bigint",
+    "cost": "double",
+    "saved": "double",
+    "currency": "varchar",
+}
 BATCH_COLUMNS = {
     "batch_id": "varchar",
     "shard": "varchar",
@@ -28,16 +40,7 @@ BATCH_COLUMNS = {
     "status": "varchar",
     "step": "varchar",
     "synchronous": "boolean",
-    "requests": "bigint",
-    "rows": "bigint",
-    "completed": "bigint",
-    "failed": "bigint",
-    "prompt_tokens": "bigint",
-    "cached_tokens": "bigint",
-    "completion_tokens": "bigint",
-    "cost": "double",
-    "saved": "double",
-    "currency": "varchar",
+    **_COUNTED,
     "created_at": "timestamp with time zone",
     "updated_at": "timestamp with time zone",
 }
@@ -60,16 +63,7 @@ USAGE_COLUMNS = {
     "enrichment": "varchar",
     "model": "varchar",
     "enrichment_version": "varchar",
-    "requests": "bigint",
-    "rows": "bigint",
-    "completed": "bigint",
-    "failed": "bigint",
-    "prompt_tokens": "bigint",
-    "cached_tokens": "bigint",
-    "completion_tokens": "bigint",
-    "cost": "double",
-    "saved": "double",
-    "currency": "varchar",
+    **_COUNTED,
 }
 
 

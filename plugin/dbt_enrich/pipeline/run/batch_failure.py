@@ -5,7 +5,7 @@ from __future__ import annotations
 from dbt_enrich.state.shards import Shard
 
 
-def mend_of(codes: set[str], shard: Shard) -> str:
+def fix_of(codes: set[str], shard: Shard) -> str:
     """Say what to do about a batch that failed as a whole.
 
     Args:

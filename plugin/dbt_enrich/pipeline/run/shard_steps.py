@@ -22,7 +22,7 @@ from dbt_enrich.errors import (
     UnknownOutcomeError,
     concerning,
 )
-from dbt_enrich.pipeline.run.batch_failure import mend_of
+from dbt_enrich.pipeline.run.batch_failure import fix_of
 from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.pipeline.run.transfers import Transfers
 from dbt_enrich.services.base import (
@@ -291,7 +291,7 @@ class Steps:
         raise BatchFailedError(
             f"the service failed batch {batch.id} of {counted(shard.requests, 'request')} as a "
             f"whole ({text or 'no reason given'})",
-            fix=f"{mend_of(codes, shard)}. None of its rows was paid",
+            fix=f"{fix_of(codes, shard)}. None of its rows was paid",
         )
 
     def release(self, shard: Shard, reason: str) -> None:
