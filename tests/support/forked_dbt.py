@@ -6,6 +6,7 @@ which can be killed, limited and interrupted.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -108,10 +110,18 @@ class Forked:
         self.process.join(seconds)
         code = self.process.exitcode
         if code is None:
+            self._show_stacks()
             self.process.kill()
             self.process.join()
         assert code is not None, f"it did not end within {seconds:g} seconds: {self.output}"
         return code
+
+    def _show_stacks(self) -> None:
+        """Have every thread of it print where it stands."""
+        if self.process.pid is None:
+            return
+        os.kill(self.process.pid, signal.SIGUSR1)
+        time.sleep(1)
 
     def was_killed(self) -> bool:
         """Wait for its end, and say whether SIGKILL was it."""
@@ -237,6 +247,7 @@ def _be(program: str, arguments: Sequence[str], environment: Mapping[str, str], 
     os.environ.update(environment)
     os.dup2(to, 1)
     os.dup2(to, 2)
+    faulthandler.register(signal.SIGUSR1, file=2)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     try:
