@@ -8,7 +8,7 @@ BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo install browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
+.PHONY: demo docs install browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -30,6 +30,10 @@ demo: install
 		'select title, categories, summary, enrichment_status as status \
 		from movies_enriched order by movie_id limit 12').show(max_width=160)"
 	@echo "The warehouse: $(WAREHOUSE)"
+
+# The site of docs/ into site/, without any network; a link or an anchor that leads nowhere fails it.
+docs: install
+	$(BIN)/zensical build --clean --strict
 
 # What the tests of the HTML report look at it with; without it they are skipped.
 browser:
@@ -91,5 +95,5 @@ bench: install
 		$(if $(FILMS),--films $(abspath $(FILMS)))
 
 clean:
-	rm -rf $(VENV) $(VENV)-duckdb2 $(VENV)-extensions .browser .enrichment dbt_project/target dbt_project/dbt_packages \
+	rm -rf $(VENV) $(VENV)-duckdb2 $(VENV)-extensions .browser .cache site .enrichment dbt_project/target dbt_project/dbt_packages \
 		dbt_project/logs $(WAREHOUSE)

@@ -24,7 +24,7 @@ text, schema, message and framing. The notebook sends the same system text, sche
 row a request. The answers are the same for everybody, the film's own genres and its overview as
 summary; a pack's hold each row's id beside it. How a service writes a schema into the prompt is not
 public; here it counts as its JSON text. {many} rows are {times} times these. Prices are those of
-`{model}` in the [package's table](../plugin/dbt_enrich/cost/prices.json) of {as_of}; for other
+`{model}` in the [package's table](guides/prices.md) of {as_of}; for other
 models the shares of tokens are the same, the money is not.
 """
 _QUALITY = """\

@@ -67,8 +67,8 @@ def test_the_modules_are_those_of_the_declared_packages(extra: Extra) -> None:
 
 
 def test_every_extra_of_the_package_is_known() -> None:
-    """Beside the one for development."""
-    assert {*_declared()} == {*(extra.name for extra in EXTRAS), "dev"}
+    """Beside those for development and for the site."""
+    assert {*_declared()} == {*(extra.name for extra in EXTRAS), "dev", "docs"}
 
 
 def test_without_extras_all_but_the_emulator_is_imported() -> None:
