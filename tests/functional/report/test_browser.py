@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,30 +13,17 @@ from typing import Any
 import pytest
 from dbt_enrich.report.page import html_page
 from functional.report.conftest import TEXT, Reported
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
+from support.browser import AXE, THEMES, WIDTHS, headless_chromium, needs_browser, watched
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-AXE = REPOSITORY / ".browser" / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = shutil.which("chromium")
-THEMES = ("light", "dark")
-WIDTHS = {"desktop": 1200, "phone": 360}
-
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and AXE.exists()) and not os.environ.get("DBT_ENRICH_BROWSER_TESTS"),
-    reason="Chromium or axe-core is not there: make browser",
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium from the system's packages."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM or "chromium",
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with headless_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +42,6 @@ def page(browser: Browser, file: Path) -> Iterator[Page]:
         opened.goto(file.as_uri())
         yield opened
         assert text == [file.as_uri()]
-
-
-def watched(page: Page) -> list[str]:
-    """What a page asks for over the network, prints to the console, or fails at."""
-    text: list[str] = []
-    page.on("request", lambda request: text.append(request.url))
-    page.on("console", lambda message: text.append(message.text))
-    page.on("pageerror", lambda error: text.append(str(error)))
-    page.on("dialog", lambda dialog: text.append(dialog.message))
-    return text
 
 
 @pytest.mark.parametrize("width", WIDTHS)
