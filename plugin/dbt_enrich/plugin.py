@@ -31,7 +31,7 @@ from dbt_enrich.pipeline.planning.constraints import parse_constraints, refuse_s
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.sentences import STATUSES, status_sentence
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
-from dbt_enrich.sql import identifier
+from dbt_enrich.sql import identifier, text_sql
 from dbt_enrich.state.stray_directory import stray_state
 from dbt_enrich.task.command_options import commanded, refuse_several
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
@@ -318,8 +318,7 @@ def inlines_rows(connection: duckdb.DuckDBPyConnection, database: str) -> bool:
     found = connection.execute(
         "select coalesce(options['data_inlining_row_limit'], (select value from duckdb_settings() "
         "where name = 'ducklake_default_data_inlining_row_limit')) from duckdb_databases() "
-        "where lower(database_name) = lower(?) and type = 'ducklake'",
-        [database],
+        f"where lower(database_name) = lower({text_sql(database)}) and type = 'ducklake'"
     ).fetchone()
     return found is not None and found[0] != "0"
 

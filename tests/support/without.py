@@ -1,4 +1,4 @@
-"""A Python in which packages are not installed, as far as any import can tell.
+"""A Python in which packages are not installed, as far as any import can tell, or are counted.
 
 `python -c` code begins with `BLOCK` and the names; a `sitecustomize` of the same lines does it for
 every process below.
@@ -25,6 +25,20 @@ sys.meta_path.insert(0, Absent())
 """
 
 
+_RECORDER = """
+import atexit
+import sys
+
+
+def record():
+    with open({path!r}, "a") as file:
+        print(*sorted({names!r} & set(sys.modules)), file=file)
+
+
+atexit.register(record)
+"""
+
+
 def absent(names: Collection[str]) -> str:
     """Return the code that hides modules and what is below them.
 
@@ -43,4 +57,20 @@ def hide(directory: Path, names: Collection[str]) -> dict[str, str]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "sitecustomize.py").write_text(absent(names), encoding="utf-8")
+    return {"PYTHONPATH": str(directory)}
+
+
+def recorded(directory: Path, names: Collection[str], path: Path) -> dict[str, str]:
+    """Return the environment variables with which every Python records what it imported.
+
+    `duckdb` is recorded too: where it is missing, nothing was seen.
+
+    Args:
+        directory: Where the code is written; of the caller's own.
+        names: The modules' names.
+        path: The file that each process adds to as it ends.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    code = _RECORDER.format(path=str(path), names=frozenset({"duckdb", *names}))
+    (directory / "sitecustomize.py").write_text(code, encoding="utf-8")
     return {"PYTHONPATH": str(directory)}

@@ -31,6 +31,7 @@ from dbt_enrich.pipeline.run.remote_inputs import inputs_may_be_left
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage.input_checks import check_columns
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
+from dbt_enrich.sql import literal
 from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import Mode
@@ -45,8 +46,8 @@ def watch_of(session: Session, rows: StagedRows) -> Watch:
 
     def label(key: str) -> str:
         (row_id,) = session.run.workspace.row(
-            f"select min(row_id) from {rows.keys_sql} as keys where request_key = cast(? as uuid)",
-            [key],
+            f"select min(row_id) from {rows.keys_sql} as keys "
+            f"where request_key = cast({literal(key)} as uuid)"
         )
         # Another model may have asked it, or an earlier run.
         return key[:8] if row_id is None else session.request.relation.row_label(row_id)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import duckdb
 
 from dbt_enrich.report.contents import Count, FailureReport, Field, SampleRow
-from dbt_enrich.sql import identifier
+from dbt_enrich.sql import identifier, text_sql
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.failures import RULES, FailureKind
 from dbt_enrich.task.options import EnrichmentOptions
@@ -122,12 +122,11 @@ def _messages(
         select left(trim(substr(enrichment_error, length({_KIND}) + 2)), {_CHARACTERS}) as message,
             count(*) as rows
         from {table.name}
-        where enrichment_status = 'failed' and {_KIND} = ?
+        where enrichment_status = 'failed' and {_KIND} = {text_sql(kind)}
         group by message
         order by rows desc, message
         limit {_SAMPLED_MESSAGES}
-        """,
-        [kind],
+        """
     ).fetchall()
     return tuple(Count(str(message), int(count)) for message, count in rows)
 
@@ -142,13 +141,12 @@ def _raw_answer(
         f"""
         select left(raw_answer, {_CHARACTERS + 1})
         from {table.errors}
-        where kind = ? and raw_answer is not null and enrichment_key in (
+        where kind = {text_sql(kind)} and raw_answer is not null and enrichment_key in (
             select enrichment_key from {table.name} where enrichment_status = 'failed'
         )
         order by enrichment_key, attempt
         limit 1
-        """,
-        [kind],
+        """
     ).fetchone()
     return None if row is None else _shortened(row[0])
 

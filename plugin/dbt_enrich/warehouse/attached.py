@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from dbt_enrich.sql import identifier
+from dbt_enrich.sql import identifier, text_sql
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
@@ -87,19 +87,18 @@ def _found_by_name(connection: duckdb.DuckDBPyConnection, name: str) -> Parts | 
     """Look for the table that a version of dbt-enrich published which did not note where."""
     row = connection.execute(
         "select database_name, schema_name, table_name from duckdb_columns() "
-        "where table_name = ? and column_name = 'enrichment_key' "
-        "order by database_name <> current_database(), schema_name limit 1",
-        [name],
+        f"where table_name = {text_sql(name)} and column_name = 'enrichment_key' "
+        "order by database_name <> current_database(), schema_name limit 1"
     ).fetchone()
     return None if row is None else (row[0], row[1], row[2])
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, parts: Parts) -> dict[str, str]:
+    database, schema, table = (text_sql(part) for part in parts)
     return dict(
         connection.execute(
-            "select column_name, data_type from duckdb_columns() where database_name = ? "
-            "and schema_name = ? and table_name = ? order by column_index",
-            list(parts),
+            f"select column_name, data_type from duckdb_columns() where database_name = {database} "
+            f"and schema_name = {schema} and table_name = {table} order by column_index"
         ).fetchall()
     )
 

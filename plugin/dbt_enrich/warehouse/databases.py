@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import duckdb
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.sql import identifier, literal
+from dbt_enrich.sql import identifier, literal, text_sql
 from dbt_enrich.warehouse.catalogs import Catalog, catalog_of, refused_server
 
 _MOTHERDUCK = ("md", "motherduck")
@@ -126,8 +126,8 @@ def find_catalog(connection: duckdb.DuckDBPyConnection, database: str) -> Catalo
         ConfigurationError: Nothing is published there.
     """
     found = connection.execute(
-        "select type, path from duckdb_databases() where lower(database_name) = lower(?)",
-        [database],
+        "select type, path from duckdb_databases() "
+        f"where lower(database_name) = lower({text_sql(database)})"
     ).fetchone()
     return catalog_of(found[0], database, found[1]) if found else Catalog.DUCKDB
 

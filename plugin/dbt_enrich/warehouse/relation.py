@@ -34,7 +34,7 @@ class StagedRelation:
         """Name a row by its unique key, for messages."""
         keys = ", ".join(f"cast({identifier(key)} as varchar)" for key in self.unique_key)
         found = self.connection.execute(
-            f"select {keys} from {self.name} where rowid = ?", [row_id]
+            f"select {keys} from {self.name} where rowid = {row_id:d}"
         ).fetchone()
         values = found or ()
         return ", ".join(f"{k} = {v}" for k, v in zip(self.unique_key, values, strict=False))

@@ -140,26 +140,26 @@ class Workspace:
         self._run(_GROUPS)
         self._run(f"set {_THRESHOLD} = {usual}")
 
-    def execute(self, sql: str, arguments: list[Any] | None = None) -> None:
+    def execute(self, sql: str) -> None:
         """Run a statement."""
-        self._run(sql, arguments)
+        self._run(sql)
 
-    def row(self, sql: str, arguments: list[Any] | None = None) -> tuple[Any, ...]:
+    def row(self, sql: str) -> tuple[Any, ...]:
         """Return the first row of a query.
 
         Raises:
             EnrichmentError: The query has no row.
         """
         with _named_failures():
-            found = self._connection.execute(sql, arguments).fetchone()
+            found = self._connection.execute(sql).fetchone()
         if found is None:
             raise EnrichmentError(f"a query that must have a row has none: {sql}")
         return tuple(found)
 
-    def rows(self, sql: str, arguments: list[Any] | None = None) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return all rows of a query; for aggregates and samples, never for the user's rows."""
         with _named_failures():
-            return self._connection.execute(sql, arguments).fetchall()
+            return self._connection.execute(sql).fetchall()
 
     def count(self, path: Path) -> int:
         """Return how many rows a Parquet file holds."""
@@ -169,19 +169,6 @@ class Workspace:
     def columns(self, query: str) -> list[str]:
         """Return the names of a query's columns."""
         return [str(row[0]) for row in self.rows(f"describe {query}")]
-
-    def insert(self, table: str, columns: str, rows: Sequence[Sequence[object]]) -> None:
-        """Make a table of a few rows that are not the user's, such as the ledger's.
-
-        Args:
-            table: Its name.
-            columns: Names and types, as `create table` takes them.
-            rows: Its rows.
-        """
-        self._run(f"create or replace table {table} ({columns})")
-        if rows:
-            marks = ", ".join("?" for _ in rows[0])
-            self._connection.executemany(f"insert into {table} values ({marks})", rows)
 
     def write_parquet(
         self,
@@ -263,9 +250,9 @@ class Workspace:
         settle(temporary, path, durable=durable)
         self.give_back(written)
 
-    def _run(self, sql: str, arguments: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
+    def _run(self, sql: str) -> duckdb.DuckDBPyConnection:
         with _named_failures():
-            return self._connection.execute(sql, arguments)
+            return self._connection.execute(sql)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from dbt_enrich.pipeline.planning.plan import row_overheads
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.sql import literal
 from dbt_enrich.state.run import Run
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.validation.answers import validated_answers_sql
@@ -119,7 +120,8 @@ def _ask(
     except EnrichmentError as error:
         return PreviewedRow(row, message, "", str(error), run.clock.monotonic() - began)
     seconds = run.clock.monotonic() - began
-    named = named_lines_sql(selection.endpoint, "select cast(? as varchar) as line")
+    line = json.dumps(reply_line(None, 200, reply), ensure_ascii=True)
+    named = named_lines_sql(selection.endpoint, f"select {literal(line)} as line")
     read = validated_answers_sql(f"({named})", list(selection.task.outputs))
     text, problem, prompt_tokens, completion_tokens = run.workspace.row(
         f"""
@@ -133,8 +135,7 @@ def _ask(
             coalesce(try_cast(prompt_tokens as bigint), 0),
             coalesce(try_cast(completion_tokens as bigint), 0)
         from ({read})
-        """,
-        [json.dumps(reply_line(None, 200, reply), ensure_ascii=True)],
+        """
     )
     return PreviewedRow(row, message, text, problem, seconds, prompt_tokens, completion_tokens)
 
@@ -187,6 +188,6 @@ def _packed_share(previewed: Sequence[PreviewedRow], selection: Selection) -> fl
 
 def answer_problem(text: str, task: EnrichmentTask, workspace: Workspace) -> str | None:
     """Return why `text` is no valid answer to the task, or None if it is one."""
-    verdict = validated_answers_sql("(select cast(? as varchar) as content)", list(task.outputs))
-    kind, problem = workspace.row(f"select mismatch_kind, mismatch from ({verdict})", [text])
+    verdict = validated_answers_sql(f"(select {literal(text)} as content)", list(task.outputs))
+    kind, problem = workspace.row(f"select mismatch_kind, mismatch from ({verdict})")
     return f"{kind}: {problem}" if kind else None

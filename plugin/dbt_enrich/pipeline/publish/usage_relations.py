@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
-from dbt_enrich.sql import identifier, key_text_sql, literal
+from dbt_enrich.sql import key_text_sql, literal
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard
@@ -119,15 +120,22 @@ def relations(run: Run, config: PluginConfig) -> Relations:
 
 
 def _write_batches(config: PluginConfig, shards: Iterable[Shard], workspace: Workspace) -> str:
-    rows = [_batch_row(config, shard) for shard in shards]
-    columns = ", ".join(f"{identifier(name)} {kind}" for name, kind in BATCH_COLUMNS.items())
-    workspace.insert("batches", columns, rows)
+    lines = workspace.directory / "batches.jsonl"
+    with lines.open("w") as file:
+        file.writelines(json.dumps(_batch_row(config, shard)) + "\n" for shard in shards)
+    texts = ", ".join(f"{name}: 'varchar'" for name in BATCH_COLUMNS)
+    columns = ", ".join(f"cast({name} as {kind}) as {name}" for name, kind in BATCH_COLUMNS.items())
     path = workspace.directory / "batches.parquet"
-    workspace.write_parquet("select * from batches order by created_at, shard", path)
+    workspace.write_parquet(
+        f"select {columns} from read_json({literal(lines)}, format = 'newline_delimited', "
+        f"columns = {{{texts}}}) order by created_at, shard",
+        path,
+    )
+    lines.unlink()
     return f"select * from read_parquet({literal(path)})"
 
 
-def _batch_row(config: PluginConfig, shard: Shard) -> Sequence[object]:
+def _batch_row(config: PluginConfig, shard: Shard) -> dict[str, object]:
     counted = shard.prompt_tokens is not None
     spent = spending([shard], config)
     values: dict[str, object] = {
@@ -141,7 +149,7 @@ def _batch_row(config: PluginConfig, shard: Shard) -> Sequence[object]:
         "saved": spent.saved if counted else None,
         "currency": spent.currency,
     }
-    return [values[name] for name in BATCH_COLUMNS]
+    return {name: values[name] for name in BATCH_COLUMNS}
 
 
 def _attempts_sql(run: Run, tasks: Iterable[Task]) -> str:

@@ -17,7 +17,7 @@ from dbt_enrich.pipeline.run.breaker import (
     stopped_error,
     way_sql,
 )
-from dbt_enrich.sql import key_text_sql
+from dbt_enrich.sql import key_text_sql, text_sql
 from dbt_enrich.state.attempts import attempts_of
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
@@ -176,11 +176,11 @@ class Watch:
             f"""
             select {key_text_sql("request_key")}, message
             from ({self._firsts_sql(fresh)})
-            where kind = ? and status is not distinct from ? and said = ?
+            where kind = {text_sql(way.kind)} and said = {text_sql(way.said)}
+                and status is not distinct from {"null" if way.status is None else way.status}
             order by request_key
             limit {_EXAMPLES}
-            """,
-            [way.kind, way.status, way.said],
+            """
         )
         return [example(self.label(key), message) for key, message in found]
 

@@ -1,0 +1,36 @@
+"""No value is bound to a statement of DuckDB, for which its client would import pandas."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+_PACKAGE = Path(__file__).parents[2] / "plugin" / "dbt_enrich"
+# Where statements are SQLite's.
+_SQLITE = {_PACKAGE / "state" / name for name in ("connection.py", "migrations.py")}
+_SQLITE |= {_PACKAGE / "state" / "stray_directory.py"}
+_METHODS = {"execute": 1, "executemany": 0, "sql": 1, "query": 1}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path in sorted(_PACKAGE.rglob("*.py"))
+        if path not in _SQLITE and "tables" not in path.parts
+    ],
+    ids=lambda path: str(path.relative_to(_PACKAGE)),
+)
+def test_nothing_is_bound(path: Path) -> None:
+    """Neither by position nor by name."""
+    bound = [
+        ast.unparse(call)
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in _METHODS
+        and (len(call.args) > _METHODS[call.func.attr] or call.keywords)
+    ]
+    assert bound == []
