@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from dbt_enrich import __version__
-from dbt_enrich.cli.cancel import cancel
-from dbt_enrich.cli.describe import describe
-from dbt_enrich.cli.doctor import doctor
-from dbt_enrich.cli.forget import forget
-from dbt_enrich.cli.init import init
-from dbt_enrich.cli.plan import plan
-from dbt_enrich.cli.preview import preview
-from dbt_enrich.cli.prices import prices
-from dbt_enrich.cli.report import report
-from dbt_enrich.cli.retry import retry
-from dbt_enrich.cli.run import run
-from dbt_enrich.cli.serve import serve
-from dbt_enrich.cli.status import status
-from dbt_enrich.cli.versions import versions
-from dbt_enrich.cli.wait import wait
 from dbt_enrich.errors import EnrichmentError
+
+# Each is the module of its name, which is imported when the command is called.
+_COMMANDS = (
+    "cancel",
+    "describe",
+    "doctor",
+    "forget",
+    "init",
+    "plan",
+    "preview",
+    "prices",
+    "report",
+    "retry",
+    "run",
+    "serve",
+    "status",
+    "versions",
+    "wait",
+)
 
 
 class _Group(click.Group):
-    """A group that ends with the one sentence of an error of ours."""
+    """The commands, and the one sentence of an error of ours at the end."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -37,20 +52,3 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="dbt-enrich")
 def main() -> None:
     """Enrich the rows of a DuckDB table with a language model, at batch price, from dbt run."""
-
-
-main.add_command(cancel)
-main.add_command(describe)
-main.add_command(doctor)
-main.add_command(init)
-main.add_command(forget)
-main.add_command(plan)
-main.add_command(preview)
-main.add_command(prices)
-main.add_command(report)
-main.add_command(retry)
-main.add_command(run)
-main.add_command(status)
-main.add_command(versions)
-main.add_command(wait)
-main.add_command(serve)

@@ -15,7 +15,7 @@ from dbt_enrich.cli.diagnosis_prices import price_findings
 from dbt_enrich.cli.diagnosis_service import service_findings
 from dbt_enrich.cli.diagnosis_state import state_findings
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.cli.project import Location, load_project
+from dbt_enrich.cli.project import Location, load_databases, load_project
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.warehouse.databases import Databases
 
@@ -37,12 +37,13 @@ def diagnose(location: Location, models: tuple[str, ...]) -> Iterator[Finding]:
         # Without dbt the profile cannot be read.
         return
     try:
+        databases = load_databases(location)
         project = load_project(location)
     except ConfigurationError as error:
         yield of_error("profile", error)
         return
     yield Finding("profile", "ok", f"{project.name}, provider {project.config.provider}")
-    yield from _databases(project.databases)
+    yield from _databases(databases)
     yield from state_findings(project.config)
     yield from price_findings(project.config, models)
     yield from service_findings(project.config, models)

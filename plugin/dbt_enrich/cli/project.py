@@ -1,30 +1,33 @@
 """The dbt project that a command works on: its name, and our plugin's configuration in its profile.
 
-Read by dbt itself, so that profiles, targets, variables and environment variables mean what they
-mean to `dbt run`.
+Read by dbt itself wherever its own reading could matter, so that profiles, targets, variables and
+environment variables mean what they mean to `dbt run`.
 """
 
 from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
+from dbt_enrich.cli.plain_profile import read_plain
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.stray_directory import stray_state
-from dbt_enrich.warehouse.databases import Databases, databases_of
+
+if TYPE_CHECKING:
+    from dbt_enrich.warehouse.databases import Databases
 
 _MODULE = "dbt_enrich.plugin"
 
@@ -107,14 +110,12 @@ class Project:
     Attributes:
         name: Its name, the default namespace.
         config: Our plugin's configuration in the profile's target, with absolute paths.
-        databases: The target's databases.
         root: Its directory.
         target: The profile's target.
     """
 
     name: str
     config: PluginConfig
-    databases: Databases
     root: Path = Path()
     target: str = ""
 
@@ -226,14 +227,45 @@ def load_project(location: Location) -> Project:
     Raises:
         ConfigurationError: dbt cannot read them, or the target has no plugin of ours.
     """
+    root = project_root(location)
+    _variables(location.cli_vars)
+    plain = read_plain(root, location.profiles, location.profile, location.target)
+    if plain:
+        project, target = plain.project, plain.target
+        config = _plugin_config(plain.settings, plain.plugins, target)
+    else:
+        project, loaded = _read_by_dbt(location)
+        target, credentials = str(loaded.target_name), loaded.credentials
+        settings = dict(getattr(credentials, "settings", None) or {})
+        plugins = [vars(plugin) for plugin in getattr(credentials, "plugins", None) or []]
+        config = _plugin_config(settings, plugins, target)
+    stray = stray_state(config, root, config.namespace or project)
+    if stray:
+        click.secho(stray, fg="yellow", err=True)
+    return Project(project, config.within(root), root, target)
+
+
+def load_databases(location: Location) -> Databases:
+    """Read the databases of a project's target.
+
+    Raises:
+        ConfigurationError: dbt cannot read the project or its profile.
+    """
+    from dbt_enrich.warehouse.databases import databases_of
+
+    _, loaded = _read_by_dbt(location)
+    return databases_of(loaded.credentials)
+
+
+def _read_by_dbt(location: Location) -> tuple[str, Any]:
+    """Have dbt read a project's name and its profile."""
     from dbt.config.runtime import load_profile
     from dbt.config.runtime import load_project as load_dbt_project
     from dbt.flags import set_from_args
     from dbt_common.context import set_invocation_context
     from dbt_common.exceptions import DbtBaseException
 
-    root = project_root(location)
-    profiles = location.profiles
+    root, profiles = project_root(location), location.profiles
     variables = _variables(location.cli_vars)
     try:
         set_invocation_context(os.environ)
@@ -246,17 +278,7 @@ def load_project(location: Location) -> Project:
             f"{' '.join(str(error).split())}",
             fix="name the directory of profiles.yml by --profiles-dir if it is another one",
         ) from None
-    config = _plugin_config(loaded.credentials, loaded.target_name)
-    stray = stray_state(config, root, config.namespace or name)
-    if stray:
-        click.secho(stray, fg="yellow", err=True)
-    return Project(
-        name,
-        config.within(root),
-        databases_of(loaded.credentials),
-        root,
-        str(loaded.target_name),
-    )
+    return name, loaded
 
 
 def _variables(text: str) -> dict[str, Any]:
@@ -271,11 +293,21 @@ def _variables(text: str) -> dict[str, Any]:
     return found
 
 
-def _plugin_config(credentials: Any, target: str) -> PluginConfig:
-    settings = dict(getattr(credentials, "settings", None) or {})
-    for plugin in getattr(credentials, "plugins", None) or []:
-        if plugin.module == _MODULE:
-            return parse_config({**settings, **(plugin.config or {})}, duckdb_settings=settings)
+def _plugin_config(
+    settings: dict[str, Any], plugins: Sequence[Mapping[str, Any]], target: str
+) -> PluginConfig:
+    """Return our plugin's configuration.
+
+    Args:
+        settings: DuckDB's settings of the target.
+        plugins: Its plugins, as the profile lists them.
+        target: The target's name.
+    """
+    settings = {str(name): value for name, value in settings.items()}
+    for plugin in plugins:
+        if plugin.get("module") == _MODULE:
+            own = plugin.get("config") or {}
+            return parse_config({**settings, **own}, duckdb_settings=settings)
     raise ConfigurationError(
         f"the target '{target}' of the profile has no plugin with module: {_MODULE}",
         fix="add it under plugins, or name another target by --target",

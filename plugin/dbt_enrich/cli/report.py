@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dbt_enrich.cli.project import Location, load_project, project_options
+from dbt_enrich.cli.project import Location, load_databases, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
 from dbt_enrich.extras import REPORT, require
 from dbt_enrich.report.collect import collect
@@ -47,7 +47,7 @@ def report(models: tuple[str, ...], form: str, output: Path | None, location: Lo
     target = None if output is None or str(output) == "-" else output.resolve()
     project = load_project(location)
     found = collect(
-        project.config, project=project.name, databases=project.databases, models=models
+        project.config, project=project.name, databases=load_databases(location), models=models
     )
     if form == "html":
         from dbt_enrich.report.page import html_page

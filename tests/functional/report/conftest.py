@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import running_emulator
-from dbt_enrich.cli.project import Location, load_project
+from dbt_enrich.cli.project import Location, load_databases, load_project
 from dbt_enrich.report.collect import collect
 from dbt_enrich.report.contents import Report
 from support.dbt_project import DbtProject, azure
@@ -121,7 +121,8 @@ def report_of(project: DbtProject, *models: str) -> Report:
     """Collect the report of a project as the command does."""
     here = Path.cwd()
     try:
-        found = load_project(Location(project.directory, project.directory))
-        return collect(found.config, project=found.name, databases=found.databases, models=models)
+        location = Location(project.directory, project.directory)
+        found, databases = load_project(location), load_databases(location)
+        return collect(found.config, project=found.name, databases=databases, models=models)
     finally:
         os.chdir(here)

@@ -52,9 +52,11 @@ def test_select_takes_what_dbt_takes(
 
 def test_every_select_reads_alike() -> None:
     """No command has an option of that name with another syntax."""
+    context = click.Context(main)
     options = [
         option
-        for command in main.commands.values()
+        for name in main.list_commands(context)
+        if (command := main.get_command(context, name))
         for option in command.params
         if "--select" in option.opts
     ]
