@@ -8,7 +8,7 @@ BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo docs install browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
+.PHONY: demo docs reference install browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -34,6 +34,10 @@ demo: install
 # The site of docs/ into site/, without any network; a link or an anchor that leads nowhere fails it.
 docs: install
 	$(BIN)/zensical build --clean --strict
+
+# The pages of docs/reference, from the models, the commands, the macros and the catalogs.
+reference: install
+	cd tests && $(BIN)/python -m docs.reference
 
 # What the tests of the HTML report look at it with; without it they are skipped.
 browser:

@@ -29,12 +29,13 @@ from dbt_enrich.pipeline.checks import empty_tables
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.planning.constraints import parse_constraints, refuse_staged_rows
 from dbt_enrich.pipeline.request import EnrichmentRequest
-from dbt_enrich.pipeline.sentences import STATUSES, status_sentence
+from dbt_enrich.pipeline.sentences import status_sentence
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.sql import identifier, text_sql
 from dbt_enrich.state.stray_directory import stray_state
 from dbt_enrich.task.command_options import commanded, refuse_several
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
+from dbt_enrich.task.result_columns import STATUSES
 from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
 from dbt_enrich.warehouse.awaited_texts import Upstream
 from dbt_enrich.warehouse.databases import find_catalog, server_of

@@ -27,9 +27,10 @@ class UpstreamOptions:
         base_url: Its address up to `/v1`, such as `http://localhost:11434/v1`.
         model: The model that is asked, whatever a request names; None: the one that it names.
         api_key_env: The environment variable that holds the server's key; None: no key.
-        concurrency: Requests that may be in flight at once, over all batches.
+        concurrency: Requests that may be in flight at once, over all batches, 1 to 256.
         timeout: Seconds that one try of a request may take.
-        retries: How often a request is repeated that found no answer, or a 408, 409, 429 or 5xx.
+        retries: How often a request is repeated that found no answer, or a 408, 409, 429 or
+            5xx, 0 to 50.
     """
 
     base_url: str

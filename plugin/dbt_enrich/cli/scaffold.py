@@ -15,6 +15,8 @@ from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.publish.usage_relations import (
     ATTEMPT_COLUMNS,
     BATCH_COLUMNS,
+    DESCRIPTIONS,
+    RELATIONS,
     USAGE_COLUMNS,
 )
 
@@ -50,11 +52,6 @@ EXAMPLE_YAML = """models:
         description: Whether somebody cannot work
 """
 
-_DESCRIPTIONS = {
-    "batches": "What was sent in each batch, what became of it and what it cost",
-    "attempts": "Each time that a request was answered or failed",
-    "usage": "Requests, tokens and cost by day, model and version of the task",
-}
 _NOT_NULL = {
     "batches": ("shard", "task_key", "step", "requests"),
     "attempts": ("enrichment_key", "attempt", "kind"),
@@ -72,11 +69,12 @@ def _sources() -> str:
     ]
     columns = {"batches": BATCH_COLUMNS, "attempts": ATTEMPT_COLUMNS, "usage": USAGE_COLUMNS}
     for name, described in columns.items():
-        lines += [f"      - name: {name}", f"        description: {_DESCRIPTIONS[name]}"]
+        lines += [f"      - name: {name}", f"        description: {RELATIONS[name]}"]
         lines.append("        columns:")
         for column, data_type in described.items():
             lines.append(f"          - name: {column}")
             lines.append(f"            data_type: {data_type}")
+            lines.append(f'            description: "{DESCRIPTIONS[column]}"')
             tests = ["not_null"] if column in _NOT_NULL[name] else []
             if (name, column) == ("batches", "shard"):
                 tests.append("unique")

@@ -35,33 +35,46 @@ class PluginConfig(Keys, ABC):
     """The keys of `config:` under the plugin in profiles.yml that every provider takes.
 
     Attributes:
-        provider: Which service answers: `azure`, `openai` or `local`.
+        provider: Which service answers. It is never guessed from a key.
         facts: What is known of the provider in advance.
-        deployments: Logical model name to the deployments that serve it (default: the same name).
-        state_dir: Directory of the ledger, the requests and the answers.
+        deployments: Logical model name to its deployment, or to several that work as one queue
+            (default: the model's own name).
+        state_dir: Directory of the ledger, the requests and the answers; one for all targets. A
+            relative path counts from the project's directory.
         namespace: Mark of our own batches at the service (default: the dbt project's name).
-        completion_window: What the service is asked for; only `24h` is known to be accepted.
-        file_expiry_days: Days after which the service deletes an uploaded file; null for never.
-        max_requests_per_file: Requests in one input file (default: the service's limit).
-        max_bytes_per_file: Bytes of one input file (default: the service's limit).
+        completion_window: What batches are asked for; no service offers another.
+        file_expiry_days: Days after which the service deletes an uploaded file, 14 to 30 at Azure
+            and 1 to 30 at OpenAI; `null` for never. Azure's dated API before `2025-03-01-preview`
+            knows no expiry.
+        max_requests_per_file: Requests in one input file, for a resource that allows fewer
+            (default: the service's limit; Azure 100,000, OpenAI 50,000).
+        max_bytes_per_file: Bytes of one input file, for a resource that allows fewer (default: the
+            service's limit of 200 MB, less a margin).
         max_enqueued_tokens: Tokens that a deployment's batches may hold at once: a number for all
             of them, or one by deployment (default: what the service tells).
-        line_url: The `url` of every request line (default: the service's).
-        batch_endpoint: The `endpoint` of a batch (default: as `line_url`, which it must fit).
-        poll_interval: Seconds between two looks at a waiting batch, at most.
+        line_url: The `url` of each request line, where a server of the same API wants another
+            (default: the endpoint's path, such as `/chat/completions`; OpenAI
+            `/v1/chat/completions`).
+        batch_endpoint: The `endpoint` of a batch, which the service demands to fit its lines
+            (default: as `line_url`).
+        poll_interval: Seconds between two polls of a batch, at most (default: 60; `local` 2).
         transfers: How many files are uploaded and downloaded at once.
-        adoption_grace: Seconds during which a batch that was created, and its files, may not be
-            shown by the service yet.
+        adoption_grace: Seconds for which a batch is looked for whose creation got no reply or that
+            is not found yet, and the files of one that has ended (default: 600; `local` 0).
         timeout: Seconds that a connection may stay silent before a call is given up.
-        max_retries: How often a call that only reads, uploads or deletes is repeated.
+        max_retries: How often a call that only reads, uploads or deletes is repeated, 0 to 20. A
+            batch is never created twice.
         prices: By logical model, what a million tokens cost: `input` and `output`, and where they
-            are known `cached_input`, `batch_input` and `batch_output`.
-        prices_file: A JSON file of prices in place of the ones that ship with the package.
+            are known `cached_input`, `batch_input` and `batch_output`. Batch prices are half of the
+            others unless they are given (default: those of the package).
+        prices_file: A JSON file of prices in place of the ones that ship with the package. A
+            relative path counts from the project's directory.
         currency: What the prices are in (default: USD).
-        price_zone: Where deployments answer, one zone or one by deployment.
-        caps: What one `run` and one `day` (UTC) may take: `max_cost`, `max_requests`, `max_tokens`.
+        price_zone: Where deployments answer, by which Azure has its prices: one zone, or one by
+            deployment. `us` and `eu` are the Data Zones.
+        caps: What one `run` and one `day` (UTC) may take.
         memory_limit: Memory of the private DuckDB, as DuckDB spells it.
-        threads: Threads of the private DuckDB.
+        threads: Threads of the private DuckDB, and of the packaged language model.
         keep_files: Whether request files and downloaded files stay after collection.
         store_inputs: Whether the rows' text may outlive collection, here and at the service.
         foreign: Keys of other providers that have a value here, as a shared block may.

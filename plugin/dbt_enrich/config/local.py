@@ -50,11 +50,14 @@ class LocalConfig(PluginConfig):
     """The keys of the provider `local`, beside those of all.
 
     Attributes:
-        responder: Who answers, `llama`, `upstream` or `scripted`.
-        gguf: A GGUF file in place of the packaged weights.
-        script: Rules of the scripted responder, a JSON file.
-        slots: Requests that the model works on at once.
-        upstream: The model server of the responder `upstream`.
+        responder: Who answers: a language model on this machine (`llama`), a model server of your
+            own (`upstream`), or rules and texts that fit the schema, for tests (`scripted`).
+        gguf: A GGUF file that llama.cpp runs, in place of the packaged weights. A relative path
+            counts from the project's directory.
+        script: Rules of the scripted responder, a JSON file. A relative path counts from the
+            project's directory.
+        slots: Requests that the packaged model works on at once.
+        upstream: The model server of `responder: upstream`.
     """
 
     facts = LOCAL

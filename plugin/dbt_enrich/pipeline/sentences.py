@@ -11,9 +11,8 @@ from dbt_enrich.pipeline.publish.results import Published
 from dbt_enrich.pipeline.request import Tally
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.task.failures import final_sentence
+from dbt_enrich.task.result_columns import STATUSES
 from dbt_enrich.wording import counted
-
-STATUSES = ("done", "pending", "stale", "failed", "skipped")
 
 
 def plan_sentence(rows: StagedRows, fresh: NewRequests, reused: int) -> str:

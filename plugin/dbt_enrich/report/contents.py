@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-STATUSES = ("done", "pending", "stale", "failed", "skipped")
-
 
 @dataclass(frozen=True)
 class Count:

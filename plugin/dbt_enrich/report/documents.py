@@ -12,7 +12,6 @@ from typing import Any
 
 from dbt_enrich.report.attention import age
 from dbt_enrich.report.contents import (
-    STATUSES,
     Asked,
     ColumnReport,
     Crossing,
@@ -22,6 +21,7 @@ from dbt_enrich.report.contents import (
 )
 from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version_rows
 from dbt_enrich.report.texts import amount, moment, number, shown, visible
+from dbt_enrich.task.result_columns import STATUSES
 
 _SAMPLED_ROWS = 10
 _CELL_CHARACTERS = 160

@@ -19,7 +19,6 @@ from dbt_enrich import __version__
 from dbt_enrich.report import charts
 from dbt_enrich.report.attention import age
 from dbt_enrich.report.contents import (
-    STATUSES,
     AskedColumn,
     ColumnReport,
     DayReport,
@@ -29,6 +28,7 @@ from dbt_enrich.report.contents import (
 from dbt_enrich.report.size import LARGEST_FILE, LIMITS, Limits, left_out, within
 from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version_rows
 from dbt_enrich.report.texts import amount, moment, number, shown, visible
+from dbt_enrich.task.result_columns import STATUSES
 
 Head = tuple[str, bool]
 Distribution = tuple[str, Callable[[], str], Sequence[Head], Sequence[Sequence[object]]]

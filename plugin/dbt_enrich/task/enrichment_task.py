@@ -45,19 +45,26 @@ class Example(BaseModel):
 
 
 class EnrichmentTask(BaseModel):
-    """What is asked of the language model for each row, and the columns that come back.
+    r"""What is asked of the language model for each row, and the columns that come back.
 
     Attributes:
         model: Logical model name; the profile's `deployments` maps it to deployments.
-        user: The row's user message, a template such as `"{overview}"` over the staged columns.
+        user: The row's user message, a template such as `"{overview}"` over the columns of the
+            SELECT. `{column}` is a placeholder, other braces are text, and `\{` is one before what
+            would be a placeholder. dbt renders double braces itself before they are read here, so
+            write single ones.
         outputs: The output columns; their types and descriptions are the answer's schema.
-        system: Constant system text, sent first, or None.
-        examples: Few-shot pairs that go before each row.
-        parameters: Body parameters of the request, passed on as they are; none has a default.
-        response: `json_schema` for structured output, `json_object` for JSON mode.
-        optional: Template columns that may be NULL or blank without the row being skipped.
+        system: Constant text, sent first.
+        examples: Few-shot pairs of `user` and `answer` that go before each row.
+        parameters: Body parameters of the request, such as `temperature` or `max_tokens`, passed on
+            as they are; none has a default.
+        response: `json_schema` for structured output, `json_object` for language models without
+            it.
+        optional: Columns of the template that may be NULL or blank without the row being skipped.
         variant: A name for another sample of the same rows; part of the identity.
-        literal_braces: Columns whose names may stand in braces as text; not part of the identity.
+        literal_braces: Columns whose names may stand in braces as text. Otherwise a column in
+            braces that are no placeholder is refused: `{Ticket Body}` in `user`, and any in
+            `system` and `examples`, which are the same for every row. Not part of the identity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)

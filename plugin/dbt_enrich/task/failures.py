@@ -11,7 +11,25 @@ TRANSIENT_STATUSES = (408, 409, 429)
 
 
 class FailureKind(StrEnum):
-    """Why a row has no answer. `done` is not among them: it is a status."""
+    """Why a row has no answer. `done` is not among them: it is a status.
+
+    Attributes:
+        EXPIRED: The batch ended at its completion window before the row was answered. Not paid for.
+        CANCELLED: The batch was cancelled before the row was answered.
+        CONTENT_FILTER: The service's content filter declined the prompt or cut the answer.
+        REFUSAL: The model declined to answer.
+        TRUNCATED: The answer was cut at the token limit, the task's own or the model's.
+        INVALID_JSON: The answer is no JSON object.
+        SCHEMA_MISMATCH: The answer is JSON and does not fit the columns: a value of another type,
+            a value that is missing, or one that a rule of the column forbids.
+        MISSING: The batch ended and its files have no line for the row.
+        PROVIDER_ERROR: The service refused or failed the request. `enrichment_error` has the
+            status and the service's own message.
+        PACK_FAILED: The request that held the row with others was declined or no JSON, or its
+            answer broke off before the row was whole.
+        FILE_LOST: The service no longer has the batch or a file of it. Its answers may have been
+            paid for and cannot be read.
+    """
 
     EXPIRED = "expired"
     CANCELLED = "cancelled"

@@ -13,7 +13,15 @@ from dbt_enrich.wording import near_match
 
 
 class Mode(StrEnum):
-    """How far a run goes."""
+    """How far a run goes.
+
+    Attributes:
+        RUN: Send what is new, wait for the answers, publish them.
+        SUBMIT: Send what is new and end; the rows stay `pending`, downstream models build.
+        COLLECT: Take in what has finished and publish it; send nothing.
+        PLAN: Send nothing; say what a run would send and cost.
+        PREVIEW: Ask the first rows at the synchronous price and print the answers; store nothing.
+    """
 
     RUN = "run"
     SUBMIT = "submit"
@@ -26,9 +34,9 @@ class EnrichmentOptions(BaseModel):
     """How a task is run. None of this is part of an answer's identity.
 
     Attributes:
-        mode: How far the run goes.
+        mode: How far the run goes. The variable `enrichment_mode` (`--vars`) wins over it.
         max_attempts: How often one row is sent in all, the first time included.
-        fail_on: Kinds of failure that fail the model, or `any`; none by default.
+        fail_on: Kinds of failure that fail the model, or `any`.
         warn_failed_share: The share of answered rows that may fail without a dbt warning.
         on_pending: Whether a row whose task changed keeps its previous outputs (`keep`) until the
             new answer is there, or shows none (`null`).
@@ -41,7 +49,8 @@ class EnrichmentOptions(BaseModel):
             of at least 20, the run is stopped. 1 never stops it.
         canary: How many requests of a task without answers are sent before the others are, or None
             for all at once.
-        max_cost: What one run of the model may cost, at batch price.
+        max_cost: What one run of the model may cost, at batch price; more is refused before
+            anything is sent.
         max_requests: How many requests one run of the model may send.
         max_tokens: How many tokens one run of the model may take.
         await_timeout: Seconds after which a waiting run gives up and leaves rows pending, or None.
@@ -49,9 +58,11 @@ class EnrichmentOptions(BaseModel):
             and leaves its previous table (`error`).
         publish: Whether the table is rebuilt from the SELECT's rows (`rebuild`), or they are put
             into it by unique key (`merge`), for a SELECT that yields only new or changed rows.
-        rows_per_request: How many rows go into one request, or None for one.
-        tokens_per_request: About how many tokens of rows go into one request, or None.
-        pack_shares_answers: Whether rows asked in packs and alone share their answers.
+        rows_per_request: How many rows go into one request, a pack, or None for one.
+        tokens_per_request: About how many tokens of rows go into one request, or None; in place of
+            `rows_per_request`.
+        pack_shares_answers: Whether rows asked in packs and alone share their answers. With `false`
+            they are asked apart.
         sync_below: A round with fewer requests than this goes through the synchronous endpoint
             instead of a batch, at its price; None for never.
         preview_rows: How many rows `preview` asks.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -13,6 +15,17 @@ class Column:
     data_type: str
     description: str
 
+
+STATUSES: Final[Mapping[str, str]] = {
+    "done": "The row has a valid answer to what is asked now.",
+    "pending": "The row is sent and not answered yet, or waits to be sent.",
+    "stale": "The row was answered for another version of the task or of its own text. It keeps "
+    "the previous outputs until the new answer is there (`on_pending`).",
+    "failed": "The row has no valid answer. `enrichment_error` says why.",
+    "skipped": "There is nothing to send: a column that `user` names is NULL or blank, and is not "
+    "`optional`.",
+}
+"""What `enrichment_status` says of a row, and what it means."""
 
 STATUS_COLUMNS = (
     Column(

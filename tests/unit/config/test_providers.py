@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from batch_server.responders import UpstreamOptions
 from dbt_enrich.config.profile import CONFIGS, parse_config
-from dbt_enrich.task.options import EnrichmentOptions
 
 _ROOT = Path(__file__).parents[3]
 _PLUGIN = _ROOT / "plugin" / "dbt_enrich"
@@ -45,28 +41,6 @@ def test_the_names_are_found_where_they_are() -> None:
     """What the other test looks for can be found."""
     for name in CONFIGS:
         assert name in set(_literals(_PLUGIN / "config" / f"{name}.py"))
-
-
-def _documented(page: str, heading: str) -> list[str]:
-    """Return the keys in the first column of the tables below a heading."""
-    text = (_ROOT / page).read_text(encoding="utf-8").split(heading, 1)[1]
-    rows = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
-    return [key for row in rows for key in re.findall(r"`(\w+)`", row)]
-
-
-def test_every_key_is_in_one_table() -> None:
-    """Of the README, or of the rarely needed ones; none is there twice or by another name."""
-    keys = {key for config in CONFIGS.values() for key in config.model_fields} - {"foreign"}
-    readme = _documented("README.md", "## Configuration")
-    rare = _documented("docs/settings.md", "# Keys that are rarely needed")
-    assert keys <= {*readme, *rare}
-    assert set(EnrichmentOptions.model_fields) <= {*readme, *rare}
-    assert {field.name for field in fields(UpstreamOptions)} <= {
-        *rare,
-        *("base_url", "model", "api_key_env"),
-    }
-    both = set(readme) & set(rare)
-    assert not both
 
 
 def test_a_price_table_is_read_once(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
@@ -66,6 +67,48 @@ USAGE_COLUMNS = {
     "enrichment_version": "varchar",
     **_COUNTED,
 }
+
+RELATIONS: Final[Mapping[str, str]] = {
+    "batches": "What was sent in each batch, what became of it and what it cost",
+    "attempts": "Each time that a request was answered or failed",
+    "usage": "Requests, tokens and cost by day, model and version of the task",
+}
+"""The relations of the schema `enrichment`, with what a row of each is."""
+
+DESCRIPTIONS: Final[Mapping[str, str]] = {
+    "batch_id": "The batch at the service; null where the requests were answered one by one",
+    "shard": "The requests of one file, and what becomes of them",
+    "enrichment": "The dbt model, as `project.model`",
+    "model": "The logical model that the task names",
+    "deployment": "The deployment that the batch was sent to",
+    "service": "The provider and its host",
+    "task_key": "Identity of the task: what is asked of every row",
+    "enrichment_version": "The first digits of the task's identity, as the enriched table has them",
+    "status": "The batch's status, as the service says it",
+    "step": "How far dbt-enrich is with it",
+    "synchronous": "Whether the requests were answered one by one, at the synchronous price",
+    "requests": "Requests that were sent",
+    "rows": "Rows that were asked for: more than requests where these are packs",
+    "completed": "Requests that were answered",
+    "failed": "Requests that were not",
+    "prompt_tokens": "Tokens of the prompts",
+    "cached_tokens": "Those of them that were read from the service's cache",
+    "completion_tokens": "Tokens of the answers",
+    "cost": "What they cost by the project's prices; null where tokens or a price are unknown",
+    "saved": "What the same would have cost more at the synchronous price",
+    "currency": "What `cost` and `saved` are in",
+    "created_at": "When the requests were claimed",
+    "updated_at": "When it was last changed",
+    "enrichment_key": "Identity of the request, as the enriched table has it",
+    "attempt": "Which attempt at the row it was, from 1",
+    "kind": "`done`, or the kind of the failure",
+    "message": "What went wrong",
+    "enrichment_model": "The model that answered, as the service names it",
+    "enrichment_batch_id": "The batch that the answer came in",
+    "received_at": "When the answer was received",
+    "day": "The day (UTC) on which the requests were claimed",
+}
+"""What the columns of these relations hold; a column of several is the same in each."""
 
 
 @dataclass(frozen=True)
