@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -252,12 +252,17 @@ def _provider_key() -> str:
 
 def leaf_commands() -> dict[str, click.Command]:
     """Return the commands of `dbt-enrich`, those of groups by both names."""
-    found: dict[str, click.Command] = {}
-    for name, command in sorted(main.commands.items()):
-        found[name] = command
+    return dict(_commands_of(main))
+
+
+def _commands_of(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield before + name, command
         if isinstance(command, click.Group):
-            found |= {f"{name} {n}": c for n, c in sorted(command.commands.items())}
-    return found
+            yield from _commands_of(command, f"{before}{name} ")
 
 
 def _project_parameters() -> list[click.Parameter]:
@@ -309,7 +314,7 @@ def commands() -> str:
         "Each command prints the same with `--help`. `dbt-enrich --version` prints the version.",
         *parts,
         "## Options of every project\n",
-        _options(main.commands["plan"], shared),
+        _options(main, shared),
         "## Exit codes\n",
         _table(
             ["code", "what it means"],
