@@ -241,7 +241,7 @@ def enrich(
         state: The state directory.
         warehouse: Holds `movies`, and `movies_enriched` where it was built before.
         mode: `plan`, or `run`, which publishes.
-        memory_limit: That of the private DuckDB, or None for its default.
+        memory_limit: That of the private DuckDB, or None for 160 MB.
     """
     config = _config(state, **({"memory_limit": memory_limit} if memory_limit else {}))
     engine = Engine(config, project="bench", console=Console(_nothing))
@@ -320,6 +320,7 @@ def _config(state: Path, **more: str) -> PluginConfig:
         "endpoint": _NOWHERE,
         "api_key": "unused",
         "state_dir": str(state),
+        "memory_limit": "160MB",
         **more,
     }
     return parse_config(values, duckdb_settings={})

@@ -42,6 +42,8 @@ def config_for(url: str, api_key: str, state_dir: Path, **changes: Any) -> Plugi
         "poll_interval": 0.05,
         "adoption_grace": 0.0,
         "max_retries": 1,
+        # So little that what takes more is seen.
+        "memory_limit": "160MB",
         **changes,
     }
     return parse_config(values, duckdb_settings={})

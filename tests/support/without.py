@@ -6,6 +6,7 @@ every process below.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -73,4 +74,5 @@ def recorded(directory: Path, names: Collection[str], path: Path) -> dict[str, s
     directory.mkdir(parents=True, exist_ok=True)
     code = _RECORDER.format(path=str(path), names=frozenset({"duckdb", *names}))
     (directory / "sitecustomize.py").write_text(code, encoding="utf-8")
-    return {"PYTHONPATH": str(directory)}
+    paths = [str(directory), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}

@@ -135,7 +135,7 @@ def _damage(path: Path) -> str | None:
 
 def _answers(state: StateDirectory, ledger: Ledger) -> Finding:
     with tempfile.TemporaryDirectory() as scratch:
-        workspace = Workspace(Path(scratch), memory_limit="160MB", threads=2)
+        workspace = Workspace(Path(scratch), threads=2)
         store = AnswerStore(state, ledger, workspace)
         with closing(workspace):
             files, damaged = len(ledger.answers.names()), store.damaged()

@@ -73,7 +73,9 @@ class PluginConfig(Keys, ABC):
         price_zone: Where deployments answer, by which Azure has its prices: one zone, or one by
             deployment. `us` and `eu` are the Data Zones.
         caps: What one `run` and one `day` (UTC) may take.
-        memory_limit: Memory of the private DuckDB, as DuckDB spells it.
+        memory_limit: Memory of the private DuckDB, as DuckDB spells it. One that is set is kept at
+            any number of rows (default: a tenth of what the machine or the container has, at
+            least 256 MB).
         threads: Threads of the private DuckDB, and of the packaged language model.
         keep_files: Whether request files and downloaded files stay after collection.
         store_inputs: Whether the rows' text may outlive collection, here and at the service.
@@ -103,7 +105,7 @@ class PluginConfig(Keys, ABC):
     currency: str | None = None
     price_zone: Zone | dict[str, Zone] = "global"
     caps: Caps = Field(default_factory=Caps)
-    memory_limit: str = "160MB"
+    memory_limit: str | None = None
     threads: int = Field(default=2, ge=1)
     keep_files: bool = False
     store_inputs: bool = True
@@ -138,8 +140,8 @@ class PluginConfig(Keys, ABC):
 
     @field_validator("memory_limit")
     @classmethod
-    def _size(cls, value: str) -> str:
-        if not _SIZE.fullmatch(value):
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None and not _SIZE.fullmatch(value):
             raise WrongValueError("must be a number with a unit", fix="write it like 160MB")
         return value
 

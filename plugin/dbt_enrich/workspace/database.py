@@ -27,6 +27,12 @@ _GROUPS = "select count(*) from (select i from range(2048) as numbers(i) group b
 # that a small run, which keeps little, need not spend.
 _WRITTEN = 8_388_608
 _WRITTEN_BEFORE = 67_108_864
+# What DuckDB takes of itself: four fifths of what the machine, the container or Slurm has.
+_MEMORY = "select parse_formatted_bytes(current_setting('memory_limit'))"
+# An eighth of that is a tenth of the whole: the warehouse in the same process and the models of
+# dbt's other threads need memory too.
+_SHARES = 8
+_LEAST_MEMORY = 268_435_456
 # Bytes that fit into the memory limit beside everything else.
 _ROOM = 16_777_216
 # Rows of one row group: small, as each thread holds one in memory while it writes.
@@ -50,11 +56,12 @@ class Workspace:
 
     Args:
         directory: Scratch directory; what does not fit into memory is spilled below it.
-        memory_limit: As DuckDB spells it, such as `160MB`.
         threads: Worker threads.
+        memory_limit: As DuckDB spells it, such as `160MB`, or None for a share of the memory that
+            the machine or the container has.
     """
 
-    def __init__(self, directory: Path, *, memory_limit: str, threads: int) -> None:
+    def __init__(self, directory: Path, *, threads: int, memory_limit: str | None = None) -> None:
         self.directory = directory
         self._memory_limit = memory_limit
         self._threads = threads
@@ -66,10 +73,11 @@ class Workspace:
     def _connection(self) -> duckdb.DuckDBPyConnection:
         """Open the database."""
         try:
+            given = {"memory_limit": self._memory_limit} if self._memory_limit else {}
             connection = duckdb.connect(
                 ":memory:",
                 config={
-                    "memory_limit": self._memory_limit,
+                    **given,
                     "threads": self._threads,
                     "temp_directory": str(self.directory / "spill"),
                     "preserve_insertion_order": False,
@@ -81,6 +89,10 @@ class Workspace:
                     "autoload_known_extensions": False,
                 },
             )
+            ((self._memory,),) = connection.execute(_MEMORY).fetchall()
+            if not given:
+                self._memory = max(self._memory // _SHARES, _LEAST_MEMORY)
+                connection.execute(f"set memory_limit = '{self._memory}B'")
             # Our joins are written with the smaller side last; the estimates behind the
             # optimizer's choice know nothing of text files and would build on the large side.
             connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
@@ -110,8 +122,8 @@ class Workspace:
         """Raise the memory limit where a single value of the user's needs `size` bytes more."""
         if size > self._extra:
             self._extra = size
-            (memory,) = self.row(f"select parse_formatted_bytes({literal(self._memory_limit)})")
-            self._run(f"set memory_limit = '{memory + size}B'")
+            connection = self._connection
+            connection.execute(f"set memory_limit = '{self._memory + size}B'")
 
     def give_back(self, written: int) -> None:
         """Give memory that is free back to the system, now and then.
