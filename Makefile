@@ -8,7 +8,7 @@ BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo docs reference install browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
+.PHONY: demo docs reference screenshots install browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -38,6 +38,10 @@ docs: install
 # The pages of docs/reference, from the models, the commands, the macros and the catalogs.
 reference: install
 	cd tests && $(BIN)/python -m docs.reference
+
+# The pictures of docs/, from the movies project as the packaged model answers it, in minutes.
+screenshots: install
+	cd tests && $(BIN)/python -m docs.screenshots
 
 # What the tests of the HTML report look at it with; without it they are skipped.
 browser:

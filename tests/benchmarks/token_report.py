@@ -39,7 +39,7 @@ _PRICE_OF_PACKS = """\
 
 Rows in a pack can see one another, and a hostile one can steer the answers to its neighbours; a
 pack that is cut or declined has its rows asked again alone. Packs are therefore off by default, see
-the README's section *Several rows in one request*.
+[Several rows in one request](guides/packs.md).
 """
 
 

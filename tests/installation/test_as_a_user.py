@@ -1,4 +1,4 @@
-"""The built wheel in an environment of a user's own, and nothing else than the README.
+"""The built wheel in an environment of a user's own, and nothing else than the docs.
 
 The tests follow one another in one environment, as a user's first hour does: `.ci/run` runs them
 in one process.

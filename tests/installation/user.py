@@ -104,7 +104,7 @@ def new_user(directory: Path) -> User:
     """Build the wheel and install it as a user does, who has Python, pip and a package index.
 
     dbt-core 1.12 requires a package that downloads a program while it is installed. Where that
-    cannot be had, the user does what the README says: dbt-core before 1.12.
+    cannot be had, the user does what the docs say: dbt-core before 1.12.
 
     Args:
         directory: An empty directory.
