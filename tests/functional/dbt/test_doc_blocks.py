@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from dbt_enrich.pipeline.sentences import STATUSES
+from dbt_enrich.task.result_columns import STATUSES
 from support.dbt_project import REPOSITORY, DbtProject
 
 _BLOCKS = re.compile(r"{% docs (\w+) %}\n(.*?)\n{% enddocs %}", re.DOTALL)
