@@ -56,7 +56,7 @@ postgres:
 		|| { apt-get update --quiet && apt-get install --yes --quiet postgresql; } >/dev/null
 
 test: install lint
-	$(BIN)/python -m pytest -n $(WORKERS) --durations=40 --durations-min=4
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=40 --durations-min=4
 
 # The built wheel in a fresh environment as a user makes it: pip, no constraints, no extras.
 test-installation: install
@@ -66,7 +66,7 @@ test-installation: install
 # of its own; the lock uses dbt 1.12 and DuckDB 1.5.
 test-duckdb2:
 	$(MAKE) install VENV=$(VENV)-duckdb2 CONSTRAINTS=constraints-duckdb2.txt
-	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n $(WORKERS) \
+	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n $(WORKERS) --dist worksteal \
 		$(addprefix tests/unit/,endpoints pipeline state task validation workspace) \
 		tests/functional/engine/test_engine.py tests/functional/dbt/test_dbt.py
 
@@ -74,7 +74,7 @@ test-duckdb2:
 # needs a server of PostgreSQL is skipped where its programs are missing (make postgres).
 test-extensions:
 	$(MAKE) install VENV=$(VENV)-extensions CONSTRAINTS=constraints-extensions.txt
-	$(abspath $(VENV))-extensions/bin/python -m pytest -n $(WORKERS) tests/functional/databases
+	$(abspath $(VENV))-extensions/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/functional/databases
 
 lint: install
 	$(BIN)/ruff check .

@@ -126,13 +126,11 @@ class DbtProject:
             },
         )
 
-    def start(
-        self, *arguments: str, command: list[str] | None = None, **environment: str
-    ) -> subprocess.Popen[str]:
-        """Start dbt, or a command that takes its arguments, anew and return the process."""
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start dbt anew and return the process."""
         project = ["--project-dir", str(self.directory), "--profiles-dir", str(self.directory)]
         return subprocess.Popen(
-            [*(command or _DBT), *arguments, *project],
+            [*_DBT, *arguments, *project],
             cwd=self.directory,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,

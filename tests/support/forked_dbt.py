@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.forkserver import ensure_running
@@ -28,6 +28,8 @@ import dbt_enrich.cli.dbt as commands
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.tables.shards import Shards
+
+from support.without import absent
 
 _TESTS = Path(__file__).resolve().parents[1]
 # The manifest as JSON takes as long to write as a small project to parse; the tests that read it
@@ -59,13 +61,14 @@ class Forked:
     Args:
         program: `dbt` or `dbt-enrich`.
         arguments: Its arguments.
-        log: Where its output goes.
+        log: Where its output goes; a terminal becomes its own, and its input too.
         directory: Its working directory.
         kill_at: `<step>:before` or `<step>:after`, the moment of the ledger at which it kills
             itself; never by default.
         largest_file: Bytes of the largest file that the engine may write, as on a full disk.
         environment: Added to this process's.
         inherits: Whether it has this process's environment at all.
+        without: Modules that are not installed, as far as it can tell.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Forked:
         largest_file: int | None = None,
         environment: Mapping[str, str] | None = None,
         inherits: bool = True,
+        without: Collection[str] = (),
     ) -> None:
         self._log = log
         self.process: ForkServerProcess = fork_server().Process(
@@ -92,6 +96,7 @@ class Forked:
                 largest_file,
                 {**(os.environ if inherits else {}), **_FASTER, **(environment or {})},
                 _umask(),
+                tuple(without),
             ),
         )
         self.process.start()
@@ -229,11 +234,21 @@ def _run(
     largest_file: int | None,
     environment: dict[str, str],
     umask: int,
+    without: Collection[str],
 ) -> None:
     """Be a command: what a fork of the server runs, whose environment is that of its own start."""
     os.umask(umask)
     os.chdir(directory)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    if terminal := Path(log).is_char_device():
+        # A terminal that the first process of a session opens is the session's.
+        os.setsid()
+    descriptor = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    if terminal:
+        os.dup2(descriptor, 0)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if without:
+        assert not sys.modules.keys() & set(without), "what is imported cannot be hidden"
+        exec(absent(without), {})  # noqa: S102
     if moment:
         kill_at(moment)
     if largest_file:

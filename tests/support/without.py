@@ -1,7 +1,7 @@
 """A Python in which packages are not installed, as far as any import can tell, or are counted.
 
-`python -c` code begins with `BLOCK` and the names; a `sitecustomize` of the same lines does it for
-every process below.
+`python -c` code begins with what `absent` returns, and a fork runs it first; a `sitecustomize`
+counts in every process below.
 """
 
 from __future__ import annotations
@@ -47,18 +47,6 @@ def absent(names: Collection[str]) -> str:
         names: The modules' names, such as `uvicorn` or `azure.identity`.
     """
     return _FINDER.format(names=frozenset(names))
-
-
-def hide(directory: Path, names: Collection[str]) -> dict[str, str]:
-    """Return the environment variables with which every Python hides modules.
-
-    Args:
-        directory: Where the code is written; of the caller's own.
-        names: The modules' names.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "sitecustomize.py").write_text(absent(names), encoding="utf-8")
-    return {"PYTHONPATH": str(directory)}
 
 
 def recorded(directory: Path, names: Collection[str], path: Path) -> dict[str, str]:

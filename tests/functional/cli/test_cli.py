@@ -13,9 +13,10 @@ import pytest
 from batch_server.server import RunningEmulator
 from click.testing import CliRunner
 from dbt_enrich.cli import main
-from dbt_enrich.cli.dbt import DbtOptions, run_dbt
+from dbt_enrich.cli.dbt import DbtOptions
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
 from dbt_enrich.console.timings import Stage
+from dbt_enrich.environment import MODE_VARIABLE
 from dbt_enrich.task.options import Mode
 from filelock import FileLock
 from support.dbt_project import DbtProject, azure
@@ -198,7 +199,13 @@ def test_run_goes_on_where_another_command_stores_what_it_waits_for(
     """Between the end of dbt and the command's look at what is in flight."""
 
     def interleaved(options: DbtOptions, mode: Mode, environment: Mapping[str, str]) -> int:
-        code = run_dbt(options, mode, environment)
+        code, _ = run_forked(
+            "dbt",
+            "run",
+            *options.arguments(),
+            directory=project.directory,
+            environment={**environment, MODE_VARIABLE: mode.value},
+        )
         command(project, "wait")
         return code
 

@@ -16,8 +16,8 @@ from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import AZURE, EMULATOR, EXTRAS, LOCAL, REPORT, Extra
 from dbt_enrich.services import create_service
 from support.dbt_project import DbtProject
+from support.forked_dbt import run_forked
 from support.warehouse import Warehouse
-from support.without import hide
 
 _ENTRA = {"provider": "azure", "endpoint": "https://x.openai.azure.com", "credential": "default"}
 _KEY = {"provider": "openai", "api_key": "key"}
@@ -99,23 +99,21 @@ def test_dbt_and_every_command_without_extras(tmp_path: Path) -> None:
     # A query that fails if it is run, so that nothing can be staged unseen.
     project.enrichment("enriched", "select 1 as id, error('it was staged') as note")
     project.write("models/pythonic.py", _PYTHON)
-    lacking: dict[str, Any] = hide(tmp_path / "lacking", _HIDDEN)
-    command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()"]
-    given = {"plan": LOCAL, "doctor": LOCAL, "report": REPORT}
     # One process at a time may hold the warehouse.
-    run = project.start("run", **lacking)
-    output, _ = run.communicate(timeout=300)
-    assert run.returncode == 1
-    assert "ERROR=2" in output
-    assert output.count(LOCAL.install) >= 2
-    assert "it was staged" not in output
+    run = project.fork("run", without=_HIDDEN)
+    assert run.wait() == 1
+    assert "ERROR=2" in run.output
+    assert run.output.count(LOCAL.install) >= 2
+    assert "it was staged" not in run.output
     # dbt-duckdb shows a traceback of whatever a Python model raises.
-    assert "ModuleNotFoundError" not in output
-    running = {name: project.start(name, command=command, **lacking) for name in given}
-    for name, process in running.items():
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 1, output
-        assert given[name].install in output
+    assert "ModuleNotFoundError" not in run.output
+    places = ["--project-dir", str(project.directory), "--profiles-dir", str(project.directory)]
+    for name, extra in {"plan": LOCAL, "doctor": LOCAL, "report": REPORT}.items():
+        code, output = run_forked(
+            "dbt-enrich", name, *places, directory=project.directory, without=_HIDDEN
+        )
+        assert code == 1, output
+        assert extra.install in output
         assert "it was staged" not in output
         assert "Traceback" not in output
     assert not project.state_dir.exists()

@@ -6,8 +6,6 @@ import fcntl
 import os
 import pty
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from dbt_enrich.console.progress import Progress
 from dbt_enrich.state.shards import Shard, Step
 from support.clock import StoppedClock
 from support.dbt_project import DbtProject, azure
+from support.forked_dbt import Forked
 
 NOTES = "select i as id, 'note ' || i as note from range(9) as numbers(i)"
 _LIVE = "notes_enriched: 0 of 3 batches, 0 of 9 rows"
@@ -27,23 +26,20 @@ _COLUMNS, _ROWS = 140, 40
 
 
 class Screen:
-    """A process in a pseudo-terminal, and what its screen shows."""
+    """A command in a pseudo-terminal, and what its screen shows."""
 
-    def __init__(self, command: list[str], directory: Path) -> None:
+    def __init__(self, program: str, *arguments: str, directory: Path) -> None:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
-        self.process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": str(_COLUMNS)},
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            # So that Ctrl-C reaches it.
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        self.command = Forked(
+            program,
+            [*arguments, "--profiles-dir", "."],
+            log=Path(os.ttyname(slave)),
+            directory=directory,
+            environment={"TERM": "xterm", "COLUMNS": str(_COLUMNS)},
         )
-        os.close(slave)
+        # A terminal that no process has open is gone.
+        self._slave = slave
         os.set_blocking(master, False)
         self._master = master
         self._screen = pyte.Screen(_COLUMNS, _ROWS)
@@ -67,7 +63,8 @@ class Screen:
         deadline = time.monotonic() + 60
         while not condition(lines := self.lines()):
             assert time.monotonic() < deadline, "\n".join(lines)
-            assert self.process.poll() is None or condition(self.lines()), "\n".join(lines)
+            running = self.command.process.is_alive()
+            assert running or condition(self.lines()), "\n".join(lines)
             time.sleep(0.02)
         return lines
 
@@ -78,13 +75,12 @@ def test_a_live_line_stands_below_dbt_s_output(emulator: RunningEmulator, tmp_pa
     project.enrichment("notes_enriched", NOTES)
     project.write("models/slow.sql", "select count(*) as n from range(1000)")
     emulator.pause()
-    dbt = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors", "run"]
-    screen = Screen([*dbt, "--profiles-dir", "."], project.directory)
+    screen = Screen("dbt", "--no-use-colors", "run", directory=project.directory)
     lines = screen.until(lambda shown: shown[-1:] == [_LIVE])
     assert any("START sql enrichment model main.notes_enriched" in line for line in lines[:-1])
     emulator.resume()
     screen.until(lambda shown: any("Completed successfully" in line for line in shown))
-    screen.process.wait(timeout=60)
+    assert screen.command.wait(60) == 0
     lines = screen.lines()
     assert not any(line.startswith("notes_enriched: ") for line in lines)
     # Every line begins with dbt's time of day: nothing of ours is left on any of them.
@@ -99,8 +95,7 @@ def test_status_is_watched_from_another_terminal(emulator: RunningEmulator, tmp_
     project.enrichment("notes_enriched", NOTES)
     emulator.pause()
     project.dbt("run", "--vars", "enrichment_mode: submit")
-    command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()", "status", "--watch"]
-    screen = Screen([*command, "--profiles-dir", "."], project.directory)
+    screen = Screen("dbt-enrich", "status", "--watch", directory=project.directory)
     screen.until(lambda shown: any("notes_enriched" in line and "batch_" in line for line in shown))
     before = len(emulator.account()["calls"])
     screen.until(lambda shown: any("cost so far" in line for line in shown))
@@ -111,7 +106,7 @@ def test_status_is_watched_from_another_terminal(emulator: RunningEmulator, tmp_
     screen.until(lambda shown: not any("batch_" in line for line in shown))
     screen.until(lambda shown: any("cost so far: USD 0.000" in line for line in shown))
     screen.type(b"\x03")
-    assert screen.process.wait(timeout=60) == 0
+    assert screen.command.wait(60) == 0
     assert not any("Traceback" in line for line in screen.lines())
 
 
