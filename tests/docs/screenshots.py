@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 _PROJECT = REPOSITORY / "dbt_project"
 _WIDTH = 1200
-_HEIGHT = 1180
+_HEIGHT = 1060
+# What is shown of the report beside its beginning.
+_ELEMENTS = {
+    "report-answers.png": "section[aria-labelledby=model-1] .cards",
+    "report-rows.png": "[data-rows] .scroll",
+}
 
 
 def main() -> None:
@@ -31,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         report = movies_report(Path(directory), responder=given.responder)
         browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         for path in take(browser, report, DOCS):
             print(path)
@@ -78,14 +84,13 @@ def take(browser: Browser, report: Path, directory: Path) -> list[Path]:
     Returns:
         Their files.
     """
-    overview, rows = directory / "report.png", directory / "report-rows.png"
     viewport = {"width": _WIDTH, "height": _HEIGHT}
     with browser.new_page(viewport=viewport, color_scheme="light") as page:  # type: ignore[arg-type]
         page.goto(report.as_uri())
-        page.screenshot(path=overview)
-        page.locator("table.rows").first.scroll_into_view_if_needed()
-        page.screenshot(path=rows)
-    return [overview, rows]
+        page.screenshot(path=directory / "report.png")
+        for name, element in _ELEMENTS.items():
+            page.locator(element).first.screenshot(path=directory / name)
+    return [directory / name for name in ("report.png", *_ELEMENTS)]
 
 
 if __name__ == "__main__":
