@@ -51,6 +51,7 @@ filled.
 _OWN = """\
 With your own figures, of which `dbt-enrich plan` says the first five:
 
+<!-- not run: a script of the repository -->
 ```sh
 cd tests && ../.venv/bin/python -m benchmarks.simulate --rows 1000000 --requests 1000000 \\
     --megabytes {megabytes} --input-tokens {inputs} --output-tokens {outputs} \\
