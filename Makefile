@@ -94,13 +94,14 @@ soak: install
 	cd tests && $(BIN)/python -m chaos.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 # Everything in docs/benchmarks.md, tokens.md and million-rows.md, in two hours; in parts with
-# ONLY=sides,peers,nothing-new,dbt-run,emulator,tokens,quality,report, SIZES=10000,100000, ROWS=10000
-# and RUNS=1; FILMS names the CSV file of real films (tests/benchmarks/films.py says where it is
-# from). Results stay in .bench.
+# ONLY=sides,shapes,peers,nothing-new,dbt-run,emulator,tokens,quality,report, SIZES=10000,100000 (of
+# sides), ROWS=10000 (of the others) and RUNS=1; FILMS names the CSV file of real films
+# (tests/benchmarks/films.py says where it is from), DUCKDB2 a Python with DuckDB 2.0, which is that
+# of `make test-duckdb2` otherwise. Results stay in .bench, and what fails loses no other's.
 bench: install
 	cd tests && $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SIZES),--sizes $(SIZES)) $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) \
-		$(if $(FILMS),--films $(abspath $(FILMS)))
+		$(if $(FILMS),--films $(abspath $(FILMS))) $(if $(DUCKDB2),--duckdb2 $(abspath $(DUCKDB2)))
 
 clean:
 	rm -rf $(VENV) $(VENV)-duckdb2 $(VENV)-extensions .browser .cache site .enrichment dbt_project/target dbt_project/dbt_packages \

@@ -1,6 +1,6 @@
 """The service's side of a contender's run without a service: an output file for each input file.
 
-    python -m benchmarks.answers REQUESTS OUTPUT [REQUESTS OUTPUT ...]
+    python -m benchmarks.answers SHAPE REQUESTS OUTPUT [REQUESTS OUTPUT ...]
 
 The lines have the shape of Azure's, in an order that is not the input's. It runs in a process of
 its own, so that its memory is not counted as the contender's, and while no clock runs.
@@ -15,24 +15,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
-from benchmarks.movies import MODEL, categories_sql, summary_sql
+from benchmarks.measuring import REPOSITORY
+from benchmarks.movies import MODEL, SHAPES, USUAL, Shape
 
 _ID, _CONTENT = "THE-ID", "THE-CONTENT"
 
 
-def answer(files: Iterable[tuple[Path, Path]]) -> None:
+def answer(files: Iterable[tuple[Path, Path]], shape: str = "usual") -> None:
     """Write the output file of each input file, in another process."""
     paths = [str(path) for pair in files for path in pair]
-    command = [sys.executable, "-m", "benchmarks.answers", *paths]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "benchmarks.answers", shape, *paths]
+    subprocess.run(command, check=True, cwd=REPOSITORY / "tests")
 
 
-def answer_requests(requests: Path, output: Path) -> None:
+def answer_requests(requests: Path, output: Path, shape: Shape = USUAL) -> None:
     """Write the output file of one input file; every answer follows from its request's message."""
     before, between, after = _line_parts()
-    content = (
-        f"to_json({{categories: {categories_sql('message')}, summary: {summary_sql('message')}}})"
-    )
     with duckdb.connect() as database:
         database.execute("set preserve_insertion_order = false")
         database.execute(
@@ -49,7 +47,7 @@ def answer_requests(requests: Path, output: Path) -> None:
                 ),
                 asked as (select fields[1] as custom_id, fields[2] as message from lines)
                 select concat('{before}', to_json(custom_id)::varchar, '{between}',
-                    to_json({content}::varchar)::varchar, '{after}') as line
+                    to_json({shape.content_sql("message")})::varchar, '{after}') as line
                 from asked
                 order by hash(custom_id)
             ) to '{output}' (format csv, header false, quote '', escape '', delimiter e'\\x01')
@@ -83,6 +81,6 @@ def _line_parts() -> list[str]:
 
 
 if __name__ == "__main__":
-    named = [Path(name) for name in sys.argv[1:]]
+    named = [Path(name) for name in sys.argv[2:]]
     for asked, answered in zip(named[::2], named[1::2], strict=True):
-        answer_requests(asked, answered)
+        answer_requests(asked, answered, SHAPES[sys.argv[1]])

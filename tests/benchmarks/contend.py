@@ -1,6 +1,6 @@
 """One contender in a process of its own.
 
-    python -m benchmarks.contend NAME DIRECTORY [ARGUMENT ...]
+    python -m benchmarks.contend NAME DIRECTORY [--shape usual] [--scarce] [BYTES ...]
 
 It prints its figures as JSON. What it needs is imported, and lies in the directory, before its
 clock starts.
@@ -8,41 +8,39 @@ clock starts.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from benchmarks.measuring import Clock
+from benchmarks.movies import SHAPES
 
 
-def main(name: str, directory: Path, arguments: list[str]) -> None:
+def main() -> None:
     """Run the contender of a name."""
-    if name == "dbt-enrich":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=("dbt-enrich", "notebook", "floor"))
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("bytes", type=int, nargs="*", help="of the floor's requests and responses")
+    parser.add_argument("--shape", choices=SHAPES, default="usual")
+    parser.add_argument("--scarce", action="store_true", help="whether memory is scarce")
+    given = parser.parse_args()
+    if given.name == "dbt-enrich":
         from benchmarks import engine
 
         clock = Clock()
-        engine.run(directory, clock)
-    elif name == "notebook":
+        engine.run(given.directory, clock, given.shape, memory_is_scarce=given.scarce)
+    elif given.name == "notebook":
         from benchmarks import notebook
 
         clock = Clock()
-        notebook.run(directory, clock)
-    elif name == "floor":
+        notebook.run(given.directory, clock, given.shape)
+    else:
         from benchmarks import floor
 
         clock = Clock()
-        floor.run(directory, clock, *map(int, arguments))
-    elif name == "nothing-new":
-        from benchmarks import engine
-
-        clock = Clock()
-        with engine.open_warehouse(directory / "movies.duckdb") as warehouse:
-            for mode, step in (("plan", "plan"), ("run", "rebuild")):
-                with clock.step(step):
-                    engine.enrich(Path(arguments[0]), warehouse, mode)
-    else:
-        raise SystemExit(f"no contender is named {name}")
+        floor.run(given.directory, clock, *given.bytes)
     clock.report()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    main()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import movies
 from benchmarks.measuring import Figures, resident_mb
 from benchmarks.movies import CATEGORIES, MODEL, PARAMETERS, SUMMARY, SYSTEM
-from benchmarks.service import running_service
+from benchmarks.service import Service, running_service
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Step
 from support.dbt_project import DbtProject, azure
@@ -21,12 +24,30 @@ _FILES = 5
 _SELECT = "select movie_id, title, overview from movies"
 
 
+@dataclass(frozen=True)
+class DbtRun:
+    """What a run of dbt took.
+
+    Attributes:
+        seconds: From the start of its process to its end.
+        cpu: Seconds of CPU.
+        peak_mb: Its largest memory.
+        model: Seconds of its model, as dbt says them.
+    """
+
+    seconds: float
+    cpu: float
+    peak_mb: float
+    model: float
+
+
 def measure(rows: int, directory: Path) -> Figures:
     """Run dbt on an enrichment, and on a plain table of the same rows.
 
     Returns:
         `seconds` of the enrichment, `service` of them the emulator's own, `overhead` the others,
-        `plain` of the table, `beyond_plain` the overhead that it has not;
+        `plain` of the table, `beyond_plain` the overhead that it has not, `cpu_beyond_plain` the
+        seconds of CPU that it has not;
         `begins` is 1 if the first file was on its way to the service before the second was written,
         `overlaps` is 1 if it was there.
 
@@ -34,36 +55,48 @@ def measure(rows: int, directory: Path) -> Figures:
         RuntimeError: dbt failed, or the table is not what the rows must become.
     """
     with running_service(directory / "service") as service:
-        plugin = azure(
-            service.url,
-            service.api_key,
-            poll_interval=_POLL_SECONDS,
-            max_requests_per_file=max(1, rows // _FILES),
-        )
-        project = _project(directory, plugin)
+        project = movies_project(directory, service, max_requests_per_file=max(1, rows // _FILES))
         movies.make_warehouse(project.warehouse, rows)
-        _dbt(project, "parse")
-        plain, _ = _dbt(project, "run", "--select", "movies_plain")
-        seconds, peak = _dbt(project, "run", "--select", "movies_enriched")
-        found = movies.outcome(project.warehouse)
-        if found != movies.expected(project.warehouse):
-            raise RuntimeError(f"dbt run made another table of {rows:,} rows: {found}")
+        dbt(project, "parse")
+        plain = dbt(project, "run", "--select", "movies_plain")
+        whole = dbt(project, "run", "--select", "movies_enriched")
+        check(project)
         own = service.own_seconds()
         begins, overlaps = _before_the_second(project.state_dir)
         return {
-            "seconds": seconds,
+            "seconds": whole.seconds,
             "service": own,
-            "overhead": seconds - own,
-            "beyond_plain": seconds - own - plain,
+            "overhead": whole.seconds - own,
+            "beyond_plain": whole.seconds - own - plain.seconds,
+            "cpu_beyond_plain": whole.cpu - plain.cpu,
             "begins": float(begins),
             "overlaps": float(overlaps),
-            "plain": plain,
-            "peak_mb": peak,
+            "plain": plain.seconds,
+            "peak_mb": whole.peak_mb,
             "emulator_mb": service.peak_mb,
         }
 
 
-def _project(directory: Path, plugin: dict[str, object]) -> DbtProject:
+def check(project: DbtProject) -> None:
+    """Compare the enriched table with what the rows must become.
+
+    Raises:
+        RuntimeError: It is another one.
+    """
+    found, wanted = movies.outcome(project.warehouse), movies.expected(project.warehouse)
+    if found != wanted:
+        raise RuntimeError(f"dbt run made another table: {found}, not {wanted}")
+
+
+def movies_project(directory: Path, service: Service, **settings: object) -> DbtProject:
+    """Write a project with `movies_plain`, a table, and `movies_enriched`, an enrichment.
+
+    Args:
+        directory: Where it is written.
+        service: Who answers.
+        settings: What the plugin's `config:` says beside.
+    """
+    plugin = azure(service.url, service.api_key, poll_interval=_POLL_SECONDS, **settings)
     project = DbtProject(directory, plugin)
     project.write("models/movies_plain.sql", _SELECT)
     project.enrichment(
@@ -90,10 +123,14 @@ def _project(directory: Path, plugin: dict[str, object]) -> DbtProject:
     return project
 
 
-def _dbt(project: DbtProject, *arguments: str) -> tuple[float, float]:
-    """Run dbt and return its seconds and its largest memory in megabytes."""
-    began, peak = time.perf_counter(), 0.0
-    process = project.start(*arguments)
+def dbt(project: DbtProject, *arguments: str, **environment: str) -> DbtRun:
+    """Run dbt and return what it took.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    began, peak, before = time.perf_counter(), 0.0, _cpu_of_children()
+    process = project.start(*arguments, **environment)
     while True:
         try:
             text, _ = process.communicate(timeout=_LOOK_SECONDS)
@@ -103,7 +140,22 @@ def _dbt(project: DbtProject, *arguments: str) -> tuple[float, float]:
     seconds = time.perf_counter() - began
     if process.returncode:
         raise RuntimeError(f"dbt {' '.join(arguments)} failed: {text[-2000:]}")
-    return seconds, peak
+    return DbtRun(seconds, _cpu_of_children() - before, peak, _model_seconds(project.directory))
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _model_seconds(directory: Path) -> float:
+    path = directory / "target" / "run_results.json"
+    results = json.loads(path.read_text())["results"] if path.exists() else []
+    return sum(
+        float(result["execution_time"])
+        for result in results
+        if result["unique_id"].startswith("model.")
+    )
 
 
 def _before_the_second(state: Path) -> tuple[bool, bool]:

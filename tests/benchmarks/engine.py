@@ -14,15 +14,7 @@ from typing import Any
 import duckdb
 from benchmarks.answers import answer
 from benchmarks.measuring import Clock, size_mb
-from benchmarks.movies import (
-    CATEGORIES,
-    MODEL,
-    PARAMETERS,
-    SUMMARY,
-    SYSTEM,
-    categories_sql,
-    summary_sql,
-)
+from benchmarks.movies import MODEL, PARAMETERS, SHAPES, SYSTEM, USUAL, Shape
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.console.console import Console
@@ -56,56 +48,64 @@ from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import ROW_GROUP
 
-# What the warehouse may hold in memory, in the same process.
-WAREHOUSE_MEMORY = "100MB"
+# What the warehouse may hold in memory, in the same process, and the private DuckDB beside it,
+# where memory is scarce.
+WAREHOUSE_MEMORY, PRIVATE_MEMORY = "100MB", "160MB"
 # Nothing is ever sent there: what needs a service is measured against the emulator.
 _NOWHERE = "http://127.0.0.1:9"
 
 
-def task() -> EnrichmentTask:
+def task(shape: Shape = USUAL) -> EnrichmentTask:
     """Return the movies task."""
+    kept: dict[str, dict[str, Any]] = {"categories": {"max_items": 4, "lower": True}}
     return EnrichmentTask(
         model=MODEL,
         system=SYSTEM,
         user="{overview}",
-        outputs=(
+        outputs=tuple(
             OutputColumn(
-                name="categories",
-                data_type="varchar[]",
-                description=CATEGORIES,
-                max_items=4,
-                lower=True,
-            ),
-            OutputColumn(name="summary", data_type="varchar", description=SUMMARY),
+                name=one.name,
+                data_type=one.data_type,
+                description=one.description,
+                **kept.get(one.name, {}),
+            )
+            for one in shape.outputs
         ),
         parameters=PARAMETERS,
     )
 
 
-def response_format() -> dict[str, Any]:
+def response_format(shape: Shape = USUAL) -> dict[str, Any]:
     """Return the form of answer that a request of the task asks for."""
-    body = request_body(CHAT_COMPLETIONS, task(), MODEL, "")
+    body = request_body(CHAT_COMPLETIONS, task(shape), MODEL, "")
     return dict(body["response_format"])
 
 
 @contextmanager
-def open_warehouse(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the warehouse as a user with little memory has it."""
+def open_warehouse(
+    path: Path, memory_limit: str | None = WAREHOUSE_MEMORY
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the warehouse, with DuckDB's own limit of memory where it is None."""
     with duckdb.connect(str(path)) as warehouse:
-        warehouse.execute(f"set memory_limit = '{WAREHOUSE_MEMORY}'")
+        if memory_limit:
+            warehouse.execute(f"set memory_limit = '{memory_limit}'")
         yield warehouse
 
 
-def run(directory: Path, clock: Clock) -> None:
+def run(
+    directory: Path, clock: Clock, shape: str = "usual", *, memory_is_scarce: bool = True
+) -> None:
     """Stage, key, claim and write the rows; read, validate, store, type and publish the answers.
 
-    The steps `export` and `load` are the whole of both ways; their parts are the engine's own
-    timings, those that `--timings` prints.
+    The steps `export`, `load` and `table` are the whole of the way out, of the way in, and of the
+    table; their parts are the engine's own timings, those that `--timings` prints.
     """
     state = directory / "state"
     timings = Timings(watches_memory=True)
-    with open_warehouse(directory / "movies.duckdb") as warehouse:
-        stages = Stages(state, warehouse)
+    warehouse_memory = WAREHOUSE_MEMORY if memory_is_scarce else None
+    private_memory = PRIVATE_MEMORY if memory_is_scarce else None
+    with open_warehouse(directory / "movies.duckdb", warehouse_memory) as warehouse:
+        stages = Stages(state, warehouse, shape=SHAPES[shape], memory_limit=private_memory)
         with clock.step("export"):
             with timings.span(Stage.STAGE):
                 rows = stages.stage()
@@ -119,10 +119,13 @@ def run(directory: Path, clock: Clock) -> None:
         )
         answer(
             (
-                stages.run.store.requests(shard.shard),
-                stages.run.store.response(shard.shard, "output"),
-            )
-            for shard in shards
+                (
+                    stages.run.store.requests(shard.shard),
+                    stages.run.store.response(shard.shard, "output"),
+                )
+                for shard in shards
+            ),
+            shape,
         )
         clock.figures["response_mb"] = size_mb(state / "responses")
         with clock.step("load"):
@@ -132,8 +135,10 @@ def run(directory: Path, clock: Clock) -> None:
             with timings.span(Stage.PUBLISH):
                 published = stages.publish(rows)
                 stages.close()
-            with timings.span(Stage.TABLE):
-                publish_table(warehouse, published.enriched_sql, published.errors_sql)
+        with clock.step("table"), timings.span(Stage.TABLE):
+            publish_table(warehouse, published.enriched_sql, published.errors_sql)
+            warehouse.execute("checkpoint")
+        with clock.step("load"):
             stages.scratch.close()
     timings.close()
     for name, times in timings.stages().items():
@@ -153,12 +158,14 @@ class Stages:
         warehouse: duckdb.DuckDBPyConnection,
         packing: Packing | None = None,
         endpoint: Endpoint = CHAT_COMPLETIONS,
+        shape: Shape = USUAL,
+        memory_limit: str | None = PRIVATE_MEMORY,
     ) -> None:
-        self.task = task()
+        self.task = task(shape)
         self.task_key = self.task.task_key(MODEL)
         self.scratch = ExitStack()
         self._opened = ExitStack()
-        self.config = _config(state)
+        self.config = _config(state, memory_limit)
         self.run = self._opened.enter_context(open_run(self.config, self.scratch))
         self.request = EnrichmentRequest(
             _relation(warehouse), self.task, EnrichmentOptions(), "model.bench.movies"
@@ -233,7 +240,7 @@ def enrich(
     state: Path,
     warehouse: duckdb.DuckDBPyConnection,
     mode: str,
-    memory_limit: str | None = None,
+    memory_limit: str = PRIVATE_MEMORY,
 ) -> None:
     """Run the whole engine over the movies, with the answers that its store holds.
 
@@ -241,10 +248,9 @@ def enrich(
         state: The state directory.
         warehouse: Holds `movies`, and `movies_enriched` where it was built before.
         mode: `plan`, or `run`, which publishes.
-        memory_limit: That of the private DuckDB, or None for 160 MB.
+        memory_limit: That of the private DuckDB.
     """
-    config = _config(state, **({"memory_limit": memory_limit} if memory_limit else {}))
-    engine = Engine(config, project="bench", console=Console(_nothing))
+    engine = Engine(_config(state, memory_limit), project="bench", console=Console(_nothing))
     outcome: Outcome = engine.enrich(
         EnrichmentRequest(
             relation=_relation(warehouse.cursor()),
@@ -260,7 +266,7 @@ def enrich(
     engine.finish(outcome.run_id)
 
 
-def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
+def make_answers(state: Path, movies: Path, rows: int, answers: int, files: int) -> None:
     """Fill an answer store: answers to the movies 0 to `rows` and to others that are gone.
 
     They are written by SQL as `load` would have written them, each file with its share of both.
@@ -268,14 +274,12 @@ def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
     store = StateDirectory(state).made()
     asked = task()
     task_key = asked.task_key(MODEL)
-    movies = state.parent / "movies.duckdb"
     key = f"sha256({literal(task_key)} || overview)"
     made = {
         "request_key": f"cast(left({key}, {KEY_DIGITS}) as uuid)",
         "attempt": "1",
         "kind": "'done'",
-        "content": f"to_json({{categories: {categories_sql('overview')}, "
-        f"summary: {summary_sql('overview')}}})",
+        "content": USUAL.content_sql("overview"),
         "finish_reason": "'stop'",
         "status_code": "200",
         "model": literal(MODEL),
@@ -314,14 +318,13 @@ def make_answers(state: Path, rows: int, answers: int, files: int) -> None:
             ledger.answers.add(name, task_key=task_key, answers=count)
 
 
-def _config(state: Path, **more: str) -> PluginConfig:
+def _config(state: Path, memory_limit: str | None) -> PluginConfig:
     values = {
         "provider": "azure",
         "endpoint": _NOWHERE,
         "api_key": "unused",
         "state_dir": str(state),
-        "memory_limit": "160MB",
-        **more,
+        **({"memory_limit": memory_limit} if memory_limit else {}),
     }
     return parse_config(values, duckdb_settings={})
 

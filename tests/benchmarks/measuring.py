@@ -1,4 +1,4 @@
-"""Measuring: work in a fresh process, with its seconds, its memory and the disk that it used."""
+"""Measuring: work in a fresh process, with its time, its CPU, its memory and the disk it used."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ _LOOK_SECONDS = 0.2
 _MEGABYTE = 1_000_000
 
 
+class UnavailableError(RuntimeError):
+    """What a contender needs is not on this machine, and cannot be had."""
+
+
 class Clock:
     """The figures that a contender's process takes of itself: seconds of each step, and counts."""
 
@@ -27,12 +31,16 @@ class Clock:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Add the seconds of the block to the step `name`."""
-        began = time.perf_counter()
+        """Add the block's seconds to the step `name`, and those of CPU to `cpu`."""
+        began, worked = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            self.figures[name] = self.figures.get(name, 0.0) + time.perf_counter() - began
+            for figure, seconds in (
+                (name, time.perf_counter() - began),
+                ("cpu", time.process_time() - worked),
+            ):
+                self.figures[figure] = self.figures.get(figure, 0.0) + seconds
 
     def report(self) -> None:
         """Print the figures as the process's last line, its largest memory among them."""
@@ -46,6 +54,13 @@ def resident_mb(pid: int | str = "self") -> float:
     """
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 / _MEGABYTE if found else 0.0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of CPU that a process and its ended children have taken (proc(5))."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    taken = text[text.rindex(")") + 2 :].split()[11:15]
+    return sum(map(int, taken)) / os.sysconf("SC_CLK_TCK")
 
 
 def size_mb(directory: Path) -> float:

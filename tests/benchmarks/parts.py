@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks import dbt_run, emulator, quality, tokens
 from benchmarks.contest import Contest, contest
-from benchmarks.engine import make_answers
+from benchmarks.daily import DailyRuns
 from benchmarks.films import make_films
-from benchmarks.measuring import REPOSITORY, Figures, in_fresh_process
+from benchmarks.measuring import REPOSITORY, Figures, UnavailableError
+from benchmarks.movies import SHAPES, USUAL
 from benchmarks.peers.environments import PEERS, Peer, environment
 from benchmarks.results import Result
 from benchmarks.service import running_service
+from benchmarks.targets import DEFAULT, DUCKDB2, ENGINE, FLOOR, NOTEBOOK, in_shape
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 # At this many rows three rounds are enough, and the notebook's memory is not.
@@ -26,6 +31,8 @@ _STORE_FILES = 100
 # Films that the packaged model is asked about, of a thousand.
 _FILMS_ASKED = 60
 FILMS = REPOSITORY.parent / "shared" / "data" / "imdb_top_1000.csv"
+# As `make test-duckdb2` makes it beside this one.
+DUCKDB2_PYTHON = Path(f"{sys.prefix}-duckdb2") / "bin" / "python"
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Plan:
         rows: Rows of the other parts, in place of their own.
         runs: Rounds, in place of the usual five and three.
         films: The CSV file of real films.
+        duckdb2: The interpreter of an environment with DuckDB 2.0.
     """
 
     root: Path
@@ -45,6 +53,7 @@ class Plan:
     rows: int | None = None
     runs: int | None = None
     films: Path = FILMS
+    duckdb2: Path = DUCKDB2_PYTHON
 
     @property
     def scratch(self) -> Path:
@@ -62,68 +71,88 @@ Part = Callable[[Plan], Iterator[Result]]
 
 
 def sides(plan: Plan) -> Iterator[Result]:
-    """Export and load: the engine, the notebook and the floor."""
+    """Export, load and table: the engine, with little memory and with much, notebook and floor."""
     for rows in plan.sizes:
         result = Result("sides", rows)
         with contest(rows, plan.scratch) as held:
             for _ in plan.rounds(rows):
-                found = {"dbt-enrich": held.contend("dbt-enrich")}
-                result.rounds.append(found)
+                result.begin_round()
+                result.enter(ENGINE, held.dbt_enrich)
                 if rows < _LARGEST:
-                    found["notebook"] = held.contend("notebook")
-                found["floor"] = held.contend("floor", *_bytes(found["dbt-enrich"]))
+                    result.enter(DEFAULT, partial(held.dbt_enrich, memory_is_scarce=False))
+                    result.enter(NOTEBOOK, held.notebook)
+                if ours := result.rounds[-1].get(ENGINE):
+                    result.enter(FLOOR, partial(held.floor, ours))
                 yield result
+
+
+def shapes(plan: Plan) -> Iterator[Result]:
+    """Engine and notebook with other rows, other answers, and another DuckDB."""
+    rows = plan.rows or 100_000
+    result = Result("shapes", rows)
+    with ExitStack() as stack:
+        contests = {
+            shape: stack.enter_context(contest(rows, plan.scratch, name))
+            for name, shape in SHAPES.items()
+        }
+        for _ in plan.rounds(rows):
+            result.begin_round()
+            for shape, held in contests.items():
+                result.enter(in_shape(shape.name, ENGINE), held.dbt_enrich)
+                result.enter(in_shape(shape.name, NOTEBOOK), held.notebook)
+            result.enter(
+                in_shape(USUAL.name, DUCKDB2), partial(_in_duckdb2, contests[USUAL], plan.duckdb2)
+            )
+            yield result
+
+
+def _in_duckdb2(held: Contest, python: Path) -> Figures:
+    if not python.exists():
+        raise UnavailableError(f"{python} is not there: make test-duckdb2 makes it")
+    return held.dbt_enrich(python=python)
 
 
 def peers(plan: Plan) -> Iterator[Result]:
-    """Export and load: the engine, and each peer that takes so many rows in about a minute."""
+    """Export, load and table: the engine, and peers that take so many rows in about a minute."""
     for rows in (plan.rows,) if plan.rows else (10_000, 100_000):
         result = Result("peers", rows)
-        entrants = [peer for peer in PEERS if rows <= peer.rows]
         with contest(rows, plan.scratch) as held:
             for _ in plan.rounds(rows):
-                found = {"dbt-enrich": held.contend("dbt-enrich")}
-                result.rounds.append(found)
-                for peer in entrants:
-                    if peer.name not in result.missing:
-                        _enter(peer, held, plan, found, result.missing)
+                result.begin_round()
+                result.enter(ENGINE, held.dbt_enrich)
+                for peer in PEERS:
+                    if rows <= peer.rows:
+                        result.enter(peer.name, partial(_run_peer, peer, held, plan))
                 yield result
 
 
-def _enter(
-    peer: Peer, held: Contest, plan: Plan, found: dict[str, Figures], missing: dict[str, str]
-) -> None:
-    """Let a peer contend, or note why it cannot."""
-    try:
-        python = environment(peer, plan.root / "environments")
-        with (
-            tempfile.TemporaryDirectory(dir=plan.scratch) as directory,
-            running_service(Path(directory)) as service,
-        ):
-            found[peer.name] = held.contend_elsewhere(
-                f"benchmarks.peers.{peer.module}", python, [f"{service.url}/v1", service.api_key]
-            )
-    except RuntimeError as error:
-        missing[peer.name] = str(error)
+def _run_peer(peer: Peer, held: Contest, plan: Plan) -> Figures:
+    python = environment(peer, plan.root / "environments")
+    with (
+        tempfile.TemporaryDirectory(dir=plan.scratch) as directory,
+        running_service(Path(directory)) as service,
+    ):
+        return held.peer(
+            f"benchmarks.peers.{peer.module}", python, [f"{service.url}/v1", service.api_key]
+        )
 
 
 def nothing_new(plan: Plan) -> Iterator[Result]:
-    """Plan and rebuild, where every row is answered: the answer store grows, the rows do not."""
+    """Runs of every day, where every row is answered: the answer store grows, the rows do not."""
     rows = plan.rows or 1_000_000
     result = Result("nothing-new", rows)
-    with contest(rows, plan.scratch) as held, held.place() as directory:
-        for times in _STORES:
-            files, store = _STORE_FILES * times, directory / f"store-{times}"
-            make_answers(store, rows, rows * times, files)
-            # The table is there already, as it is where nothing is new.
-            in_fresh_process(["benchmarks.contend", "nothing-new", directory, store])
+    for times in _STORES:
+        answers, files = rows * times, _STORE_FILES * times
+        name = f"{answers:,} answers in {files:,} files"
+        with (
+            tempfile.TemporaryDirectory(dir=plan.scratch) as directory,
+            running_service(Path(directory) / "service") as service,
+        ):
+            daily = DailyRuns(Path(directory), service, rows, answers, files)
             for number in plan.rounds(rows):
                 while len(result.rounds) < number:
-                    result.rounds.append({})
-                figures = in_fresh_process(["benchmarks.contend", "nothing-new", directory, store])
-                held.check("nothing-new", directory)
-                name = f"{rows * times:,} answers in {files:,} files"
-                result.rounds[number - 1][name] = {**figures, "times": times}
+                    result.begin_round()
+                result.enter(name, daily.round, number)
                 yield result
 
 
@@ -132,8 +161,9 @@ def dbt_runs(plan: Plan) -> Iterator[Result]:
     rows = plan.rows or 100_000
     result = Result("dbt-run", rows)
     for _ in plan.rounds(rows):
+        result.begin_round()
         with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
-            result.rounds.append({"dbt run": dbt_run.measure(rows, Path(directory))})
+            result.enter("dbt run", partial(dbt_run.measure, rows, Path(directory)))
         yield result
 
 
@@ -142,8 +172,9 @@ def emulators(plan: Plan) -> Iterator[Result]:
     rows = plan.rows or 50_000
     result = Result("emulator", rows)
     for _ in plan.rounds(rows):
+        result.begin_round()
         with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
-            result.rounds.append({"emulator": emulator.measure(rows, Path(directory))})
+            result.enter("emulator", partial(emulator.measure, rows, Path(directory)))
         yield result
 
 
@@ -169,6 +200,7 @@ def qualities(plan: Plan) -> Iterator[Result]:
 
 PARTS: dict[str, Part] = {
     "sides": sides,
+    "shapes": shapes,
     "peers": peers,
     "nothing-new": nothing_new,
     "dbt-run": dbt_runs,
@@ -176,7 +208,3 @@ PARTS: dict[str, Part] = {
     "tokens": token_counts,
     "quality": qualities,
 }
-
-
-def _bytes(figures: Figures) -> tuple[int, int]:
-    return int(figures["request_mb"] * 1e6), int(figures["response_mb"] * 1e6)

@@ -10,13 +10,14 @@ import os
 import platform
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.measuring import Figures
+import duckdb
+from benchmarks.measuring import Figures, UnavailableError
 
 _PACKAGES = ("duckdb", "dbt-core", "dbt-duckdb", "pandas")
 
@@ -30,6 +31,7 @@ class Result:
         rows: The number of rows.
         rounds: The figures of each contender, for each round in which they followed one another.
         missing: Contenders that could not be measured, with the reason.
+        failed: Those of them that should have been: they broke, or made another table.
         machine: What it ran on.
         measured_at: When, in UTC.
     """
@@ -38,8 +40,34 @@ class Result:
     rows: int
     rounds: list[dict[str, Figures]] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
     machine: str = ""
     measured_at: str = ""
+
+    def begin_round(self) -> None:
+        """Begin a round, which has no figures yet."""
+        self.rounds.append({})
+
+    def enter(
+        self, contender: str, measure: Callable[[], Figures], number: int | None = None
+    ) -> None:
+        """Measure a contender, or record why it cannot be; the others go on.
+
+        Args:
+            contender: Its name.
+            measure: Returns its figures; a RuntimeError is the reason why there are none.
+            number: The round, from 1; the last by default.
+        """
+        if contender in self.missing:
+            return
+        found = self.rounds[-1 if number is None else number - 1]
+        try:
+            found[contender] = measure()
+        except UnavailableError as error:
+            self.missing[contender] = str(error)
+        except (RuntimeError, OSError, duckdb.Error) as error:
+            self.missing[contender] = str(error)
+            self.failed.append(contender)
 
     def contenders(self) -> list[str]:
         """Return the names of those that have figures, in the order of the first round."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_server.http_client import httpx
-from benchmarks.measuring import resident_mb
+from benchmarks.measuring import cpu_seconds, resident_mb
 
 _STOP_SECONDS = 30.0
 
@@ -35,10 +35,20 @@ class Service:
         """The largest resident set of its process so far."""
         return resident_mb(self._pid)
 
+    @property
+    def cpu_seconds(self) -> float:
+        """The seconds of CPU that it has taken so far."""
+        return cpu_seconds(self._pid)
+
     def client(self) -> httpx.Client:
         """Return a client of it."""
         headers = {"api-key": self.api_key, "Authorization": f"Bearer {self.api_key}"}
         return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=600.0)
+
+    def account(self) -> dict[str, Any]:
+        """Return what was asked of it, and what was paid for."""
+        with self.client() as client:
+            return dict(client.get("/_control/account").raise_for_status().json())
 
     def own_seconds(self) -> float:
         """Return how long it worked on batches: from a creation to the whole output file.
@@ -46,8 +56,8 @@ class Service:
         Seconds in which it worked on several batches count once. Its records hold whole seconds,
         so the moments are those of its account and of its files.
         """
+        account = self.account()
         with self.client() as client:
-            account = client.get("/_control/account").raise_for_status().json()
             listed = client.get("/v1/batches", params={"limit": 100}).raise_for_status().json()
         created = [
             call["at"]

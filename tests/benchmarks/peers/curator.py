@@ -63,10 +63,10 @@ def main() -> None:
         generation_params=PARAMETERS,
         backend_params={"base_url": place.base_url, "batch_check_interval": _LOOK_SECONDS},
     )
-    with measured():
+    with measured() as clock:
         answers = movies(rows, working_dir=str(place.directory / "cache")).dataset
         table = answers.select_columns(["movie_id", "categories", "summary"])
-        place.publish(table.with_format("arrow")[:])
+        place.publish(table.with_format("arrow")[:], clock)
 
 
 if __name__ == "__main__":

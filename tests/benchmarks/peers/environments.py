@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.measuring import UnavailableError
+
 _INSTALL_SECONDS = 1200.0
 
 
@@ -50,8 +52,10 @@ PEERS = (
 def environment(peer: Peer, root: Path) -> Path:
     """Return the interpreter of a peer's environment, made below `root` where it is not there.
 
+    uv, where it is there, makes it in seconds.
+
     Raises:
-        RuntimeError: It cannot be installed here; the text says why.
+        UnavailableError: It cannot be installed here; the text says why.
     """
     directory = root / f"{peer.name}-{peer.version}"
     python = directory / "bin" / "python"
@@ -61,18 +65,22 @@ def environment(peer: Peer, root: Path) -> Path:
     shutil.rmtree(directory, ignore_errors=True)
     pins = {"duckdb": version("duckdb")}
     wanted = [f"{name}=={pins[name]}" if name in pins else name for name in peer.also]
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+    if uv := shutil.which("uv"):
+        pip = [uv, "pip", "install", "--python", str(python)]
     for command in (
         [sys.executable, "-m", "venv", str(directory)],
-        [*pip, f"{peer.name}=={peer.version}", *wanted],
+        [*pip, "--quiet", f"{peer.name}=={peer.version}", *wanted],
     ):
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=_INSTALL_SECONDS
             )
         except subprocess.TimeoutExpired as error:
-            raise RuntimeError(f"{' '.join(command)} took more than {error.timeout:g} s") from error
+            raise UnavailableError(
+                f"{' '.join(command)} took more than {error.timeout:g} s"
+            ) from error
         if done.returncode:
-            raise RuntimeError(done.stderr.strip().splitlines()[-1])
+            raise UnavailableError(done.stderr.strip().splitlines()[-1])
     mark.touch()
     return python

@@ -58,7 +58,7 @@ def main() -> None:
             while any(not batch.output_file_id for batch in client.batches.list()):
                 time.sleep(_LOOK_SECONDS)
         answers = Runner().run(job)
-        place.publish(answers.select("movie_id", "categories", "summary").to_arrow())
+        place.publish(answers.select("movie_id", "categories", "summary").to_arrow(), clock)
 
 
 if __name__ == "__main__":

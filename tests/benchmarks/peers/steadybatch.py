@@ -27,7 +27,7 @@ def main() -> None:
         for row in rows
     ]
     client = OpenAI(base_url=place.base_url, api_key=place.api_key, timeout=600.0)
-    with measured():
+    with measured() as clock:
         runner = Runner(
             provider.OpenAIBatch(client),
             MODEL,
@@ -37,7 +37,7 @@ def main() -> None:
         )
         results = runner.run(requests).results
         answers = [{"movie_id": int(result.key), **result.data} for result in results]
-        place.publish(pa.Table.from_pylist(answers))
+        place.publish(pa.Table.from_pylist(answers), clock)
 
 
 if __name__ == "__main__":
