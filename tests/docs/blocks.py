@@ -23,6 +23,7 @@ import yaml
 from batch_server.server import RunningEmulator
 from dbt_enrich.config import parse_config
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
+from docs.commands import Programs
 from support.dbt_project import REPOSITORY
 from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFencedCodeBlockLexer
@@ -56,13 +57,13 @@ class Page:
     Args:
         path: The page.
         directory: An empty directory; the project is made in it.
-        programs: The directory of `dbt` and `dbt-enrich`.
+        programs: `dbt` and `dbt-enrich`.
         azure: The emulator that stands for a resource of Azure.
     """
 
     path: Path
     directory: Path
-    programs: Path
+    programs: Programs
     azure: RunningEmulator
     project: str = "tickets"
     printed: str | None = None
@@ -76,6 +77,7 @@ class Page:
             AssertionError: A block did not do what it says; the message names its line.
         """
         document = Document.parse(str(self.path), self._regions)
+        self.programs.prepare = self._adapt_profile
         for example in document:
             try:
                 example.evaluate()
@@ -161,7 +163,6 @@ class Page:
             # What `dbt deps` makes of a local package.
             (packages / "dbt_enrich").symlink_to(REPOSITORY)
             (self.root / "packages.yml").write_text(f"packages: [{{local: {REPOSITORY}}}]\n")
-        self._adapt_profile()
 
     def _write(self, name: str, place: str | None, source: str) -> None:
         path = self.root / name
@@ -172,7 +173,6 @@ class Page:
             source = yaml.safe_dump(document, sort_keys=False)
         path.write_text(source, encoding="utf-8")
         self.is_dirty = True
-        self._adapt_profile()
 
     def _adapt_profile(self) -> None:
         """Have a profile answer at once: from the script, and by an emulator of Azure."""
@@ -211,7 +211,6 @@ class Page:
             check=False,
         )
         assert (done.returncode != 0) == fails, f"exit code {done.returncode}\n{done.stdout}"
-        self._adapt_profile()
         self.is_dirty = self.is_dirty and "dbt" not in script
         return done.stdout
 
@@ -221,7 +220,7 @@ class Page:
         return {
             "HOME": str(home),
             "LANG": "C.UTF-8",
-            "PATH": f"{self.programs}:{Path(sys.executable).parent}:/usr/bin:/bin",
+            "PATH": f"{self.programs.directory}:{Path(sys.executable).parent}:/usr/bin:/bin",
             "AZURE_OPENAI_ENDPOINT": self.azure.url,
             "AZURE_OPENAI_API_KEY": self.azure.api_key,
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",

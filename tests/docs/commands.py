@@ -6,8 +6,9 @@ import json
 import socketserver
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.forked_dbt import fork_server, run_forked
@@ -27,8 +28,23 @@ sys.exit(code)
 """
 
 
+@dataclass
+class Programs:
+    """The commands.
+
+    Attributes:
+        directory: Where they are, for `PATH`.
+        prepare: Called before each of them.
+    """
+
+    directory: Path
+    prepare: Callable[[], None] = lambda: None
+
+
 class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
+        assert isinstance(self.server, _Server)
+        self.server.programs.prepare()
         program, arguments, directory, environment = json.loads(self.rfile.read())
         code, text = run_forked(
             program,
@@ -43,16 +59,17 @@ class _Handler(socketserver.StreamRequestHandler):
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
+    def __init__(self, programs: Programs, address: str) -> None:
+        super().__init__(address, _Handler)
+        self.programs = programs
+
 
 @contextmanager
-def warm_commands(directory: Path) -> Iterator[Path]:
+def warm_commands(directory: Path) -> Iterator[Programs]:
     """Offer the commands while the block runs.
 
     Args:
         directory: Where their programs are made; its path must be short, as a socket's is.
-
-    Yields:
-        The directory for `PATH`.
     """
     fork_server()
     address = str(directory / "socket")
@@ -61,11 +78,12 @@ def warm_commands(directory: Path) -> Iterator[Path]:
         client = _CLIENT.format(python=sys.executable, address=address, program=program)
         path.write_text(client, encoding="utf-8")
         path.chmod(0o755)
-    with _Server(address, _Handler) as server:
+    programs = Programs(directory)
+    with _Server(programs, address) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield directory
+            yield programs
         finally:
             server.shutdown()
             thread.join()

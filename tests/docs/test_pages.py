@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from batch_server.server import RunningEmulator, running_emulator
 from docs.blocks import Page
-from docs.commands import warm_commands
+from docs.commands import Programs, warm_commands
 from support.dbt_project import REPOSITORY
 
 PAGES = sorted(
@@ -20,8 +20,8 @@ PAGES = sorted(
 
 
 @pytest.fixture(scope="module")
-def programs() -> Iterator[Path]:
-    """The directory of `dbt` and `dbt-enrich`."""
+def programs() -> Iterator[Programs]:
+    """`dbt` and `dbt-enrich`."""
     # A socket's path has about a hundred characters; pytest's own directories have more.
     with tempfile.TemporaryDirectory() as directory, warm_commands(Path(directory)) as found:
         yield found
@@ -36,7 +36,7 @@ def azure(tmp_path: Path) -> Iterator[RunningEmulator]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run(
-    page: str, tmp_path: Path, programs: Path, azure: RunningEmulator
+    page: str, tmp_path: Path, programs: Programs, azure: RunningEmulator
 ) -> None:
     """One after another, each on what those before it left."""
     Page(REPOSITORY / page, tmp_path, programs, azure).run()
