@@ -1,5 +1,6 @@
-{% macro _rehearse(relation, empty) %}
+{% macro _rehearse(relation, empty, target, existing) %}
   {%- set errors = dbt_enrich._errors_relation(relation) -%}
+  {%- set shapes = none -%}
 
   -- `BEGIN` happens here:
   {% call statement('rehearsal') -%}
@@ -11,9 +12,20 @@
       {{ empty.errors_sql }}
     )
   {%- endcall %}
+  {% if empty.compares %}
+    {%- set shapes = {
+      'existing': dbt_enrich._shape(existing),
+      'made': dbt_enrich._shape(relation),
+      'existing_errors': dbt_enrich._shape(dbt_enrich._errors_relation(target)),
+      'made_errors': dbt_enrich._shape(errors),
+      'described': model.columns | list if config.persist_column_docs() else [],
+      'select': model.compiled_code,
+    } -%}
+  {% endif %}
   {{ drop_relation_if_exists(errors) }}
   {{ drop_relation_if_exists(relation) }}
 
   -- `COMMIT` happens here
   {{ adapter.commit() }}
+  {{ return(shapes) }}
 {% endmacro %}

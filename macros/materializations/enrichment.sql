@@ -50,11 +50,13 @@
   {% do dbt_enrich._add_status_columns(empty.status_columns) %}
 
   -- `BEGIN` happens here, and `COMMIT` at its end:
-  {% do dbt_enrich._rehearse(intermediate_relation, empty) %}
+  {%- set shapes = dbt_enrich._rehearse(intermediate_relation, empty, target_relation, existing_relation) -%}
+  {%- do request.update({'shapes': shapes}) -%}
 
   {%- set outcome = dbt_enrich._call_plugin('enrich', target_relation, request) -%}
   {#- `plan` and `preview` leave an existing table, and what is written of it, alone. -#}
   {%- set publishes = outcome.replaces or existing_relation is none -%}
+  {%- set stays = outcome.touched is not none -%}
   {%- set counts = none -%}
   {% if outcome.warning %}
     {% do exceptions.warn(outcome.warning) %}
@@ -76,6 +78,33 @@
     {%- do outcome.response.add_rows(dbt_enrich._count_statuses(intermediate_relation)) -%}
     {%- set counts = dbt_enrich._count_statuses(target_relation) -%}
     {{ drop_relation_if_exists(intermediate_relation) }}
+  {% elif stays %}
+    {% if outcome.touched or outcome.gone %}
+      {%- set unique_key = config.require('unique_key') -%}
+      {% call statement('touched_rows') -%}
+        {{ dbt_enrich._create_table_as(intermediate_relation, outcome.enriched_sql) }}
+      {%- endcall %}
+      {% call statement('main') -%}
+        {{ dbt_enrich._touch_rows(target_relation, intermediate_relation, staged, unique_key, outcome.gone > 0) }}
+      {%- endcall %}
+      {{ drop_relation_if_exists(intermediate_relation) }}
+    {% else %}
+      {% call statement('main') -%}
+        select 1
+      {%- endcall %}
+    {% endif %}
+    {% if outcome.replaces_errors %}
+      {% call statement('errors') -%}
+        create or replace table {{ dbt_enrich._errors_relation(target_relation) }} as (
+          {{ outcome.errors_sql }}
+        )
+      {%- endcall %}
+    {% endif %}
+    {#- What an untouched table holds is recorded already. -#}
+    {%- set content = outcome.content if outcome.touched or outcome.gone else none -%}
+    {%- set counts = dbt_enrich._count_statuses(target_relation, content) -%}
+    {%- do dbt_enrich._refuse_others(target_relation, counts, outcome.rows) -%}
+    {%- do outcome.response.add_rows(counts) -%}
   {% elif publishes %}
     {% call statement('main') -%}
       {{ dbt_enrich._create_table_as(intermediate_relation, outcome.enriched_sql) }}
@@ -86,7 +115,7 @@
       )
     {%- endcall %}
     {% if outcome.replaces %}
-      {%- set counts = dbt_enrich._count_statuses(intermediate_relation) -%}
+      {%- set counts = dbt_enrich._count_statuses(intermediate_relation, outcome.content) -%}
       {%- do outcome.response.add_rows(counts) -%}
     {% endif %}
     {% do dbt_enrich._replace_table(existing_relation, intermediate_relation, target_relation, backup_relation, outcome.drops_indexes) %}
@@ -100,7 +129,7 @@
 
   {{ run_hooks(post_hooks, inside_transaction=True) }}
 
-  {% set should_revoke = should_revoke(existing_relation, full_refresh_mode=not outcome.merges) %}
+  {% set should_revoke = should_revoke(existing_relation, full_refresh_mode=not (outcome.merges or stays)) %}
   {% do apply_grants(target_relation, grant_config, should_revoke=should_revoke) %}
   {% if publishes %}
     {% do persist_docs(target_relation, model) %}

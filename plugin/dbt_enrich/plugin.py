@@ -33,16 +33,19 @@ from dbt_enrich.pipeline.sentences import status_sentence
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.sql import identifier, text_sql
 from dbt_enrich.state.stray_directory import stray_state
+from dbt_enrich.state.tables.contents import RowSums
 from dbt_enrich.task.command_options import commanded, refuse_several
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
 from dbt_enrich.task.result_columns import STATUSES
 from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
 from dbt_enrich.warehouse.awaited_texts import Upstream
+from dbt_enrich.warehouse.catalogs import Catalog
 from dbt_enrich.warehouse.databases import find_catalog, server_of
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.interrupts import interruptible
 from dbt_enrich.warehouse.placement import Placement, place
 from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.warehouse.stays import Shape, Stays, is_ordered, what_stays
 from dbt_enrich.warehouse.work import Turns, WorkPlace, staged_name
 
 logger = AdapterLogger("dbt-enrich")
@@ -62,6 +65,7 @@ class EnrichmentResponse(AdapterResponse):
     failed: int | None = None
     skipped: int | None = None
     requests: int | None = None
+    rows_touched: int | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
@@ -70,9 +74,9 @@ class EnrichmentResponse(AdapterResponse):
     currency: str | None = None
 
     def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Add the rows that were published, as pairs of status and number."""
-        counts = {status: int(count) for status, count in rows}
-        self._message = status_sentence(counts, self.cost, self.currency)
+        """Add the rows that were published: of each status, how many."""
+        counts = _counts(rows)
+        self._message = status_sentence(counts, self.cost, self.currency, touched=self.rows_touched)
         self.rows_affected = sum(counts.values())
         for status in STATUSES:
             setattr(self, status, counts.get(status, 0))
@@ -157,8 +161,9 @@ class Plugin(BasePlugin):
             made = engine.relations(call.get("known"))
             return made and {"run_id": made[0], **asdict(made[1])}
         if action == "finish":
-            counts = call.get("counts")
-            engine.finish(str(call["run_id"]), None if counts is None else dict(counts))
+            rows = call.get("counts")
+            counts = None if rows is None else _counts(rows)
+            engine.finish(str(call["run_id"]), counts, _content(rows or ()))
             if call.get("staged"):
                 cursor.execute(f"drop table if exists {call['staged']}")
             return None
@@ -178,7 +183,9 @@ class Plugin(BasePlugin):
             enriched_sql, _ = columns.written(empty.enriched_sql, empty.errors_sql)
             if catalog.has_one_writer:
                 self._turns.take(database, staged)
-            return {**asdict(empty), "enriched_sql": enriched_sql}
+            may_stay = request.existing and not request.full_refresh and not request.merged_into
+            compares = bool(may_stay) and catalog == Catalog.DUCKDB
+            return {**asdict(empty), "enriched_sql": enriched_sql, "compares": compares}
         self._turns.give_back(staged)
         self._warn_of_threads(request.placement, int(call.get("threads") or 1))
         with interruptible(engine.cancelled, logger.warning):
@@ -272,6 +279,8 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
         constraints=parse_constraints(name, call["columns"], call["constraints"])
         if call["constraints"] is not None
         else (),
+        stays=_stays(call, cursor),
+        errors_may_stay=_errors_may_stay(call),
         placement=Placement(
             catalog=find_catalog(cursor, str(call["database"])),
             table=str(call["identifier"]),
@@ -280,6 +289,38 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
             inlines=inlines_rows(cursor, str(call["database"])),
         ),
     )
+
+
+def _stays(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Stays:
+    shapes = call.get("shapes")
+    if not shapes:
+        return Stays.NOTHING
+    return what_stays(
+        Shape.of(shapes["existing"]),
+        Shape.of(shapes["made"]),
+        described=[str(name).lower() for name in shapes["described"]],
+        is_ordered=is_ordered(cursor, str(shapes["select"])),
+    )
+
+
+def _errors_may_stay(call: Mapping[str, Any]) -> bool:
+    shapes = call.get("shapes")
+    if not shapes:
+        return False
+    errors = Shape.of(shapes["existing_errors"])
+    return errors is not None and errors.becomes(Shape.of(shapes["made_errors"]), ())
+
+
+def _counts(rows: Sequence[Sequence[Any]]) -> dict[str, int]:
+    """Return how many rows there are of each status, of what the macros found in a table."""
+    return {str(row[0]): int(row[1]) for row in rows}
+
+
+def _content(rows: Sequence[Sequence[Any]]) -> dict[str, RowSums] | None:
+    """Return what the rows of each status hold, where the macros have summed it up."""
+    if any(len(row) < 4 for row in rows):
+        return None
+    return {str(row[0]): (int(row[1]), str(row[2]), str(row[3])) for row in rows}
 
 
 def _upstream(other: Mapping[str, Any]) -> Upstream:

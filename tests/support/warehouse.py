@@ -10,6 +10,7 @@ import duckdb
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.console.console import Console
+from dbt_enrich.pipeline.checks import empty_tables
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.request import EnrichmentRequest, Outcome
 from dbt_enrich.task.enrichment_task import EnrichmentTask
@@ -17,6 +18,9 @@ from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.warehouse.stays import Stays
+
+from support.publishing import content, publish
 
 SUMMARY = OutputColumn(name="summary", data_type="varchar", description="What it says")
 
@@ -64,6 +68,8 @@ class Warehouse:
         self.clock = clock
         self.connection = duckdb.connect(str(path) if path else ":memory:")
         self.log: list[str] = []
+        # How much of a table stays, where it is made as it would be now.
+        self.stays = Stays.NOTHING
         self.config = config
         self.restart()
 
@@ -87,25 +93,56 @@ class Warehouse:
         **options: Any,
     ) -> Outcome:
         """Stage a SELECT, enrich it, and publish it as `table` and `<table>__errors`."""
-        self.connection.execute(f"create or replace table {table}__staged as {select}")
-        outcome = self.engine.enrich(
-            EnrichmentRequest(
-                relation=StagedRelation(
-                    connection=self.connection.cursor(),
-                    name=f'"{table}__staged"',
-                    unique_key=unique_key,
-                    model=table,
-                ),
-                task=task or summary_task(),
-                options=EnrichmentOptions(**options),
-                enrichment=f"model.tests.{table}",
-                existing=self._existing(table),
-            )
-        )
-        self._publish(table, outcome)
-        self.engine.finish(outcome.run_id, self.statuses(table) if outcome.replaces else None)
+        outcome = self.engine.enrich(self.request(select, task, table, unique_key, **options))
+        staged = f"{table}__staged"
+        publish(self.connection, table, outcome, staged=staged, unique_key=unique_key)
+        if outcome.replaces:
+            held = content(self.connection, table, outcome)
+            self.engine.finish(outcome.run_id, self.statuses(table), held)
+        else:
+            self.engine.finish(outcome.run_id)
         self.log.append(outcome.summary)
         return outcome
+
+    def request(
+        self,
+        select: str,
+        task: EnrichmentTask | None,
+        table: str,
+        unique_key: tuple[str, ...],
+        **options: Any,
+    ) -> EnrichmentRequest:
+        """Stage a SELECT, and return what the engine is asked."""
+        self.connection.execute(f"create or replace table {table}__staged as {select}")
+        relation = StagedRelation(
+            connection=self.connection.cursor(),
+            name=f'"{table}__staged"',
+            unique_key=unique_key,
+            model=table,
+        )
+        task = task or summary_task()
+        existing = self._existing(table)
+        made = empty_tables(relation, task)
+        shapes = {
+            name: (self.described(name), self.described(f"({sql})"))
+            for name, sql in ((table, made.enriched_sql), (f"{table}__errors", made.errors_sql))
+            if existing and (name == table or existing.errors)
+        }
+        alike = {name for name, (there, new) in shapes.items() if there == new}
+        return EnrichmentRequest(
+            relation=relation,
+            task=task,
+            options=EnrichmentOptions(**options),
+            enrichment=f"model.tests.{table}",
+            existing=existing,
+            target=f'"{table}"',
+            stays=self.stays if table in alike else Stays.NOTHING,
+            errors_may_stay=f"{table}__errors" in alike,
+        )
+
+    def described(self, table: str) -> list[tuple[str, str]]:
+        """Return the columns of a table, or of a SELECT in brackets, with their types."""
+        return [(row[0], row[1]) for row in self.rows(f"describe {table}")]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
@@ -116,16 +153,6 @@ class Warehouse:
         return dict(
             self.rows(f"select enrichment_status, count(*) from {table} group by 1 order by 1")
         )
-
-    def _publish(self, table: str, outcome: Outcome) -> None:
-        if not outcome.replaces:
-            return
-        self.connection.execute("begin")
-        self.connection.execute(f"create table {table}__new as {outcome.enriched_sql}")
-        self.connection.execute(f"create or replace table {table}__errors as {outcome.errors_sql}")
-        self.connection.execute(f"drop table if exists {table}")
-        self.connection.execute(f"alter table {table}__new rename to {table}")
-        self.connection.execute("commit")
 
     def _existing(self, table: str) -> ExistingTable | None:
         tables = {row[0] for row in self.rows("show tables")}

@@ -39,7 +39,13 @@ from dbt_enrich.pipeline.planning.budget import Budget, run_began
 from dbt_enrich.pipeline.planning.plan import describe, make_plan
 from dbt_enrich.pipeline.planning.preview import preview
 from dbt_enrich.pipeline.planning.task_changes import refusal_of_change
-from dbt_enrich.pipeline.publish.results import publish
+from dbt_enrich.pipeline.publish.changes import (
+    content_of,
+    errors_differ,
+    find_changes,
+    published_content_sql,
+)
+from dbt_enrich.pipeline.publish.results import Published, publish
 from dbt_enrich.pipeline.publish.usage_relations import Relations, fingerprint, relations
 from dbt_enrich.pipeline.recovery.previous_answers import keep_previous_answers
 from dbt_enrich.pipeline.recovery.table_answers import recover_answers
@@ -55,6 +61,7 @@ from dbt_enrich.state.file_cleanup import sweep_files
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import existing_ledger, open_run
+from dbt_enrich.state.tables.contents import Content, RowSums
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
@@ -93,6 +100,7 @@ class Engine:
         self._budget = Budget(config, self.namespace, clock)
         self._published: dict[str, ExitStack] = {}
         self._publications: dict[str, Publication] = {}
+        self._contents: dict[str, Content] = {}
 
     def check(self) -> None:
         """Refuse a profile that cannot work, before a row is staged.
@@ -202,16 +210,24 @@ class Engine:
                 self._published[run.id] = until_published.pop_all()
             return run.id, made
 
-    def finish(self, run_id: str, counts: Mapping[str, int] | None = None) -> None:
+    def finish(
+        self,
+        run_id: str,
+        counts: Mapping[str, int] | None = None,
+        content: Mapping[str, RowSums] | None = None,
+    ) -> None:
         """End a run: note what it published, and remove its scratch files.
 
         Args:
             run_id: The run.
             counts: Rows of the published table by status, or None if nothing was published.
+            content: Likewise, with the sums of the expressions `content` of the outcome, or None
+                if they were not summed up.
         """
         with self._lock:
             scratch = self._published.pop(run_id, None)
             publication = self._publications.pop(run_id, None)
+            recorded = self._contents.pop(run_id, None)
         if publication and counts is not None:
             with Ledger(
                 StateDirectory(self.config.state_dir).ledger, clock=self._clock.now
@@ -223,6 +239,8 @@ class Engine:
                         target=self._target,
                     )
                 )
+                if recorded and content is not None:
+                    ledger.contents.put(replace(recorded, rows=content))
         if scratch:
             scratch.close()
 
@@ -260,7 +278,9 @@ class Engine:
         undone.remove()
         chosen.remove()
         with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
-            published = publish(run, rows, request, session.select())
+            selection = session.select()
+            changes = find_changes(run, rows, request, selection)
+            published = publish(run, rows, request, selection, changes)
             span.bytes = published.bytes
         refuse_failures(session, published)
         blank.refuse_before_publishing(published)
@@ -268,17 +288,29 @@ class Engine:
         if request.merged_into:
             kept += untouched_kept(request.relation, request.merged_into, session.task_key)
         self._record_publication(session, kept)
+        content = published_content_sql(request)
+        self._record_content(session, content_of(request, selection, published.files))
         return Outcome(
             run_id=run.id,
             enriched_sql=published.enriched_sql,
             errors_sql=published.errors_sql,
             summary=summary(session.model, published, session.tally),
-            figures=figures(session),
+            figures=replace(figures(session), rows_touched=_rows_touched(published)),
             warning=failure_warning(session, published),
             merges=request.merged_into is not None,
             comment=table_comment(session) if request.placement.catalog.has_comments else "",
             rows=rows.rows,
+            touched=published.touched,
+            gone=published.gone,
+            replaces_errors=changes is None or errors_differ(request, published.errors_sql),
+            content=content,
         )
+
+    def _record_content(self, session: Session, content: Content | None) -> None:
+        """Have `finish` record it, as it does the publication."""
+        with self._lock:
+            if content:
+                self._contents[session.run.id] = content
 
     def _record_publication(self, session: Session, kept: int = 0) -> None:
         """Have `finish` record it: a table that dbt cannot commit is not published."""
@@ -304,6 +336,12 @@ class Engine:
         report({"preview": asdict(previewed)})
         status = f"rows previewed: {len(previewed.rows):,}"
         return unpublished(session, previewed.sentence, status=status)
+
+
+def _rows_touched(published: Published) -> int | None:
+    if published.touched is None:
+        return None
+    return max(published.touched, published.gone)
 
 
 def _staged(session: Session) -> StagedRows:

@@ -12,6 +12,7 @@ from dbt_enrich.warehouse.awaited_texts import Upstream
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.warehouse.stays import Stays
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class EnrichmentRequest:
         empty: Whether dbt builds without rows (`--empty`), so that nothing is sent or waited for.
         constraints: Constraints of an enforced contract.
         placement: Where it is published.
+        stays: How much of the table that is there may stay.
+        errors_may_stay: Whether its errors table may.
     """
 
     relation: StagedRelation
@@ -58,6 +61,8 @@ class EnrichmentRequest:
     empty: bool = False
     constraints: tuple[Constraint, ...] = ()
     placement: Placement = field(default_factory=Placement)
+    stays: Stays = Stays.NOTHING
+    errors_may_stay: bool = False
 
     def identified(self) -> EnrichmentRequest:
         """Return the request with the task whose answers are its own."""
@@ -93,6 +98,8 @@ class Figures:
     Attributes:
         mode: How far the run went.
         requests: Requests that it sent.
+        rows_touched: Rows of the table that it changed where the rest stayed, or None where the
+            table was built anew, or merged into.
         prompt_tokens: Tokens of the prompts whose answers the run took in.
         cached_tokens: How many of them the service had cached.
         completion_tokens: Tokens of those answers.
@@ -103,6 +110,7 @@ class Figures:
 
     mode: str
     requests: int = 0
+    rows_touched: int | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -128,6 +136,12 @@ class Outcome:
         merges: Whether the rows are merged into an existing table rather than replacing it.
         comment: What the table's comment says of how it was made.
         rows: How many rows the table has, or are merged.
+        touched: How many rows `enriched_sql` yields, where they alone are put into the table that
+            is there, or None where all are.
+        gone: How many rows of that table the SELECT does not yield as they are, then.
+        replaces_errors: Whether the errors table is another one than is there.
+        content: Expressions of what a row holds, whose sums `Engine.finish` is to be given, or
+            None.
     """
 
     run_id: str
@@ -141,6 +155,10 @@ class Outcome:
     merges: bool = False
     comment: str = ""
     rows: int = 0
+    touched: int | None = None
+    gone: int = 0
+    replaces_errors: bool = True
+    content: tuple[str, ...] | None = None
 
 
 @dataclass

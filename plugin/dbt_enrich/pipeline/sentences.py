@@ -37,21 +37,49 @@ def summary(model: str, published: Published, tally: Tally) -> str:
         for status in STATUSES
         if status == "done" or counts.get(status)
     ]
-    final = final_sentence(model, published.finals)
-    return (
-        f"{model}: {', '.join(statuses)}; {tally.reused:,} reused, {tally.sent:,} sent, "
-        f"{tally.prompt_tokens:,} input and {tally.completion_tokens:,} output tokens"
-        + (f"; {final}" if final else "")
-    )
+    tokens = f"{tally.prompt_tokens:,} input and {tally.completion_tokens:,} output tokens"
+    parts = [
+        f"{model}: {', '.join(statuses)}",
+        f"{tally.reused:,} reused, {tally.sent:,} sent, {tokens}",
+        touched_sentence(published.touched, published.gone, sum(counts.values())),
+        final_sentence(model, published.finals),
+    ]
+    return "; ".join(part for part in parts if part)
 
 
-def status_sentence(counts: Mapping[str, int], cost: float | None, currency: str | None) -> str:
-    """Say what a run published and what its answers cost, for dbt's own result line."""
+def touched_sentence(touched: int | None, gone: int, rows: int) -> str:
+    """Say how much of a table was changed where the rest stayed; empty where it was built anew.
+
+    Args:
+        touched: Rows that were put into it, or None where all were.
+        gone: Rows of it that were changed, or taken out.
+        rows: Rows of it now.
+    """
+    if touched is None:
+        return ""
+    if not touched and not gone:
+        return "nothing new: the table stays as it is"
+    return f"{max(touched, gone):,} of {counted(rows, 'row')} touched"
+
+
+def status_sentence(
+    counts: Mapping[str, int], cost: float | None, currency: str | None, *, touched: int | None
+) -> str:
+    """Say what a run published and what its answers cost, for dbt's own result line.
+
+    Args:
+        counts: Rows by status.
+        cost: What the answers cost, or None if a price is unknown.
+        currency: What that is in.
+        touched: Rows that were changed where the rest stayed, or None where all were built anew.
+    """
     parts = [
         f"{counts.get(status, 0):,} {status}"
         for status in STATUSES
         if status == "done" or counts.get(status)
     ]
+    if touched is not None:
+        parts.append(f"{touched:,} touched" if touched else "nothing new")
     if cost is not None:
         parts.append(money_text(cost, currency or ""))
     return ", ".join(parts)

@@ -14,6 +14,7 @@ from typing import Self
 
 from dbt_enrich.state.connection import Connection
 from dbt_enrich.state.tables.answers import Answers
+from dbt_enrich.state.tables.contents import Contents
 from dbt_enrich.state.tables.events import Events, Statuses
 from dbt_enrich.state.tables.publications import Publications
 from dbt_enrich.state.tables.quotas import Quotas
@@ -37,6 +38,7 @@ class Ledger:
         answers: The live files of the answer store.
         quotas: The token limits of deployments that were learned.
         publications: What each model's table was made of last.
+        contents: What published tables hold.
         stops: Runs that were ended as too many answers failed alike.
         retries: Failures that are to be asked once more.
 
@@ -53,6 +55,7 @@ class Ledger:
         self.tasks = Tasks(self._connection)
         self.quotas = Quotas(self._connection)
         self.publications = Publications(self._connection)
+        self.contents = Contents(self._connection)
         self.stops = Stops(self._connection)
         self.retries = Retries(self._connection)
 

@@ -170,6 +170,19 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "create index stops_by_task on stops (task_key)",
         ),
     ),
+    (
+        "m011_add_contents",
+        (
+            """
+            create table contents (
+                relation text primary key,
+                basis text not null,
+                files text not null,
+                rows text not null
+            ) strict
+            """,
+        ),
+    ),
 )
 
 

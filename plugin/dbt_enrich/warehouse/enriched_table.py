@@ -53,6 +53,8 @@ def enriched_sql(
     results: Sequence[Path],
     existing: ExistingTable | None,
     task_key: str,
+    *,
+    positional: bool = True,
 ) -> str:
     """Build the SELECT of the enriched table, over the staged relation.
 
@@ -62,8 +64,13 @@ def enriched_sql(
         results: Parquet files with one row for each staged row, in that order.
         existing: The table whose previous outputs pending rows keep, or None.
         task_key: The task.
+        positional: Whether the results are of all staged rows, in their order. If not, the SELECT
+            yields only the rows that have one.
     """
-    rows = f"{relation.name} as staged positional join read_parquet({literals(results)}) as results"
+    results_sql = f"read_parquet({literals(results)}) as results"
+    rows = f"{relation.name} as staged positional join {results_sql}"
+    if not positional:
+        rows = f"{relation.name} as staged join {results_sql} on results.row_id = staged.rowid"
     columns = _result_columns(outputs, task_key)
     previous = _previous_columns(relation, outputs, existing)
     if existing is None or previous is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 # Rows whose keys are joined and grouped at once.
 ROWS_OF_PART = 500_000
 _KEYS = 1 << 128
+_HASHES = 1 << 64
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ def key_parts(rows: int) -> Sequence[KeyPart]:
 def row_parts(rows: int) -> Sequence[str]:
     """Return the conditions on row_id that cut so many rows into parts, in order."""
     return _between("row_id", [str(bound) for bound in range(ROWS_OF_PART, rows, ROWS_OF_PART)])
+
+
+def hash_parts(column: str, rows: int) -> Sequence[str]:
+    """Return the conditions on a 64-bit hash that cut so many rows into parts."""
+    parts = max(1, -(-rows // ROWS_OF_PART))
+    bounds = [f"cast({_HASHES * number // parts} as ubigint)" for number in range(1, parts)]
+    return _between(column, bounds)
 
 
 def _between(column: str, bounds: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ in the user's database, on dbt's own connection and in its transaction.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from dbt_enrich.pipeline.export.final_failures import Finals, find_finals
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.export.new_requests import Selection, find_undone
+from dbt_enrich.pipeline.publish.changes import Changes
 from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_errors
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
@@ -51,6 +53,10 @@ class Published:
         errors: Failed rows by kind.
         finals: Those of them that no run asks again by itself, by kind.
         bytes: The files that the SELECTs read.
+        files: The files of the answer store of which every row is made.
+        touched: How many rows `enriched_sql` yields, where they alone are put into the table that
+            is there, or None where all are.
+        gone: How many rows of that table the SELECT does not yield as they are, then.
     """
 
     enriched_sql: str
@@ -60,10 +66,17 @@ class Published:
     errors: Mapping[str, int]
     finals: Mapping[str, int]
     bytes: int
+    files: frozenset[str] = frozenset()
+    touched: int | None = None
+    gone: int = 0
 
 
 def publish(
-    run: Run, rows: StagedRows, request: EnrichmentRequest, selection: Selection
+    run: Run,
+    rows: StagedRows,
+    request: EnrichmentRequest,
+    selection: Selection,
+    changes: Changes | None = None,
 ) -> Published:
     """Give every staged row its status, and its answer where there is one.
 
@@ -72,39 +85,49 @@ def publish(
         rows: The staged rows.
         request: What names the staged relation, and the table whose outputs a pending row keeps.
         selection: What was asked, and whose answers stand.
+        changes: What alone is to be changed in the table that is there, or None where it is built.
     """
+    written = changes.rows if changes else rows
     relation, outputs, task_key = request.relation, selection.task.outputs, selection.task_key
     in_flight = in_flight_sql(run, task_key)
     # Listed once: what another run stores meanwhile would change the files' numbers.
     attempts = attempts_of(run, selection.answer_keys, None)
     answers = attempts.all_sql
-    places = _write_places(rows, answers, in_flight, run.workspace)
-    results = _write_results(rows, places, attempts, outputs, run.workspace)
+    places = _write_places(written, answers, in_flight, run.workspace)
+    results = _write_results(written, places, attempts, outputs, run.workspace)
     file = f"read_parquet({literals(results)})"
-    in_order = write_sorted(run.workspace, results, "row_id")
-    counts = dict(run.workspace.rows(f"select status, count(*) from {file} group by status"))
+    in_order = results if changes else write_sorted(run.workspace, results, "row_id")
+    counts: Counter[str] = Counter(changes.counts if changes else {})
+    counts.update(dict(run.workspace.rows(f"select status, count(*) from {file} group by status")))
     finals = Finals()
     if counts.get("failed"):
         finals = find_finals(run, find_undone(run, rows, selection.answer_keys), selection)
     errors = write_errors(rows, attempts, finals, relation.model, run.workspace)
     keeps = counts.get("pending") and request.options.on_pending == "keep"
     previous = request.existing if keeps else None
-    enriched = enriched_sql(relation, outputs, in_order, previous, task_key)
-    return Published(
-        enriched_sql=enriched,
-        errors_sql=errors_table_sql(relation, errors),
-        counts=counts,
-        kept=run.workspace.row(f"select count(previous_version) from {file} where status = 'done'")[
-            0
-        ],
-        errors=dict(
+    kinds: Counter[str] = Counter(changes.errors if changes else {})
+    kinds.update(
+        dict(
             run.workspace.rows(
                 f"select split_part(error, ':', 1), count(*) from {file} "
-                "where status = 'failed' group by 1 order by 2 desc, 1"
+                "where status = 'failed' group by 1"
             )
+        )
+    )
+    (kept,) = run.workspace.row(f"select count(previous_version) from {file} where status = 'done'")
+    return Published(
+        enriched_sql=enriched_sql(
+            relation, outputs, in_order, previous, task_key, positional=changes is None
         ),
+        errors_sql=errors_table_sql(relation, errors),
+        counts=counts,
+        kept=kept + (changes.kept if changes else 0),
+        errors=dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
         finals=finals.kinds,
         bytes=sum(path.stat().st_size for path in (*in_order, *errors)),
+        files=changes.files if changes else frozenset(file.name for file in attempts.files),
+        touched=changes.rows.rows if changes else None,
+        gone=changes.gone if changes else 0,
     )
 
 
@@ -168,7 +191,10 @@ def _write_results(
     places_sql = f"read_parquet({literals(places)})"
     unanswered = _unanswered_sql(rows, places_sql, outputs)
     workspace.write_parquet(unanswered, path, row_group=_RESULT_GROUP, plain=True)
+    read = {int(number) for (number,) in workspace.rows(_read_sql(places_sql))}
     for first, group in _groups(attempts.files):
+        if read.isdisjoint(range(first, first + len(group))):
+            continue
         path = workspace.directory / f"results-of-{first}.parquet"
         answers = attempts.store.table_of(group)
         query = _answered_sql(places_sql, answers, first, len(group), outputs)
@@ -177,6 +203,11 @@ def _write_results(
     for path in places:
         path.unlink()
     return written
+
+
+def _read_sql(places: str) -> str:
+    """Build the SELECT of the numbers of the files in which the answers of rows lie."""
+    return f"select distinct file_index from {places} as places where file_index is not null"
 
 
 def _groups(files: Sequence[AnswerFile]) -> Iterator[tuple[int, list[str]]]:
