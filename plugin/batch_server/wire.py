@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from typing import Any
 
 from batch_server.errors import Flavour
@@ -93,12 +92,19 @@ def result_line(request: ChatRequest, reply: ChatReply, flavour: Flavour) -> dic
         "custom_id": request.custom_id,
         "response": {
             "status_code": reply.status_code,
-            "request_id": str(uuid.UUID(bytes=os.urandom(16), version=4)),
+            "request_id": _request_id(),
             "body": body,
         },
         "error": None,
     }
     return line if flavour.is_azure else {"id": new_id("batch_req_"), **line}
+
+
+def _request_id() -> str:
+    """Return a random UUID, of version 4 and variant 10 (RFC 9562)."""
+    digits = os.urandom(16).hex()
+    version, variant = f"4{digits[13:16]}", f"a{digits[17:20]}"
+    return f"{digits[:8]}-{digits[8:12]}-{version}-{variant}-{digits[20:]}"
 
 
 def is_completion(body: object) -> bool:

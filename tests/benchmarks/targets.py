@@ -45,26 +45,25 @@ def targets(results: Results) -> list[Target]:
     emulators = results.of("emulator")
     return [
         _times(
-            "Export, load and table, in a warehouse of 100 MB, {} as fast as the notebook",
+            "Times as fast as the notebook, with the table, in a warehouse of 100 MB",
             sides,
             lambda found: found.ratio(NOTEBOOK, ENGINE, *WHOLE),
             _WHOLE_TIMES,
         ),
         _times(
-            "Export, load and table, in a warehouse with default memory, {} as fast as the "
-            "notebook",
+            "Times as fast as the notebook, with the table, in a warehouse with default memory",
             sides,
             lambda found: found.ratio(NOTEBOOK, DEFAULT, *WHOLE),
             _DEFAULT_TIMES,
         ),
         _times(
-            "Export and load, without the table, {} as fast as the notebook's",
+            "Times as fast as the notebook, without the table, in a warehouse of 100 MB",
             sides,
             lambda found: found.ratio(NOTEBOOK, ENGINE, *BOTH),
             _ENGINE_TIMES,
         ),
         _times(
-            "{} as fast as the quickest complete peer",
+            "Times as fast as the quickest complete peer",
             results.of("peers"),
             best_peer_ratio,
             _PEER_TIMES,
@@ -196,12 +195,12 @@ def _times(
     at_least: Mapping[int, float],
 ) -> Target:
     """Hold a ratio against what it is to be at some numbers of rows; others count for nothing."""
-    text = ", ".join(f"{times:.0f} times at {rows:,} rows" for rows, times in at_least.items())
+    text = ", ".join(f"{times:.0f} at {rows:,} rows" for rows, times in at_least.items())
     known = {one.rows: times for one in results if (times := figure(one)) is not None}
     measured = "; ".join(f"{times:.1f} times at {rows:,} rows" for rows, times in known.items())
     held = [known[rows] >= times for rows, times in at_least.items() if rows in known]
     return Target(
-        wanted.format(f"at least {text}"), measured or "not measured", all(held) if held else None
+        f"{wanted}: at least {text}", measured or "not measured", all(held) if held else None
     )
 
 

@@ -127,12 +127,12 @@ def test_a_target_is_reached_where_it_is_at_every_size_that_it_names(tmp_path: P
     """The report says so plainly either way, and what was not measured is not reached."""
     results = Results(tmp_path)
     results.keep(_sides(10_000, ours=1.0, theirs=5.0))
-    assert _reached(results, "in a warehouse of 100 MB") is True
+    assert _reached(results, "with the table, in a warehouse of 100 MB") is True
     assert _reached(results, "with default memory") is None
     assert _reached(results, "without the table") is None
     assert _reached(results, "Peak memory") is True
     results.keep(_sides(100_000, ours=1.0, theirs=6.0))
-    assert _reached(results, "in a warehouse of 100 MB") is False
+    assert _reached(results, "with the table, in a warehouse of 100 MB") is False
     assert _reached(results, "without the table") is False
     assert "5.0 times at 10,000 rows; 6.0 times at 100,000 rows | **no** |" in report(results)
 

@@ -10,10 +10,12 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +243,7 @@ def completion(
     return {
         "id": f"chatcmpl-{os.urandom(12).hex()}",
         "object": "chat.completion",
-        "created": int(datetime.now(UTC).timestamp()),
+        "created": int(time.time()),
         "model": MODEL,
         "choices": [
             {
@@ -405,18 +407,27 @@ def _bounds(schema: Mapping[str, Any], width: int) -> tuple[float, float]:
 
 
 def _told(schema: Mapping[str, Any], pattern: str) -> str | None:
-    found = re.search(pattern, str(schema.get("description", "")))
+    return _found(pattern, str(schema.get("description", "")))
+
+
+# The requests of a batch have one schema.
+@lru_cache(maxsize=1_000)
+def _found(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
     return found[1] if found else None
 
 
 def _text(schema: Mapping[str, Any], name: str, message: str) -> str:
-    day = date(2000, 1, 1) + timedelta(days=_hash(name, message) % 10_000)
     described = str(schema.get("description", ""))
     if schema.get("format") == "date-time" or "YYYY-MM-DDT" in described:
-        return f"{day.isoformat()}T00:00:00"
+        return f"{_day(name, message)}T00:00:00"
     if schema.get("format") == "date" or "YYYY-MM-DD" in described:
-        return day.isoformat()
+        return _day(name, message)
     return f"{name}: {message[:_ECHO]}"
+
+
+def _day(name: str, message: str) -> str:
+    return (date(2000, 1, 1) + timedelta(days=_hash(name, message) % 10_000)).isoformat()
 
 
 def _hash(name: str, message: str) -> int:
