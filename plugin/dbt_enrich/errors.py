@@ -23,10 +23,15 @@ EnrichmentError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from batch_server.problems import BatchServerError, SetupError
+
+SITE: Final = "https://dbt-enrich.github.io/dbt-enrich/"
+"""Where the documentation is."""
 
 
 class EnrichmentError(Exception):
@@ -48,6 +53,18 @@ class EnrichmentError(Exception):
         super().__init__(f"{problem}; {fix}" if fix else problem)
         self.problem = problem
         self.fix = fix
+
+    @property
+    def page(self) -> str:
+        """The address of the page about errors of this kind."""
+        kind = next(kind for kind in type(self).__mro__ if kind.__module__ == __name__)
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__.removesuffix("Error")).lower()
+        return f"{SITE}errors/{'index' if kind is EnrichmentError else name}.html"
+
+    @property
+    def with_page(self) -> str:
+        """What the user reads where this ends a command or a model: its text, then its page."""
+        return f"{self}\nsee {self.page}"
 
 
 class WrongValueError(ValueError):

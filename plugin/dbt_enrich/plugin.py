@@ -128,7 +128,7 @@ class Plugin(BasePlugin):
         or `yield` the turn to publish.
 
         Raises:
-            DbtRuntimeError: What went wrong, as one sentence.
+            DbtRuntimeError: What went wrong, as one sentence, and its page.
         """
         call: MutableMapping[str, Any] = target_config.config
         with _as_dbt_error():
@@ -388,8 +388,8 @@ def _check_version(call: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _as_dbt_error() -> Iterator[None]:
-    """Hand an error to dbt as its one sentence."""
+    """Hand an error to dbt as its one sentence and its page."""
     try:
         yield
     except EnrichmentError as error:
-        raise DbtRuntimeError(str(error)) from error
+        raise DbtRuntimeError(error.with_page) from error

@@ -7,12 +7,13 @@ from importlib import import_module
 import click
 
 from dbt_enrich import __version__
-from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.errors import SITE, EnrichmentError
 
 # Each is the module of its name, which is imported when the command is called.
 _COMMANDS = (
     "cancel",
     "describe",
+    "docs",
     "doctor",
     "forget",
     "init",
@@ -30,7 +31,7 @@ _COMMANDS = (
 
 
 class _Group(click.Group):
-    """The commands, and the one sentence of an error of ours at the end."""
+    """The commands, each with its page, and the one sentence of an error of ours at the end."""
 
     def list_commands(self, _: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -39,16 +40,28 @@ class _Group(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
-        return command if isinstance(command, click.Command) else None
+        return _with_page(command, cmd_name) if isinstance(command, click.Command) else None
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except EnrichmentError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(error.with_page) from error
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def _with_page(command: click.Command, name: str) -> click.Command:
+    """Have the help of a command, and of those below it, end with its page."""
+    command.epilog = f"\b\n{SITE}reference/commands.html#dbt-enrich-{name}"
+    for inner, below in command.commands.items() if isinstance(command, click.Group) else ():
+        _with_page(below, f"{name}-{inner}")
+    return command
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"\b\n{SITE}",
+)
 @click.version_option(__version__, prog_name="dbt-enrich")
 def main() -> None:
     """Enrich the rows of a DuckDB table with a language model, at batch price, from dbt run."""
