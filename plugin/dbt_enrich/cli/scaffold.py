@@ -63,7 +63,7 @@ def _sources() -> str:
     lines = [
         "sources:",
         "  - name: enrichment",
-        "    description: What dbt-enrich sent, and what it cost; replaced after each run",
+        "    description: \"{{ doc('dbt_enrich', 'enrichment_costs') }}\"",
         "    schema: \"{{ var('enrichment_schema', 'enrichment') }}\"",
         "    tables:",
     ]
