@@ -1,14 +1,18 @@
 """dbt in processes of their own that begin with dbt imported and warm: a start takes no time.
 
-A fork server imports `support.warm_dbt` once; each run is a fork of it, a process like any other,
-which can be killed, limited and interrupted.
+A fork server imports `support.warm_dbt` once, for all workers of a test run; each run is a fork of
+it, a process like any other, which can be killed, limited and interrupted.
 """
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
+import fcntl
 import gc
+import json
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import resource
 import signal
@@ -18,9 +22,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +39,8 @@ _TESTS = Path(__file__).resolve().parents[1]
 # have it written.
 _FASTER = {"DBT_WRITE_JSON": "false"}
 _SECONDS = 180.0
+# What of it is shared has no public name.
+_server: Any = getattr(multiprocessing.forkserver, "_forkserver")  # noqa: B009
 
 
 @cache
@@ -43,16 +48,51 @@ def fork_server() -> ForkServerContext:
     """Return the context whose processes begin with dbt imported and warm."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["support.warm_dbt"])
+    # pytest-xdist's name of a run, which all its workers have.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None or not Path("/proc/self/fd").exists():
+        _start_server()
+        return context
+    place = Path(gettempdir()) / f"dbt-enrich-tests-{run}"
+    with place.open("a+") as shared:
+        fcntl.flock(shared, fcntl.LOCK_EX)
+        shared.seek(0)
+        if not _join_server(shared.read()):
+            _start_server()
+            shared.truncate(0)
+            fields = (_server._forkserver_address, os.getpid(), _server._forkserver_alive_fd)
+            shared.write(json.dumps(fields))
+            atexit.register(place.unlink, missing_ok=True)
+    return context
+
+
+def _start_server() -> None:
     before = os.environ.get("PYTHONPATH")
     # The server imports with the path of its own start, not with this process's.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(_TESTS), *([before] if before else [])])
     try:
-        ensure_running()
+        _server.ensure_running()
     finally:
         os.environ.pop("PYTHONPATH")
         if before is not None:
             os.environ["PYTHONPATH"] = before
-    return context
+
+
+def _join_server(fields: str) -> bool:
+    """Use the server that another worker has started, as its children would; say if there is one.
+
+    It is warm already, or soon will be. It lives as long as a process has its pipe open for
+    writing, and what a process has open can be opened again.
+    """
+    try:
+        address, pid, pipe = json.loads(fields)
+        alive = os.open(f"/proc/{pid}/fd/{pipe}", os.O_WRONLY)
+    except (ValueError, OSError):
+        return False
+    _server._forkserver_address = address
+    _server._forkserver_alive_fd = alive
+    _server.ensure_running = lambda: None
+    return True
 
 
 class Forked:
