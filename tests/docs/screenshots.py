@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
+from support.browser import headless_chromium
+from support.dbt_project import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DOCS = REPOSITORY / "docs"
 _PROJECT = REPOSITORY / "dbt_project"
 _WIDTH = 1200
 _HEIGHT = 1060
@@ -34,14 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--responder", default="llama", help="who answers")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as directory, headless_chromium() as browser:
         report = movies_report(Path(directory), responder=given.responder)
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        for path in take(browser, report, DOCS):
+        for path in take(browser, report, REPOSITORY / "docs"):
             print(path)
-        browser.close()
 
 
 def movies_report(directory: Path, *, responder: str) -> Path:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from dbt_enrich.report.page import html_page
+from docs.screenshots import take
 from functional.report.conftest import TEXT, Reported
 from playwright.sync_api import Browser, Page
 from support.browser import AXE, THEMES, WIDTHS, headless_chromium, needs_browser, watched
+from support.dbt_project import REPOSITORY
 
 pytestmark = needs_browser
 
@@ -225,3 +227,15 @@ def test_it_reads_without_scripts(browser: Browser, file: Path) -> None:
         opened.goto(file.as_uri())
         assert opened.locator("table.rows tbody tr").count() > 50
         assert opened.locator(".filters:visible, #theme:visible").count() == 0
+
+
+def test_the_pictures_of_the_docs_can_be_taken(
+    browser: Browser, file: Path, tmp_path: Path
+) -> None:
+    """`make screenshots` finds in a report what the docs show of one, under the same names."""
+    taken = take(browser, file, tmp_path)
+    assert {path.name for path in taken} == {
+        path.name for path in (REPOSITORY / "docs").glob("report*.png")
+    }
+    for path in taken:
+        assert path.read_bytes().startswith(b"\x89PNG")
