@@ -34,7 +34,10 @@ from (
 
 EXAMPLE_YAML = """models:
   - name: example_enriched
-    description: Three tickets, and what a language model makes of them
+    description: |
+      Three tickets, and what a language model makes of them.
+
+      {{ doc('dbt_enrich', 'enrichment') }}
     config:
       meta:
         enrichment:
@@ -50,6 +53,8 @@ EXAMPLE_YAML = """models:
       - name: is_urgent
         data_type: boolean
         description: Whether somebody cannot work
+      - name: enrichment_version
+        description: "{{ doc('dbt_enrich', 'enrichment_versions') }}"
 """
 
 _NOT_NULL = {
