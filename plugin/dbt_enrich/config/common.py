@@ -53,8 +53,7 @@ class PluginConfig(Keys, ABC):
         max_enqueued_tokens: Tokens that a deployment's batches may hold at once: a number for all
             of them, or one by deployment (default: what the service tells).
         line_url: The `url` of each request line, where a server of the same API wants another
-            (default: the endpoint's path, such as `/chat/completions`; OpenAI
-            `/v1/chat/completions`).
+            (default: the endpoint's path; for OpenAI with `/v1` before it).
         batch_endpoint: The `endpoint` of a batch, which the service demands to fit its lines
             (default: as `line_url`).
         poll_interval: Seconds between two polls of a batch, at most (default: 60; `local` 2).
