@@ -57,7 +57,7 @@
   {#- `plan` and `preview` leave an existing table, and what is written of it, alone. -#}
   {%- set publishes = outcome.replaces or existing_relation is none -%}
   {%- set stays = outcome.touched is not none -%}
-  {%- set counts = none -%}
+  {%- set counts, content = none, none -%}
   {% if outcome.warning %}
     {% do exceptions.warn(outcome.warning) %}
   {% endif %}
@@ -84,6 +84,7 @@
       {% call statement('touched_rows') -%}
         {{ dbt_enrich._create_table_as(intermediate_relation, outcome.enriched_sql) }}
       {%- endcall %}
+      {%- set content = dbt_enrich._count_statuses(intermediate_relation, outcome.content) -%}
       {% call statement('main') -%}
         {{ dbt_enrich._touch_rows(target_relation, intermediate_relation, staged, unique_key, outcome.gone > 0) }}
       {%- endcall %}
@@ -100,9 +101,7 @@
         )
       {%- endcall %}
     {% endif %}
-    {#- What an untouched table holds is recorded already. -#}
-    {%- set content = outcome.content if outcome.touched or outcome.gone else none -%}
-    {%- set counts = dbt_enrich._count_statuses(target_relation, content) -%}
+    {%- set counts = dbt_enrich._count_statuses(target_relation) -%}
     {%- do dbt_enrich._refuse_others(target_relation, counts, outcome.rows) -%}
     {%- do outcome.response.add_rows(counts) -%}
   {% elif publishes %}
@@ -116,6 +115,7 @@
     {%- endcall %}
     {% if outcome.replaces %}
       {%- set counts = dbt_enrich._count_statuses(intermediate_relation, outcome.content) -%}
+      {%- set content = counts -%}
       {%- do outcome.response.add_rows(counts) -%}
     {% endif %}
     {% do dbt_enrich._replace_table(existing_relation, intermediate_relation, target_relation, backup_relation, outcome.drops_indexes) %}
@@ -146,6 +146,7 @@
     'run_id': outcome.run_id,
     'staged': staged,
     'counts': counts,
+    'content': content,
   }) %}
 
   -- finally, drop the existing/backup relation after the commit

@@ -163,7 +163,8 @@ class Plugin(BasePlugin):
         if action == "finish":
             rows = call.get("counts")
             counts = None if rows is None else _counts(rows)
-            engine.finish(str(call["run_id"]), counts, _content(rows or ()))
+            held = _content(call.get("content"))
+            engine.finish(str(call["run_id"]), counts, held)
             if call.get("staged"):
                 cursor.execute(f"drop table if exists {call['staged']}")
             return None
@@ -316,9 +317,9 @@ def _counts(rows: Sequence[Sequence[Any]]) -> dict[str, int]:
     return {str(row[0]): int(row[1]) for row in rows}
 
 
-def _content(rows: Sequence[Sequence[Any]]) -> dict[str, RowSums] | None:
+def _content(rows: Sequence[Sequence[Any]] | None) -> dict[str, RowSums] | None:
     """Return what the rows of each status hold, where the macros have summed it up."""
-    if any(len(row) < 4 for row in rows):
+    if rows is None or any(len(row) < 4 for row in rows):
         return None
     return {str(row[0]): (int(row[1]), str(row[2]), str(row[3])) for row in rows}
 

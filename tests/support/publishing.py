@@ -18,7 +18,7 @@ def publish(
     *,
     staged: str,
     unique_key: Sequence[str],
-) -> None:
+) -> dict[str, RowSums] | None:
     """Publish an enriched table and its errors table in one transaction.
 
     Args:
@@ -27,14 +27,19 @@ def publish(
         outcome: What came of the run.
         staged: The staged rows.
         unique_key: What tells them apart.
+
+    Returns:
+        What `Engine.finish` is to be told of the rows that were put into the table.
     """
     if not outcome.replaces:
-        return
+        return None
+    held = None
     connection.execute("begin")
     if outcome.replaces_errors:
         connection.execute(f"create or replace table {table}__errors as {outcome.errors_sql}")
     if _changes(outcome):
         connection.execute(f"create table {table}__new as {outcome.enriched_sql}")
+        held = _content(connection, f"{table}__new", outcome)
         if outcome.touched is None:
             connection.execute(f"drop table if exists {table}")
             connection.execute(f"alter table {table}__new rename to {table}")
@@ -44,13 +49,13 @@ def publish(
             connection.execute(touch)
             connection.execute(f"drop table {table}__new")
     connection.execute("commit")
+    return held
 
 
-def content(
+def _content(
     connection: duckdb.DuckDBPyConnection, table: str, outcome: Outcome
 ) -> dict[str, RowSums] | None:
-    """Return what `Engine.finish` is to be told of what a published table holds."""
-    if outcome.content is None or not _changes(outcome):
+    if outcome.content is None:
         return None
     sums = ", ".join(f"cast(sum({value}) as varchar)" for value in outcome.content)
     found = connection.execute(

@@ -20,7 +20,7 @@ from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.warehouse.stays import Stays
 
-from support.publishing import content, publish
+from support.publishing import publish
 
 SUMMARY = OutputColumn(name="summary", data_type="varchar", description="What it says")
 
@@ -95,9 +95,8 @@ class Warehouse:
         """Stage a SELECT, enrich it, and publish it as `table` and `<table>__errors`."""
         outcome = self.engine.enrich(self.request(select, task, table, unique_key, **options))
         staged = f"{table}__staged"
-        publish(self.connection, table, outcome, staged=staged, unique_key=unique_key)
+        held = publish(self.connection, table, outcome, staged=staged, unique_key=unique_key)
         if outcome.replaces:
-            held = content(self.connection, table, outcome)
             self.engine.finish(outcome.run_id, self.statuses(table), held)
         else:
             self.engine.finish(outcome.run_id)

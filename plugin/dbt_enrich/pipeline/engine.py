@@ -61,7 +61,7 @@ from dbt_enrich.state.file_cleanup import sweep_files
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import existing_ledger, open_run
-from dbt_enrich.state.tables.contents import Content, RowSums
+from dbt_enrich.state.tables.contents import Content, RowSums, add_rows
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
 from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
@@ -221,8 +221,8 @@ class Engine:
         Args:
             run_id: The run.
             counts: Rows of the published table by status, or None if nothing was published.
-            content: Likewise, with the sums of the expressions `content` of the outcome, or None
-                if they were not summed up.
+            content: Of the rows that were put into the table: their number by status, and the sums
+                of the expressions `content` of the outcome; None if they were not summed up.
         """
         with self._lock:
             scratch = self._published.pop(run_id, None)
@@ -240,7 +240,8 @@ class Engine:
                     )
                 )
                 if recorded and content is not None:
-                    ledger.contents.put(replace(recorded, rows=content))
+                    rows = add_rows(recorded.rows, content)
+                    ledger.contents.put(replace(recorded, rows=rows))
         if scratch:
             scratch.close()
 
@@ -289,7 +290,7 @@ class Engine:
             kept += untouched_kept(request.relation, request.merged_into, session.task_key)
         self._record_publication(session, kept)
         content = published_content_sql(request)
-        self._record_content(session, content_of(request, selection, published.files))
+        self._record_content(session, content_of(request, selection, published.files, changes))
         return Outcome(
             run_id=run.id,
             enriched_sql=published.enriched_sql,

@@ -23,7 +23,7 @@ from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.run import Run
-from dbt_enrich.state.tables.contents import Content, RowSums
+from dbt_enrich.state.tables.contents import Content, RowSums, add_rows
 from dbt_enrich.task.result_columns import ERROR_TYPES, STATUS_TYPES
 from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.catalogs import Catalog
@@ -49,6 +49,7 @@ class Changes:
         rows: The staged rows that are to be put into it, in place of those with their unique keys.
         gone: Rows of it that the SELECT does not yield as they are: changed, or gone.
         counts: Its other rows, which stay, by status.
+        content: What these hold.
         kept: Those of them that keep an answer to a previous version of the task.
         errors: Those of them that failed, by kind.
         files: The files of the answer store that were looked at.
@@ -57,24 +58,30 @@ class Changes:
     rows: StagedRows
     gone: int
     counts: Mapping[str, int]
+    content: Mapping[str, RowSums]
     kept: int
     errors: Mapping[str, int]
     files: frozenset[str]
 
 
 def content_of(
-    request: EnrichmentRequest, selection: Selection, files: frozenset[str]
+    request: EnrichmentRequest,
+    selection: Selection,
+    files: frozenset[str],
+    changes: Changes | None,
 ) -> Content | None:
-    """Return what the ledger is to record of a table once it is committed, but for its rows.
+    """Return what the ledger is to record of a table once it is committed, but for new rows.
 
     Args:
         request: What names the table.
         selection: What was asked, and whose answers stand.
         files: The files of the answer store of which every row was made.
+        changes: What alone is changed in the table, or None where all of it is made anew.
     """
     if request.target is None:
         return None
-    return Content(request.target, _basis(request, selection), files)
+    rows = changes.content if changes else {}
+    return Content(request.target, _basis(request, selection), files, rows)
 
 
 def published_content_sql(request: EnrichmentRequest) -> tuple[str, ...] | None:
@@ -263,10 +270,11 @@ class _Comparison:
                 f"""
                 select
                     staged.row_id, there.status, there.kind, there.is_kept,
+                    there.whole_first, there.whole_second,
                     there.place is distinct from staged.row_id as has_moved
                 from (select * from {staged} where {condition}) as staged
                 left join (
-                    select place, first, second, status, kind, is_kept
+                    select place, first, second, whole_first, whole_second, status, kind, is_kept
                     from {table.sql} where {condition}
                 ) as there using (first, second)
                 """,
@@ -334,7 +342,7 @@ class _Comparison:
         )
         found = self._workspace.rows(
             f"""
-            select status, kind, is_kept, count(*)
+            select status, kind, is_kept, count(*), sum(whole_first), sum(whole_second)
             from {self._pairs} as pairs
             anti join {ids} as touched using (row_id)
             group by all
@@ -342,8 +350,10 @@ class _Comparison:
         )
         counts: Counter[str] = Counter()
         errors: Counter[str] = Counter()
-        for status, kind, _, count in found:
+        content: dict[str, RowSums] = {}
+        for status, kind, _, count, *sums in found:
             counts[status] += count
+            content = add_rows(content, {status: (count, *map(str, sums))})
             if kind is not None:
                 errors[kind] += count
         return Changes(
@@ -356,7 +366,8 @@ class _Comparison:
             ),
             gone=gone,
             counts=counts,
-            kept=sum(count for *_, is_kept, count in found if is_kept),
+            content=content,
+            kept=sum(count for _, _, is_kept, count, *_ in found if is_kept),
             errors=errors,
             files=files,
         )

@@ -12,6 +12,19 @@ from dbt_enrich.state.connection import Table
 RowSums = tuple[int, str, str]
 
 
+def add_rows(one: Mapping[str, RowSums], other: Mapping[str, RowSums]) -> dict[str, RowSums]:
+    """Return what the rows of each status hold together, of two tables or parts of one."""
+    added = dict(one)
+    for status, (count, first, second) in other.items():
+        before = added.get(status, (0, "0", "0"))
+        added[status] = (
+            before[0] + count,
+            str(int(before[1]) + int(first)),
+            str(int(before[2]) + int(second)),
+        )
+    return added
+
+
 @dataclass(frozen=True)
 class Content:
     """A row of `contents`: what a table held when it was published.
