@@ -22,6 +22,7 @@ from typing import Any
 from dbt_enrich.config import parse_config
 from dbt_enrich.pipeline.load.load_shard import load
 from dbt_enrich.sql import literal
+from dbt_enrich.state.answer_store import text_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.shards import Shard, Step
@@ -95,7 +96,10 @@ def stored_answers(files: dict[str, bytes], keys: list[str]) -> dict[str, tuple[
 def _stored(store: StateDirectory, keys: list[str]) -> list[tuple[str, str, str, Any]]:
     with open_run(_CONFIG.model_copy(update={"state_dir": store.root})) as run:
         _load(keys, run)
-        answers = f"(select *, content as clean_content from {run.answers.table('t')} as answers)"
+        names = list(run.ledger.answers.live("t"))
+        text = text_sql("answers", has_typed=run.answers.has_typed(names))
+        answers = f"(select answers.kind, answers.message, answers.request_key, {text} "
+        answers += f"as clean_content from {run.answers.table_of(names)} as answers)"
         rows = run.workspace.rows(
             "select replace(cast(request_key as varchar), '-', ''), kind, message, answer "
             f"from ({typed_answers_sql(answers, OUTPUTS)})"

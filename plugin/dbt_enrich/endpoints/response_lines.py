@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +88,30 @@ def key_sql() -> str:
 
 
 def named_sql(
-    endpoint: Endpoint, files: list[Path], line_bytes: int, manifest: Path | None = None
+    endpoint: Endpoint,
+    files: list[Path],
+    line_bytes: int,
+    manifest: Path | None = None,
+    columns: Sequence[str] = (),
 ) -> str:
-    """Build the SELECT of one row for each line that answers a request of a manifest, or any."""
+    """Build the SELECT of one row for each line that answers a request of a manifest, or any.
+
+    Args:
+        endpoint: The endpoint that was asked.
+        files: Output and error files.
+        line_bytes: How long their longest line is taken to be.
+        manifest: The manifest, or None.
+        columns: Those of its columns that the rows have, too.
+    """
     among = ""
     if manifest:
         among = f"join read_parquet({literal(manifest)}) as manifest using (request_key, attempt)"
-    return named_lines_sql(endpoint, lines_sql(files, line_bytes), among)
+    return named_lines_sql(endpoint, lines_sql(files, line_bytes), among, columns)
 
 
-def named_lines_sql(endpoint: Endpoint, lines: str, among: str = "") -> str:
+def named_lines_sql(
+    endpoint: Endpoint, lines: str, among: str = "", columns: Sequence[str] = ()
+) -> str:
     """Build the SELECT of what each line says, with a name for the outcome of its request.
 
     `content` is the text of an answer, `raw` the text whatever the outcome, and `body` the whole
@@ -106,7 +121,9 @@ def named_lines_sql(endpoint: Endpoint, lines: str, among: str = "") -> str:
         endpoint: The endpoint that was asked.
         lines: A SELECT with the column `line`.
         among: A join that leaves only the lines of some requests.
+        columns: What it brings along, by name.
     """
+    brought = "".join(f"{name}, " for name in columns)
     reply = endpoint.reply
     places = _places(reply)
     paths = ", ".join(literal(path) for path in places.values())
@@ -164,6 +181,7 @@ def named_lines_sql(endpoint: Endpoint, lines: str, among: str = "") -> str:
         named as (
             select
                 keyed.*,
+                {brought}
                 case
                     -- It may hold an answer, so that it is named and kept as one without text.
                     when is_broken then 'answered'

@@ -35,6 +35,10 @@ ANSWER_COLUMNS = {
     "shard": "varchar",
     "received_at": "timestamp with time zone",
 }
+# What `load` adds: where the row lay when it was claimed, by which the rows are ordered, and the
+# answer as a struct of the outputs, but where Parquet cannot hold one of their types. Files of
+# earlier versions have neither.
+POSITION, TYPED = "row_id", "answer"
 # Rows of one row group: validation needs memory beside those that each thread holds.
 _ROW_GROUP = 12_288
 # The name of a file that holds answers to a previous version goes on with that version.
@@ -105,6 +109,10 @@ class AnswerStore:
     def table_of(self, names: Sequence[str]) -> str:
         """Build the table expression over some files, which `file_index` counts in their order."""
         return read_parquet([self._path(name) for name in names], empty=NO_ANSWERS)
+
+    def has_typed(self, names: Sequence[str]) -> bool:
+        """Whether one of some files has answers as structs, in the column `TYPED`."""
+        return bool(names) and TYPED in self._workspace.columns(f"from {self.table_of(names)}")
 
     def add(self, query: str, task_key: str, name: str, *, settings: str | None = None) -> int:
         """Write the answers of a SELECT and make them live; without one there is no file.
@@ -180,6 +188,18 @@ class AnswerStore:
 
     def _path(self, name: str) -> Path:
         return self.place / f"{name}.parquet"
+
+
+def text_sql(answers: str, *, has_typed: bool) -> str:
+    """Build the text of an answer, which a file leaves out where the typed answer gives it back.
+
+    Args:
+        answers: The name of the relation that has it.
+        has_typed: Whether the relation has typed answers.
+    """
+    if not has_typed:
+        return f"{answers}.content"
+    return f"coalesce({answers}.content, cast(to_json({answers}.{TYPED}) as varchar))"
 
 
 def answered_sql(answers: str, keys: str, *, part: KeyPart) -> str:

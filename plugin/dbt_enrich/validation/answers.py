@@ -30,7 +30,9 @@ from dbt_enrich.validation.values import (
     doubtful_sql,
     reads_exactly,
     rule_problem_sql,
+    stored_answer_sql,
     structure_literal,
+    unaltered_sql,
 )
 
 __all__ = ["answer_struct_type", "typed_answers_sql", "validated_answers_sql"]
@@ -50,9 +52,10 @@ def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
     Returns:
         A SELECT of all columns of `source` and of these: `answer`, a struct of the outputs in their
         order, NULL unless valid; `clean_content varchar`, the text of the JSON object that was
-        judged, without white space, NULL where there is none; `mismatch_kind varchar`,
-        `invalid_json`, `schema_mismatch` or NULL; `mismatch varchar`, the first problem as a phrase
-        with its path, NULL where there is none.
+        judged, without white space, NULL where there is none; `is_given_back boolean`, whether
+        `to_json(answer)` is that text, byte for byte; `mismatch_kind varchar`, `invalid_json`,
+        `schema_mismatch` or NULL; `mismatch varchar`, the first problem as a phrase with its path,
+        NULL where there is none.
     """
     # Each layer uses the columns of the one below, so that nothing is computed twice.
     return f"""
@@ -63,6 +66,14 @@ def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
             ),
             case when enrich__breach is null then enrich__answer end as answer,
             case when starts_with(enrich__object, '{{') then enrich__object end as clean_content,
+            coalesce(
+                case
+                    when enrich__exact
+                        then {unaltered_sql("enrich__read", "enrich__answer", outputs)}
+                    else cast(to_json(enrich__answer) as varchar) = enrich__object
+                end,
+                false
+            ) as is_given_back,
             case
                 when enrich__object is null then '{INVALID_JSON}'
                 when coalesce(enrich__problem, enrich__breach) is not null then '{SCHEMA_MISMATCH}'
@@ -106,20 +117,29 @@ def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
     """
 
 
-def typed_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
+def typed_answers_sql(
+    source: str, outputs: Sequence[OutputColumn], *, stored: str | None = None
+) -> str:
     """Build the SELECT that types answers which were validated before.
 
     Args:
         source: SQL of a relation, a table's name or a SELECT in parentheses, with at least the
             column `clean_content varchar`, as `validated_answers_sql` gave it.
         outputs: The output columns.
+        stored: The column of answers that were typed as they were validated, or None where there
+            are none. Only where it is NULL is the text read.
 
     Returns:
-        A SELECT of all columns of `source` and of `answer`, a struct of the outputs in their order,
-        NULL where the text is none of these outputs.
+        A SELECT of all other columns of `source` and of `answer`, a struct of the outputs in their
+        order, NULL where the text is none of these outputs.
     """
+    answer, left_out = answer_sql("enrich__read", outputs), "enrich__read"
+    if stored:
+        whole = stored_answer_sql(stored, outputs)
+        answer = f"case when {stored} is not null then {whole} else {answer} end"
+        left_out += f", {stored}"
     return f"""
-        select * exclude (enrich__read), {answer_sql("enrich__read", outputs)} as answer
+        select * exclude ({left_out}), {answer} as answer
         from (
             select
                 *,

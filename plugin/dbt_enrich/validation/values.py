@@ -26,6 +26,8 @@ from dbt_enrich.validation.problems import key_path
 # Types whose values `to_json` writes as the model would, so that reading and writing an object
 # gives the same text if, and only if, nothing was coerced.
 _EXACT = frozenset({"varchar", "boolean", "double", "date", *INTEGER_RANGES})
+# Parquet has no integers of 128 bits, and DuckDB writes doubles in their place.
+_NOT_IN_PARQUET = frozenset({"hugeint", "uhugeint"})
 # Longest list in which repeated elements are looked for one by one; longer ones are sorted.
 _SHORT_LIST = 32
 _LARGEST_FLOAT = 3.4028234e38
@@ -49,6 +51,37 @@ def reads_exactly(outputs: Sequence[OutputColumn]) -> bool:
         for output in outputs
         for leaf in leaves(output.type)
     )
+
+
+def is_storable(outputs: Sequence[OutputColumn]) -> bool:
+    """Return whether Parquet gives back each answer as it was, with its enums as texts."""
+    return all(
+        leaf.sql not in _NOT_IN_PARQUET for output in outputs for leaf in leaves(output.type)
+    )
+
+
+def unaltered_sql(read: str, answer: str, outputs: Sequence[OutputColumn]) -> str:
+    """Build whether normalising an object that was read exactly left it as it was.
+
+    Args:
+        read: SQL name of the struct that was read.
+        answer: SQL name of the normalised answer.
+        outputs: The output columns.
+    """
+    normalised = [output.name for output in outputs if output.lower or output.unique_items]
+    same = [f"{_field(read, name)} = {_field(answer, name)}" for name in normalised]
+    return " and ".join([f"{answer} is not null", *same])
+
+
+def stored_answer_sql(stored: str, outputs: Sequence[OutputColumn]) -> str:
+    """Build the typed answer from one that was read from Parquet, whose fields may lie otherwise.
+
+    Args:
+        stored: SQL name of the struct that was read.
+        outputs: The output columns.
+    """
+    values = [(output.name, _field(stored, output.name)) for output in outputs]
+    return f"cast({_struct_literal(values)} as {answer_struct_type(outputs)})"
 
 
 def doubtful_sql(text: str, outputs: Sequence[OutputColumn]) -> str:

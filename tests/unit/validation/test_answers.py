@@ -344,10 +344,10 @@ def test_other_columns_pass_through(connection: duckdb.DuckDBPyConnection) -> No
     source = """(select '{"x":["A","a"]}' as content, 1 as item_1, 2 as place, 3 as let_1)"""
     outputs = [OutputColumn("x", "varchar[]", lower=True, unique_items=True)]
     relation = connection.sql(validated_answers_sql(source, outputs))
-    added = ["answer", "clean_content", "mismatch_kind", "mismatch"]
+    added = ["answer", "clean_content", "is_given_back", "mismatch_kind", "mismatch"]
     assert relation.columns == ["content", "item_1", "place", "let_1", *added]
     assert relation.fetchall() == [
-        ('{"x":["A","a"]}', 1, 2, 3, {"x": ["a"]}, '{"x":["A","a"]}', None, None)
+        ('{"x":["A","a"]}', 1, 2, 3, {"x": ["a"]}, '{"x":["A","a"]}', False, None, None)
     ]
 
 

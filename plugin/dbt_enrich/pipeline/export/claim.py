@@ -336,11 +336,11 @@ def _limits_of(group: Group, selection: Selection, destination: Destination) -> 
 
 def _write_manifest(run: Run, name: str, select: str, selection: Selection, group: Group) -> str:
     """Write which requests a shard holds; return their SELECT."""
-    columns = "request_key, attempt"
+    columns = "request_key, attempt, row_id"
     if selection.packing and group.is_first:
         packed = run.workspace.directory / f"packed-{name}.parquet"
         run.workspace.write_parquet(selection.packing.numbered_sql(select), packed)
-        select, columns = _whole(packed), f"{columns}, custom_id, position"
+        select, columns = _whole(packed), "request_key, attempt, custom_id, position"
     manifest = run.store.manifest(name)
     run.workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
     return select

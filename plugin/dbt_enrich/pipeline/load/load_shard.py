@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from dbt_enrich.pipeline.load.packed_lines import unpacked
 from dbt_enrich.pipeline.load.unassigned_lines import keep_unassigned
 from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.sql import literal, preferred_sql
-from dbt_enrich.state.answer_store import ANSWER_COLUMNS
+from dbt_enrich.state.answer_store import ANSWER_COLUMNS, POSITION, TYPED, text_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import remove_files
 from dbt_enrich.state.ledger import Ledger
@@ -30,6 +31,7 @@ from dbt_enrich.state.sent_with import of_shard
 from dbt_enrich.state.shards import GONE, Shard
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.validation.answers import validated_answers_sql
+from dbt_enrich.validation.values import is_storable
 from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES
 from dbt_enrich.workspace.long_lines import in_pieces, longest_line
 
@@ -220,7 +222,10 @@ class _Responses:
         """
         workspace, answers, name = self.run.workspace, self.run.answers, self.target
         manifest = self.run.store.manifest(self.shard.shard)
-        is_packed = "custom_id" in workspace.columns(f"from read_parquet({literal(manifest)})")
+        requested = workspace.columns(f"from read_parquet({literal(manifest)})")
+        is_packed = "custom_id" in requested
+        # Rows in order need no sorting where they are published.
+        position = [POSITION] if POSITION in requested else []
         with ExitStack() as scratch:
             pieces = scratch.enter_context(
                 in_pieces(self.files, workspace.directory, least_lines=workspace.least_rows)
@@ -228,6 +233,8 @@ class _Responses:
             row_group_bytes = ROW_GROUP_BYTES
             if pieces != self.files:
                 row_group_bytes = LONG_ROW_GROUP_BYTES
+                # Rows this long are more than a sort has memory for.
+                position = []
                 # A piece is read at once, and each JSON function reserves room for all of it.
                 largest = max(path.stat().st_size for path in pieces)
                 line_bytes = max(line_bytes, largest)
@@ -238,11 +245,11 @@ class _Responses:
                 named = f"select *, {message_sql('null')} as said from ({named})"
                 read = scratch.enter_context(unpacked(named, manifest, workspace))
             elif pieces:
-                read = named_sql(self.endpoint, pieces, line_bytes, manifest)
+                read = named_sql(self.endpoint, pieces, line_bytes, manifest, position)
             else:
                 read = None
             written = answers.write(
-                _answers_query(self.shard, read, self.outputs, is_packed=is_packed),
+                _answers_query(self.shard, read, self.outputs, position, is_packed=is_packed),
                 name,
                 row_group_bytes=row_group_bytes,
                 variables={"mask": self.mask} if read else None,
@@ -251,24 +258,36 @@ class _Responses:
         (distinct,) = workspace.row(f"select count(distinct request_key) from {table} as answers")
         if distinct == written:
             return written
-        return answers.write(_single_sql(table), name, row_group_bytes=row_group_bytes)
+        single = _single_sql(table, position, has_typed=answers.has_typed([name]))
+        return answers.write(single, name, row_group_bytes=row_group_bytes)
 
 
-def _single_sql(answers: str) -> str:
+def _single_sql(answers: str, position: Sequence[str], *, has_typed: bool) -> str:
     """Build the SELECT of one answer for each request, of those in a file's table expression."""
-    order = "kind = 'done' desc, content nulls last, kind, message"
-    placed = f"(select *, file_row_number as place from {answers} as answers)"
+    text = text_sql("answers", has_typed=has_typed)
+    placed = f"(select *, {text} as said, file_row_number as place from {answers} as answers)"
+    order = "kind = 'done' desc, said nulls last, kind, message"
     return f"""
-        select answers.* exclude (place)
+        select answers.* exclude (said, place)
         from {placed} as answers
         semi join (
-            {preferred_sql(placed, "request_key", "place", order, ["kind", "content", "message"])}
+            {preferred_sql(placed, "request_key", "place", order, ["kind", "said", "message"])}
         ) as preferred using (place)
+        {_order_sql(position)}
     """
 
 
+def _order_sql(columns: Sequence[str]) -> str:
+    return f"order by {', '.join(columns)}" if columns else ""
+
+
 def _answers_query(
-    shard: Shard, read: str | None, outputs: list[OutputColumn], *, is_packed: bool
+    shard: Shard,
+    read: str | None,
+    outputs: list[OutputColumn],
+    position: Sequence[str],
+    *,
+    is_packed: bool,
 ) -> str:
     """Build the SELECT of the answers that a shard's files hold, each validated.
 
@@ -276,6 +295,7 @@ def _answers_query(
         shard: The shard.
         read: A SELECT of the requests with what became of them, or None where there is no file.
         outputs: The output columns.
+        position: The column by which they are ordered, or none.
         is_packed: Whether they come out of packs.
     """
     if read is None:
@@ -283,11 +303,14 @@ def _answers_query(
         return f"select {columns} where false"
     kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
     text = packed_message_sql() if is_packed else message_sql("mismatch")
+    has_typed = is_storable(outputs)
+    # What the typed answer gives back is not written twice.
+    clean = "if(is_given_back, null, clean_content)" if has_typed else "clean_content"
     values = {
         "kind": kind,
         "message": f"if(outcome in {_OF_MODELS}, {text}, {_masked_sql(text)})",
         "content": f"""case
-            when {kind} = 'done' then clean_content
+            when {kind} = 'done' then {clean}
             when outcome in {_OF_ERRORS} then coalesce(raw, refusal, {_masked_sql("body")})
             else coalesce(raw, refusal, body)
         end""",
@@ -299,7 +322,11 @@ def _answers_query(
         f"try_cast({values.get(name, name)} as {data_type}) as {name}"
         for name, data_type in ANSWER_COLUMNS.items()
     )
-    return f"select {columns} from ({validated_answers_sql(f'({read})', outputs)})"
+    columns += "".join(f", {name}" for name in position)
+    if has_typed:
+        columns += f", if({kind} = 'done', answer, null) as {TYPED}"
+    validated = validated_answers_sql(f"({read})", outputs)
+    return f"select {columns} from ({validated}) {_order_sql(position)}"
 
 
 def _masked_sql(text: str) -> str:

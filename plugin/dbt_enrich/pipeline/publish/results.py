@@ -19,7 +19,7 @@ from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_err
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
-from dbt_enrich.state.answer_store import PREVIOUS_PREFIX, standing_sql
+from dbt_enrich.state.answer_store import PREVIOUS_PREFIX, TYPED, standing_sql
 from dbt_enrich.state.attempts import Attempts, attempts_of
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.answers import AnswerFile
@@ -197,7 +197,8 @@ def _write_results(
             continue
         path = workspace.directory / f"results-of-{first}.parquet"
         answers = attempts.store.table_of(group)
-        query = _answered_sql(places_sql, answers, first, len(group), outputs)
+        typed = TYPED if attempts.store.has_typed(group) else None
+        query = _answered_sql(places_sql, answers, first, len(group), outputs, typed)
         workspace.write_parquet(query, path, row_group=_RESULT_GROUP, plain=True)
         written.append(path)
     for path in places:
@@ -225,7 +226,12 @@ def _groups(files: Sequence[AnswerFile]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _answered_sql(
-    places: str, answers: str, first: int, files: int, outputs: Sequence[OutputColumn]
+    places: str,
+    answers: str,
+    first: int,
+    files: int,
+    outputs: Sequence[OutputColumn],
+    typed: str | None,
 ) -> str:
     """Build the SELECT of the results of the rows whose answers lie in some files.
 
@@ -235,12 +241,14 @@ def _answered_sql(
         first: The number of the first of them.
         files: How many there are.
         outputs: The output columns.
+        typed: The column of typed answers, if one of the files has it.
     """
+    stored = f"answers.{typed} as stored," if typed else ""
     standing = f"""(
         select
             places.row_id, places.flies,
             answers.request_key, answers.kind, answers.message, answers.model, answers.batch_id,
-            answers.received_at, answers.shard,
+            answers.received_at, answers.shard, {stored}
             if(answers.kind = 'done', answers.content, null) as clean_content
         from {answers} as answers
         join (
@@ -250,7 +258,9 @@ def _answered_sql(
         ) as places using (request_key, file_index)
     )"""
     return f"""
-        with typed as ({typed_answers_sql(standing, list(outputs))}),
+        with typed as (
+            {typed_answers_sql(standing, list(outputs), stored="stored" if typed else None)}
+        ),
         answered as (
             select
                 *,

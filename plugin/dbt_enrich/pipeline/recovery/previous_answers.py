@@ -15,6 +15,7 @@ from dbt_enrich.state.answer_store import (
     done_sql,
     previous_answers_key,
     standing_sql,
+    text_sql,
 )
 from dbt_enrich.state.previous_tasks import previous_tasks
 from dbt_enrich.state.run import Run
@@ -84,14 +85,16 @@ def _wanted_sql(
 
 def _keep(run: Run, wanted: str, selection: Selection, task: Task) -> int:
     name = f"{PREVIOUS_PREFIX}{short_version(task.task_key)}-{secrets.token_hex(8)}"
+    names = list(run.ledger.answers.live(task.task_key))
     values = {
         **{column: f"previous.{column}" for column in ANSWER_COLUMNS},
         "request_key": "wanted.request_key",
         "attempt": "1",
+        "content": text_sql("previous", has_typed=run.answers.has_typed(names)),
         "shard": literal(name),
     }
     columns = ", ".join(f"{value} as {column}" for column, value in values.items())
-    answers = run.answers.table(task.task_key)
+    answers = run.answers.table_of(names)
     keys = run.workspace.directory / f"{name}-keys.parquet"
     run.workspace.write_parquet(wanted, keys)
     previous_keys = f"(select previous_key as request_key from read_parquet({literal(keys)}))"
