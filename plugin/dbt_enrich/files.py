@@ -36,6 +36,22 @@ def settle(temporary: Path, final: Path, *, durable: bool = True) -> None:
         raise _unwritable(final, error) from error
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file, which nothing changes, a second name that outlives the first.
+
+    Another file of that name is gone.
+
+    Raises:
+        FileNotFoundError: The file is gone.
+    """
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        # It is gone, or the file system has no hard links.
+        shutil.copyfile(source, target)
+
+
 def make_private(path: Path) -> None:
     """Make an empty file that its owner alone may read, whatever the umask.
 

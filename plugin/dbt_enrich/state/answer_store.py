@@ -108,7 +108,7 @@ class AnswerStore:
 
     def table_of(self, names: Sequence[str]) -> str:
         """Build the table expression over some files, which `file_index` counts in their order."""
-        return read_parquet([self._path(name) for name in names], empty=NO_ANSWERS)
+        return read_parquet([self.path(name) for name in names], empty=NO_ANSWERS)
 
     def has_typed(self, names: Sequence[str]) -> bool:
         """Whether one of some files has answers as structs, in the column `TYPED`."""
@@ -130,7 +130,7 @@ class AnswerStore:
         if answers:
             self._live.add(name, task_key=task_key, answers=answers, settings=settings)
         else:
-            self._path(name).unlink()
+            self.path(name).unlink()
         return answers
 
     def write(
@@ -152,7 +152,7 @@ class AnswerStore:
         Returns:
             How many they are.
         """
-        path = self._path(name)
+        path = self.path(name)
         self._workspace.write_parquet(
             query,
             path,
@@ -166,17 +166,17 @@ class AnswerStore:
 
     def settle(self, draft: str, name: str) -> None:
         """Give a written file its name, whole and at once; another one of that name is gone."""
-        settle(self._path(draft), self._path(name))
+        settle(self.path(draft), self.path(name))
 
     def forget(self, task_key: str) -> None:
         """Take a task's answers out, with those that it keeps of its previous versions."""
         for key in (task_key, previous_answers_key(task_key)):
             for name in self._live.forget(key):
-                self._path(name).unlink(missing_ok=True)
+                self.path(name).unlink(missing_ok=True)
 
     def damaged(self) -> list[str]:
         """Return the files that the ledger names and that are not there, or not whole."""
-        return [self._path(name).name for name in self._live.names() if not self._is_whole(name)]
+        return [self.path(name).name for name in self._live.names() if not self._is_whole(name)]
 
     def _is_whole(self, name: str) -> bool:
         """Whether all of a file can be read."""
@@ -186,7 +186,8 @@ class AnswerStore:
             return False
         return True
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Return where a file lies."""
         return self.place / f"{name}.parquet"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,7 @@ def enriched_sql(
     task_key: str,
     *,
     positional: bool = True,
+    stored: Collection[Path] = (),
 ) -> str:
     """Build the SELECT of the enriched table, over the staged relation.
 
@@ -66,12 +67,15 @@ def enriched_sql(
         task_key: The task.
         positional: Whether the results are of all staged rows, in their order. If not, the SELECT
             yields only the rows that have one.
+        stored: Those of the files that are the answer store's own, of `done` answers alone.
     """
-    results_sql = f"read_parquet({literals(results)}) as results"
+    # What their columns are called differs.
+    options = ", union_by_name = true" if stored else ""
+    results_sql = f"read_parquet({literals(results)}{options}) as results"
     rows = f"{relation.name} as staged positional join {results_sql}"
     if not positional:
         rows = f"{relation.name} as staged join {results_sql} on results.row_id = staged.rowid"
-    columns = _result_columns(outputs, task_key)
+    columns = _result_columns(outputs, task_key, _names(results, stored))
     previous = _previous_columns(relation, outputs, existing)
     if existing is None or previous is None:
         return f"select staged.*, {_listed(columns)} from {rows}"
@@ -87,7 +91,29 @@ def enriched_sql(
     )
 
 
-def _result_columns(outputs: Sequence[OutputColumn], task_key: str) -> dict[str, str]:
+def _names(results: Sequence[Path], stored: Collection[Path]) -> dict[str, str]:
+    """Return what gives a result's status, error, time and previous version."""
+    if not stored:
+        names = ("status", "error", "enriched_at", "previous_version")
+        return {name: f"results.{name}" for name in names}
+    if len(stored) == len(results):
+        return {
+            "status": "'done'",
+            "error": "cast(null as varchar)",
+            "enriched_at": "results.received_at",
+            "previous_version": "cast(null as varchar)",
+        }
+    return {
+        "status": "coalesce(results.status, 'done')",
+        "error": "results.error",
+        "enriched_at": "coalesce(results.enriched_at, results.received_at)",
+        "previous_version": "results.previous_version",
+    }
+
+
+def _result_columns(
+    outputs: Sequence[OutputColumn], task_key: str, names: Mapping[str, str]
+) -> dict[str, str]:
     """Return the expressions of a row's own result, by the names of the columns."""
     answers = {
         o.name: f"cast(struct_extract(results.answer, {literal(o.name)}) as {o.type.sql})"
@@ -97,14 +123,14 @@ def _result_columns(outputs: Sequence[OutputColumn], task_key: str) -> dict[str,
         **answers,
         # The two lie side by side, whatever the warehouse's memory; no answer is another row's.
         "enrichment_status": "if(results.row_id is distinct from staged.rowid, "
-        "error('the answers lie beside other rows than theirs'), results.status)",
-        "enrichment_error": "results.error",
+        f"error('the answers lie beside other rows than theirs'), {names['status']})",
+        "enrichment_error": names["error"],
         "enrichment_model": "results.model",
         "enrichment_batch_id": "results.batch_id",
-        "enriched_at": "results.enriched_at",
+        "enriched_at": names["enriched_at"],
         "enrichment_key": key_text_sql("results.request_key"),
-        "enrichment_version": "if(results.status = 'done', coalesce(results.previous_version, "
-        f"{literal(short_version(task_key))}), null)",
+        "enrichment_version": f"if({names['status']} = 'done', "
+        f"coalesce({names['previous_version']}, {literal(short_version(task_key))}), null)",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,12 @@ class _Range:
     last: int
 
 
-def write_sorted(workspace: Workspace, sources: Sequence[Path], key: str) -> list[Path]:
+def write_sorted(
+    workspace: Workspace,
+    sources: Sequence[Path],
+    key: str,
+    within: Sequence[range] = (range(sys.maxsize),),
+) -> dict[int, Path]:
     """Write the rows of Parquet files, in the order of a key, to files beside the first.
 
     Each holds so many keys as can be sorted in a small part of the memory: DuckDB's own sort
@@ -35,9 +41,10 @@ def write_sorted(workspace: Workspace, sources: Sequence[Path], key: str) -> lis
         workspace: The private DuckDB.
         sources: The files, with the same columns, written with `plain`.
         key: A column of distinct integers from 0 on, with few gaps.
+        within: Ranges, in order, in which all keys lie; no file has keys of two of them.
 
     Returns:
-        The files in order; one without a row if there is none.
+        The files in order, by the least key that each may have; one without a row if there is none.
     """
     ranges = [
         _Range(Path(path), first, last)
@@ -51,31 +58,43 @@ def write_sorted(workspace: Workspace, sources: Sequence[Path], key: str) -> lis
     (read,) = workspace.row(
         f"select coalesce(sum(size * (last // {step} - first // {step} + 1)), 0) from ({groups})"
     )
+    steps = _cut(range(0, end, step), within)
     if read <= _READ_TIMES * size:
-        return _sorted(workspace, ranges, key, range(0, end, step), sources[0])
+        return _sorted(workspace, ranges, key, steps, sources[0])
     wide = step * math.isqrt(chunks)
-    paths = []
+    paths: dict[int, Path] = {}
     for start in range(0, end, wide):
         stop = min(start + wide, end)
         near = workspace.directory / f"{sources[0].stem}-near-{start}.parquet"
         workspace.write_parquet(
             _between_sql(ranges, key, start, stop, sources[0]), near, plain=True
         )
-        within = [_Range(near, start, stop - 1)]
-        paths += _sorted(workspace, within, key, range(start, stop, step), sources[0])
+        nearby = [_Range(near, start, stop - 1)]
+        steps = _cut(range(start, stop, step), within)
+        paths |= _sorted(workspace, nearby, key, steps, sources[0])
         near.unlink()
     return paths
 
 
+def _cut(steps: range, within: Sequence[range]) -> list[range]:
+    """Return the parts of each step that lie in the ranges."""
+    parts = (
+        range(max(start, one.start), min(start + steps.step, steps.stop, one.stop))
+        for start in steps
+        for one in within
+    )
+    return [part for part in parts if part]
+
+
 def _sorted(
-    workspace: Workspace, ranges: Sequence[_Range], key: str, starts: range, beside: Path
-) -> list[Path]:
-    paths = []
-    for start in starts:
-        path = beside.with_name(f"{beside.stem}-{start}.parquet")
-        rows = _between_sql(ranges, key, start, start + starts.step, beside)
+    workspace: Workspace, ranges: Sequence[_Range], key: str, steps: Sequence[range], beside: Path
+) -> dict[int, Path]:
+    paths = {}
+    for step in steps:
+        path = beside.with_name(f"{beside.stem}-{step.start}.parquet")
+        rows = _between_sql(ranges, key, step.start, step.stop, beside)
         workspace.write_parquet(f"{rows} order by {key}", path)
-        paths.append(path)
+        paths[step.start] = path
     return paths
 
 

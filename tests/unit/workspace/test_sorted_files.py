@@ -38,7 +38,7 @@ def test_rows_are_written_in_their_order(
             f"where i % 3 = {number} order by {ORDERS[order]}",
             source,
         )
-    files = write_sorted(workspace, sources, "row_id")
+    files = [*write_sorted(workspace, sources, "row_id").values()]
     assert (len(files) > 1) == (size < 16_777_216)
     found = workspace.rows(
         f"""
@@ -80,7 +80,7 @@ def test_no_row_makes_one_file(workspace: Workspace) -> None:
     """There is something to read."""
     source = workspace.directory / "source.parquet"
     workspace.write_parquet("select 1::bigint as row_id where false", source)
-    (file,) = write_sorted(workspace, [source], "row_id")
+    (file,) = write_sorted(workspace, [source], "row_id").values()
     assert workspace.row(f"select count(*) from read_parquet({literals([file])})") == (0,)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from dbt_enrich.endpoints.request_lines import RequestLines
 from dbt_enrich.errors import LostOwnershipError
+from dbt_enrich.files import link_or_copy
 from dbt_enrich.pipeline.export.manifests import NO_REQUESTS
 from dbt_enrich.sql import literals
 from dbt_enrich.state.directory import StateDirectory
@@ -79,11 +79,7 @@ def _held(run: Run, shard: str) -> Path | None:
     manifest = run.store.manifest(shard)
     held = run.workspace.directory / f"{shard}-{secrets.token_hex(4)}.parquet"
     with suppress(FileNotFoundError):
-        try:
-            held.hardlink_to(manifest)
-        except OSError:
-            # It is gone, or the file system has no hard links.
-            shutil.copyfile(manifest, held)
+        link_or_copy(manifest, held)
         return held
     return None
 

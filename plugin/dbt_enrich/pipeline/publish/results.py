@@ -1,19 +1,21 @@
 """Publish: the answers of the staged rows as SQL that builds the enriched table and its errors.
 
-The private DuckDB writes two Parquet files, results and errors; the two SELECTs that read them run
-in the user's database, on dbt's own connection and in its transaction.
+Answers that lie in their file as the rows do are read from there. The private DuckDB writes the
+results of all other rows, and the errors, to Parquet files. The two SELECTs that read them run in
+the user's database, on dbt's own connection and in its transaction.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dbt_enrich.pipeline.export.final_failures import Finals, find_finals
 from dbt_enrich.pipeline.export.in_flight import in_flight_sql
 from dbt_enrich.pipeline.export.new_requests import Selection, find_undone
+from dbt_enrich.pipeline.publish.aligned_answers import find_aligned, gaps_between
 from dbt_enrich.pipeline.publish.changes import Changes
 from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_errors
 from dbt_enrich.pipeline.request import EnrichmentRequest
@@ -92,13 +94,17 @@ def publish(
     in_flight = in_flight_sql(run, task_key)
     # Listed once: what another run stores meanwhile would change the files' numbers.
     attempts = attempts_of(run, selection.answer_keys, None)
-    answers = attempts.all_sql
-    places = _write_places(written, answers, in_flight, run.workspace)
-    results = _write_results(written, places, attempts, outputs, run.workspace)
-    file = f"read_parquet({literals(results)})"
-    in_order = results if changes else write_sorted(run.workspace, results, "row_id")
+    aligned = {} if changes else find_aligned(run, rows, attempts)
+    results = _Results()
+    others = written.rows - sum(len(there) for there in aligned.values())
+    if others or not aligned:
+        gaps = None if changes else gaps_between(list(aligned.values()))
+        among = rows.within(gaps or [], others) if aligned else written
+        results = _write_results(among, gaps, attempts, in_flight, outputs, run.workspace)
     counts: Counter[str] = Counter(changes.counts if changes else {})
-    counts.update(dict(run.workspace.rows(f"select status, count(*) from {file} group by status")))
+    counts.update(results.counts)
+    if aligned:
+        counts["done"] += written.rows - others
     finals = Finals()
     if counts.get("failed"):
         finals = find_finals(run, find_undone(run, rows, selection.answer_keys), selection)
@@ -106,28 +112,81 @@ def publish(
     keeps = counts.get("pending") and request.options.on_pending == "keep"
     previous = request.existing if keeps else None
     kinds: Counter[str] = Counter(changes.errors if changes else {})
-    kinds.update(
-        dict(
-            run.workspace.rows(
-                f"select split_part(error, ':', 1), count(*) from {file} "
-                "where status = 'failed' group by 1"
-            )
-        )
-    )
-    (kept,) = run.workspace.row(f"select count(previous_version) from {file} where status = 'done'")
+    kinds.update(results.errors)
+    starts = {there.start: path for path, there in aligned.items()}
+    in_order = [path for _, path in sorted({**starts, **results.files}.items())]
     return Published(
         enriched_sql=enriched_sql(
-            relation, outputs, in_order, previous, task_key, positional=changes is None
+            relation,
+            outputs,
+            in_order,
+            previous,
+            task_key,
+            positional=changes is None,
+            stored=list(aligned),
         ),
         errors_sql=errors_table_sql(relation, errors),
         counts=counts,
-        kept=kept + (changes.kept if changes else 0),
+        kept=results.kept + (changes.kept if changes else 0),
         errors=dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
         finals=finals.kinds,
         bytes=sum(path.stat().st_size for path in (*in_order, *errors)),
         files=changes.files if changes else frozenset(file.name for file in attempts.files),
         touched=changes.rows.rows if changes else None,
         gone=changes.gone if changes else 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What became of some staged rows.
+
+    Attributes:
+        files: Parquet files of it, by the least row that each may have where rows are in order.
+        counts: Rows by status.
+        kept: Rows that keep an answer to a previous version of the task.
+        errors: Failed rows by kind.
+    """
+
+    files: Mapping[int, Path] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    kept: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+def _write_results(
+    rows: StagedRows,
+    ranges: Sequence[range] | None,
+    attempts: Attempts,
+    in_flight: str,
+    outputs: Sequence[OutputColumn],
+    workspace: Workspace,
+) -> _Results:
+    """Write what became of staged rows, wherever their answers lie.
+
+    Args:
+        rows: The rows.
+        ranges: The ranges in which they lie, or None where they may be in any order.
+        attempts: The answers.
+        in_flight: Table expression of the requests that are in flight.
+        outputs: The output columns.
+        workspace: Where answers are looked up and typed.
+    """
+    places = _write_places(rows, attempts.all_sql, in_flight, workspace)
+    written = _write_typed(rows, places, attempts, outputs, workspace)
+    file = f"read_parquet({literals(written)})"
+    in_order = dict(enumerate(written))
+    if ranges is not None:
+        in_order = write_sorted(workspace, written, "row_id", ranges)
+    kept = f"select count(previous_version) from {file} where status = 'done'"
+    errors = (
+        f"select split_part(error, ':', 1), count(*) from {file} where status = 'failed' group by 1"
+    )
+    return _Results(
+        files=in_order,
+        counts=dict(workspace.rows(f"select status, count(*) from {file} group by status")),
+        kept=workspace.row(kept)[0],
+        errors=dict(workspace.rows(errors)),
     )
 
 
@@ -167,7 +226,7 @@ def _write_places(
     return written
 
 
-def _write_results(
+def _write_typed(
     rows: StagedRows,
     places: Sequence[Path],
     attempts: Attempts,

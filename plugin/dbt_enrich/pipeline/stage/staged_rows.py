@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbt_enrich.pipeline.stage.input_checks import _check_unique_key, check_columns
@@ -30,6 +30,7 @@ class StagedRows:
         skipped: Rows without a message, of which none is still to come.
         owed: Rows whose text another enrichment still owes.
         waits_for: The names of those that owe texts.
+        among: Condition on row_id of the rows that are meant.
     """
 
     files: tuple[Path, ...]
@@ -37,11 +38,18 @@ class StagedRows:
     skipped: int
     owed: int = 0
     waits_for: tuple[str, ...] = ()
+    among: str = ""
 
     @property
     def all_sql(self) -> str:
         """Table expression of all staged rows."""
-        return f"read_parquet({literals(self.files)})"
+        files = f"read_parquet({literals(self.files)})"
+        return f"(select * from {files} where {self.among})" if self.among else files
+
+    def within(self, ranges: Sequence[range], rows: int) -> StagedRows:
+        """Return so many of the rows, those with a row_id in one of some ranges."""
+        among = " or ".join(f"row_id between {one.start} and {one.stop - 1}" for one in ranges)
+        return replace(self, rows=rows, among=among or "false")
 
     @property
     def keyed(self) -> int:
