@@ -95,6 +95,10 @@ class LedgerError(EnrichmentError):
     """The state directory or the ledger in it cannot be used."""
 
 
+class TooLittleMemoryError(EnrichmentError):
+    """The private DuckDB ran out of memory, or of disk."""
+
+
 class LostOwnershipError(EnrichmentError):
     """Another run has taken over a shard that this run drove; nothing of it was changed."""
 

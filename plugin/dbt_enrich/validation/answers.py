@@ -30,6 +30,7 @@ from dbt_enrich.validation.values import (
     doubtful_sql,
     reads_exactly,
     rule_problem_sql,
+    signed_zero_sql,
     stored_answer_sql,
     structure_literal,
     unaltered_sql,
@@ -53,9 +54,9 @@ def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
         A SELECT of all columns of `source` and of these: `answer`, a struct of the outputs in their
         order, NULL unless valid; `clean_content varchar`, the text of the JSON object that was
         judged, without white space, NULL where there is none; `is_given_back boolean`, whether
-        `to_json(answer)` is that text, byte for byte; `mismatch_kind varchar`, `invalid_json`,
-        `schema_mismatch` or NULL; `mismatch varchar`, the first problem as a phrase with its path,
-        NULL where there is none.
+        `to_json(answer)` is that text, byte for byte, also once it was stored; `mismatch_kind
+        varchar`, `invalid_json`, `schema_mismatch` or NULL; `mismatch varchar`, the first problem
+        as a phrase with its path, NULL where there is none.
     """
     # Each layer uses the columns of the one below, so that nothing is computed twice.
     return f"""
@@ -68,6 +69,7 @@ def validated_answers_sql(source: str, outputs: Sequence[OutputColumn]) -> str:
             case when starts_with(enrich__object, '{{') then enrich__object end as clean_content,
             coalesce(
                 case
+                    when {signed_zero_sql("enrich__object", outputs)} then false
                     when enrich__exact
                         then {unaltered_sql("enrich__read", "enrich__answer", outputs)}
                     else cast(to_json(enrich__answer) as varchar) = enrich__object

@@ -73,6 +73,17 @@ def unaltered_sql(read: str, answer: str, outputs: Sequence[OutputColumn]) -> st
     return " and ".join([f"{answer} is not null", *same])
 
 
+def signed_zero_sql(text: str, outputs: Sequence[OutputColumn]) -> str:
+    """Build whether an object may hold a negative zero, which Parquet's dictionaries take for 0.
+
+    Args:
+        text: SQL expression of the object's text.
+        outputs: The output columns.
+    """
+    names = {leaf.sql for output in outputs for leaf in leaves(output.type)}
+    return f"contains({text}, '-0.0')" if names & {"double", "float"} else "false"
+
+
 def stored_answer_sql(stored: str, outputs: Sequence[OutputColumn]) -> str:
     """Build the typed answer from one that was read from Parquet, whose fields may lie otherwise.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from dbt_enrich.errors import EnrichmentError, LedgerError
+from dbt_enrich.errors import EnrichmentError, LedgerError, TooLittleMemoryError
 from dbt_enrich.files import append, make_private, settle
 from dbt_enrich.sql import literal, literals
 
@@ -124,6 +124,12 @@ class Workspace:
             self._extra = size
             connection = self._connection
             connection.execute(f"set memory_limit = '{self._memory + size}B'")
+
+    @property
+    def memory(self) -> int:
+        """The memory limit as it was set or chosen, in bytes."""
+        _ = self._connection
+        return int(self._memory)
 
     def give_back(self, written: int) -> None:
         """Give memory that is free back to the system, now and then.
@@ -273,7 +279,7 @@ def _named_failures() -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise EnrichmentError(
+        raise TooLittleMemoryError(
             f"the private DuckDB ran out of memory or disk ({_said(error)})",
             fix="raise memory_limit in the plugin's config or make room for its temporary files",
         ) from error

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.engine import Stages, open_warehouse
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.endpoints.response_lines import reply_line
+from dbt_enrich.pipeline.load import load_shard
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS, text_sql
 from dbt_enrich.state.shards import Shard
@@ -98,7 +99,9 @@ def loaded(stages: Stages, shard: Shard, texts: Mapping[int, Sequence[str]]) -> 
         (movie,) = (int(text[5:]) for text in said if text.startswith("Film "))
         for text in texts.get(movie, [usual(movie)]):
             message = {"role": "assistant", "content": text}
-            body = {"model": "m", "choices": [{"finish_reason": "stop", "message": message}]}
+            choices = [{"finish_reason": "stop", "message": message}]
+            usage = {"prompt_tokens": 1, "completion_tokens": 1}
+            body = {"model": "m", "choices": choices, "usage": usage}
             lines.append(json.dumps(reply_line(request["custom_id"], 200, body)))
     random.Random(0).shuffle(lines)
     stages.run.store.response(shard.shard, "output").write_text("\n".join(lines), encoding="utf-8")
@@ -219,4 +222,16 @@ def test_a_manifest_of_an_earlier_version_has_no_positions(stages: Stages) -> No
         query = f"select request_key, attempt from read_parquet('{path}')"
         stages.run.workspace.write_parquet(query, path)
         loaded(stages, shard, {})
+    assert published(stages, rows) == (done(*range(ROWS)), 0)
+
+
+def test_answers_are_stored_unsorted_where_memory_is_too_little(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are safe, and published by their keys."""
+    monkeypatch.setattr(load_shard, "_SORT", 1_000_000_000)
+    rows = asked(stages)
+    assert "row_id" not in stages.run.workspace.columns(
+        f"from {stages.run.answers.table(stages.task_key)}"
+    )
     assert published(stages, rows) == (done(*range(ROWS)), 0)

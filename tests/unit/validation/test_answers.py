@@ -400,3 +400,28 @@ def test_duckdbs_own_json_of_a_typed_value_can_be_read_back(
         f"select previous = answer from ({typed_answers_sql(source, outputs)})"
     ).fetchone()
     assert row == (True,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "is_given_back"),
+    [
+        ("varchar", '{"x":"ä\\n"}', True),
+        ("double", '{"x":0.5}', True),
+        ("double", '{"x":-0.0}', False),
+        ("float", '{"x":-0.0}', False),
+        ("integer", '{"x":1}', True),
+        ("integer", '{"x":1.0}', False),
+        ("enum('a')", '{"x":"a"}', True),
+        ("timestamp", '{"x":"2024-01-01T10:00:00"}', False),
+    ],
+)
+def test_a_text_is_given_back_by_its_value_or_not(
+    connection: duckdb.DuckDBPyConnection, kind: str, text: str, is_given_back: bool
+) -> None:
+    """Byte for byte; Parquet writes one zero for both."""
+    source = f"(select '{text}' as content)"
+    (found,) = connection.execute(
+        "select mismatch, is_given_back "
+        f"from ({validated_answers_sql(source, [OutputColumn('x', kind)])})"
+    ).fetchall()
+    assert found == (None, is_given_back)

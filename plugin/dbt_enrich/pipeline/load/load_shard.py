@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,12 @@ from dbt_enrich.endpoints.response_lines import (
     named_sql,
     packed_message_sql,
 )
-from dbt_enrich.errors import EnrichmentError, LostOwnershipError, concerning
+from dbt_enrich.errors import (
+    EnrichmentError,
+    LostOwnershipError,
+    TooLittleMemoryError,
+    concerning,
+)
 from dbt_enrich.pipeline.export.manifests import count_packs, write_manifest
 from dbt_enrich.pipeline.load.packed_lines import unpacked
 from dbt_enrich.pipeline.load.unassigned_lines import keep_unassigned
@@ -37,6 +42,8 @@ from dbt_enrich.workspace.long_lines import in_pieces, longest_line
 
 # How much memory the functions of all threads reserve for what they read at once.
 _READINGS = 96
+# The memory that sorting takes at most, of the bytes of the lines.
+_SORT = 1.5
 # Outcomes whose message or text is the model's or our own, and those whose body is an error.
 _OF_MODELS = "('answered', 'refusal', 'truncated', 'missing')"
 _OF_ERRORS = "('provider_error', 'pack_failed')"
@@ -217,15 +224,24 @@ class _Responses:
     def write_answers(self, line_bytes: int) -> int:
         """Write what the files answer, each request once, and return how many answers they are.
 
+        They are in the order of the rows, which need no sorting then where they are published, but
+        where the manifest is an earlier version's or there is no memory to sort them.
+
         Args:
             line_bytes: How long the longest line is taken to be.
         """
+        manifest = self.run.store.manifest(self.shard.shard)
+        columns = self.run.workspace.columns(f"from read_parquet({literal(manifest)})")
+        size = sum(path.stat().st_size for path in self.files)
+        is_packed = "custom_id" in columns
+        if POSITION in columns and _SORT * size <= self.run.workspace.memory:
+            with suppress(TooLittleMemoryError):
+                return self._write(line_bytes, [POSITION], is_packed=is_packed)
+        return self._write(line_bytes, [], is_packed=is_packed)
+
+    def _write(self, line_bytes: int, position: Sequence[str], *, is_packed: bool) -> int:
         workspace, answers, name = self.run.workspace, self.run.answers, self.target
         manifest = self.run.store.manifest(self.shard.shard)
-        requested = workspace.columns(f"from read_parquet({literal(manifest)})")
-        is_packed = "custom_id" in requested
-        # Rows in order need no sorting where they are published.
-        position = [POSITION] if POSITION in requested else []
         with ExitStack() as scratch:
             pieces = scratch.enter_context(
                 in_pieces(self.files, workspace.directory, least_lines=workspace.least_rows)
@@ -233,8 +249,6 @@ class _Responses:
             row_group_bytes = ROW_GROUP_BYTES
             if pieces != self.files:
                 row_group_bytes = LONG_ROW_GROUP_BYTES
-                # Rows this long are more than a sort has memory for.
-                position = []
                 # A piece is read at once, and each JSON function reserves room for all of it.
                 largest = max(path.stat().st_size for path in pieces)
                 line_bytes = max(line_bytes, largest)
