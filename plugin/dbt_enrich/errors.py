@@ -4,6 +4,7 @@ EnrichmentError
 ├── ConfigurationError      the profile, the YAML or the task is wrong; nothing was sent
 ├── InputError              the staged rows are wrong; nothing was sent
 ├── LedgerError             the state directory or the ledger cannot be used
+├── TooLittleMemoryError    the private DuckDB ran out of memory, or of disk
 ├── LostOwnershipError      another run has taken a shard over; it is left to that run
 ├── ServiceError            the batch service refused or failed
 │   ├── AuthenticationError     the key or token was not accepted
