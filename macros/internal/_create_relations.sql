@@ -37,7 +37,7 @@
     );
     create table if not exists {{ relations.attempts }} (
       enrichment varchar,
-      enrichment_key varchar,
+      enrichment_key uuid,
       attempt integer,
       kind varchar,
       message varchar,

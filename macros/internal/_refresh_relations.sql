@@ -15,6 +15,7 @@
   -- `COMMIT` happens here: the plugin works on a connection of its own
   {{ adapter.commit() }}
   {%- set outcome = dbt_enrich._call_plugin('relations', relations.batches, {
+    'database': relations.batches.database,
     'known': known[0][0] if known else none,
   }) -%}
   {% if outcome %}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import duckdb
@@ -28,6 +28,7 @@ from dbt_enrich.host import HostProject, host_project, package_root
 from dbt_enrich.pipeline.checks import empty_tables
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.planning.constraints import parse_constraints, refuse_staged_rows
+from dbt_enrich.pipeline.publish.usage_relations import ATTEMPT_COLUMNS
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.sentences import status_sentence
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
@@ -36,14 +37,14 @@ from dbt_enrich.state.stray_directory import stray_state
 from dbt_enrich.state.tables.contents import RowSums
 from dbt_enrich.task.command_options import commanded, refuse_several
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
-from dbt_enrich.task.result_columns import STATUSES
+from dbt_enrich.task.result_columns import KEY, STATUSES
 from dbt_enrich.task.version_lists import VersionBlocks, blocks_in, separated
 from dbt_enrich.warehouse.awaited_texts import Upstream
 from dbt_enrich.warehouse.catalogs import Catalog
 from dbt_enrich.warehouse.databases import find_catalog, server_of
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.interrupts import interruptible
-from dbt_enrich.warehouse.placement import Placement, place
+from dbt_enrich.warehouse.placement import Placement, place, texts_of, written
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.warehouse.stays import Shape, Stays, is_ordered, what_stays
 from dbt_enrich.warehouse.work import Turns, WorkPlace, staged_name
@@ -159,7 +160,11 @@ class Plugin(BasePlugin):
             return None
         if action == "relations":
             made = engine.relations(call.get("known"))
-            return made and {"run_id": made[0], **asdict(made[1])}
+            if made is None:
+                return None
+            placement = Placement(find_catalog(cursor, str(call["database"])))
+            attempts = written(placement, made[1].attempts, {KEY: ATTEMPT_COLUMNS[KEY]})
+            return {"run_id": made[0], **asdict(made[1]), "attempts": attempts}
         if action == "finish":
             rows = call.get("counts")
             counts = None if rows is None else _counts(rows)
@@ -180,7 +185,7 @@ class Plugin(BasePlugin):
         if call["action"] == "prepare":
             refuse_staged_rows(request.relation, request.constraints)
             columns, _ = place(request.placement, request.relation, request.task.outputs)
-            empty = empty_tables(request.relation, request.task)
+            empty = empty_tables(request.relation, request.task, request.placement)
             enriched_sql, _ = columns.written(empty.enriched_sql, empty.errors_sql)
             if catalog.has_one_writer:
                 self._turns.take(database, staged)
@@ -260,7 +265,7 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
         unique_key=parse_unique_key(name, call["unique_key"]),
         model=name,
     )
-    return EnrichmentRequest(
+    request = EnrichmentRequest(
         relation=relation,
         task=task_from_yaml(name, meta, call["columns"]),
         options=commanded(
@@ -290,6 +295,14 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
             inlines=inlines_rows(cursor, str(call["database"])),
         ),
     )
+    declared = {} if call["constraints"] is None else _types(call["columns"])
+    texts = texts_of(declared, request.merged_into)
+    return replace(request, placement=replace(request.placement, texts=texts))
+
+
+def _types(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the types of dbt's `model.columns`, where they have one."""
+    return {str(c["name"]): str(c["data_type"]) for c in columns.values() if c.get("data_type")}
 
 
 def _stays(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Stays:

@@ -23,7 +23,7 @@ from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.warehouse.databases import find_catalog
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.interrupts import interruptible
-from dbt_enrich.warehouse.placement import Placement
+from dbt_enrich.warehouse.placement import Placement, texts_of
 from dbt_enrich.warehouse.relation import StagedRelation
 
 
@@ -74,6 +74,7 @@ def enrich(
         session.execute(f"create temp table {staged} as select * from {identifier(view)}")
     finally:
         session.execute(f"drop view {identifier(view)}")
+    existing = _existing(dbt, session)
     request = EnrichmentRequest(
         relation=StagedRelation(
             connection=session,
@@ -84,12 +85,13 @@ def enrich(
         task=task,
         options=commanded(options or EnrichmentOptions()),
         enrichment=unique_id,
-        existing=_existing(dbt, session),
+        existing=existing,
         target=_qualified(dbt, table),
         placement=Placement(
             catalog=find_catalog(session, str(dbt.this.database)),
             table=table,
             inlines=inlines_rows(session, str(dbt.this.database)),
+            texts=texts_of({}, existing if dbt.is_incremental else None),
         ),
     )
     with interruptible(engine.cancelled, logger.warning):

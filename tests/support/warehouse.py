@@ -17,6 +17,7 @@ from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.warehouse.stays import Stays
 
@@ -121,7 +122,7 @@ class Warehouse:
         )
         task = task or summary_task()
         existing = self._existing(table)
-        made = empty_tables(relation, task)
+        made = empty_tables(relation, task, Placement())
         shapes = {
             name: (self.described(name), self.described(f"({sql})"))
             for name, sql in ((table, made.enriched_sql), (f"{table}__errors", made.errors_sql))

@@ -35,9 +35,10 @@ from dbt_enrich.sql import literal
 from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import Mode
-from dbt_enrich.task.result_columns import STATUS_COLUMNS
+from dbt_enrich.task.result_columns import STATUS_COLUMNS, Column
 from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.enriched_table import empty_table_sql
+from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
 
 
@@ -113,7 +114,9 @@ class EmptyTables:
     status_columns: Mapping[str, Mapping[str, Any]]
 
 
-def empty_tables(relation: StagedRelation, task: EnrichmentTask) -> EmptyTables:
+def empty_tables(
+    relation: StagedRelation, task: EnrichmentTask, placement: Placement
+) -> EmptyTables:
     """Return the empty, typed tables of a task.
 
     Raises:
@@ -126,7 +129,7 @@ def empty_tables(relation: StagedRelation, task: EnrichmentTask) -> EmptyTables:
         status_columns={
             column.name: {
                 "name": column.name,
-                "data_type": column.data_type,
+                "data_type": _stored_type(column, placement),
                 "description": column.description,
                 "constraints": [],
                 "meta": {},
@@ -134,6 +137,11 @@ def empty_tables(relation: StagedRelation, task: EnrichmentTask) -> EmptyTables:
             for column in STATUS_COLUMNS
         },
     )
+
+
+def _stored_type(column: Column, placement: Placement) -> str:
+    held = placement.stored(column.name, column.data_type)
+    return held.type.lower() if held else column.data_type
 
 
 def unpublished(session: Session, sentence: str, *, status: str) -> Outcome:

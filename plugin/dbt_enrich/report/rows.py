@@ -57,7 +57,7 @@ def failures(
 ) -> tuple[FailureReport, ...]:
     """Count the failed rows by kind, with what the next run does about them."""
     most = publication.max_attempts or EnrichmentOptions().max_attempts
-    attempts = "select null as enrichment_key, null as attempts where false"
+    attempts = "select cast(null as uuid) as enrichment_key, null as attempts where false"
     if table.errors is not None:
         attempts = (
             "select enrichment_key, max(attempt) as attempts "

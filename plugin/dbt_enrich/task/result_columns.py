@@ -27,10 +27,13 @@ STATUSES: Final[Mapping[str, str]] = {
 }
 """What `enrichment_status` says of a row, and what it means."""
 
+# In the order of the alphabet, in which rows sort as they would by the text.
+_STATUS = ", ".join(f"'{status}'" for status in sorted(STATUSES))
+STATUS, KEY = "enrichment_status", "enrichment_key"
 STATUS_COLUMNS = (
     Column(
-        "enrichment_status",
-        "varchar",
+        STATUS,
+        f"enum({_STATUS})",
         "`done`; `pending`, sent and not answered, or waiting to be sent; `stale`, answered for "
         "another version of the task or of the row's text; `failed`; `skipped`, nothing to send.",
     ),
@@ -39,14 +42,14 @@ STATUS_COLUMNS = (
     Column("enrichment_batch_id", "varchar", "The batch that the answer came in."),
     Column("enriched_at", "timestamp with time zone", "When the answer was received."),
     Column(
-        "enrichment_key",
-        "varchar",
+        KEY,
+        "uuid",
         "Identity of the request: a hash of the task and of what is sent.",
     ),
     Column("enrichment_version", "varchar", "Identity of the task that the outputs come from."),
 )
 ERROR_COLUMNS = (
-    Column("enrichment_key", "varchar", "Identity of the request, as in the enriched table."),
+    Column(KEY, "uuid", "Identity of the request, as in the enriched table."),
     Column("attempt", "integer", "Which attempt at the row failed, from 1."),
     Column("kind", "varchar", "Kind of the failure, such as `content_filter`."),
     Column("message", "varchar", "What went wrong."),

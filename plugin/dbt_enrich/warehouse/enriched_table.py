@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_enrich.sql import identifier, key_text_sql, literal, literals
+from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import spelling
@@ -122,13 +122,14 @@ def _result_columns(
     return {
         **answers,
         # The two lie side by side, whatever the warehouse's memory; no answer is another row's.
-        "enrichment_status": "if(results.row_id is distinct from staged.rowid, "
-        f"error('the answers lie beside other rows than theirs'), {names['status']})",
+        "enrichment_status": "cast(if(results.row_id is distinct from staged.rowid, "
+        f"error('the answers lie beside other rows than theirs'), {names['status']}) "
+        f"as {STATUS_TYPES['enrichment_status']})",
         "enrichment_error": names["error"],
         "enrichment_model": "results.model",
         "enrichment_batch_id": "results.batch_id",
         "enriched_at": names["enriched_at"],
-        "enrichment_key": key_text_sql("results.request_key"),
+        "enrichment_key": "results.request_key",
         "enrichment_version": f"if({names['status']} = 'done', "
         f"coalesce({names['previous_version']}, {literal(short_version(task_key))}), null)",
     }
@@ -187,11 +188,15 @@ def _previous_columns(
     if any(there.get(key) != staged.get(key) for key in keys):
         return None
     previous = {o.name: _previous_value(o, there.get(o.name.lower())) for o in outputs}
-    previous |= {name: f"previous.{name}" for name in STATUS_TYPES}
+    # An earlier version has made some of them of other types.
+    previous |= {
+        name: f"try_cast(previous.{name} as {kind})" for name, kind in STATUS_TYPES.items()
+    }
     if not existing.has_outputs(outputs):
         # What is left of another task's answer must not be taken for the whole of it.
         previous |= {name: f"cast(null as {STATUS_TYPES[name]})" for name in IDENTITY_COLUMNS}
-    return {**previous, "enrichment_status": "'stale'", "enrichment_error": "results.error"}
+    status = f"cast('stale' as {STATUS_TYPES['enrichment_status']})"
+    return {**previous, "enrichment_status": status, "enrichment_error": "results.error"}
 
 
 def _previous_value(output: OutputColumn, kind: str | None) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dbt_enrich.errors import ConfigurationError, InputError
-from dbt_enrich.sql import identifier
-from dbt_enrich.task.result_columns import ERROR_TYPES, STATUS_TYPES
+from dbt_enrich.sql import identifier, key_text_sql
+from dbt_enrich.task.result_columns import ERROR_TYPES, KEY, STATUS, STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.catalogs import (
     Catalog,
+    Stored,
     changed_columns,
     holds_text,
     is_stored,
@@ -39,6 +40,7 @@ class Placement:
         indexes: Whether the model configures some.
         comments: Whether the model configures `persist_docs`.
         inlines: Whether a lake keeps small tables in its catalog.
+        texts: Those of our columns that are texts there, whatever the catalog holds.
     """
 
     catalog: Catalog = Catalog.DUCKDB
@@ -46,6 +48,11 @@ class Placement:
     indexes: bool = False
     comments: bool = False
     inlines: bool = False
+    texts: frozenset[str] = frozenset()
+
+    def stored(self, name: str, kind: str) -> Stored | None:
+        """Return how a column of a type is stored, or None where it cannot be."""
+        return Stored("VARCHAR") if name in self.texts else stored(self.catalog, kind)
 
     @property
     def changes_nothing(self) -> bool:
@@ -69,7 +76,11 @@ class PlacedColumns:
 
     def written(self, enriched_sql: str, errors_sql: str) -> tuple[str, str]:
         """Build the SELECTs of what is stored of the rows that two SELECTs yield."""
-        return self._written(enriched_sql, self.enriched), self._written(errors_sql, self.errors)
+        placement = self.placement
+        return (
+            written(placement, enriched_sql, self.enriched),
+            written(placement, errors_sql, self.errors),
+        )
 
     def read(self, existing: ExistingTable) -> ExistingTable:
         """Return a table that is there with its columns as they are here."""
@@ -81,19 +92,6 @@ class PlacedColumns:
         if errors:
             _, errors = self._read(errors, self._held(ERROR_TYPES), ERROR_TYPES)
         return replace(existing, name=source, columns=columns, errors=errors)
-
-    def _written(self, select: str, columns: Mapping[str, str]) -> str:
-        if self.placement.changes_nothing:
-            return select
-        catalog = self.placement.catalog
-        values = {}
-        for name, kind in columns.items():
-            held = stored(catalog, kind)
-            column = identifier(name)
-            value = held.written(column, kind, holds_nul=catalog.holds_nul) if held else column
-            if value != column:
-                values[column] = value
-        return f"select {_replaced(values)} from ({select}) as logical"
 
     def _read(
         self, table: str, found: Mapping[str, str], wanted: Mapping[str, str]
@@ -113,6 +111,47 @@ class PlacedColumns:
     def _held(self, columns: Mapping[str, str]) -> dict[str, str]:
         found = {name: stored(self.placement.catalog, kind) for name, kind in columns.items()}
         return {name: held.type for name, held in found.items() if held}
+
+
+def written(placement: Placement, select: str, columns: Mapping[str, str]) -> str:
+    """Build the SELECT of what is stored of the rows that a SELECT yields.
+
+    Args:
+        placement: Where they are stored.
+        select: The SELECT.
+        columns: The types of its columns, by name; those that are left out are stored as they are.
+    """
+    values = {}
+    for name, kind in columns.items():
+        column, held = identifier(name), placement.stored(name, kind)
+        value = column if held is None else _written_value(name, kind, held, placement.catalog)
+        if value != column:
+            values[column] = value
+    return f"select {_replaced(values)} from ({select}) as logical" if values else select
+
+
+def _written_value(name: str, kind: str, held: Stored, catalog: Catalog) -> str:
+    # As every version has written it where it is a text.
+    if name == KEY and same_types(held.type, "VARCHAR"):
+        return key_text_sql(identifier(name))
+    return held.written(identifier(name), kind, holds_nul=catalog.holds_nul)
+
+
+def texts_of(
+    declared: Mapping[str, str], merged_into: ExistingTable | None = None
+) -> frozenset[str]:
+    """Return the columns of ours that are texts because something of the user's has them so.
+
+    Args:
+        declared: The types that an enforced contract has, by name.
+        merged_into: The table that rows are merged into: an earlier version may have made it.
+    """
+    there = {name.lower(): kind for name, kind in declared.items()}
+    if merged_into:
+        there |= {name.lower(): kind for name, kind in merged_into.columns.items()}
+    return frozenset(
+        name for name in (STATUS, KEY) if name in there and same_types(there[name], "VARCHAR")
+    )
 
 
 def place(

@@ -103,11 +103,21 @@ def test_a_deleted_warehouse_costs_nothing(warehouse: Warehouse, emulator: Runni
     assert set(paid(emulator).values()) == {1}
 
 
+@pytest.mark.parametrize("is_earlier", [False, True])
 def test_a_lost_state_directory_is_made_good_from_the_table(
-    warehouse: Warehouse, emulator: RunningEmulator
+    warehouse: Warehouse, emulator: RunningEmulator, is_earlier: bool
 ) -> None:
-    """The enriched table holds answers by enrichment_key; they become answers again."""
+    """The enriched table holds answers by enrichment_key; they become answers again.
+
+    Also where that is a text, as an earlier version wrote it.
+    """
     warehouse.enrich(NOTES)
+    if is_earlier:
+        warehouse.rows(
+            "alter table enriched alter enrichment_key type varchar "
+            "using replace(cast(enrichment_key as varchar), '-', '')"
+        )
+        warehouse.rows("alter table enriched alter enrichment_status type varchar")
     shutil.rmtree(warehouse.config.state_dir)
     warehouse.restart()
     warehouse.enrich(NOTES)

@@ -34,7 +34,8 @@ def results(directory: Path, *, order: str = "i", pending: str = "false") -> lis
     duckdb.sql(
         f"copy (select i as row_id, if({pending}, 'pending', 'done') as status, "
         "cast(null as varchar) as error, 'm' as model, 'b' as batch_id, now() as enriched_at, "
-        "md5(cast(i as varchar)) as request_key, cast(null as varchar) as previous_version, "
+        "cast(md5(cast(i as varchar)) as uuid) as request_key, "
+        "cast(null as varchar) as previous_version, "
         "{'summary': repeat('summary ', 12) || i} as answer "
         f"from range({ROWS}) as numbers(i) order by {order}) to {literal(path)} (format parquet)"
     )

@@ -90,6 +90,10 @@ def test_its_answers_are_kept_and_its_batch_comes_home(project: Path) -> None:
     assert "notes_enriched: 8 done, 1 failed (refusal 1); 5 reused, 0 sent" in output
     assert "packs_enriched: 6 done; 6 reused, 0 sent" in output
     assert rows(project, _PUBLISHED) == published
+    for table in ("notes_enriched", "packs_enriched"):
+        types = {row[0]: row[1] for row in rows(project, f"describe {table}")}
+        assert types["enrichment_key"] == "UUID"
+        assert str(types["enrichment_status"]).startswith("ENUM")
     after = answered(project)
     assert len(after.pop(in_flight)) == 3
     assert after == {batch: requests for batch, requests in before.items() if requests}

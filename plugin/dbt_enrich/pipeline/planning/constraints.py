@@ -128,12 +128,12 @@ def refuse_blank_rows(
         values = {
             **{o.name: f"cast(null as {o.type.sql})" for o in outputs},
             **{name: f"cast(null as {kind})" for name, kind in STATUS_TYPES.items()},
-            "enrichment_status": literal(status),
+            "enrichment_status": f"cast({literal(status)} as {STATUS_TYPES['enrichment_status']})",
         }
         if status != "pending":
             values["enrichment_error"] = literal(status)
         if status != "skipped":
-            values["enrichment_key"] = "''"
+            values["enrichment_key"] = "uuid()"
         columns = ", ".join(f"{value} as {identifier(name)}" for name, value in values.items())
         rows = (
             f"select staged.*, {columns} from {relation.name} as staged "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dbt_enrich.pipeline.export.final_failures import Finals
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
-from dbt_enrich.sql import identifier, key_text_sql, literal, literals
+from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.state.attempts import Attempts
 from dbt_enrich.task.failures import retry_command
 from dbt_enrich.task.result_columns import ERROR_TYPES
@@ -64,7 +64,7 @@ def _errors_sql(keys: str, attempts: Attempts, finals: Finals, model: str, part:
         )
         select
             failing.row_id,
-            {key_text_sql("answers.request_key")} as enrichment_key,
+            answers.request_key as enrichment_key,
             answers.attempt,
             answers.kind,
             answers.message,

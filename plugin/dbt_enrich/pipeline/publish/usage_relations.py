@@ -10,7 +10,7 @@ from typing import Final
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
-from dbt_enrich.sql import key_text_sql, literal
+from dbt_enrich.sql import literal
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard
@@ -48,7 +48,7 @@ BATCH_COLUMNS = {
 }
 ATTEMPT_COLUMNS = {
     "enrichment": "varchar",
-    "enrichment_key": "varchar",
+    "enrichment_key": "uuid",
     "attempt": "integer",
     "kind": "varchar",
     "message": "varchar",
@@ -133,6 +133,7 @@ def fingerprint(config: PluginConfig, ledger: Ledger) -> str:
     table = config.price_table
     parts = (
         tuple(BATCH_COLUMNS),
+        tuple(ATTEMPT_COLUMNS.items()),
         ledger.events.newest(),
         ledger.answers.count(),
         table.currency,
@@ -197,7 +198,7 @@ def _batch_row(config: PluginConfig, shard: Shard) -> dict[str, object]:
 
 def _attempts_sql(run: Run, tasks: Iterable[Task]) -> str:
     values = {
-        "enrichment_key": key_text_sql("request_key"),
+        "enrichment_key": "request_key",
         "enrichment_model": "model",
         "enrichment_batch_id": "batch_id",
     }
