@@ -156,7 +156,6 @@ class AnswerStore:
         self._workspace.write_parquet(
             query,
             path,
-            compression="zstd",
             row_group=_ROW_GROUP,
             row_group_bytes=row_group_bytes,
             durable=True,
