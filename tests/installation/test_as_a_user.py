@@ -94,7 +94,7 @@ def test_nothing_of_an_extra_is_there(user: User) -> None:
 def test_every_command_has_its_help(user: User) -> None:
     """Each that `dbt-enrich --help` lists."""
     listed = user.run("dbt-enrich", "--help").partition("Commands:")[2]
-    names = re.findall(r"^  (\w+)", listed, re.MULTILINE)
+    names = re.findall(r"^  (\w+)  ", listed, re.MULTILINE)
     assert {"init", "doctor", "plan", "preview", "run", "report", "serve", "status"} <= {*names}
     with ThreadPoolExecutor(2) as pool:
         for text in pool.map(lambda name: user.run("dbt-enrich", name, "--help"), names):

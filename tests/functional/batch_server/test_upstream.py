@@ -384,15 +384,16 @@ def test_serve_ends_at_once_while_the_server_thinks(server: ModelServer, tmp_pat
 
 
 def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
-    """Without a traceback, for a missing address and for a server that is not there."""
+    """And names its page; for a missing address and for a server that is not there."""
     command = [sys.executable, "-c", "from dbt_enrich.cli import main; main()", "serve"]
     command += ["--port", "0", "--directory", str(tmp_path), "--responder", "upstream"]
     for more, text in (([], "--upstream-base-url"), (["--upstream-base-url", NOWHERE], NOWHERE)):
         done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        (sentence,) = done.stderr.strip().splitlines()
+        sentence, page = done.stderr.strip().splitlines()
         assert sentence.startswith("Error: ")
         assert text in sentence
+        assert page.startswith("see http")
 
 
 def test_the_shared_process_says_what_is_wrong(tmp_path: Path) -> None:
