@@ -29,6 +29,7 @@
     'upstream': dbt_enrich._upstream(model.depends_on.nodes),
     'empty': flags.EMPTY or false,
     'staged': staged,
+    'select': model.compiled_code,
     'existing': (existing | string) if existing is not none and existing.is_table else none,
     'existing_errors': (existing_errors | string) if existing_errors else none,
   }) }}

@@ -19,7 +19,6 @@
       'existing_errors': dbt_enrich._shape(dbt_enrich._errors_relation(target)),
       'made_errors': dbt_enrich._shape(errors),
       'described': model.columns | list if config.persist_column_docs() else [],
-      'select': model.compiled_code,
     } -%}
   {% endif %}
   {{ drop_relation_if_exists(errors) }}

@@ -259,6 +259,7 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
     blocks = _version_blocks(call)
     if blocks:
         meta = separated(meta, blocks, model=name)
+    ordered = is_ordered(cursor, str(call["select"]))
     relation = StagedRelation(
         connection=cursor,
         name=str(call["staged"]),
@@ -285,7 +286,8 @@ def _request(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Enri
         constraints=parse_constraints(name, call["columns"], call["constraints"])
         if call["constraints"] is not None
         else (),
-        stays=_stays(call, cursor),
+        stays=_stays(call, ordered),
+        is_ordered=ordered,
         errors_may_stay=_errors_may_stay(call),
         placement=Placement(
             catalog=find_catalog(cursor, str(call["database"])),
@@ -305,7 +307,7 @@ def _types(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {str(c["name"]): str(c["data_type"]) for c in columns.values() if c.get("data_type")}
 
 
-def _stays(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Stays:
+def _stays(call: Mapping[str, Any], ordered: bool) -> Stays:
     shapes = call.get("shapes")
     if not shapes:
         return Stays.NOTHING
@@ -313,7 +315,7 @@ def _stays(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Stays:
         Shape.of(shapes["existing"]),
         Shape.of(shapes["made"]),
         described=[str(name).lower() for name in shapes["described"]],
-        is_ordered=is_ordered(cursor, str(shapes["select"])),
+        is_ordered=ordered,
     )
 
 

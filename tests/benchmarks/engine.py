@@ -168,7 +168,11 @@ class Stages:
         self.config = _config(state, memory_limit)
         self.run = self._opened.enter_context(open_run(self.config, self.scratch))
         self.request = EnrichmentRequest(
-            _relation(warehouse), self.task, EnrichmentOptions(), "model.bench.movies"
+            _relation(warehouse),
+            self.task,
+            EnrichmentOptions(),
+            "model.bench.movies",
+            is_ordered=False,
         )
         self.selection = Selection(
             self.task, self.task_key, max_attempts=3, packing=packing, endpoint=endpoint

@@ -19,7 +19,7 @@ from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.warehouse.stays import Stays
+from dbt_enrich.warehouse.stays import Stays, is_ordered
 
 from support.publishing import publish
 
@@ -137,6 +137,7 @@ class Warehouse:
             existing=existing,
             target=f'"{table}"',
             stays=self.stays if table in alike else Stays.NOTHING,
+            is_ordered=is_ordered(self.connection, select),
             errors_may_stay=f"{table}__errors" in alike,
         )
 

@@ -47,6 +47,7 @@ class EnrichmentRequest:
         constraints: Constraints of an enforced contract.
         placement: Where it is published.
         stays: How much of the table that is there may stay.
+        is_ordered: Whether the table's rows are to stand in the order of the staged ones.
         errors_may_stay: Whether its errors table may.
     """
 
@@ -62,6 +63,7 @@ class EnrichmentRequest:
     constraints: tuple[Constraint, ...] = ()
     placement: Placement = field(default_factory=Placement)
     stays: Stays = Stays.NOTHING
+    is_ordered: bool = True
     errors_may_stay: bool = False
 
     def identified(self) -> EnrichmentRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from dbt_enrich.sql import identifier, literal, literals
@@ -47,6 +48,17 @@ def empty_table_sql(relation: StagedRelation, outputs: Sequence[OutputColumn]) -
 IDENTITY_COLUMNS = ("enrichment_key", "enrichment_version")
 
 
+class Pairing(Enum):
+    """How staged rows and their results come together, as a join."""
+
+    # One for each, in the same order, which the table keeps.
+    IN_ORDER = "{staged} positional join {results}"
+    # One for each, found by the row's number: in all threads, in memory, and in no order.
+    BY_NUMBER = "{staged} left join {results} on results.row_id = staged.rowid"
+    # Only the rows that have one.
+    SOME = "{staged} join {results} on results.row_id = staged.rowid"
+
+
 def enriched_sql(
     relation: StagedRelation,
     outputs: Sequence[OutputColumn],
@@ -54,7 +66,7 @@ def enriched_sql(
     existing: ExistingTable | None,
     task_key: str,
     *,
-    positional: bool = True,
+    pairing: Pairing = Pairing.IN_ORDER,
     stored: Collection[Path] = (),
 ) -> str:
     """Build the SELECT of the enriched table, over the staged relation.
@@ -62,19 +74,16 @@ def enriched_sql(
     Args:
         relation: The staged rows, in the order of their rowid.
         outputs: The output columns.
-        results: Parquet files with one row for each staged row, in that order.
+        results: Parquet files with the results.
         existing: The table whose previous outputs pending rows keep, or None.
         task_key: The task.
-        positional: Whether the results are of all staged rows, in their order. If not, the SELECT
-            yields only the rows that have one.
+        pairing: Of which staged rows the results are, and in which order.
         stored: Those of the files that are the answer store's own, of `done` answers alone.
     """
     # What their columns are called differs.
     options = ", union_by_name = true" if stored else ""
     results_sql = f"read_parquet({literals(results)}{options}) as results"
-    rows = f"{relation.name} as staged positional join {results_sql}"
-    if not positional:
-        rows = f"{relation.name} as staged join {results_sql} on results.row_id = staged.rowid"
+    rows = pairing.value.format(staged=f"{relation.name} as staged", results=results_sql)
     columns = _result_columns(outputs, task_key, _names(results, stored))
     previous = _previous_columns(relation, outputs, existing)
     if existing is None or previous is None:
@@ -121,7 +130,7 @@ def _result_columns(
     }
     return {
         **answers,
-        # The two lie side by side, whatever the warehouse's memory; no answer is another row's.
+        # No answer is another row's, and no row is without a result.
         "enrichment_status": "cast(if(results.row_id is distinct from staged.rowid, "
         f"error('the answers lie beside other rows than theirs'), {names['status']}) "
         f"as {STATUS_TYPES['enrichment_status']})",

@@ -30,6 +30,17 @@ class StagedRelation:
         described = self.connection.execute(f"describe {self.name}").fetchall()
         return {row[0]: row[1] for row in described}
 
+    def leaves_room(self, size: int) -> bool:
+        """Whether the database may hold so many bytes in memory, beside as many of others.
+
+        Args:
+            size: Bytes.
+        """
+        found = self.connection.execute(
+            "select parse_formatted_bytes(current_setting('memory_limit'))"
+        ).fetchone()
+        return found is not None and 2 * size <= int(found[0])
+
     def row_label(self, row_id: int) -> str:
         """Name a row by its unique key, for messages."""
         keys = ", ".join(f"cast({identifier(key)} as varchar)" for key in self.unique_key)

@@ -8,8 +8,9 @@ import duckdb
 import pytest
 from dbt_enrich.sql import literal
 from dbt_enrich.task.schema import OutputColumn
-from dbt_enrich.warehouse.enriched_table import ExistingTable, enriched_sql
+from dbt_enrich.warehouse.enriched_table import ExistingTable, Pairing, enriched_sql
 from dbt_enrich.warehouse.relation import StagedRelation
+from support.warehouse import Warehouse, config_for
 
 ROWS = 300_000
 OUTPUTS = [OutputColumn("summary", "varchar")]
@@ -58,6 +59,53 @@ def test_a_table_larger_than_the_memory(
     assert warehouse.execute(
         "select count(*), count(*) filter (summary = repeat('summary ', 12) || id) from enriched"
     ).fetchone() == (ROWS, ROWS)
+
+
+def test_rows_find_their_answers_by_number(
+    warehouse: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """Whatever the order of the answers is; and no row is left out."""
+    warehouse.execute("set memory_limit = '1GB'")
+    path = results(tmp_path, order="hash(i)")
+    pairing = Pairing.BY_NUMBER
+    sql = enriched_sql(relation(warehouse), OUTPUTS, path, None, "t1", pairing=pairing)
+    warehouse.execute(f"create table enriched as {sql}")
+    assert warehouse.execute(
+        "select count(*), count(*) filter (summary = repeat('summary ', 12) || id) from enriched"
+    ).fetchone() == (ROWS, ROWS)
+    warehouse.execute("insert into staged values (-1, 'a note without an answer')")
+    with pytest.raises(duckdb.Error, match="lie beside other rows"):
+        warehouse.execute(f"create table again as {sql}")
+
+
+@pytest.mark.parametrize(
+    ("ending", "joins"),
+    [
+        ("", "left join"),
+        ("order by id desc", "positional join"),
+        ("limit 245760", "positional join"),
+    ],
+)
+def test_a_large_table_without_an_order_is_written_by_all_threads(
+    tmp_path: Path, ending: str, joins: str
+) -> None:
+    """Small tables keep the order of their rows."""
+    notes = Warehouse(config_for("http://127.0.0.1:9", "key", tmp_path))
+    # A row without a text is not sent.
+    select = f"select i as id, cast(null as varchar) as note from range({ROWS}) as numbers(i)"
+    request = notes.request(f"{select} {ending}", None, "enriched", ("id",))
+    outcome = notes.engine.enrich(request)
+    assert joins in outcome.enriched_sql
+    notes.connection.execute(f"create table enriched as {outcome.enriched_sql}")
+    assert notes.statuses() == {"skipped": outcome.rows}
+
+
+def test_the_memory_limit_says_how_much_room_there_is(
+    warehouse: duckdb.DuckDBPyConnection,
+) -> None:
+    """Half of it is left to others."""
+    assert relation(warehouse).leaves_room(49_000_000)
+    assert not relation(warehouse).leaves_room(51_000_000)
 
 
 def test_some_pending_rows_keep_their_previous_answers(
