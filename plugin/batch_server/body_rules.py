@@ -76,8 +76,8 @@ def _conversation_problem(messages: list[dict[str, Any]]) -> Refusal | None:
 
 
 def _says_nothing(message: Mapping[str, Any]) -> bool:
-    text = ("content", "refusal", "audio", "tool_calls", "function_call")
-    return all(message.get(name) is None for name in text)
+    parts = ("content", "refusal", "audio", "tool_calls", "function_call")
+    return all(message.get(part) is None for part in parts)
 
 
 def _unanswered_calls(owed: set[str], place: int) -> Refusal:

@@ -315,10 +315,10 @@ def _within(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _like_the_example(body: Mapping[str, Any], message: str) -> dict[str, Any] | None:
-    for text in body.get("messages") or []:
-        if text.get("role") == "assistant":
+    for turn in body.get("messages") or []:
+        if turn.get("role") == "assistant":
             try:
-                example = json.loads(text.get("content"))
+                example = json.loads(turn.get("content"))
             except (ValueError, TypeError, RecursionError):
                 continue
             if isinstance(example, dict):

@@ -118,7 +118,7 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
     spent = spending(sent, project.config)
     if as_json:
         return _document(rows, tables, spent)
-    given = [
+    elsewhere = [
         f"{table.name}: this is the table of the target {table.target}, which published last; "
         f"{project.target} may have none, or an older one"
         for table in tables
@@ -127,7 +127,7 @@ def _shown(project: Project, models: set[str], *, everything: bool, as_json: boo
     return "\n\n".join(
         [
             _batches(rows, spent.currency),
-            "\n".join([_tables(tables), *given]),
+            "\n".join([_tables(tables), *elsewhere]),
             f"cost so far: {spent.sentence()}",
         ]
     )

@@ -71,8 +71,8 @@ class Progress:
         total = sum(shard.row_count for shard in shards)
         unsent = [s for s in shards if not (s.step.is_running or s.step.has_ended)]
         if unsent:
-            batches_shown = counted(len(shards), "batch", "batches")
-            return f"uploading, {len(shards) - len(unsent)} of {batches_shown} at the service"
+            number = counted(len(shards), "batch", "batches")
+            return f"uploading, {len(shards) - len(unsent)} of {number} at the service"
         batches = [shard for shard in shards if not shard.synchronous]
         home = sum(shard.step.has_ended for shard in batches)
         answered = sum(shard.rows_of(shard.completed + shard.failed) for shard in shards)
