@@ -6,6 +6,7 @@ SQLite in WAL, because other processes read it while `dbt run` holds the DuckDB 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from dbt_enrich.errors import LedgerError
 from dbt_enrich.state.migrations import migrate
 
 _BUSY_SECONDS = 120.0
+_RETRY_SECONDS = 0.01
 
 Arguments = Sequence[object] | Mapping[str, object]
 
@@ -37,7 +39,7 @@ class Connection:
             path.touch(mode=0o600)
             self._sqlite = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._sqlite.row_factory = sqlite3.Row
-            self._sqlite.execute("pragma journal_mode = wal")
+            _write_ahead(self._sqlite)
             self._sqlite.execute("pragma synchronous = full")
             _refuse_damage(self._sqlite)
             migrate(self._sqlite)
@@ -117,6 +119,25 @@ class Table:
 def as_text(moment: datetime) -> str:
     """Return a time as the ledger writes it, so that texts compare as the times do."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Put a file that may be new into WAL mode, whoever else opens it at this moment.
+
+    SQLite does not wait for the lock that this takes, whatever the time-out (sqlite.org/wal.html,
+    "Sometimes Queries Return SQLITE_BUSY In WAL Mode"), so that two models' first run would fail.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
 
 
 def _refuse_damage(connection: sqlite3.Connection) -> None:

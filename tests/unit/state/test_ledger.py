@@ -77,6 +77,31 @@ def test_one_claim_at_a_time(tmp_path: Path) -> None:
     assert seen == [1]
 
 
+def test_models_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+    """SQLite fails at once, and does not wait, where two connections switch a file to WAL."""
+    openers = 4
+    for attempt in range(40):
+        path = tmp_path / f"{attempt}.sqlite"
+        together = threading.Barrier(openers)
+        failures: list[LedgerError] = []
+
+        def opened(path: Path, together: threading.Barrier, failures: list[LedgerError]) -> None:
+            together.wait()
+            try:
+                Ledger(path).close()
+            except LedgerError as error:
+                failures.append(error)
+
+        threads = [
+            threading.Thread(target=opened, args=(path, together, failures)) for _ in range(openers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+
+
 def test_a_shard_is_taken_over_once(ledger: Ledger) -> None:
     """Of two runs that take over from the same dead owner, one gets the shard."""
     ledger.shards.add(shard())
