@@ -29,6 +29,7 @@
       prompt_tokens bigint,
       cached_tokens bigint,
       completion_tokens bigint,
+      reasoning_tokens bigint,
       cost double,
       saved double,
       currency varchar,
@@ -47,6 +48,7 @@
       prompt_tokens bigint,
       cached_tokens bigint,
       completion_tokens bigint,
+      reasoning_tokens bigint,
       received_at timestamp with time zone
     );
     create table if not exists {{ relations.usage }} (
@@ -61,6 +63,7 @@
       prompt_tokens bigint,
       cached_tokens bigint,
       completion_tokens bigint,
+      reasoning_tokens bigint,
       cost double,
       saved double,
       currency varchar

@@ -26,7 +26,7 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-def _is_listed(value: object) -> str | None:
+def is_listed(value: object) -> str | None:
     """Say whether a value that may be a text or a list is one, or the other."""
     if isinstance(value, str):
         return "text"
@@ -98,15 +98,15 @@ _UserPart = Annotated[TextPart | ImagePart | AudioPart | FilePart, Field(discrim
 _AssistantPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 Texts = Annotated[
     Annotated[str, Tag("text")] | Annotated[list[TextPart], Tag("list"), Field(min_length=1)],
-    Discriminator(_is_listed),
+    Discriminator(is_listed),
 ]
 UserContent = Annotated[
     Annotated[str, Tag("text")] | Annotated[list[_UserPart], Tag("list"), Field(min_length=1)],
-    Discriminator(_is_listed),
+    Discriminator(is_listed),
 ]
 AssistantContent = Annotated[
     Annotated[str, Tag("text")] | Annotated[list[_AssistantPart], Tag("list"), Field(min_length=1)],
-    Discriminator(_is_listed),
+    Discriminator(is_listed),
 ]
 
 
@@ -288,7 +288,7 @@ class ChatBody(Body):
     stop: Annotated[
         Annotated[str, Tag("text")]
         | Annotated[list[str], Tag("list"), Field(min_length=1, max_length=4)],
-        Discriminator(_is_listed),
+        Discriminator(is_listed),
     ] | None = None  # fmt: skip
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

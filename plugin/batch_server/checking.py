@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from batch_server.bodies import BatchLine
+from batch_server.errors import Flavour
+from batch_server.model_endpoints import BY_PATH, is_offered, plain
 from batch_server.refusals import quoted, refusal_of
+from batch_server.responders.base import CHAT
+from batch_server.responses_bodies import ResponsesLine
 
 _MAX_ERRORS = 10
 MAX_LINE = 20_000_000
-_AZURE_URLS = ("/chat/completions", "/v1/chat/completions")
-_OPENAI_URLS = ("/v1/chat/completions",)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def check_input(
     path: Path,
     endpoint: str,
     *,
-    azure: bool,
+    flavour: Flavour,
     find_deployment: Callable[[str], Deployment | None],
     max_requests: int,
 ) -> CheckedInput:
@@ -93,7 +95,7 @@ def check_input(
     Args:
         path: The file.
         endpoint: The batch's endpoint.
-        azure: Whether the url of a line may be spelled with and without `/v1`.
+        flavour: Whose batch it is; Azure takes the url of a line with and without `/v1`.
         find_deployment: Returns a deployment by its name, or None.
         max_requests: Requests that one file may hold.
     """
@@ -101,7 +103,7 @@ def check_input(
         if file.read(3) == codecs.BOM_UTF8:
             return CheckedInput((_NO_MODEL,))
         file.seek(0)
-        check = _Check(endpoint, azure, find_deployment)
+        check = _Check(endpoint, flavour, find_deployment)
         for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
             if raw.strip():
                 check.line(raw, number)
@@ -137,13 +139,13 @@ class _Check:
     """What is known of the lines so far."""
 
     def __init__(
-        self, endpoint: str, azure: bool, find_deployment: Callable[[str], Deployment | None]
+        self, endpoint: str, flavour: Flavour, find_deployment: Callable[[str], Deployment | None]
     ) -> None:
         self.errors: list[LineError] = []
         self.count = 0
         self.model: str | None = None
         self._endpoint = endpoint
-        self._azure = azure
+        self._flavour = flavour
         self._find_deployment = find_deployment
         self._seen: set[str] = set()
         self._url: str | None = None
@@ -155,7 +157,7 @@ class _Check:
         if error:
             self.errors.append(error)
 
-    def _error_of(self, line: BatchLine, number: int) -> LineError | None:
+    def _error_of(self, line: BatchLine | ResponsesLine, number: int) -> LineError | None:
         if line.custom_id in self._seen:
             return LineError(
                 "duplicate_custom_id", f"{quoted(line.custom_id)} is there already.", number
@@ -169,12 +171,17 @@ class _Check:
             self._seen.add(line.custom_id)
         return error
 
+    def _fits(self, url: str) -> bool:
+        """Whether the url of a line goes with the batch's endpoint.
+
+        Azure reads the lines to tell chat completions from Responses, whatever the batch says.
+        """
+        if self._flavour.is_azure:
+            return plain(self._endpoint) in (plain(url), CHAT)
+        return url == self._endpoint
+
     def _url_error(self, url: str, number: int) -> LineError | None:
-        if self._azure:
-            fits = url in _AZURE_URLS and _plain(url) == _plain(self._endpoint)
-        else:
-            fits = url in _OPENAI_URLS and url == self._endpoint
-        if not fits:
+        if not is_offered(url, self._flavour) or not self._fits(url):
             return LineError(
                 "url_mismatch",
                 f"The url {quoted(url)} is not the batch's endpoint '{self._endpoint}'.",
@@ -188,10 +195,6 @@ class _Check:
             )
         self._url = url
         return None
-
-
-def _plain(url: str) -> str:
-    return url.removeprefix("/v1")
 
 
 def parse_line(raw: bytes) -> Any:
@@ -215,16 +218,23 @@ def parse_line(raw: bytes) -> Any:
         raise ValueError("it is nested too deeply to be read") from error
 
 
-def _read(raw: bytes, number: int) -> BatchLine | LineError:
+def _read(raw: bytes, number: int) -> BatchLine | ResponsesLine | LineError:
     try:
         line = parse_line(raw)
     except ValueError:
         return LineError("invalid_json_line", "The line is not valid JSON.", number)
     try:
-        return BatchLine.model_validate(line)
+        return _form_of(line).model_validate(line)
     except ValidationError as error:
         refusal = refusal_of(error, line)
         return LineError("invalid_request", refusal.message, number, refusal.param)
+
+
+def _form_of(line: Any) -> type[BatchLine | ResponsesLine]:
+    """Return what a line must hold, by the endpoint that it asks."""
+    url = line.get("url") if isinstance(line, dict) else None
+    endpoint = BY_PATH.get(plain(url)) if isinstance(url, str) else None
+    return endpoint.line if endpoint else BatchLine
 
 
 def _model_error(

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from batch_server.body_rules import body_problem
 from batch_server.checking import (
     MAX_LINE,
     CheckedInput,
@@ -25,6 +24,7 @@ from batch_server.clock import Clock
 from batch_server.errors import Flavour, WireError, invalid, not_found
 from batch_server.faults.batch_endings import Endings
 from batch_server.files import Files, check_expiry
+from batch_server.model_endpoints import BY_PATH, is_offered, problem_of
 from batch_server.plain import is_text
 from batch_server.problems import BatchServerError
 from batch_server.quota import BYTES_PER_TOKEN, held_tokens, token_limit_exceeded
@@ -37,7 +37,6 @@ from batch_server.transitions import Transition, Transitions
 from batch_server.wire import new_id
 
 logger = logging.getLogger(__name__)
-ENDPOINTS = ("/chat/completions", "/v1/chat/completions")
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 MAX_REQUESTS = {True: 100_000, False: 50_000}
 _DAY = 86_400
@@ -99,7 +98,7 @@ class Jobs:
         output_expires_after: int | None = None,
     ) -> dict[str, Any]:
         """Create a batch on an uploaded file."""
-        if endpoint not in ENDPOINTS or not (flavour.is_azure or endpoint.startswith("/v1")):
+        if not is_offered(endpoint, flavour):
             raise invalid(f"The endpoint {quoted(endpoint)} is not supported.", "endpoint")
         if completion_window != "24h":
             raise invalid(
@@ -212,17 +211,26 @@ class Jobs:
         """Return the tokens that open batches hold of a deployment's quota."""
         return held_tokens(self.open_batches(), deployment)
 
-    def chat(self, body: dict[str, Any], flavour: Flavour, *, request_id: str = "") -> ChatReply:
-        """Answer one synchronous request; one with an id is recorded for the account."""
+    def ask(
+        self, path: str, body: dict[str, Any], flavour: Flavour, *, request_id: str = ""
+    ) -> ChatReply:
+        """Answer one synchronous request; one with an id is recorded for the account.
+
+        Args:
+            path: The path of the endpoint that is asked.
+            body: The request.
+            flavour: Whose paths it came by.
+            request_id: The client's own id for it, or an empty text.
+        """
         # An unknown model is named first, whatever else is wrong.
         if isinstance(body.get("model"), str):
-            self._check_single(body["model"], flavour)
-        problem = body_problem(body, azure=flavour.is_azure, batch=False)
+            self._check_single(path, body["model"], flavour)
+        problem = problem_of(path, body, flavour=flavour, batch=False)
         if problem:
             raise problem
         # The answer is streamed when it is there, for every responder.
         asked = {key: body[key] for key in body if key not in ("stream", "stream_options")}
-        request = ChatRequest(index=0, custom_id=request_id, body=asked)
+        request = ChatRequest(index=0, custom_id=request_id, body=asked, path=path)
         with _abandoning(self.responder.answer([request])) as replies:
             answered = next(replies, None)
         if answered is None:
@@ -231,7 +239,7 @@ class Jobs:
             self._record_synchronous(request_id, failed=answered[1].status_code != 200)
         return answered[1]
 
-    def _check_single(self, name: str, flavour: Flavour) -> None:
+    def _check_single(self, path: str, name: str, flavour: Flavour) -> None:
         """Refuse a deployment that is not there, or that Azure has for batches alone."""
         deployment = self.deployment(name)
         if deployment is None:
@@ -242,7 +250,7 @@ class Jobs:
             raise WireError(
                 400,
                 "OperationNotSupported",
-                "The chatCompletion operation does not work with the specified model, "
+                f"The {BY_PATH[path].operation} operation does not work with the specified model, "
                 f"{name}. Please choose different model and try again.",
             )
 
@@ -372,14 +380,14 @@ class Jobs:
         failure = record["ending"].get("failed")
         if failure:
             return CheckedInput((LineError(failure, f"The batch failed: {failure}."),))
-        is_azure = Flavour(record["flavour"]).is_azure
+        flavour = Flavour(record["flavour"])
         try:
             return check_input(
                 self.files.content(record["input_file_id"]),
                 record["endpoint"],
-                azure=is_azure,
+                flavour=flavour,
                 find_deployment=self.deployment,
-                max_requests=MAX_REQUESTS[is_azure],
+                max_requests=MAX_REQUESTS[flavour.is_azure],
             )
         except (WireError, OSError):
             return CheckedInput((LineError("invalid_request", "The input file is gone."),))

@@ -12,6 +12,7 @@ from typing import Any
 from batch_server.checking import parse_line
 from batch_server.errors import Flavour
 from batch_server.files import Files
+from batch_server.model_endpoints import plain
 from batch_server.responders.base import ChatRequest
 from batch_server.storage import Results
 from batch_server.wire import new_id, unanswered_line
@@ -24,7 +25,9 @@ def requests_of(path: Path, skip: set[int]) -> Iterator[ChatRequest]:
             if index in skip or not raw.strip():
                 continue
             line = parse_line(raw)
-            yield ChatRequest(index=index, custom_id=line["custom_id"], body=line["body"])
+            yield ChatRequest(
+                index=index, custom_id=line["custom_id"], body=line["body"], path=plain(line["url"])
+            )
 
 
 def write_results(

@@ -28,8 +28,9 @@ from batch_server.listing import filtered, in_order, paged
 from batch_server.plain import readable
 from batch_server.refusals import Refusal, kind_of, missing, read_body
 from batch_server.replies import Reply, error_handlers
+from batch_server.responders.base import CHAT, RESPONSES, ChatReply
 from batch_server.streaming import stream_of
-from batch_server.wire import batch_document, chat_body, file_document, is_completion
+from batch_server.wire import batch_document, file_document, is_completion, shown_body
 from batch_server.worker import Worker
 
 PREFIXES = {
@@ -81,12 +82,14 @@ class Api:
             ("GET", "/models", self.list_models),
             # Names of models hold slashes and colons at some servers.
             ("GET", "/models/{model:path}", self.get_model),
+            # Azure's classic API has it without a deployment in the path, too.
+            ("POST", RESPONSES, self.responses),
         ]
-        chat = ("POST", "/chat/completions", self.chat)
+        chat = ("POST", CHAT, self.chat)
         importing = ("POST", "/files/import", self.import_file)
         classic: list[tuple[str, str, Handler]] = [
             importing,
-            ("POST", "/deployments/{deployment}/chat/completions", self.chat),
+            ("POST", f"/deployments/{{deployment}}{CHAT}", self.chat),
             ("GET", "/deployments", self.list_deployments),
             ("GET", "/deployments/{deployment}", self.get_deployment),
         ]
@@ -242,16 +245,27 @@ class Api:
         body = await _json(request)
         named = request.path_params.get("deployment")
         asked = {**body, "model": named} if named else body
-        flavour = request.state.flavour
-        request_id = next(
-            (request.headers[name] for name in _CLIENT_REQUEST_ID if name in request.headers), ""
-        )
-        reply = await run_in_threadpool(self._jobs.chat, asked, flavour, request_id=request_id)
-        answer = chat_body(reply, flavour)
+        reply = await self._answered(request, CHAT, asked)
+        answer = shown_body(reply, request.state.flavour)
         if body.get("stream") and reply.status_code == 200 and is_completion(answer):
             options = body.get("stream_options") or {}
             return stream_of(answer, include_usage=bool(options.get("include_usage")))
         return Reply(answer, status_code=reply.status_code)
+
+    async def responses(self, request: Request) -> Response:
+        """POST /responses."""
+        reply = await self._answered(request, RESPONSES, await _json(request))
+        answer = shown_body(reply, request.state.flavour)
+        return Reply(answer, status_code=reply.status_code)
+
+    async def _answered(self, request: Request, path: str, asked: dict[str, Any]) -> ChatReply:
+        """Have one synchronous request answered."""
+        request_id = next(
+            (request.headers[name] for name in _CLIENT_REQUEST_ID if name in request.headers), ""
+        )
+        return await run_in_threadpool(
+            self._jobs.ask, path, asked, request.state.flavour, request_id=request_id
+        )
 
     async def list_models(self, request: Request) -> Response:  # noqa: ARG002
         """GET /models: the deployments that were declared, else what answers to any name."""

@@ -57,13 +57,15 @@ def _usage(counted: dict[str, int]) -> dict[str, Any]:
 
 
 def usage_of(body: object) -> dict[str, int]:
-    """Return what a chat.completion says of its tokens, as flat counts."""
+    """Return what a chat.completion or a response says of its tokens, as flat counts."""
     usage = _object(_object(body).get("usage"))
-    asked = _object(usage.get("prompt_tokens_details"))
-    answered = _object(usage.get("completion_tokens_details"))
+    names = ("prompt_tokens", "completion_tokens")
+    if names[0] not in usage:
+        names = ("input_tokens", "output_tokens")
+    asked, answered = (_object(usage.get(f"{name}_details")) for name in names)
     counts = {
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "completion_tokens": usage.get("completion_tokens"),
+        "prompt_tokens": usage.get(names[0]),
+        "completion_tokens": usage.get(names[1]),
         "cached_tokens": asked.get("cached_tokens"),
         "reasoning_tokens": answered.get("reasoning_tokens"),
     }
@@ -87,7 +89,7 @@ def page(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
 
 def result_line(request: ChatRequest, reply: ChatReply, flavour: Flavour) -> dict[str, Any]:
     """Return the line of the output or error file that answers a request."""
-    body = chat_body(reply, flavour)
+    body = shown_body(reply, flavour)
     line: dict[str, Any] = {
         "custom_id": request.custom_id,
         "response": {
@@ -115,10 +117,14 @@ def is_completion(body: object) -> bool:
     )
 
 
-def chat_body(reply: ChatReply, flavour: Flavour) -> Any:
+def shown_body(reply: ChatReply, flavour: Flavour) -> Any:
     """Return a reply's body as a flavour writes it: Azure adds what its content filter found."""
-    if flavour.is_azure and reply.status_code == 200 and is_completion(reply.body):
+    if not flavour.is_azure or reply.status_code != 200:
+        return reply.body
+    if is_completion(reply.body):
         return _with_filter_results(reply.body)
+    if _object(reply.body).get("object") == "response":
+        return {**reply.body, "content_filters": _content_filters(reply.body)}
     return reply.body
 
 
@@ -143,6 +149,20 @@ def _with_filter_results(body: dict[str, Any]) -> dict[str, Any]:
         "choices": choices,
         "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": _SAFE}],
     }
+
+
+def _content_filters(response: dict[str, Any]) -> list[dict[str, Any]]:
+    reason = _object(response.get("incomplete_details")).get("reason")
+    found = _found({"finish_reason": reason})
+    sides = (("prompt", _SAFE), ("completion", found))
+    return [
+        {
+            "blocked": found is not _SAFE and side == "completion",
+            "source_type": side,
+            "content_filter_results": results,
+        }
+        for side, results in sides
+    ]
 
 
 def _found(choice: dict[str, Any]) -> dict[str, Any]:

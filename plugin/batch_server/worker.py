@@ -11,9 +11,9 @@ from contextlib import closing
 from typing import Any
 
 from batch_server.asking import SERVER_ERROR, answers
-from batch_server.body_rules import body_problem
 from batch_server.errors import Flavour
 from batch_server.jobs import Jobs
+from batch_server.model_endpoints import problem_of
 from batch_server.plain_json import json_bytes
 from batch_server.responders.base import ChatReply, ChatRequest, WantedRequests
 from batch_server.results import requests_of
@@ -225,7 +225,7 @@ def _accepted(
 def _refusal(request: ChatRequest, flavour: Flavour) -> ChatReply | None:
     """Return the reply to a request that no model is to see, or None."""
     try:
-        problem = body_problem(request.body, azure=flavour.is_azure, batch=True)
+        problem = problem_of(request.path, request.body, flavour=flavour, batch=True)
     except Exception:
         logger.exception("the request %r cannot be checked", request.custom_id)
         return SERVER_ERROR

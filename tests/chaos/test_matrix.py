@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from dbt_enrich.endpoints.choice import ENDPOINTS
 from dbt_enrich.state.shards import Step
 from support.bench import ROWS, Bench
 from support.dbt_project import DbtProject
@@ -121,14 +122,15 @@ FACTORS = {
     "fault": tuple(FAULTS),
     "mode": tuple(MODES),
     "moment": MOMENTS,
+    "endpoint": tuple(ENDPOINTS),
 }
 CASES = all_pairs(FACTORS, seed=20)
-ORDINARY = covering(CASES, ("step", "moment"), ("fault",), ("mode",))
+ORDINARY = covering(CASES, ("step", "moment"), ("fault",), ("mode",), ("endpoint",))
 
 
 def name_of(case: Case) -> str:
     """Return a test's id."""
-    return f"{case['mode']}, {case['moment']} {case['step']}, {case['fault']}"
+    return f"{case['mode']}, {case['endpoint']}, {case['moment']} {case['step']}, {case['fault']}"
 
 
 def parameters() -> list[Any]:
@@ -164,7 +166,7 @@ def drive(case: Case, bench: Bench, *, fails: int) -> None:
                 "--select",
                 table,
                 kill_at=moment,
-                environment={"NOTES_MODE": mode},
+                environment={"NOTES_MODE": mode, "NOTES_ENDPOINT": case["endpoint"]},
             )
             if dbt.was_killed():
                 moment = None
@@ -208,7 +210,7 @@ def assert_whole(case: Case, bench: Bench, fault: Fault) -> None:
 
 
 def test_every_pair_is_among_the_cases() -> None:
-    """Every pair of values occurs, and in the ordinary suite every step, fault and mode."""
+    """Every pair of values occurs; in the ordinary suite every step, fault, mode and endpoint."""
     missing = {
         (first, a, second, b)
         for first, second in combinations(FACTORS, 2)
@@ -220,3 +222,4 @@ def test_every_pair_is_among_the_cases() -> None:
     assert {(case["step"], case["moment"]) for case in ORDINARY} == set(product(STEPS, MOMENTS))
     assert {case["fault"] for case in ORDINARY} == set(FAULTS)
     assert {case["mode"] for case in ORDINARY} == set(MODES)
+    assert {case["endpoint"] for case in ORDINARY} == set(ENDPOINTS)

@@ -7,7 +7,8 @@ import random
 import uuid
 from typing import Any
 
-from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.base import RESPONSES, ChatReply, ChatRequest
+from batch_server.responders.responses_form import in_form_of
 from batch_server.responders.scripted import FAULTS, ScriptedResponder
 from dbt_enrich.endpoints.base import row_prompt
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
@@ -84,6 +85,17 @@ def dressed_line(line: bytes, chance: random.Random) -> bytes:
         case _:
             document["response"] = response["body"]
     return json.dumps(document).encode()
+
+
+def in_form_of_responses(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line with a plain chat completion as one with the response that says the same."""
+    response = line.get("response") or {}
+    completion = response.get("body")
+    choices = completion.get("choices") if isinstance(completion, dict) else None
+    if not choices or not isinstance(choices[0]["message"].get("content"), str):
+        return line
+    body = in_form_of(ChatRequest(0, "", {}, RESPONSES), ChatReply(200, completion)).body
+    return {**line, "response": {**response, "body": body}}
 
 
 def failed_line(key: str, code: str) -> bytes:

@@ -11,6 +11,7 @@ its files, and a reply its body, and where they are is printed.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import random
 import shutil
@@ -20,18 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from dbt_enrich.config import parse_config
+from dbt_enrich.endpoints.choice import ENDPOINTS
 from dbt_enrich.pipeline.load.load_shard import load
 from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import text_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.task.endpoint_names import EndpointName
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.validation.answers import typed_answers_sql
 from fuzz.lines import (
     OUTPUTS,
     dressed_line,
     hostile_line,
+    in_form_of_responses,
     joined_lines,
     new_key,
     right_line,
@@ -59,8 +63,13 @@ def fuzz_lines(count: int, chance: random.Random, directory: Path) -> int:
     right = [
         right_line(key, text, ascii_only=chance.random() < 0.5) for key, text in expected.items()
     ]
+    # What is dressed as another server's is read whichever endpoint was asked.
     right = [dressed_line(line, chance) if chance.random() < 0.3 else line for line in right]
     samples = [sample_line(key, chance) for key in hostile]
+    endpoint = chance.choice([*ENDPOINTS])
+    if endpoint == EndpointName.RESPONSES:
+        right = [json.dumps(in_form_of_responses(json.loads(line))).encode() for line in right]
+        samples = [in_form_of_responses(sample) for sample in samples]
     safe = [*expected]
     lines = right + [
         hostile_line(chance.choice(samples), chance.choice(safe), chance)
@@ -71,7 +80,7 @@ def fuzz_lines(count: int, chance: random.Random, directory: Path) -> int:
     store = StateDirectory(directory / "state").made()
     for kind, part in (("output", lines[:cut]), ("error", lines[cut:])):
         store.response(_SHARD, kind).write_bytes(joined_lines(part, chance))
-    _check(_stored(store, [*safe, *hostile]), expected, hostile)
+    _check(_stored(store, [*safe, *hostile], endpoint), expected, hostile)
     return len(lines)
 
 
@@ -93,9 +102,11 @@ def stored_answers(files: dict[str, bytes], keys: list[str]) -> dict[str, tuple[
     return found
 
 
-def _stored(store: StateDirectory, keys: list[str]) -> list[tuple[str, str, str, Any]]:
+def _stored(
+    store: StateDirectory, keys: list[str], endpoint: str = EndpointName.CHAT
+) -> list[tuple[str, str, str, Any]]:
     with open_run(_CONFIG.model_copy(update={"state_dir": store.root})) as run:
-        _load(keys, run)
+        _load(keys, run, endpoint)
         names = list(run.ledger.answers.live("t"))
         text = text_sql("answers", has_typed=run.answers.has_typed(names))
         answers = f"(select answers.kind, answers.message, answers.request_key, {text} "
@@ -107,7 +118,7 @@ def _stored(store: StateDirectory, keys: list[str]) -> list[tuple[str, str, str,
         return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
-def _load(keys: list[str], run: Run) -> None:
+def _load(keys: list[str], run: Run, endpoint: str) -> None:
     values = ", ".join(f"(cast({literal(key)} as uuid), 1)" for key in keys)
     run.workspace.write_parquet(
         f"select * from (values {values}) as manifest(request_key, attempt)",
@@ -121,6 +132,7 @@ def _load(keys: list[str], run: Run) -> None:
             namespace="fuzz",
             service="azure:x",
             task_key="t",
+            endpoint=endpoint,
             requests=len(keys),
             batch_id="batch_1",
             status="completed",

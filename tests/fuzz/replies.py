@@ -211,7 +211,7 @@ _CALLS: tuple[Callable[[OpenAIBatchService, Path], Any], ...] = (
     lambda service, _: service.file("file-1"),
     lambda service, _: list(service.files()),
     lambda service, _: service.delete_file("file-1"),
-    lambda service, _: service.create("file-1", {"shard": "s"}),
+    lambda service, _: service.create("file-1", {"shard": "s"}, "/chat/completions"),
     lambda service, _: service.batch("batch_1"),
     lambda service, _: list(service.batches()),
     lambda service, _: service.cancel("batch_1"),

@@ -18,6 +18,8 @@ ROWS = 7
 FILES = 2
 _PYTHON_MODEL = f"""
 def model(dbt, session):
+    import os
+
     from dbt_enrich import EnrichmentTask, OutputColumn, enrich
 
     dbt.config(materialized="table")
@@ -25,6 +27,7 @@ def model(dbt, session):
         model="gpt-4o-mini",
         system="Summarise the note.",
         user="{{note}}",
+        endpoint=os.environ.get("NOTES_ENDPOINT", "chat"),
         outputs=[OutputColumn(name="summary", data_type="varchar")],
     )
     rows = session.sql("select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)")
@@ -36,7 +39,8 @@ def model(dbt, session):
 class Bench:
     """A project whose models `from_sql` and `from_python` enrich seven rows in two files.
 
-    The environment variable NOTES_MODE says the mode of `from_sql`.
+    The environment variable NOTES_MODE says the mode of `from_sql`, and NOTES_ENDPOINT what both
+    ask.
 
     Attributes:
         project: The project.
@@ -90,7 +94,10 @@ def running_bench(directory: Path) -> Iterator[Bench]:
         project.enrichment(
             "from_sql",
             f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)",
-            meta={"mode": "{{ env_var('NOTES_MODE', 'run') }}"},
+            meta={
+                "mode": "{{ env_var('NOTES_MODE', 'run') }}",
+                "endpoint": "{{ env_var('NOTES_ENDPOINT', 'chat') }}",
+            },
         )
         project.write("models/from_python.py", _PYTHON_MODEL)
         yield Bench(project, emulator, plugin)

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+CHAT: Final = "/chat/completions"
+RESPONSES: Final = "/responses"
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One `chat/completions` request: where it came from in its file, and its body."""
+    """One request of a language model.
+
+    Attributes:
+        index: Where it came from in its file.
+        custom_id: Its name there.
+        body: Its body.
+        path: The end of the address of the endpoint that it asks.
+    """
 
     index: int
     custom_id: str
     body: dict[str, Any]
+    path: str = CHAT
 
 
 @dataclass(frozen=True)
 class ChatReply:
     """The HTTP status and body with which the request is answered.
 
-    At status 200 the body is a `chat.completion` object, or whatever JSON a model server sends in
-    its place; otherwise it is `{"error": {...}}`.
+    At status 200 the body is a `chat.completion` or a `response` object, or whatever JSON a model
+    server sends in its place; otherwise it is `{"error": {...}}`.
     `spoil`, for tests, changes the lines that a batch's file gets for the request.
     """
 

@@ -25,6 +25,7 @@ from batch_server.responders.llama_reply import (
 )
 from batch_server.responders.llama_request import BadRequest, Completion, parse_request
 from batch_server.responders.llama_server import LlamaServer
+from batch_server.responders.responses_form import as_chat, in_form_of
 from batch_server.responders.weights import find_weights
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,9 @@ class LlamaResponder:
                 pool.shutdown(cancel_futures=True)
 
     def _reply(self, request: ChatRequest, stopped: Callable[[], bool]) -> ChatReply:
+        return in_form_of(request, self._chat_reply(as_chat(request), stopped))
+
+    def _chat_reply(self, request: ChatRequest, stopped: Callable[[], bool]) -> ChatReply:
         try:
             completion = parse_request(request.body)
             if completion.schema is not None and not self._server.can_follow(completion.schema):
@@ -176,6 +180,6 @@ def _never() -> bool:
 
 def _parsed(request: ChatRequest) -> Completion | None:
     try:
-        return parse_request(request.body)
+        return parse_request(as_chat(request).body)
     except BadRequest:
         return None

@@ -21,9 +21,12 @@ from typing import Any
 
 from batch_server.problems import SetupError
 from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.responses_form import as_chat, in_form_of
 
 MODEL = "scripted"
 _ECHO = 200
+# Tokens that a request with some reasoning effort takes beside those of its answer.
+_THOUGHT = 8
 _MOST_ITEMS = 1_000
 _WORD = re.compile(r"\w+")
 _WORDS = 3
@@ -158,7 +161,7 @@ class ScriptedResponder:
     ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
         """Yield each request with its reply, in order."""
         for request in requests:
-            yield request, self._reply(request)
+            yield request, in_form_of(request, self._reply(as_chat(request)))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -239,7 +242,8 @@ def completion(
 ) -> dict[str, Any]:
     """Return a chat.completion object with a plausible count of tokens (four characters each)."""
     asked = sum(len(str(message.get("content"))) for message in body.get("messages") or []) // 4
-    answered = len(content or refusal or "") // 4
+    thought = _THOUGHT if body.get("reasoning_effort") not in (None, "none") else 0
+    answered = thought + len(content or refusal or "") // 4
     return {
         "id": f"chatcmpl-{os.urandom(12).hex()}",
         "object": "chat.completion",
@@ -258,6 +262,7 @@ def completion(
             "completion_tokens": answered,
             "total_tokens": asked + answered,
             "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": thought},
         },
     }
 

@@ -1,6 +1,6 @@
 """A model server of the user's own as the emulator's responder: Ollama, vLLM, LM Studio.
 
-Whatever speaks OpenAI's `chat/completions` gets batches by it.
+Whatever speaks OpenAI's `chat/completions` or `responses` gets batches by it.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class UpstreamResponder:
         with self._lock:
             if self._closed.is_set():
                 return None
-            return asyncio.run_coroutine_threadsafe(self._client.reply(request.body), self._loop)
+            return asyncio.run_coroutine_threadsafe(self._client.reply(request), self._loop)
 
     def _goes_on(self, requests: Iterable[ChatRequest]) -> Callable[[], bool]:
         is_wanted = requests.is_wanted if isinstance(requests, WantedRequests) else _always

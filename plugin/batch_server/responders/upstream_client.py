@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from batch_server.http_client import httpx
-from batch_server.responders.base import ChatReply
+from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.upstream_options import UpstreamOptions
 from batch_server.responders.upstream_reply import MAX_REPLY_BYTES, error_reply, reply_of
 
@@ -38,7 +38,6 @@ class UpstreamClient:
 
     def __init__(self, options: UpstreamOptions) -> None:
         self._options = options
-        self._url = f"{options.base_url}/chat/completions"
         self._room = asyncio.Semaphore(options.concurrency)
         headers = options.headers()
         self._key = headers.get("Authorization", "").removeprefix("Bearer ")
@@ -50,19 +49,19 @@ class UpstreamClient:
             trust_env=options.trusts_environment,
         )
 
-    async def reply(self, body: Mapping[str, Any]) -> ChatReply:
-        """Return the reply to a request, waiting for room first."""
+    async def reply(self, request: ChatRequest) -> ChatReply:
+        """Return the reply to a request, asked of the same endpoint, waiting for room first."""
         try:
-            content = self._content(body)
+            content = self._content(request.body)
         except (ValueError, RecursionError):
             return error_reply(400, "The request is not valid JSON.", code="invalid_json")
         async with self._room:
             for attempt in range(self._options.retries):
-                reply, wait = await self._try(content, attempt)
+                reply, wait = await self._try(request.path, content, attempt)
                 if wait is None:
                     return reply
                 await asyncio.sleep(wait)
-            reply, _ = await self._try(content, self._options.retries)
+            reply, _ = await self._try(request.path, content, self._options.retries)
             return reply
 
     async def close(self) -> None:
@@ -74,12 +73,12 @@ class UpstreamClient:
         asked["model"] = self._options.model or asked.get("model")
         return json.dumps(asked, allow_nan=False).encode()
 
-    async def _try(self, content: bytes, attempt: int) -> tuple[ChatReply, float | None]:
+    async def _try(self, path: str, content: bytes, attempt: int) -> tuple[ChatReply, float | None]:
         """Ask once; return the reply, and the seconds after which to ask again, if at all."""
         usual = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311
         try:
             async with asyncio.timeout(self._options.timeout):
-                response, body = await self._post(content)
+                response, body = await self._post(path, content)
         except (TimeoutError, httpx.TimeoutException):
             return self._no_answer_in_time(attempt), usual
         except httpx.TransportError as error:
@@ -94,9 +93,10 @@ class UpstreamClient:
             return reply, usual if asked is None else asked
         return reply, None
 
-    async def _post(self, content: bytes) -> tuple[httpx.Response, bytes]:
+    async def _post(self, path: str, content: bytes) -> tuple[httpx.Response, bytes]:
         """Send the request and read the reply, no further than a reply may be long."""
-        async with self._http.stream("POST", self._url, content=content) as response:
+        url = f"{self._options.base_url}{path}"
+        async with self._http.stream("POST", url, content=content) as response:
             parts: list[bytes] = []
             size = 0
             async for part in response.aiter_bytes():

@@ -15,12 +15,14 @@ from dbt_enrich.config.credential import EntraKeys
 from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ServiceLimits
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.config.remote import RemoteConfig
-from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
+from dbt_enrich.endpoints.choice import endpoint_at
 from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.task.endpoint_names import EndpointName
 
 _DATED_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
 _FIRST_WITH_BATCH = "2024-07-01"
 _FIRST_WITH_EXPIRY = "2025-03-01"
+_FIRST_WITH_RESPONSES = "2025-03-01"
 
 AZURE: Final = Provider(
     name="azure",
@@ -38,6 +40,9 @@ AZURE: Final = Provider(
     max_lasting_files=500,
     address_key="endpoint",
     address_fix="check that `endpoint` is the resource's address, or set `api_version`",
+    endpoints=frozenset({EndpointName.CHAT, EndpointName.RESPONSES}),
+    # https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch, "Preparing your batch file".
+    line_prefixes={EndpointName.RESPONSES: "/v1"},
     api_path="/openai/v1/",
     key_header="api-key",
     key_prefix="",
@@ -96,7 +101,7 @@ class AzureConfig(EntraKeys, RemoteConfig):
             )
         parts = checked_url("endpoint", self.endpoint)
         path = parts.path.rstrip("/")
-        if "/deployments/" in path or path.endswith(CHAT_COMPLETIONS.path):
+        if "/deployments/" in path or endpoint_at(path):
             raise ConfigurationError(
                 "`endpoint` is the address of one deployment, but batches belong to the whole "
                 "resource",
@@ -131,6 +136,16 @@ class AzureConfig(EntraKeys, RemoteConfig):
     def sign_in(self) -> EntraKeys | None:
         """The identity that signs in to Microsoft Entra ID, or None."""
         return self if self.credential is not None else None
+
+    def check_endpoint(self, endpoint: EndpointName) -> None:
+        """Refuse Responses on a dated version of the API that does not have them."""
+        date = self._date_of_version
+        if endpoint == EndpointName.RESPONSES and date and date < _FIRST_WITH_RESPONSES:
+            raise ConfigurationError(
+                f"The `api_version` {self.api_version} is older than the Responses API",
+                fix="take `api_version` out of the profile for the v1 API, or write "
+                f"{_FIRST_WITH_RESPONSES}-preview or later",
+            )
 
     def check_service(self) -> None:
         """Refuse what cannot work: credential, address, version, key."""

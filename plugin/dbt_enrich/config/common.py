@@ -17,9 +17,10 @@ from dbt_enrich.config.providers import Provider
 from dbt_enrich.cost.caps import Caps
 from dbt_enrich.cost.prices import DEFAULT_ZONE, FREE, Price, PriceTable, Zone, price_table
 from dbt_enrich.cost.retirement import retirement_warning
-from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
+from dbt_enrich.endpoints.choice import USUAL, endpoint_at
 from dbt_enrich.errors import ConfigurationError, WrongValueError
 from dbt_enrich.extras import Extra
+from dbt_enrich.task.endpoint_names import EndpointName
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 
 # Settings of DuckDB itself, which dbt-duckdb merges into every plugin's configuration, share no
@@ -53,7 +54,9 @@ class PluginConfig(Keys, ABC):
         max_enqueued_tokens: Tokens that a deployment's batches may hold at once: a number for all
             of them, or one by deployment (default: what the service tells).
         line_url: The `url` of each request line, where a server of the same API wants another
-            (default: the endpoint's path; for OpenAI with `/v1` before it).
+            (default: the endpoint's path; for OpenAI, and for Responses on Azure, with `/v1`
+            before it). For models with another `endpoint` its path takes the place of the one that
+            is named here.
         batch_endpoint: The `endpoint` of a batch, which the service demands to fit its lines
             (default: as `line_url`).
         poll_interval: Seconds between two polls of a batch, at most (default: 60; `local` 2).
@@ -199,6 +202,13 @@ class PluginConfig(Keys, ABC):
         """The extra of this package that these settings need, if any."""
         return None
 
+    def check_endpoint(self, endpoint: EndpointName) -> None:
+        """Refuse an endpoint that the provider offers, but not with these settings.
+
+        Raises:
+            ConfigurationError: It cannot be asked; the text names the key.
+        """
+
     def check_installed(self) -> None:
         """Refuse settings whose extra is not installed, before anything is done by them.
 
@@ -234,12 +244,19 @@ class PluginConfig(Keys, ABC):
         )
 
     def url_of(self, path: str) -> str:
-        """Return the `url` of the lines that ask the endpoint at `path`."""
-        return self.line_url or self.facts.line_prefix + path
+        """Return the `url` of the lines that ask the endpoint at `path`.
+
+        One that is configured, and is another endpoint's, says what stands before the path.
+        """
+        if self.line_url:
+            return _with_path(self.line_url, path)
+        return self.facts.line_prefix_of(path) + path
 
     def batch_endpoint_of(self, path: str) -> str:
         """Return the `endpoint` of their batch: as configured, else the lines' `url`."""
-        return self.batch_endpoint or self.url_of(path)
+        if self.batch_endpoint:
+            return _with_path(self.batch_endpoint, path)
+        return self.url_of(path)
 
     @property
     def dated_version(self) -> str | None:
@@ -351,7 +368,7 @@ class PluginConfig(Keys, ABC):
             if path is not None and not path.startswith("/"):
                 raise ConfigurationError(
                     f"`{name}` must be a path that begins with a slash, but it is {path!r}",
-                    fix=f"write it like /v1{CHAT_COMPLETIONS.path}, or leave it out",
+                    fix=f"write it like /v1{USUAL.path}, or leave it out",
                 )
 
     def _check_files(self) -> None:
@@ -373,3 +390,11 @@ class PluginConfig(Keys, ABC):
                     f"`{name}` is {value}, but the service takes 1 to {most}",
                     fix="write a number in that range, or leave it out",
                 )
+
+
+def _with_path(given: str, path: str) -> str:
+    """Return a configured path for the endpoint at `path`; one of no known endpoint as it is."""
+    named, wanted = endpoint_at(given), endpoint_at(path)
+    if named is None or wanted is None:
+        return given
+    return given.removesuffix(named.path) + wanted.path

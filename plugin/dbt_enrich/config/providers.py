@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.endpoints.choice import endpoint_at
 from dbt_enrich.extras import Extra
+from dbt_enrich.task.endpoint_names import EndpointName
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Provider:
         address_fix: What to do where there is no Batch API under the address.
         line_prefix: What stands before an endpoint's path in the `url` of a request line, and in
             the `endpoint` of a batch.
+        line_prefixes: The same by endpoint, where it is another one.
+        endpoints: The endpoints that its batches may ask.
         api_path: What stands between the address and the paths of the API.
         key_header: The header that carries the key.
         key_prefix: What stands before the key there.
@@ -61,6 +65,8 @@ class Provider:
     address_key: str = ""
     address_fix: str = ""
     line_prefix: str = ""
+    line_prefixes: Mapping[EndpointName, str] = field(default_factory=dict)
+    endpoints: frozenset[EndpointName] = frozenset(EndpointName)
     api_path: str = "/"
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
@@ -68,3 +74,10 @@ class Provider:
     extra: Extra | None = None
     extra_purpose: str = ""
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def line_prefix_of(self, path: str) -> str:
+        """Return what stands before an endpoint's path in the `url` of a request line."""
+        endpoint = endpoint_at(path)
+        if endpoint is None:
+            return self.line_prefix
+        return self.line_prefixes.get(EndpointName(endpoint.name), self.line_prefix)

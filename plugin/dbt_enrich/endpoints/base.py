@@ -48,8 +48,12 @@ class ReplyPaths:
 
     Attributes:
         usual: The one path that nearly every reply has a field at, by the names `raw` (the text of
-            the answer), `finish_reason`, `refusal`, `model`, `prompt_tokens`, `cached_tokens` and
-            `completion_tokens`.
+            the answer), `finish_reason`, `refusal`, `model`, `prompt_tokens`, `cached_tokens`,
+            `completion_tokens` and, where it has them, `reasoning_tokens`: those of the completion
+            that are no part of the answer.
+        details: Paths that say more than the usual one, where they are there, by the same names.
+        several: A path that is there where the text has more parts than the usual path leads to,
+            and that of all of them; or None.
         texts: Other paths of the text, in the order in which they are looked at.
         parts: Lists of parts that make up the text, looked at next.
         objects: The answer as an object, or the arguments of a call in its place, looked at next.
@@ -62,6 +66,8 @@ class ReplyPaths:
     """
 
     usual: Mapping[str, str]
+    details: Mapping[str, str] = field(default_factory=dict)
+    several: tuple[str, str] | None = None
     texts: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
@@ -75,6 +81,11 @@ class ReplyPaths:
 
 class Endpoint(Protocol):
     """One endpoint of the service. Pure text and SQL: it opens and calls nothing."""
+
+    @property
+    def name(self) -> str:
+        """What tasks and the ledger call it."""
+        ...
 
     @property
     def path(self) -> str:
@@ -109,7 +120,7 @@ class Endpoint(Protocol):
         Args:
             prompt: What is the same in all requests.
             user_message: What this one asks; it stands in the body once, as a JSON string.
-            parameters: The task's parameters, which go into the body as they are.
+            parameters: The task's parameters, as `task.parameters` holds them.
         """
         ...
 

@@ -18,17 +18,12 @@ looked at where well-known servers put it instead, in this order:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dbt_enrich.cost.tokens import count_tokens
 from dbt_enrich.endpoints.base import Endpoint, Prompt, ReplyPaths
-
-# https://github.com/openai/openai-cookbook, "How to count tokens with tiktoken": three tokens
-# around each message, and three with which the reply begins.
-_TOKENS_PER_MESSAGE = 3
-_TOKENS_OF_REPLY = 3
+from dbt_enrich.endpoints.conversation import continued_sql, conversation, prompt_tokens
+from dbt_enrich.task.endpoint_names import EndpointName
 
 _REPLY = ReplyPaths(
     usual={
@@ -39,6 +34,7 @@ _REPLY = ReplyPaths(
         "prompt_tokens": "$.usage.prompt_tokens",
         "cached_tokens": "$.usage.prompt_tokens_details.cached_tokens",
         "completion_tokens": "$.usage.completion_tokens",
+        "reasoning_tokens": "$.usage.completion_tokens_details.reasoning_tokens",
     },
     texts=(
         "$.choices[0].text",
@@ -110,6 +106,7 @@ _REPLY = ReplyPaths(
 
 
 class _ChatCompletions:
+    name = EndpointName.CHAT
     path = "/chat/completions"
     message_path = "$.messages[#-1].content"
     reply = _REPLY
@@ -120,42 +117,19 @@ class _ChatCompletions:
         self, prompt: Prompt, user_message: str, parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
         return {
-            "messages": [*_messages(prompt), _message("user", user_message)],
+            "messages": conversation(prompt, user_message),
             "response_format": _response_format(prompt),
             **parameters,
         }
 
     def repair_sql(self, answer: str, problem: str) -> str:
-        return (
-            f"""',{{"role":"assistant","content":' || cast(to_json({answer}) as varchar)"""
-            f""" || '}},{{"role":"user","content":' || """
-            f"cast(to_json({problem}) as varchar) || '}}'"
-        )
+        return continued_sql(answer, problem)
 
     def prompt_tokens(self, prompt: Prompt, model: str) -> int:
-        messages = _messages(prompt)
-        texts = [message["content"] for message in messages]
-        if prompt.schema:
-            # The service puts it before the model as text.
-            texts.append(json.dumps(prompt.schema, separators=(",", ":")))
-        # One message more for the user's own.
-        framing = (len(messages) + 1) * _TOKENS_PER_MESSAGE + _TOKENS_OF_REPLY
-        return sum(count_tokens(texts, model)) + framing
+        return prompt_tokens(prompt, model)
 
 
 CHAT_COMPLETIONS: Final[Endpoint] = _ChatCompletions()
-
-
-def _messages(prompt: Prompt) -> list[dict[str, str]]:
-    """Return the messages that go before the user's own."""
-    messages = [_message("system", prompt.system)] if prompt.system else []
-    for asked, answered in prompt.examples:
-        messages += [_message("user", asked), _message("assistant", answered)]
-    return messages
-
-
-def _message(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
 
 
 def _response_format(prompt: Prompt) -> dict[str, Any]:

@@ -24,7 +24,7 @@ MARK = "pack-"
 MESSAGE_WRAPPING_TOKENS = 3
 ANSWER_WRAPPING_TOKENS = 8
 _WRAPPING_BYTES = 24
-_TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
+_TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 _BYTES_PER_TOKEN = 4
 _INSTRUCTION = (
     "The user message is a JSON object of rows: each key is a row's id, its value the row's text. "

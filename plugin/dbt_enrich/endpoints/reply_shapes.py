@@ -50,7 +50,7 @@ def reply_fields(body: str, paths: ReplyPaths) -> dict[str, str]:
         "raw": _text(body, usual.pop("raw"), paths),
         "refusal": _refusal(body, usual.pop("refusal"), paths),
         "body_error": _error(body),
-        **{name: _first(body, (path, *paths.others.get(name, ()))) for name, path in usual.items()},
+        **{name: _first(body, _paths_of(name, paths)) for name in usual},
     }
 
 
@@ -78,13 +78,25 @@ def no_text_sql(body: str, paths: ReplyPaths) -> str:
 
 
 def _text(body: str, usual: str, paths: ReplyPaths) -> str:
+    several = []
+    if paths.several:
+        second, parts = paths.several
+        there = f"json_exists({body}, {literal(second)})"
+        several = [f"case when {there} then {_joined(body, parts)} end"]
     places = [
+        *several,
         *(_string(body, path) for path in (usual, *paths.texts)),
         *(_joined(body, path) for path in paths.parts),
         *(_listed(body, path) for path in paths.objects),
         *(_whole_object(f"({body} ->> {literal(path)})") for path in paths.thoughts),
     ]
     return f"coalesce({', '.join(places)})"
+
+
+def _paths_of(name: str, paths: ReplyPaths) -> tuple[str, ...]:
+    """Return the paths of a field, the one that says most first."""
+    detail = (paths.details[name],) if name in paths.details else ()
+    return (*detail, paths.usual[name], *paths.others.get(name, ()))
 
 
 def _string(body: str, path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ _ERRORS = {
     "line_problem": ("line_error", ("$.message", "$.detail")),
 }
 _CUSTOM_ID = r'"custom_id"\s*:\s*"([^"\\]+)"'
+# Before the name of a field that a reply says more of.
+_DETAIL = "more_of_"
 _TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 
 
@@ -129,14 +131,17 @@ def named_lines_sql(
     paths = ", ".join(literal(path) for path in places.values())
     fields = {name: f"fields[{i}]" for i, name in enumerate(places, start=1)}
     replied = reply_fields("body", reply)
+    unusual = f"{fields['several']} is not null or " if reply.several else ""
     broken = _patterns_of_broken(reply)
     known = ", ".join(
-        f"{_known_sql(field, replied.get(name), broken.get(name))} as {name}"
-        for name, field in fields.items()
-        if name != "raw"
+        f"{_known_sql(_field_sql(name, fields), replied.get(name), broken.get(name))} as {name}"
+        for name in fields
+        if name not in ("raw", "several") and not name.startswith(_DETAIL)
     )
+    if "reasoning_tokens" not in fields:
+        known += ", cast(null as varchar) as reasoning_tokens"
     # A list of parts comes as JSON, and so does a whole body that is a string.
-    unusual = f"""coalesce({fields["raw"]}, '') = '' or starts_with({fields["raw"]}, '[')
+    unusual += f"""coalesce({fields["raw"]}, '') = '' or starts_with({fields["raw"]}, '[')
         or {fields["prompt_tokens"]} is null"""
     errors = ", ".join(
         f"case when {source} is not null then {_of_error(source, paths)} end as {name}"
@@ -216,13 +221,24 @@ def named_lines_sql(
 
 def _places(reply: ReplyPaths) -> dict[str, str]:
     """Return the paths of what a line of an output file or error file usually says."""
+    of_body = {
+        **reply.usual,
+        **{_DETAIL + name: path for name, path in reply.details.items()},
+        **({"several": reply.several[0]} if reply.several else {}),
+    }
     return {
         "custom_id": "$.custom_id",
         "status": "$.response.status_code",
-        **{name: path.replace("$", "$.response.body", 1) for name, path in reply.usual.items()},
+        **{name: path.replace("$", "$.response.body", 1) for name, path in of_body.items()},
         "body_error": "$.response.body.error",
         "line_error": "$.error",
     }
+
+
+def _field_sql(name: str, fields: Mapping[str, str]) -> str:
+    """Build what a line says by a name at its usual path, or at the one that says more."""
+    detail = fields.get(_DETAIL + name)
+    return f"coalesce({detail}, {fields[name]})" if detail else fields[name]
 
 
 def _patterns_of_broken(reply: ReplyPaths) -> dict[str, str]:

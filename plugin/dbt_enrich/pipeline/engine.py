@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.model_endpoints import check_endpoint
 from dbt_enrich.console.console import Console
 from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
@@ -248,6 +249,7 @@ class Engine:
     def _enrich(self, session: Session) -> Outcome:
         run, request = session.run, session.request
         mode = request.options.mode
+        check_endpoint(session.model, request.task, self.config)
         check_route(session.model, request.options, self.config)
         check_examples(session)
         if request.options.packs:

@@ -10,6 +10,7 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.console import Console
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
+from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, Undone
@@ -72,6 +73,7 @@ class Session:
         return Selection(
             task=self.request.task,
             task_key=self.task_key,
+            endpoint=endpoint_of(self.request.task.endpoint),
             max_attempts=options.max_attempts,
             ask_again=options.ask_again,
             retries=self.run.ledger.retries.of(self.request.enrichment),

@@ -103,6 +103,7 @@ class RemoteBatch:
 
     id: str
     status: BatchStatus
+    endpoint: str | None = None
     input_file_id: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
@@ -186,8 +187,8 @@ class BatchService(Protocol):
         """Delete a file; a file that is not there counts as deleted."""
         ...
 
-    def create(self, input_file_id: str, metadata: Mapping[str, str]) -> RemoteBatch:
-        """Create a batch on an uploaded, processed file."""
+    def create(self, input_file_id: str, metadata: Mapping[str, str], path: str) -> RemoteBatch:
+        """Create a batch on an uploaded, processed file, whose lines ask the endpoint at `path`."""
         ...
 
     def batch(self, batch_id: str) -> RemoteBatch:

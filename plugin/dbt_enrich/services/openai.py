@@ -15,7 +15,6 @@ from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.remote import RemoteConfig
-from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
 from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, SynchronousReply
 from dbt_enrich.services.calls import Calls, Connection, Send
@@ -194,12 +193,13 @@ class OpenAIBatchService:
         except NotFoundError:
             logger.debug("The file %s was already gone", file_id)
 
-    def create(self, input_file_id: str, metadata: Mapping[str, str]) -> RemoteBatch:
+    def create(self, input_file_id: str, metadata: Mapping[str, str], path: str) -> RemoteBatch:
         """Create a batch on an uploaded, processed file. Sent once, whatever happens.
 
         Args:
             input_file_id: The file's id.
             metadata: At most 16 pairs, keys up to 64 and values up to 512 characters.
+            path: The path of the endpoint that the file's lines ask.
 
         Returns:
             The batch as it stands after its creation.
@@ -220,7 +220,7 @@ class OpenAIBatchService:
             lambda client: client.batches.with_raw_response.create(
                 input_file_id=input_file_id,
                 # Azure takes paths that the client's types do not know.
-                endpoint=cast("Any", self._settings.batch_endpoint_of(CHAT_COMPLETIONS.path)),
+                endpoint=cast("Any", self._settings.batch_endpoint_of(path)),
                 completion_window=cast("Any", self._settings.completion_window),
                 metadata=dict(metadata),
             ),

@@ -114,6 +114,7 @@ def parse_batch(
     return RemoteBatch(
         id=identity,
         status=parse_status(body.get("status"), identity, masked),
+        endpoint=_text(body.get("endpoint")),
         input_file_id=_identity(body.get("input_file_id")),
         output_file_id=_identity(body.get("output_file_id")),
         error_file_id=_identity(body.get("error_file_id")),

@@ -35,10 +35,10 @@ ANSWER_COLUMNS = {
     "shard": "varchar",
     "received_at": "timestamp with time zone",
 }
-# What `load` adds: where the row lay when it was claimed, by which the rows are ordered, and the
-# answer as a struct of the outputs, but where Parquet cannot hold one of their types. Files of
-# earlier versions have neither.
-POSITION, TYPED = "row_id", "answer"
+# What `load` adds: where the row lay when it was claimed, by which the rows are ordered, the answer
+# as a struct of the outputs, but where Parquet cannot hold one of their types, and the tokens with
+# which the model thought. Files of earlier versions have none of them.
+POSITION, TYPED, REASONING = "row_id", "answer", "reasoning_tokens"
 # Rows of one row group: validation needs memory beside those that each thread holds.
 _ROW_GROUP = 12_288
 # The name of a file that holds answers to a previous version goes on with that version.
@@ -113,6 +113,10 @@ class AnswerStore:
     def has_typed(self, names: Sequence[str]) -> bool:
         """Whether one of some files has answers as structs, in the column `TYPED`."""
         return bool(names) and TYPED in self._workspace.columns(f"from {self.table_of(names)}")
+
+    def has_reasoning(self, *task_keys: str) -> bool:
+        """Whether a file of the live answers of tasks has the column `REASONING`."""
+        return REASONING in self._workspace.columns(f"from {self.table(*task_keys)}")
 
     def add(self, query: str, task_key: str, name: str, *, settings: str | None = None) -> int:
         """Write the answers of a SELECT and make them live; without one there is no file.

@@ -183,6 +183,13 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "m012_add_endpoint",
+        (
+            "alter table batches add column endpoint text not null default 'chat'",
+            "alter table batches add column reasoning_tokens integer",
+        ),
+    ),
 )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dbt_enrich.config import PluginConfig
-from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
+from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask, canonical_json
 from dbt_enrich.task.options import EnrichmentOptions
@@ -82,7 +82,7 @@ def present_settings(
     return SentWith(
         endpoint=config.sent_to,
         api_version=config.dated_version,
-        url=config.url_of(CHAT_COMPLETIONS.path),
+        url=config.url_of(endpoint_of(task.endpoint).path),
         deployments=(*config.deployments_of(task.model), *alone),
         parameters=task.neutral_parameters,
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict
 
+from dbt_enrich.task.endpoint_names import EndpointName
+
 
 class Step(StrEnum):
     """How far a shard has come. Each is an event; the newest is the shard's step."""
@@ -79,6 +81,7 @@ class ShardChanges(TypedDict, total=False):
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
+    reasoning_tokens: int | None
     error: str | None
     settings: str | None
     max_failed_share: float | None
@@ -89,8 +92,9 @@ class ShardChanges(TypedDict, total=False):
 class Shard:
     """A row of `batches`: the requests of one input file, and what became of them.
 
-    A request is a line of the file. `rows` is how many rows they ask: more than requests where
-    several are packed into one, and None where a previous version made the shard.
+    A request is a line of the file, which asks the `endpoint` of that name. `rows` is how many rows
+    they ask: more than requests where several are packed into one, and None where a previous
+    version made the shard.
     One that is `synchronous` is no batch: its requests are asked one by one. `uploads_sought` says
     that the service was searched for files of uploads that got no reply. `settings` is what the
     requests are sent with, as JSON, or None where an earlier version made the shard. A run is
@@ -103,6 +107,7 @@ class Shard:
     namespace: str
     service: str
     task_key: str
+    endpoint: str = EndpointName.CHAT
     enrichment: str | None = None
     model: str | None = None
     deployment: str | None = None
@@ -118,6 +123,7 @@ class Shard:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
     error: str | None = None
     cancel_requested_at: str | None = None
     estimated_prompt_tokens: int | None = None

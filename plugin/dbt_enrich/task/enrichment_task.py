@@ -8,9 +8,19 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dbt_enrich.errors import ConfigurationError, WrongValueError
+from dbt_enrich.task.endpoint_names import EndpointName
+from dbt_enrich.task.parameters import NEUTRAL_PARAMETERS, TOKEN_LIMITS, checked_parameters
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn, canonical_outputs
 from dbt_enrich.task.template import Template, parse_template
@@ -19,20 +29,6 @@ from dbt_enrich.wording import first_problem
 KEY_VERSION = 1
 KEY_DIGITS = 32
 RESERVED_PREFIX = "enrichment_"
-TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-# Body parameters that leave the answer as it is, so that changing one asks nothing again.
-_NEUTRAL_PARAMETERS = frozenset(
-    {*TOKEN_LIMITS, "user", "metadata", "store", "service_tier", "prompt_cache_key"}
-    | {"safety_identifier", "prompt_cache_retention"}
-)
-# Body keys that the engine writes; `stream` and `n` would change the shape of the reply.
-_ENGINE_PARAMETERS = {
-    "model": "set enrichment.model and the profile's deployments",
-    "messages": "set enrichment.system, examples and user",
-    "response_format": "set enrichment.response; the columns are the schema",
-    "stream": "a batch cannot stream",
-    "n": "a row has one answer; use enrichment.variant for a second sample",
-}
 
 
 class Example(BaseModel):
@@ -56,8 +52,12 @@ class EnrichmentTask(BaseModel):
         outputs: The output columns; their types and descriptions are the answer's schema.
         system: Constant text, sent first.
         examples: Few-shot pairs of `user` and `answer` that go before each row.
+        endpoint: The endpoint of the service that is asked: `chat` or `responses`. Not part of the
+            identity, so that a task that moves from one to the other asks nothing again.
         parameters: Body parameters of the request, such as `temperature` or `max_tokens`, passed on
-            as they are; none has a default.
+            as they are; none has a default. `responses` takes the names of both endpoints:
+            `max_tokens` is its `max_output_tokens`, `reasoning_effort` its `reasoning.effort`, and
+            `verbosity` its `text.verbosity`.
         response: `json_schema` for structured output, `json_object` for language models without
             it.
         optional: Columns of the template that may be NULL or blank without the row being skipped.
@@ -74,6 +74,8 @@ class EnrichmentTask(BaseModel):
     outputs: Annotated[tuple[OutputColumn, ...], Field(min_length=1)]
     system: str | None = None
     examples: tuple[Example, ...] = ()
+    # Before the parameters, which depend on it.
+    endpoint: EndpointName = EndpointName.CHAT
     parameters: dict[str, Any] = Field(default_factory=dict)
     response: Literal["json_schema", "json_object"] = "json_schema"
     optional: tuple[str, ...] = ()
@@ -93,14 +95,8 @@ class EnrichmentTask(BaseModel):
 
     @field_validator("parameters")
     @classmethod
-    def _without_engine_keys(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        for key, fix in _ENGINE_PARAMETERS.items():
-            if key in parameters:
-                raise WrongValueError(
-                    f"'{key}' cannot be set here",
-                    fix=fix,
-                )
-        return parameters
+    def _of_the_endpoint(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return checked_parameters(parameters, info.data.get("endpoint", EndpointName.CHAT))
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -157,7 +153,7 @@ class EnrichmentTask(BaseModel):
             "parameters": {
                 key: value
                 for key, value in self.parameters.items()
-                if key not in _NEUTRAL_PARAMETERS
+                if key not in NEUTRAL_PARAMETERS
             },
             "variant": self.variant,
         }
@@ -166,7 +162,7 @@ class EnrichmentTask(BaseModel):
     @property
     def neutral_parameters(self) -> dict[str, Any]:
         """The body parameters that are no part of the identity."""
-        chosen = {k: v for k, v in self.parameters.items() if k in _NEUTRAL_PARAMETERS}
+        chosen = {k: v for k, v in self.parameters.items() if k in NEUTRAL_PARAMETERS}
         return cast("dict[str, Any]", _plain_numbers(chosen))
 
     @property

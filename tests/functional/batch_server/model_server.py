@@ -97,7 +97,8 @@ class Call(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self._is_authorised():
             return
-        self.text = str(body["messages"][-1]["content"])
+        asked = body.get("messages") or body["input"]
+        self.text = str(asked[-1]["content"])
         self.body = body
         action = self.model_server.take(self.text, body)
         self.model_server.note(flying=1)

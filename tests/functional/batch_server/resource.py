@@ -84,9 +84,9 @@ class Resource:
             time.sleep(0.01)
         return batch
 
-    def failed(self, *lines: str) -> dict[str, Any]:
+    def failed(self, *lines: str, **more: Any) -> dict[str, Any]:
         """Return the first error of a batch that fails while it is validated."""
-        batch = self.reach(self.create(*lines))
+        batch = self.reach(self.create(*lines, **more))
         assert batch["status"] == "failed"
         return dict(batch["errors"]["data"][0])
 

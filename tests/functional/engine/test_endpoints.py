@@ -24,6 +24,7 @@ TOOK = {"read": 7, "again": 2, "wrote": 3}
 class Echo:
     """An endpoint whose bodies and replies have nothing in common with those of any other."""
 
+    name = "echo"
     path = "/echo"
     message_path = "$.ask.text"
     reply = ReplyPaths(

@@ -13,8 +13,10 @@ from pathlib import Path
 import duckdb
 import pytest
 from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.responses_form import as_chat, in_form_of
 from batch_server.responders.scripted import completion, last_user_message
 from batch_server.server import RunningEmulator, running_emulator
+from dbt_enrich.endpoints.choice import ENDPOINTS
 from dbt_enrich.task.schema import OutputColumn
 from fuzz.lines import OUTPUTS, failed_line, joined_lines, right_line
 from fuzz.reading import stored_answers
@@ -31,6 +33,8 @@ TEXTS = st.text(
      "é" * 50_000, "</script>", "${x}", "%s", "\U0001f468\u200d\U0001f469", "null", "```json",
      "\ud7ff\ue000"]
 )  # fmt: skip
+
+NAMES = st.sampled_from([*ENDPOINTS])
 
 # What a needed text may consist of and still count as none.
 BLANKS = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
@@ -56,10 +60,11 @@ class Echo:
     ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
         """Yield each request with its reply."""
         for request in requests:
-            message = last_user_message(request.body)
+            chat = as_chat(request)
+            message = last_user_message(chat.body)
             packed = request.custom_id.startswith("pack-")
             content = self._packed(message) if packed else self._alone(message)
-            yield request, ChatReply(200, completion(request.body, content))
+            yield request, in_form_of(request, ChatReply(200, completion(chat.body, content)))
 
     def _alone(self, message: str) -> str:
         self.heard.append(message)
@@ -99,9 +104,9 @@ def warehouse_of(emulator: RunningEmulator) -> Iterator[Warehouse]:
 
 
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
-@given(texts=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=25))
+@given(texts=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=25), endpoint=NAMES)
 def test_any_text_survives_export_and_load(
-    echoing: tuple[RunningEmulator, Echo], texts: list[tuple[str, str]]
+    echoing: tuple[RunningEmulator, Echo], texts: list[tuple[str, str]], endpoint: str
 ) -> None:
     """What the service receives is what the columns hold, and what it says is what comes back."""
     emulator, echo = echoing
@@ -112,7 +117,8 @@ def test_any_text_survives_export_and_load(
         )
         rows = [(i, note, more) for i, (note, more) in enumerate(texts)]
         warehouse.connection.executemany("insert into notes values (?, ?, ?)", rows)
-        task = summary_task(user="{note}|\\{note}\\\u2028{Übel}", optional=("Übel",))
+        user = "{note}|\\{note}\\\u2028{Übel}"
+        task = summary_task(user=user, optional=("Übel",), endpoint=endpoint)
         warehouse.enrich("select * from notes", task)
         answered = warehouse.rows(
             "select id, summary, enrichment_status from enriched "
@@ -126,9 +132,9 @@ def test_any_text_survives_export_and_load(
 
 
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
-@given(texts=st.lists(TEXTS, min_size=1, max_size=25), size=st.integers(2, 7))
+@given(texts=st.lists(TEXTS, min_size=1, max_size=25), size=st.integers(2, 7), endpoint=NAMES)
 def test_any_text_survives_packs_and_their_adoption(
-    echoing: tuple[RunningEmulator, Echo], texts: list[str], size: int
+    echoing: tuple[RunningEmulator, Echo], texts: list[str], size: int, endpoint: str
 ) -> None:
     """Its key too, which is read back from the input file once the state directory is lost."""
     emulator, echo = echoing
@@ -137,10 +143,12 @@ def test_any_text_survives_packs_and_their_adoption(
         warehouse.connection.execute("create table notes (id integer, note varchar)")
         rows = list(enumerate(texts))
         warehouse.connection.executemany("insert into notes values (?, ?)", rows)
-        warehouse.enrich("select * from notes", mode="submit", rows_per_request=size)
+        task = summary_task(endpoint=endpoint)
+        warehouse.enrich("select * from notes", task, mode="submit", rows_per_request=size)
         emulator.settle()
         shutil.rmtree(warehouse.config.state_dir)
         warehouse.restart()
+        # What was asked is read as such, whatever the task asks now.
         warehouse.enrich("select * from notes")
         answered = warehouse.rows(
             "select id, summary from enriched where enrichment_status <> 'skipped' order by id"

@@ -75,7 +75,7 @@ def submitted(service: BatchService, path: Path, **metadata: str) -> RemoteBatch
     file = service.upload(path, filename=path.name)
     while file.status is FileStatus.PENDING:
         file = service.file(file.id)
-    return service.create(file.id, metadata)
+    return service.create(file.id, metadata, "/chat/completions")
 
 
 def ended(service: BatchService, batch_id: str) -> RemoteBatch:
@@ -129,7 +129,7 @@ def test_a_pending_file_is_waited_for(
         return
     assert file.status is FileStatus.PENDING
     with pytest.raises(TransientError, match="still being checked"):
-        service.create(file.id, {})
+        service.create(file.id, {}, "/chat/completions")
     assert submitted(service, path).id
     assert creates(emulator) == 2
 
@@ -141,7 +141,10 @@ def test_batches_and_files_are_listed(
     monkeypatch.setattr("dbt_enrich.services.openai._PAGE_SIZE", 2)
     path = shard(tmp_path / "s.jsonl", service, requests=1)
     file = service.upload(path, filename="ns-s.jsonl")
-    made = [service.create(file.id, {"number": str(number)}).id for number in range(5)]
+    made = [
+        service.create(file.id, {"number": str(number)}, "/chat/completions").id
+        for number in range(5)
+    ]
     found = list(service.batches())
     assert [batch.id for batch in found] == made[::-1]
     assert {batch.input_file_id for batch in found} == {file.id}
@@ -169,7 +172,7 @@ def test_a_lost_reply_to_create_is_found_again(
     file = service.upload(path, filename="s.jsonl")
     emulator.faults({"name": "lost_reply", "operation": "POST /batches"})
     with pytest.raises(UnknownOutcomeError):
-        service.create(file.id, {"shard": "s"})
+        service.create(file.id, {"shard": "s"}, "/chat/completions")
     (found,) = [batch for batch in service.batches() if batch.input_file_id == file.id]
     assert found.metadata == {"shard": "s"}
     assert ended(service, found.id).status is BatchStatus.COMPLETED
@@ -185,7 +188,7 @@ def test_a_failing_create_is_never_repeated(
     file = service.upload(shard(tmp_path / "s.jsonl", service), filename="s.jsonl")
     emulator.faults({"name": "status", "operation": "POST /batches", "status": status})
     with pytest.raises(TransientError if status == 429 else UnknownOutcomeError):
-        service.create(file.id, {})
+        service.create(file.id, {}, "/chat/completions")
     assert creates(emulator) == 1
 
 
@@ -210,7 +213,7 @@ def test_polls_and_uploads_ride_over_faults(
     )
     file = service.upload(path, filename="s.jsonl")
     assert file.bytes == path.stat().st_size
-    batch = service.create(file.id, {})
+    batch = service.create(file.id, {}, "/chat/completions")
     assert ended(service, batch.id).status is BatchStatus.COMPLETED
 
 
@@ -231,7 +234,7 @@ def test_a_full_quota_is_told_by_create(service: OpenAIBatchService, tmp_path: P
     """The file stays good for another try."""
     file = service.upload(shard(tmp_path / "s.jsonl", service, model="small"), filename="s.jsonl")
     with pytest.raises(QuotaError, match="once earlier work has finished") as caught:
-        service.create(file.id, {})
+        service.create(file.id, {}, "/chat/completions")
     assert caught.value.code == "token_limit_exceeded"
     assert (caught.value.is_of_tokens, caught.value.token_limit) == (True, 5)
     assert service.file(file.id).status is FileStatus.PROCESSED

@@ -31,7 +31,7 @@ from functional.services.wire import (
 def test_each_style_posts_to_its_own_path_with_one_credential(connect: Connect, style: str) -> None:
     """Azure gets `api-key`, OpenAI a bearer token, never both; classic paths have a version."""
     service, server = connect(in_turn(Reply(201, batch_body())), style)
-    service.create("file-1", {"shard": "s1"})
+    service.create("file-1", {"shard": "s1"}, "/chat/completions")
     (sent,) = server.requests
     assert sent.call == "POST /batches"
     assert sent.root == {"classic": "/openai", "v1": "/openai/v1", "openai": "/v1"}[style]
@@ -54,7 +54,7 @@ def test_each_style_posts_to_its_own_path_with_one_credential(connect: Connect, 
 def test_any_good_status_is_a_created_batch(connect: Connect, status: int) -> None:
     """Documents disagree on the status of a create, so any 2xx counts."""
     service, _ = connect(in_turn(Reply(status, batch_body())))
-    batch = service.create("file-1", {})
+    batch = service.create("file-1", {}, "/chat/completions")
     assert (batch.id, batch.status) == ("batch_1", BatchStatus.VALIDATING)
     assert (batch.output_file_id, batch.error_file_id) == (None, None)
 
@@ -63,7 +63,7 @@ def test_the_enqueued_tokens_are_read_from_the_headers(connect: Connect) -> None
     """Azure tells in headers how full the deployment's queue is."""
     headers = {"Deployment-Enqueued-Tokens": "120", "deployment-maximum-enqueued-tokens": "50000"}
     service, _ = connect(in_turn(Reply(201, batch_body(), headers)))
-    batch = service.create("file-1", {})
+    batch = service.create("file-1", {}, "/chat/completions")
     assert (batch.enqueued_tokens, batch.max_enqueued_tokens) == (120, 50_000)
 
 
@@ -92,7 +92,7 @@ def test_a_lost_or_doubtful_reply_is_an_unknown_outcome(
     """The service may have acted: the call is not repeated, and the caller is told to look."""
     service, server = connect(in_turn(reply, Reply(201, batch_body())), style)
     with pytest.raises(UnknownOutcomeError, match="look for it before it is asked for again"):
-        service.create("file-1", {})
+        service.create("file-1", {}, "/chat/completions")
     assert len(server.calls("POST /batches")) == 1
 
 
@@ -106,7 +106,7 @@ def test_a_reply_that_does_not_come_in_time_is_an_unknown_outcome(connect: Conne
 
     service, server = connect(respond, timeout=0.2)
     with pytest.raises(UnknownOutcomeError, match=r"silent for 0\.2 s"):
-        service.create("file-1", {})
+        service.create("file-1", {}, "/chat/completions")
     over.set()
     assert len(server.calls("POST /batches")) == 1
 
@@ -115,7 +115,7 @@ def test_a_connection_that_was_never_made_is_transient(unused_address: str) -> N
     """Nothing was sent, so nothing can have been created."""
     service = OpenAIBatchService(settings(unused_address))
     with pytest.raises(TransientError, match="connection refused") as caught:
-        service.create("file-1", {})
+        service.create("file-1", {}, "/chat/completions")
     assert "`endpoint`" in str(caught.value)
 
 
@@ -125,10 +125,10 @@ def test_what_the_caller_is_handling_does_not_decide_the_outcome(
     """An earlier refused connection in the caller's hands does not make a lost reply harmless."""
     service, _ = connect(in_turn(DROP))
     try:
-        OpenAIBatchService(settings(unused_address)).create("file-1", {})
+        OpenAIBatchService(settings(unused_address)).create("file-1", {}, "/chat/completions")
     except TransientError:
         with pytest.raises(UnknownOutcomeError):
-            service.create("file-1", {})
+            service.create("file-1", {}, "/chat/completions")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_refusal_says_that_nothing_was_created(
     """Each refusal has its own class, quotes the service and names the fix; one call is made."""
     service, server = connect(in_turn(reply))
     with pytest.raises(kind) as caught:
-        service.create("file-1", {})
+        service.create("file-1", {}, "/chat/completions")
     assert type(caught.value) is kind
     assert caught.value.status == reply.status
     assert str(caught.value).startswith("The service at 127.0.0.1:")
@@ -185,5 +185,5 @@ def test_retry_after_is_passed_on(connect: Connect) -> None:
         in_turn(Reply(429, error_body("tooManyRequests", "no"), {"Retry-After": "17"}))
     )
     with pytest.raises(TransientError) as caught:
-        service.create("file-1", {})
+        service.create("file-1", {}, "/chat/completions")
     assert (caught.value.retry_after, caught.value.code) == (17.0, "tooManyRequests")

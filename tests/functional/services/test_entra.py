@@ -168,7 +168,7 @@ def every_call(service: OpenAIBatchService, directory: Path) -> list[Callable[[]
         lambda: service.upload(path, filename="s.jsonl"),
         lambda: service.file("file-1"),
         lambda: list(service.files()),
-        lambda: service.create("file-1", {"a": "b"}),
+        lambda: service.create("file-1", {"a": "b"}, "/chat/completions"),
         lambda: service.batch("batch_1"),
         lambda: list(service.batches()),
         lambda: service.cancel("batch_1"),
@@ -284,7 +284,7 @@ def test_a_token_that_is_always_refused_is_an_error(signed_in: SignedIn) -> None
     assert "api_key" not in str(caught.value)
     assert sent(server) == bearer(1, 2)
     with pytest.raises(AuthenticationError):
-        service.create("file-1", {})
+        service.create("file-1", {}, "/chat/completions")
     assert sent(server) == bearer(1, 2, 2, 3)
     assert len(tokens.asked) == 3
 
@@ -334,10 +334,10 @@ def test_trouble_of_the_token_endpoint_is_ridden_out(signed_in: SignedIn, status
     with pytest.raises(TransientError, match="`credential: service_principal`"):
         service.batch("batch_1")
     with pytest.raises(TransientError, match="`credential: service_principal`"):
-        service.create("file-1", {})
+        service.create("file-1", {}, "/chat/completions")
     assert len(server.requests) == 1
     tokens.give = good
-    assert service.create("file-1", {}).id == "batch_1"
+    assert service.create("file-1", {}, "/chat/completions").id == "batch_1"
     assert len(server.calls("POST /batches")) == 1
 
 
@@ -366,7 +366,7 @@ def test_a_sign_in_that_fails_inside_the_client_keeps_its_name(
 
     service, server, _ = signed_in(usual, give, max_retries=0)
     with pytest.raises(kind, match="`credential: service_principal`"):
-        service.create("file-1", {})
+        service.create("file-1", {}, "/chat/completions")
     assert server.requests == []
 
 

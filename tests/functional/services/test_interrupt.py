@@ -18,7 +18,7 @@ CALLS: dict[str, Callable[[OpenAIBatchService, Path], Any]] = {
     "file": lambda service, _: service.file("file-1"),
     "files": lambda service, _: list(service.files()),
     "delete_file": lambda service, _: service.delete_file("file-1"),
-    "create": lambda service, _: service.create("file-1", {}),
+    "create": lambda service, _: service.create("file-1", {}, "/chat/completions"),
     "batch": lambda service, _: service.batch("batch_1"),
     "batches": lambda service, _: list(service.batches()),
     "cancel": lambda service, _: service.cancel("batch_1"),

@@ -85,7 +85,7 @@ def test_an_emulator_that_died_is_started_again(
     assert {one.status for one in found} == {BatchStatus.COMPLETED}
     assert process_id(told) != killed
     assert len(lines(service, batch.output_file_id, tmp_path / "out.jsonl")) == 3
-    assert service.create(batch.input_file_id or "", {}).id != batch.id
+    assert service.create(batch.input_file_id or "", {}, "/chat/completions").id != batch.id
 
 
 def test_the_key_of_the_emulator_is_its_owners(service: BatchService, told: LocalConfig) -> None:

@@ -28,7 +28,7 @@ def calls(service: OpenAIBatchService, path: Path) -> list[Callable[[], Any]]:
         lambda: service.file("file-1"),
         lambda: list(service.files()),
         lambda: service.delete_file("file-1"),
-        lambda: service.create("file-1", {"a": "b"}),
+        lambda: service.create("file-1", {"a": "b"}, "/chat/completions"),
         lambda: service.batch("batch_1"),
         lambda: list(service.batches()),
         lambda: service.cancel("batch_1"),

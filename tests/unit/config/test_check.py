@@ -121,6 +121,19 @@ def test_the_batch_endpoint_follows_the_lines() -> None:
     assert azure(line_url="/a", batch_endpoint="/b").batch_endpoint_of("/x") == "/b"
 
 
+def test_each_endpoint_has_its_own_url() -> None:
+    """Azure documents another prefix for one of them; what is configured is moved to the other."""
+    chat, responses = "/chat/completions", "/responses"
+    assert (azure().url_of(chat), azure().url_of(responses)) == (chat, f"/v1{responses}")
+    assert (openai().url_of(chat), openai().url_of(responses)) == (f"/v1{chat}", f"/v1{responses}")
+    given = azure(line_url=f"/v1{chat}", batch_endpoint=chat)
+    assert (given.url_of(responses), given.batch_endpoint_of(responses)) == (
+        f"/v1{responses}",
+        responses,
+    )
+    assert azure(line_url="/a").url_of(responses) == "/a"
+
+
 def test_limits_can_be_lowered() -> None:
     """For a quota or a line that allows less."""
     given = azure(max_requests_per_file=10, max_bytes_per_file=1000)

@@ -8,8 +8,11 @@ from typing import Any
 
 import duckdb
 import pytest
+from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
+from dbt_enrich.endpoints.choice import ENDPOINTS, endpoint_of
 from dbt_enrich.endpoints.request_lines import (
+    LineTemplate,
     RequestLines,
     line_sql,
     repair_sql,
@@ -25,14 +28,21 @@ from support.warehouse import SUMMARY, summary_task
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 
 
-def lines(task: EnrichmentTask) -> RequestLines:
+def lines(task: EnrichmentTask, endpoint: Endpoint = CHAT_COMPLETIONS) -> RequestLines:
     """Return how a task's lines are written."""
-    return RequestLines(task, CHAT_COMPLETIONS, "/chat/completions")
+    return RequestLines(task, endpoint, endpoint.path)
 
 
-def line(task: EnrichmentTask, message: str, *, repair: str = "null", enlarge: int = 1) -> Any:
+def line(
+    task: EnrichmentTask,
+    message: str,
+    *,
+    repair: str = "null",
+    enlarge: int = 1,
+    endpoint: Endpoint = CHAT_COMPLETIONS,
+) -> Any:
     """Render one line in SQL and parse it."""
-    template = lines(task).template("d", enlarge=enlarge)
+    template = lines(task, endpoint).template("d", enlarge=enlarge)
     sql = line_sql(template, key="'k'", attempt="2", message="m", repair=repair)
     row = duckdb.connect().execute(f"select {sql} from (select ? as m)", [message]).fetchone()
     assert row is not None
@@ -40,15 +50,19 @@ def line(task: EnrichmentTask, message: str, *, repair: str = "null", enlarge: i
     return json.loads(row[0])
 
 
-@given(message=TEXT, system=TEXT.filter(lambda text: "\x00" not in text))
-def test_any_text_arrives_as_it_is(message: str, system: str) -> None:
+@given(
+    message=TEXT,
+    system=TEXT.filter(lambda text: "\x00" not in text),
+    endpoint=st.sampled_from([*ENDPOINTS.values()]),
+)
+def test_any_text_arrives_as_it_is(message: str, system: str, endpoint: Endpoint) -> None:
     """Neither a row nor the constant texts can break out of their strings."""
-    task = summary_task(system=system or None)
-    assert line(task, message) == {
+    task = summary_task(system=system or None, endpoint=endpoint.name)
+    assert line(task, message, endpoint=endpoint) == {
         "custom_id": "k-2",
         "method": "POST",
-        "url": "/chat/completions",
-        "body": request_body(CHAT_COMPLETIONS, task, "d", message),
+        "url": endpoint.path,
+        "body": request_body(endpoint, task, "d", message),
     }
 
 
@@ -94,30 +108,37 @@ def test_json_mode_sends_no_schema() -> None:
     assert line(task, "row")["body"]["response_format"] == {"type": "json_object"}
 
 
-GOLDEN: dict[str, Any] = json.loads(
-    Path(__file__).with_name("golden_lines.json").read_text(encoding="utf-8")
-)
+GOLDEN: list[dict[str, Any]] = [
+    json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    for name in ("golden_lines.json", "golden_lines_of_responses.json")
+]
 
 
-@pytest.mark.parametrize("number", range(len(GOLDEN["lines"])))
-def test_the_lines_stay(number: int) -> None:
-    """To the byte, as a cache at the service and a file that was uploaded know them."""
-    golden = GOLDEN["lines"][number]
-    case = next(case for case in GOLDEN["cases"] if case["name"] == golden["case"])
+def golden_line(file: dict[str, Any], golden: dict[str, Any]) -> tuple[LineTemplate, str]:
+    """Return the template of a golden line, and the line as it is written now."""
+    case = next(case for case in file["cases"] if case["name"] == golden["case"])
     outputs = tuple(OutputColumn(**column) for column in case["outputs"])
     task = EnrichmentTask(outputs=outputs, **case["task"])
-    template = RequestLines(task, CHAT_COMPLETIONS, GOLDEN["url"]).template(
-        GOLDEN["deployment"], enlarge=golden["enlarge"], packed=golden["packed"]
+    endpoint = endpoint_of(task.endpoint)
+    template = RequestLines(task, endpoint, file["url"]).template(
+        file["deployment"], enlarge=golden["enlarge"], packed=golden["packed"]
     )
     repair = "null"
     if golden["repaired"]:
-        repair = repair_sql(
-            CHAT_COMPLETIONS, """'{"summary": 5}'""", """'$.summary must be "text"'"""
-        )
+        repair = repair_sql(endpoint, """'{"summary": 5}'""", """'$.summary must be "text"'""")
     sql = line_sql(template, key="'k'", attempt="'2'", message="m", repair=repair)
     with duckdb.connect() as database:
-        found = database.execute(f"select {sql} from (select ? as m)", [GOLDEN["message"]])
-        assert found.fetchall() == [(golden["line"],)]
+        found = database.execute(f"select {sql} from (select ? as m)", [file["message"]])
+        return template, str(found.fetchall()[0][0])
+
+
+@pytest.mark.parametrize(
+    ("file", "golden"), [(file, golden) for file in GOLDEN for golden in file["lines"]]
+)
+def test_the_lines_stay(file: dict[str, Any], golden: dict[str, Any]) -> None:
+    """To the byte, as a cache at the service and a file that was uploaded know them."""
+    template, found = golden_line(file, golden)
+    assert found == golden["line"]
     assert template.fits(golden["line"].replace('"k-2"', '"0-2"'))
 
 

@@ -222,6 +222,7 @@ def _standing(
         for shard in abandoned
         if not (destination.is_synchronous or shard.synchronous)
         and shard.task_key == selection.task_key
+        and shard.endpoint == selection.endpoint.name
         and shard.enrichment == destination.enrichment
         and shard.service == destination.service
         and shard.namespace == destination.namespace
@@ -363,6 +364,7 @@ def _shard(
         namespace=destination.namespace,
         service=destination.service,
         task_key=selection.task_key,
+        endpoint=selection.endpoint.name,
         enrichment=destination.enrichment,
         model=selection.task.model,
         deployment=destination.spread.choose(requests),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
+from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.packs import MARK, keys_sql
 from dbt_enrich.endpoints.response_lines import (
     LINE_BYTES,
@@ -23,10 +23,25 @@ NO_REQUESTS = (
 
 
 def manifest_from_requests(
-    path: Path, manifest: Path, workspace: Workspace, *, task_key: str
+    path: Path, manifest: Path, workspace: Workspace, *, task_key: str, endpoint: Endpoint
 ) -> None:
-    """Write the manifest of an adopted batch from its input file, read back from the service."""
-    write_manifest([path], manifest, workspace, task_key)
+    """Write the manifest of a shard from its input file.
+
+    Where all its lines ask packs, the rows are found by their texts.
+
+    Args:
+        path: The input file.
+        manifest: Where it goes.
+        workspace: Where the file is read.
+        task_key: That of the task that asked.
+        endpoint: The endpoint that was asked.
+    """
+    write_manifest([path], manifest, workspace)
+    if workspace.count(manifest):
+        return
+    longest = longest_line([path], least=LINE_BYTES)
+    packed = keys_sql(endpoint, f"({lines_sql([path], longest)})", task_key)
+    workspace.write_parquet(packed, manifest, durable=True)
 
 
 def count_requests(manifest: Path, workspace: Workspace) -> tuple[int, int]:
@@ -38,17 +53,13 @@ def count_requests(manifest: Path, workspace: Workspace) -> tuple[int, int]:
     return int(counted), int(rows)
 
 
-def write_manifest(
-    files: list[Path], manifest: Path, workspace: Workspace, task_key: str | None = None
-) -> None:
+def write_manifest(files: list[Path], manifest: Path, workspace: Workspace) -> None:
     """Write the manifest of the requests whose custom_ids files hold.
 
     Args:
         files: Request or response files, possibly none.
         manifest: Where it goes.
         workspace: Where the files are read.
-        task_key: That of the task that asked, if the files are request files: where all their
-            lines ask packs, the rows are found by their texts.
     """
     if not files:
         workspace.write_parquet(NO_REQUESTS, manifest)
@@ -56,9 +67,6 @@ def write_manifest(
     longest = longest_line(files, least=LINE_BYTES)
     workspace.make_room(8 * longest)
     workspace.write_parquet(_custom_ids_sql(files, longest), manifest, durable=True)
-    if task_key and not workspace.count(manifest):
-        packed = keys_sql(CHAT_COMPLETIONS, f"({lines_sql(files, longest)})", task_key)
-        workspace.write_parquet(packed, manifest, durable=True)
 
 
 def count_packs(files: list[Path], workspace: Workspace) -> int:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dbt_enrich.endpoints.base import Endpoint
-from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.endpoints.request_lines import RequestLines
 from dbt_enrich.pipeline.export.in_flight import Seen, in_flight_sql, seen_now
@@ -56,12 +55,12 @@ class Selection:
 
     task: EnrichmentTask
     task_key: str
+    endpoint: Endpoint
     max_attempts: int
     ask_again: tuple[str, ...] = ()
     retries: Mapping[str, datetime] = field(default_factory=dict)
     keeps_previous: bool = False
     packing: Packing | None = None
-    endpoint: Endpoint = CHAT_COMPLETIONS
     sent_with: SentWith | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dbt_enrich.cost.estimate import part_of
+from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.files import make_private, settle, writing
 from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
 from dbt_enrich.state.run import Run
@@ -34,6 +35,7 @@ def cut_in_two(run: Run, shard: Shard) -> list[Shard]:
             run.store.manifest(name),
             run.workspace,
             task_key=shard.task_key,
+            endpoint=endpoint_of(shard.endpoint),
         )
         requests, asked_rows = count_requests(run.store.manifest(name), run.workspace)
         share = (end - start) / path.stat().st_size

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.endpoints.base import Endpoint
-from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
+from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.endpoints.response_lines import (
     LINE_BYTES,
     message_sql,
@@ -27,7 +27,7 @@ from dbt_enrich.pipeline.load.packed_lines import unpacked
 from dbt_enrich.pipeline.load.unassigned_lines import keep_unassigned
 from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.sql import literal, preferred_sql
-from dbt_enrich.state.answer_store import ANSWER_COLUMNS, POSITION, TYPED, text_sql
+from dbt_enrich.state.answer_store import ANSWER_COLUMNS, POSITION, REASONING, TYPED, text_sql
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import remove_files
 from dbt_enrich.state.ledger import Ledger
@@ -44,6 +44,7 @@ from dbt_enrich.workspace.long_lines import in_pieces, longest_line
 _READINGS = 96
 # The memory that sorting takes at most, of the bytes of the lines.
 _SORT = 1.5
+_COLUMNS = {**ANSWER_COLUMNS, REASONING: "bigint"}
 # Outcomes whose message or text is the model's or our own, and those whose body is an error.
 _OF_MODELS = "('answered', 'refusal', 'truncated', 'missing')"
 _OF_ERRORS = "('provider_error', 'pack_failed')"
@@ -118,7 +119,7 @@ def load(
     *,
     keep_files: bool,
     mask: str,
-    endpoint: Endpoint = CHAT_COMPLETIONS,
+    endpoint: Endpoint | None = None,
 ) -> LoadedShard:
     """Write a downloaded shard's answers to the answer store and close the shard.
 
@@ -131,8 +132,9 @@ def load(
         outputs: The output columns of the task that asked.
         keep_files: Whether request and response files stay.
         mask: `BatchService.mask`: what must not be stored of an error's texts.
-        endpoint: The endpoint that was asked.
+        endpoint: The endpoint that was asked, or None for the one that the shard names.
     """
+    endpoint = endpoint or endpoint_of(shard.endpoint)
     files = [
         path
         for kind in ("output", "error")
@@ -168,9 +170,9 @@ def load(
         written[name] = run.answers.write(query, drafts[name])
     done, *tokens = run.workspace.row(
         "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
-        f"sum(completion_tokens) from {answers} as answers"
+        f"sum(completion_tokens), sum({REASONING}) from {answers} as answers"
     )
-    prompt, cached, completion = (None if value is None else int(value) for value in tokens)
+    prompt, cached, completion, reasoning = (None if n is None else int(n) for n in tokens)
 
     def settle_files() -> None:
         for name, draft in drafts.items():
@@ -184,6 +186,7 @@ def load(
         prompt_tokens=prompt,
         cached_tokens=cached,
         completion_tokens=completion,
+        reasoning_tokens=reasoning,
     )
     run.workspace.give_back(sum(path.stat().st_size for path in files))
     if not keep_files and not unassigned:
@@ -313,7 +316,7 @@ def _answers_query(
         is_packed: Whether they come out of packs.
     """
     if read is None:
-        columns = ", ".join(f"cast(null as {k}) as {n}" for n, k in ANSWER_COLUMNS.items())
+        columns = ", ".join(f"cast(null as {kind}) as {name}" for name, kind in _COLUMNS.items())
         return f"select {columns} where false"
     kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
     text = packed_message_sql() if is_packed else message_sql("mismatch")
@@ -334,7 +337,7 @@ def _answers_query(
     }
     columns = ", ".join(
         f"try_cast({values.get(name, name)} as {data_type}) as {name}"
-        for name, data_type in ANSWER_COLUMNS.items()
+        for name, data_type in _COLUMNS.items()
     )
     columns += "".join(f", {name}" for name in position)
     if has_typed:

@@ -11,6 +11,7 @@ from typing import Final
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
 from dbt_enrich.sql import literal
+from dbt_enrich.state.answer_store import REASONING
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard
@@ -26,6 +27,7 @@ _COUNTED = {
     "prompt_tokens": "bigint",
     "cached_tokens": "bigint",
     "completion_tokens": "bigint",
+    "reasoning_tokens": "bigint",
     "cost": "double",
     "saved": "double",
     "currency": "varchar",
@@ -58,6 +60,7 @@ ATTEMPT_COLUMNS = {
     "prompt_tokens": "bigint",
     "cached_tokens": "bigint",
     "completion_tokens": "bigint",
+    "reasoning_tokens": "bigint",
     "received_at": "timestamp with time zone",
 }
 USAGE_COLUMNS = {
@@ -93,7 +96,8 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     "failed": "Requests that were not",
     "prompt_tokens": "Tokens of the prompts",
     "cached_tokens": "Those of them that were read from the service's cache",
-    "completion_tokens": "Tokens of the answers",
+    "completion_tokens": "Tokens of the answers, those of reasoning included",
+    "reasoning_tokens": "Those of them that the language model thought with, as far as it says so",
     "cost": "What they cost by the project's prices; null where tokens or a price are unknown",
     "saved": "What the same would have cost more at the synchronous price",
     "currency": "What `cost` and `saved` are in",
@@ -211,6 +215,8 @@ def _attempts_sql(run: Run, tasks: Iterable[Task]) -> str:
             "enrichment": literal(task.enrichment),
             "enrichment_version": literal(short_version(task.task_key)),
         }
+        if not run.answers.has_reasoning(task.task_key):
+            own[REASONING] = "null"
         columns = ", ".join(
             f"cast({own.get(name, name)} as {kind}) as {name}"
             for name, kind in ATTEMPT_COLUMNS.items()
@@ -230,6 +236,7 @@ def _usage_sql(batches: str) -> str:
         "prompt_tokens",
         "cached_tokens",
         "completion_tokens",
+        "reasoning_tokens",
     )
     values = {name: f"sum({name})" for name in (*sums, "cost", "saved")}
     values |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dbt_enrich.console.console import Console
 from dbt_enrich.endpoints.batch_marks import RemoteMark, mark_of
+from dbt_enrich.endpoints.choice import endpoint_asked
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
 from dbt_enrich.services.base import BatchService, RemoteBatch
@@ -56,10 +57,14 @@ def _adopt(run: Run, service: BatchService, batch: RemoteBatch, mark: RemoteMark
     size = 0
     try:
         size = service.download(batch.input_file_id or "", requests)
-        manifest_from_requests(requests, manifest, run.workspace, task_key=mark.task_key)
+        endpoint = endpoint_asked(requests, batch.endpoint)
+        manifest_from_requests(
+            requests, manifest, run.workspace, task_key=mark.task_key, endpoint=endpoint
+        )
     except NotFoundError:
         # The input file is gone: once they are there, the answers' custom_ids say what was asked.
         manifest.unlink(missing_ok=True)
+        endpoint = endpoint_asked(requests, batch.endpoint)
     count = rows = 0
     if manifest.exists():
         count, rows = count_requests(manifest, run.workspace)
@@ -71,6 +76,7 @@ def _adopt(run: Run, service: BatchService, batch: RemoteBatch, mark: RemoteMark
         namespace=mark.namespace,
         service=service.service_id,
         task_key=mark.task_key,
+        endpoint=endpoint.name,
         enrichment=task.enrichment if task else None,
         model=task.document.get("model") if task else None,
         requests=count,

@@ -12,6 +12,7 @@ from typing import Unpack
 
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.endpoints.batch_marks import batch_metadata, file_name
+from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.errors import (
     BatchFailedError,
     CancelledError,
@@ -147,7 +148,9 @@ class Steps:
         self._record(shard, Step.CREATING)
         metadata = batch_metadata(shard.namespace, shard.task_key, shard.shard)
         try:
-            batch = self._service.create(shard.input_file_id or "", metadata)
+            batch = self._service.create(
+                shard.input_file_id or "", metadata, endpoint_of(shard.endpoint).path
+            )
         except UnknownOutcomeError as error:
             self._dispatch.console.warn(f"{error}; looking for the batch before creating another")
             return self._run.ledger.shards.get(shard.shard)
