@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from batch_server.server import RunningEmulator, running_emulator
 from hypothesis import HealthCheck, settings
+from support.shared_ledger import LedgerServer, ledger_server
 
 # The machine's speed is not what a property test judges. The examples are the same each time, so
 # that a change is judged by what it changed; HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -27,6 +28,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dbt-enrich"))
 # A runner in the background may have its children ignore Ctrl-C, and they theirs.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def ledgers() -> Iterator[LedgerServer]:
+    """A Postgres server in which a test makes ledgers."""
+    with ledger_server() as running:
+        yield running
 
 
 @pytest.fixture

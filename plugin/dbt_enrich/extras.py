@@ -8,11 +8,12 @@ from batch_server.extras import EMULATOR, LOCAL, Extra
 
 from dbt_enrich.errors import translated_errors
 
-__all__ = ["AZURE", "EMULATOR", "EXTRAS", "LOCAL", "REPORT", "Extra", "require"]
+__all__ = ["AZURE", "EMULATOR", "EXTRAS", "LOCAL", "REMOTE", "REPORT", "Extra", "require"]
 
 AZURE: Final = Extra("azure", ("azure.identity",))
 REPORT: Final = Extra("report", ("altair", "jinja2", "vl_convert"))
-EXTRAS: Final = (AZURE, EMULATOR, LOCAL, REPORT)
+REMOTE: Final = Extra("remote", ("psycopg", "obstore"))
+EXTRAS: Final = (AZURE, EMULATOR, LOCAL, REMOTE, REPORT)
 
 
 @translated_errors()

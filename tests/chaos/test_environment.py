@@ -156,8 +156,8 @@ def without_index(path: Path, name: str) -> Iterator[None]:
 def test_a_ledger_on_a_full_disk(tmp_path: Path) -> None:
     """SQLite takes the step back by itself; the error says that there is no room."""
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ((pages,),) = ledger._connection._sqlite.execute("pragma page_count").fetchall()
-        ledger._connection._sqlite.execute(f"pragma max_page_count = {pages + 2}")
+        pages = ledger._connection.value("pragma page_count")
+        ledger._connection.read(f"pragma max_page_count = {pages + 2}")
         with pytest.raises(LedgerError, match="disk is full.*check that the disk has room"):
             for number in range(1000):
                 ledger.answers.add(f"answers-{number}", task_key="t" * 64, answers=1)

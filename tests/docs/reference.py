@@ -221,7 +221,7 @@ def profile() -> str:
         "belong to the provider is refused before anything is sent.",
         "## Every provider\n",
         _provider_key(),
-        _keys(PluginConfig, without=["provider", "foreign"]),
+        _keys(PluginConfig, without=["provider", "state", "foreign"]),
         "## `caps`\n",
         "Below `caps:`, in `run:` and in `day:`.\n",
         _table(["key", "what it caps"], ([f"`{n}`", text] for n, text in attributes(Caps).items())),

@@ -32,7 +32,10 @@ def test_a_page_is_what_the_code_says(page: str) -> None:
 
 def test_every_key_of_the_profile_has_its_place() -> None:
     """Those of each provider, of caps and of a model server."""
-    keys = {key for config in CONFIGS.values() for key in config.model_fields} - {"foreign"}
+    keys = {key for config in CONFIGS.values() for key in config.model_fields} - {
+        "foreign",
+        "state",
+    }
     keys |= {*Cap.model_fields, *(field.name for field in fields(UpstreamOptions))}
     assert keys <= {*headings("profile")}
 

@@ -45,15 +45,65 @@ def extension_directory(root: Path) -> Path:
     return root
 
 
-@contextmanager
-def postgres_cluster(root: Path) -> Iterator[str]:
-    """Run a Postgres of its own, on a socket in a directory; yield the directory.
+class PostgresServer:
+    """A Postgres of its own, on a socket in a directory.
 
     Skips the test where Postgres is not installed, or cannot be run as another user than root.
 
     Args:
         root: An empty directory with a short path, which the server's user may own.
     """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._programs, self._as_user = _programs(root)
+        self._data = str(root / "data")
+        self.run(
+            "initdb", "-D", self._data, "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8",
+            "--locale=C",
+        )  # fmt: skip
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs as its user."""
+        subprocess.run(
+            [*self._as_user, str(self._programs / program), *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=300,
+            cwd=self.root,
+        )
+
+    def start(self) -> None:
+        """Start it, and wait until it can be connected to."""
+        options = (
+            f"-c listen_addresses='' -c unix_socket_directories='{self.root}' -c fsync=off "
+            "-c autovacuum=off"
+        )
+        log = str(self.root / "log")
+        self.run("pg_ctl", "-D", self._data, "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would."""
+        self.run("pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop")
+
+
+@contextmanager
+def postgres_cluster(root: Path) -> Iterator[str]:
+    """Run a Postgres server; yield its directory.
+
+    Args:
+        root: An empty directory with a short path, which the server's user may own.
+    """
+    server = PostgresServer(root)
+    server.start()
+    try:
+        yield str(root)
+    finally:
+        server.stop()
+
+
+def _programs(root: Path) -> tuple[Path, list[str]]:
+    """Return where Postgres' programs are, and what goes before them to run them as a user."""
     versions = sorted(_POSTGRES.glob("*/bin/initdb"))
     if not versions:
         pytest.skip(f"there is no Postgres server under {_POSTGRES}")
@@ -67,21 +117,4 @@ def postgres_cluster(root: Path) -> Iterator[str]:
             pytest.skip("Postgres cannot be run by root, and there is no user postgres")
         as_user = ["runuser", "-u", "postgres", "--"]
         shutil.chown(root, "postgres")
-
-    def run(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [*as_user, str(programs / program), *arguments],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            timeout=300,
-            cwd=root,
-        )
-
-    data = str(root / "data")
-    run("initdb", "-D", data, "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8", "--locale=C")
-    options = f"-c listen_addresses='' -c unix_socket_directories='{root}' -c fsync=off"
-    run("pg_ctl", "-D", data, "-w", "-l", str(root / "log"), "-o", options, "start")
-    try:
-        yield str(root)
-    finally:
-        run("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+    return programs, as_user

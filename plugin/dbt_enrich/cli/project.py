@@ -23,6 +23,7 @@ from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.open_ledger import has_ledger, ledger_place, open_ledger
 from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.stray_directory import stray_state
 
@@ -136,7 +137,7 @@ class Project:
             ConfigurationError: There is none yet.
         """
         self._refuse_nothing_sent()
-        return Ledger(self.state.ledger)
+        return open_ledger(self.config)
 
     def opened_run(self) -> AbstractContextManager[Run]:
         """Begin a run, for a command that reads answers.
@@ -148,10 +149,9 @@ class Project:
         return open_run(self.config)
 
     def _refuse_nothing_sent(self) -> None:
-        ledger = self.state.ledger
-        if not ledger.exists():
+        if not has_ledger(self.config):
             raise ConfigurationError(
-                f"nothing was sent yet: there is no ledger at {ledger}",
+                f"nothing was sent yet: there is no ledger at {ledger_place(self.config)}",
                 fix="run `dbt run` first, or name the project by --project-dir",
             )
 

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.keys import Keys
 from dbt_enrich.config.providers import Provider
+from dbt_enrich.config.state import StateKeys
 from dbt_enrich.cost.caps import Caps
 from dbt_enrich.cost.prices import DEFAULT_ZONE, FREE, Price, PriceTable, Zone, price_table
 from dbt_enrich.cost.retirement import retirement_warning
@@ -81,6 +82,7 @@ class PluginConfig(Keys, ABC):
         threads: Threads of the private DuckDB, and of the packaged language model.
         keep_files: Whether request files and downloaded files stay after collection.
         store_inputs: Whether the rows' text may outlive collection, here and at the service.
+        state: Where several machines share their state (default: in `state_dir` alone).
         foreign: Keys of other providers that have a value here, as a shared block may.
     """
 
@@ -111,6 +113,7 @@ class PluginConfig(Keys, ABC):
     threads: int = Field(default=2, ge=1)
     keep_files: bool = False
     store_inputs: bool = True
+    state: StateKeys | None = None
     foreign: tuple[str, ...] = ()
 
     @field_validator("deployments", mode="before")

@@ -60,7 +60,7 @@ def cancel(
         wanted = attachment.open_shards(models)
         for shard in wanted:
             _ask(shard, attachment)
-        ours = [shard for shard in wanted if not attachment.run.store.is_driven(shard)]
+        ours = [shard for shard in wanted if not attachment.run.owners.is_driven(shard)]
         batch_run = attachment.batch_run(
             poll_interval=min(config.poll_interval or _POLL_SECONDS, _POLL_SECONDS),
             await_timeout=wait,

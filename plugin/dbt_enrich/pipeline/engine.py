@@ -60,7 +60,7 @@ from dbt_enrich.pipeline.stage.staged_rows import StagedRows, stage
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import sweep_files
 from dbt_enrich.state.filesystems import network_file_system
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.open_ledger import has_ledger, open_ledger
 from dbt_enrich.state.run import existing_ledger, open_run
 from dbt_enrich.state.tables.contents import Content, RowSums, add_rows
 from dbt_enrich.state.tables.publications import Publication
@@ -170,7 +170,8 @@ class Engine:
             return outcome
 
     def _warn_of_network(self, store: StateDirectory) -> None:
-        name = network_file_system(store.root)
+        # Whose ledger is in a database has no locks there.
+        name = None if self.config.state else network_file_system(store.root)
         with self._lock:
             if name is None or self._has_warned:
                 return
@@ -198,7 +199,7 @@ class Engine:
         Returns:
             The run to finish once they are published, and their SELECTs; None if nothing changed.
         """
-        if not StateDirectory(self.config.state_dir).ledger.exists():
+        if not has_ledger(self.config):
             return None
         with (
             ExitStack() as until_published,
@@ -230,9 +231,7 @@ class Engine:
             publication = self._publications.pop(run_id, None)
             recorded = self._contents.pop(run_id, None)
         if publication and counts is not None:
-            with Ledger(
-                StateDirectory(self.config.state_dir).ledger, clock=self._clock.now
-            ) as ledger:
+            with open_ledger(self.config, clock=self._clock) as ledger:
                 ledger.publications.put(
                     replace(
                         publication,

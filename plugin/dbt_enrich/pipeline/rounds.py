@@ -242,7 +242,8 @@ class Exchange:
         if canary is None or is_proven(session.run, selection):
             return None
         is_out = any(
-            shard.step.is_at_service or session.run.store.is_driven(shard) for shard in self._open()
+            shard.step.is_at_service or session.run.owners.is_driven(shard)
+            for shard in self._open()
         )
         return 0 if is_out else canary
 
@@ -322,7 +323,7 @@ class Exchange:
     def _is_free(self, shard: Shard) -> bool:
         """Whether a shard is this run's, or has no owner."""
         run = self.session.run
-        return shard.owner == run.id or not run.store.is_driven(shard)
+        return shard.owner == run.id or not run.owners.is_driven(shard)
 
     def _load(self, shard: Shard) -> None:
         """Take a shard's answers in, and see whether all is well."""
@@ -382,7 +383,7 @@ def leftovers(session: Session) -> list[Shard]:
             return False
         if not everything and shard.enrichment not in (session.request.enrichment, None):
             return False
-        if session.run.store.is_driven(shard):
+        if session.run.owners.is_driven(shard):
             return False
         # Downloaded answers of a task that the ledger does not know wait for its model.
         known = session.run.ledger.tasks.outputs(shard.task_key) is not None

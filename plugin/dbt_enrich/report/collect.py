@@ -27,8 +27,8 @@ from dbt_enrich.report.contents import (
     VersionReport,
 )
 from dbt_enrich.report.distributions import column_reports, crossings
-from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.open_ledger import has_ledger
 from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.state.tables.tasks import Task
@@ -66,7 +66,7 @@ def collect(
             is named was never run.
     """
     now = now or datetime.now(UTC)
-    if not StateDirectory(config.state_dir).ledger.exists():
+    if not has_ledger(config):
         chosen(models, [])
         return _report(project, now, (), config)
     with open_run(config) as run:

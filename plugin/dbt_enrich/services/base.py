@@ -6,7 +6,7 @@ ends here: the engine sees only these dataclasses and the errors of `dbt_enrich.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -187,8 +187,18 @@ class BatchService(Protocol):
         """Delete a file; a file that is not there counts as deleted."""
         ...
 
-    def create(self, input_file_id: str, metadata: Mapping[str, str], path: str) -> RemoteBatch:
-        """Create a batch on an uploaded, processed file, whose lines ask the endpoint at `path`."""
+    def create(
+        self,
+        input_file_id: str,
+        metadata: Mapping[str, str],
+        path: str,
+        *,
+        before_sending: Callable[[], None] = lambda: None,
+    ) -> RemoteBatch:
+        """Create a batch on an uploaded, processed file, whose lines ask the endpoint at `path`.
+
+        `before_sending` is called at the last moment; what it raises leaves the call unsent.
+        """
         ...
 
     def batch(self, batch_id: str) -> RemoteBatch:

@@ -193,13 +193,21 @@ class OpenAIBatchService:
         except NotFoundError:
             logger.debug("The file %s was already gone", file_id)
 
-    def create(self, input_file_id: str, metadata: Mapping[str, str], path: str) -> RemoteBatch:
+    def create(
+        self,
+        input_file_id: str,
+        metadata: Mapping[str, str],
+        path: str,
+        *,
+        before_sending: Callable[[], None] = lambda: None,
+    ) -> RemoteBatch:
         """Create a batch on an uploaded, processed file. Sent once, whatever happens.
 
         Args:
             input_file_id: The file's id.
             metadata: At most 16 pairs, keys up to 64 and values up to 512 characters.
             path: The path of the endpoint that the file's lines ask.
+            before_sending: Called at the last moment; what it raises leaves the call unsent.
 
         Returns:
             The batch as it stands after its creation.
@@ -215,15 +223,20 @@ class OpenAIBatchService:
             acts=True,
             missing="the file may have expired or been deleted: upload it again",
         )
-        return self._calls.reply(
-            operation,
-            lambda client: client.batches.with_raw_response.create(
+
+        def send(client: openai.OpenAI) -> Any:
+            before_sending()
+            return client.batches.with_raw_response.create(
                 input_file_id=input_file_id,
                 # Azure takes paths that the client's types do not know.
                 endpoint=cast("Any", self._settings.batch_endpoint_of(path)),
                 completion_window=cast("Any", self._settings.completion_window),
                 metadata=dict(metadata),
-            ),
+            )
+
+        return self._calls.reply(
+            operation,
+            send,
             lambda data, headers: parse_batch(data, headers, masked=self.masked),
         )
 

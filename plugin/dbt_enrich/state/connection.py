@@ -1,108 +1,134 @@
-"""A connection to the ledger's SQLite file: transactions, integrity, and errors with their fix.
+"""The seam below the ledger: what its tables read and write through, whatever database holds it.
 
-SQLite in WAL, because other processes read it while `dbt run` holds the DuckDB file.
+SQLite and Postgres are given one SQL: lower case, values as `?` or `:name` and never within a text,
+`on conflict`, the types text, integer and real, times as texts. What only one of them knows stays
+in its own module.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any, TypeVar
 
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.state.migrations import migrate
-
-_BUSY_SECONDS = 120.0
-_RETRY_SECONDS = 0.01
 
 Arguments = Sequence[object] | Mapping[str, object]
+Row = dict[str, Any]
+T = TypeVar("T")
 
 
-class Connection:
+class LedgerAwayError(LedgerError):
+    """The ledger could not be reached; nothing was written, and the same may be tried again."""
+
+
+class Connection(ABC):
     """What the tables of the ledger read and write through; one for each thread.
 
-    Args:
-        path: The SQLite file, made where it is not there.
+    Attributes:
+        place: Where the ledger is, as errors name it, without any secret.
         clock: The current time in UTC.
-
-    Raises:
-        LedgerError: The file cannot be opened, is damaged, or is from a newer version.
+        step_rule: SQL condition on a row of `batches` under which this connection may change it,
+            beside that its owner is the one that the caller knows.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
-        self.path = path
-        self.clock = clock
-        try:
-            path.touch(mode=0o600)
-            self._sqlite = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-            self._sqlite.row_factory = sqlite3.Row
-            _write_ahead(self._sqlite)
-            self._sqlite.execute("pragma synchronous = full")
-            _refuse_damage(self._sqlite)
-            migrate(self._sqlite)
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            raise _unusable(path, "opened", error) from error
+    place: str
+    clock: Callable[[], datetime]
+    step_rule: str = "true"
 
+    @abstractmethod
     def close(self) -> None:
         """Close the connection."""
-        self._sqlite.close()
 
-    @contextmanager
-    def critical_section(self) -> Iterator[None]:
-        """Hold the file's write lock for the block; commit at its end, undo at an error."""
-        with self._named_errors():
-            self._sqlite.execute("begin immediate")
-            try:
-                yield
-                self._sqlite.execute("commit")
-            except BaseException:
-                # On a full disk SQLite has rolled back by itself.
-                if self._sqlite.in_transaction:
-                    self._sqlite.execute("rollback")
-                raise
+    @abstractmethod
+    def critical_section(self) -> AbstractContextManager[None]:
+        """Hold the ledger's one lock for the block; commit at its end, undo at an error.
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Run a block in its own transaction, or in the critical section that is open."""
-        if self._sqlite.in_transaction:
-            with self._named_errors():
-                yield
-            return
+        Raises:
+            LedgerAwayError: The ledger was lost in the block; what it wrote is undone.
+        """
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """Run a block in its own transaction, or in the one that is open."""
+
+    @abstractmethod
+    def read(self, sql: str, arguments: Arguments = ()) -> list[Row]:
+        """Return the rows of a query."""
+
+    @abstractmethod
+    def has_table(self, name: str) -> bool:
+        """Whether the ledger has a table."""
+
+    @abstractmethod
+    def define(self, statement: str) -> None:
+        """Run a statement of a migration, in the transaction that is open."""
+
+    @abstractmethod
+    def _change(self, sql: str, arguments: Arguments) -> int:
+        """Run a statement in the transaction that is open; return how many rows it changed."""
+
+    def transacted(self, work: Callable[[], T]) -> T:
+        """Return what `work` does in a transaction of its own, or in the one that is open.
+
+        Args:
+            work: What reads and writes. It may be called again, as what it wrote is undone then.
+        """
+        with self.transaction():
+            return work()
+
+    def exclusively(self, work: Callable[[], T]) -> T:
+        """Return what `work` does in a critical section.
+
+        Args:
+            work: What reads and writes. It may be called again, as what it wrote is undone then.
+        """
         with self.critical_section():
-            yield
+            return work()
 
     def write(self, sql: str, arguments: Arguments = ()) -> int:
         """Run a statement in a transaction; return how many rows it changed."""
-        with self.transaction():
-            return self._sqlite.execute(sql, arguments).rowcount
+        return self.transacted(lambda: self._change(sql, arguments))
 
     def write_many(self, sql: str, arguments: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each of some arguments, in one transaction."""
-        with self.transaction():
-            self._sqlite.executemany(sql, arguments)
+        some = list(arguments)
 
-    def read(self, sql: str, arguments: Arguments = ()) -> list[sqlite3.Row]:
-        """Return the rows of a query."""
-        with self._named_errors():
-            return self._sqlite.execute(sql, arguments).fetchall()
+        def write() -> None:
+            for one in some:
+                self._change(sql, one)
 
-    def first(self, sql: str, arguments: Arguments = ()) -> sqlite3.Row | None:
+        self.transacted(write)
+
+    def put(self, table: str, row: Mapping[str, object], *, key: Sequence[str]) -> None:
+        """Write a row, in place of the one that has the same key.
+
+        Args:
+            table: The table.
+            row: Its columns and values.
+            key: The columns of the table's primary key.
+        """
+        changed = ", ".join(f"{name} = excluded.{name}" for name in row if name not in key)
+        self.write(
+            f"insert into {table} ({', '.join(row)}) values ({', '.join('?' for _ in row)}) "
+            f"on conflict ({', '.join(key)}) do update set {changed}",
+            list(row.values()),
+        )
+
+    def first(self, sql: str, arguments: Arguments = ()) -> Row | None:
         """Return the first row of a query, or None."""
         return next(iter(self.read(sql, arguments)), None)
+
+    def value(self, sql: str, arguments: Arguments = ()) -> Any:
+        """Return the first column of a query's first row, or None."""
+        row = self.first(sql, arguments)
+        return None if row is None else next(iter(row.values()))
 
     def now(self) -> str:
         """Return the current time as the ledger writes it."""
         return as_text(self.clock())
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise _unusable(self.path, "read or written", error) from error
 
 
 class Table:
@@ -119,42 +145,3 @@ class Table:
 def as_text(moment: datetime) -> str:
     """Return a time as the ledger writes it, so that texts compare as the times do."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Put a file that may be new into WAL mode, whoever else opens it at this moment.
-
-    SQLite does not wait for the lock that this takes, whatever the time-out (sqlite.org/wal.html,
-    "Sometimes Queries Return SQLITE_BUSY In WAL Mode"), so that two models' first run would fail.
-    """
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("pragma journal_mode = wal")
-        except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_SECONDS)
-        else:
-            return
-
-
-def _refuse_damage(connection: sqlite3.Connection) -> None:
-    """Raise where the file is damaged.
-
-    An index that hides an answer from its reader would have it asked, and paid for, once more. The
-    check takes 20 milliseconds for ten thousand shards.
-    """
-    ((found,),) = connection.execute("pragma integrity_check(1)").fetchall()
-    if found != "ok":
-        raise sqlite3.DatabaseError(found)
-
-
-def _unusable(path: Path, what: str, error: Exception) -> LedgerError:
-    return LedgerError(
-        f"the ledger {path} cannot be {what} ({error})",
-        fix="check that the disk has room and that the state directory is on a local disk, then "
-        "run again. If the file is damaged, move it away: batches at the service are found "
-        "again by listing",
-    )

@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 
 from dbt_enrich.config.local import EMULATOR_DIRECTORY
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.state.shards import Shard
 
 _DIRECTORIES = ("requests", "responses", "answers", "runs", EMULATOR_DIRECTORY)
 
@@ -55,6 +54,11 @@ class StateDirectory:
     def ledger(self) -> Path:
         """The ledger's SQLite file."""
         return self.root / "ledger.sqlite"
+
+    @property
+    def ledger_note(self) -> Path:
+        """Which shared ledgers this machine has worked with."""
+        return self.root / "shared-ledgers.json"
 
     def requests(self, shard: str) -> Path:
         """The input file of a shard, as it is uploaded."""
@@ -100,10 +104,6 @@ class StateDirectory:
                 return False
         except Timeout:
             return True
-
-    def is_driven(self, shard: Shard) -> bool:
-        """Whether a live run owns a shard."""
-        return shard.owner is not None and self.is_alive(shard.owner)
 
     def sweep_runs(self) -> None:
         """Remove the scratch directories of runs that are over."""

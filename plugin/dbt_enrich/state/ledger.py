@@ -1,4 +1,4 @@
-"""What was intended and what happened: one row a shard, one event a step, in SQLite.
+"""What was intended and what happened: one row a shard, one event a step, in a database.
 
 Every remote step is written before it is taken (`uploading`, `creating`) and after (`uploaded`,
 `submitted`), so that the next run knows after a crash what may have happened.
@@ -10,9 +10,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from dbt_enrich.state.connection import Connection
+from dbt_enrich.state.sqlite_connection import SQLiteConnection
 from dbt_enrich.state.tables.answers import Answers
 from dbt_enrich.state.tables.contents import Contents
 from dbt_enrich.state.tables.events import Events, Statuses
@@ -22,13 +23,15 @@ from dbt_enrich.state.tables.shards import Shards
 from dbt_enrich.state.tables.stops import Retries, Stops
 from dbt_enrich.state.tables.tasks import Tasks
 
+T = TypeVar("T")
+
 
 class Ledger:
     """A connection to the ledger, with its tables; one for each thread that uses it.
 
     Args:
-        path: The SQLite file, made where it is not there.
-        clock: The current time in UTC.
+        place: A SQLite file, made where it is not there, or a connection to where the ledger is.
+        clock: The current time in UTC, as a SQLite file is written.
 
     Attributes:
         shards: What is claimed and sent, and how far it has come.
@@ -46,8 +49,12 @@ class Ledger:
         LedgerError: It cannot be opened, is damaged, or is from a newer version.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], datetime] | None = None) -> None:
-        self._connection = Connection(path, clock or (lambda: datetime.now(UTC)))
+    def __init__(
+        self, place: Path | Connection, *, clock: Callable[[], datetime] | None = None
+    ) -> None:
+        if isinstance(place, Path):
+            place = SQLiteConnection(place, clock or (lambda: datetime.now(UTC)))
+        self._connection = place
         self.events = Events(self._connection)
         self.answers = Answers(self._connection)
         self.shards = Shards(self._connection, self.events, self.answers)
@@ -75,6 +82,15 @@ class Ledger:
         What is written inside is committed at the end, or undone if an error leaves the block.
         """
         return self._connection.critical_section()
+
+    def exclusively(self, work: Callable[[], T]) -> T:
+        """Return what `work` does in a critical section.
+
+        Args:
+            work: What reads and writes. Where a shared ledger was lost meanwhile, it is called
+                again: what it wrote is undone.
+        """
+        return self._connection.exclusively(work)
 
     def enrichments(self) -> set[str]:
         """Return the unique ids of the dbt models that asked or were published."""

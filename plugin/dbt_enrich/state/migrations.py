@@ -1,10 +1,16 @@
-"""The ledger's schema, as numbered steps that are never edited once released."""
+"""The ledger's schema, as numbered steps that are never edited once released.
+
+They are written as SQLite takes them; `Connection.define` of another database reads its own types
+out of them. A step adds what is not there, in the types text, integer and real.
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import secrets
+from datetime import UTC, datetime
 
 from dbt_enrich.errors import LedgerError
+from dbt_enrich.state.connection import Connection
 
 MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -190,46 +196,70 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "alter table batches add column reasoning_tokens integer",
         ),
     ),
+    (
+        "m013_add_leases",
+        (
+            "create table identity (id text primary key) strict",
+            """
+            create table leases (
+                run text primary key,
+                term integer not null,
+                host text not null,
+                began_at text not null,
+                expires_at real not null
+            ) strict
+            """,
+            "create table locks (name text primary key, run text not null) strict",
+        ),
+    ),
 )
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the ledger to the newest schema, each step whole or not at all.
+def migrate(connection: Connection) -> None:
+    """Bring the ledger to the newest schema, all steps that it lacks or none.
 
     Args:
-        connection: A connection in autocommit mode.
+        connection: A connection without an open transaction.
 
     Raises:
         LedgerError: The ledger was written by a newer version of dbt-enrich.
     """
-    connection.execute("begin immediate")
-    try:
-        connection.execute(
+    if len(_applied(connection)) == len(MIGRATIONS):
+        return
+    with connection.critical_section():
+        connection.define(
             "create table if not exists migrations "
             "(number integer primary key, name text not null, applied_at text not null) strict"
         )
-        applied = dict(connection.execute("select number, name from migrations"))
-        _refuse_newer(max(applied, default=0))
+        applied = _applied(connection)
         for number, (name, statements) in enumerate(MIGRATIONS, start=1):
             if number in applied:
                 continue
             for statement in statements:
-                connection.execute(statement)
-            connection.execute(
-                "insert into migrations values (?, ?, datetime('now'))", (number, name)
+                connection.define(statement)
+            connection.write(
+                "insert into migrations values (?, ?, ?)",
+                (number, name, datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")),
             )
-        connection.execute("commit")
-    except BaseException:
-        # On a full disk SQLite has rolled back by itself.
-        if connection.in_transaction:
-            connection.execute("rollback")
-        raise
+        if connection.first("select id from identity") is None:
+            # Not derived from anything: a database that was made anew is another ledger.
+            connection.write("insert into identity values (?)", (secrets.token_hex(16),))
 
 
-def _refuse_newer(newest: int) -> None:
+def _applied(connection: Connection) -> set[int]:
+    """Return the numbers of the steps that were taken.
+
+    Raises:
+        LedgerError: One of them is unknown.
+    """
+    if not connection.has_table("migrations"):
+        return set()
+    applied = {row["number"] for row in connection.read("select number from migrations")}
+    newest = max(applied, default=0)
     if newest > len(MIGRATIONS):
         raise LedgerError(
             f"the ledger was written by a newer dbt-enrich (its schema is {newest}, this version "
             f"knows {len(MIGRATIONS)})",
             fix="upgrade with: pip install -U dbt-enrich",
         )
+    return applied

@@ -12,6 +12,8 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.open_ledger import has_ledger, open_ledger, open_owned
+from dbt_enrich.state.ownership import Ownership
 from dbt_enrich.workspace.database import Workspace
 
 
@@ -23,6 +25,7 @@ class Run:
         id: Its name, under which it owns shards.
         workspace: The private DuckDB, which opens with its first query.
         ledger: What was claimed, sent and answered.
+        owners: Which runs are alive, and this run's hold on its shards.
         store: Where files lie.
         answers: The answers of all tasks.
         clock: The time.
@@ -31,6 +34,7 @@ class Run:
     id: str
     workspace: Workspace
     ledger: Ledger
+    owners: Ownership
     store: StateDirectory
     answers: AnswerStore
     clock: Clock = MACHINE_CLOCK
@@ -58,9 +62,9 @@ def open_run(
         (scratch or opened).callback(lock.remove)
         workspace = Workspace(lock.path, memory_limit=config.memory_limit, threads=config.threads)
         opened.callback(workspace.close)
-        ledger = opened.enter_context(Ledger(store.ledger, clock=clock.now))
+        ledger, owners, common = opened.enter_context(open_owned(config, store, run_id, clock))
         answers = AnswerStore(store, ledger, workspace)
-        yield Run(run_id, workspace, ledger, store, answers, clock)
+        yield Run(run_id, workspace, ledger, owners, store, answers, common)
 
 
 def existing_ledger(config: PluginConfig) -> Ledger | None:
@@ -69,5 +73,4 @@ def existing_ledger(config: PluginConfig) -> Ledger | None:
     Raises:
         LedgerError: It cannot be opened, is damaged, or is from a newer version.
     """
-    path = StateDirectory(config.state_dir).ledger
-    return Ledger(path) if path.exists() else None
+    return open_ledger(config) if has_ledger(config) else None

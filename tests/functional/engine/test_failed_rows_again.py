@@ -147,8 +147,8 @@ def test_nobody_s_settings_wake_nothing(emulator: RunningEmulator, tmp_path: Pat
     warehouse = warehouse_for(emulator, tmp_path)
     warehouse.enrich(NOTES, limited())
     with Ledger(tmp_path / "state" / "ledger.sqlite") as ledger:
-        ledger._connection._sqlite.execute("update answers set settings = null")
-        ledger._connection._sqlite.execute("update batches set settings = null")
+        ledger._connection.write("update answers set settings = null")
+        ledger._connection.write("update batches set settings = null")
     warehouse.enrich(NOTES, limited(max_completion_tokens=50))
     assert sent(warehouse) == 0
     warehouse.rows("alter table enriched__errors drop column sent_with")

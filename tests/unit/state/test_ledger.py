@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +13,11 @@ from dbt_enrich.errors import LedgerError, LostOwnershipError
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.migrations import MIGRATIONS
-from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.state.shards import Shard, ShardChanges, Step
+from dbt_enrich.state.tables.contents import Content
+from dbt_enrich.state.tables.publications import Publication
+from dbt_enrich.state.tables.stops import Stop
+from support.shared_ledger import OpenLedger
 
 
 def shard(name: str = "s", **changes: object) -> Shard:
@@ -26,9 +30,9 @@ def shard(name: str = "s", **changes: object) -> Shard:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(open_ledger: OpenLedger) -> Ledger:
     """An empty ledger."""
-    return Ledger(tmp_path / "ledger.sqlite")
+    return open_ledger()
 
 
 def test_each_step_is_an_event_and_the_shard_is_at_the_newest(ledger: Ledger) -> None:
@@ -50,16 +54,15 @@ def test_a_failed_critical_section_leaves_nothing(ledger: Ledger) -> None:
     assert ledger.events.all() == []
 
 
-def test_one_claim_at_a_time(tmp_path: Path) -> None:
+def test_one_claim_at_a_time(open_ledger: OpenLedger) -> None:
     """A second claim waits for the first to commit, and then sees what it claimed."""
-    path = tmp_path / "ledger.sqlite"
-    first = Ledger(path)
+    first = open_ledger()
     seen: list[int] = []
 
     opened, held = threading.Event(), threading.Event()
 
     def claim() -> None:
-        with Ledger(path) as second:
+        with open_ledger() as second:
             opened.set()
             held.wait(timeout=30)
             with second.critical_section():
@@ -77,23 +80,26 @@ def test_one_claim_at_a_time(tmp_path: Path) -> None:
     assert seen == [1]
 
 
-def test_models_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+def test_models_may_open_a_new_ledger_at_once(new_ledger: Callable[[], OpenLedger]) -> None:
     """SQLite fails at once, and does not wait, where two connections switch a file to WAL."""
     openers = 4
-    for attempt in range(40):
-        path = tmp_path / f"{attempt}.sqlite"
+    for _ in range(8):
+        open_one = new_ledger()
         together = threading.Barrier(openers)
         failures: list[LedgerError] = []
 
-        def opened(path: Path, together: threading.Barrier, failures: list[LedgerError]) -> None:
+        def opened(
+            open_one: OpenLedger, together: threading.Barrier, failures: list[LedgerError]
+        ) -> None:
             together.wait()
             try:
-                Ledger(path).close()
+                open_one().close()
             except LedgerError as error:
                 failures.append(error)
 
         threads = [
-            threading.Thread(target=opened, args=(path, together, failures)) for _ in range(openers)
+            threading.Thread(target=opened, args=(open_one, together, failures))
+            for _ in range(openers)
         ]
         for thread in threads:
             thread.start()
@@ -127,17 +133,13 @@ def test_a_task_is_noted_once(ledger: Ledger) -> None:
     assert ledger.tasks.outputs("u") is None
 
 
-def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+def test_a_ledger_of_a_newer_version_is_refused(open_ledger: OpenLedger) -> None:
     """It is not touched, and the message says to upgrade."""
-    path = tmp_path / "ledger.sqlite"
-    Ledger(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute(
-            "insert into migrations values (?, 'm999_future', '2099-01-01')",
-            (len(MIGRATIONS) + 1,),
-        )
+    open_ledger()._connection.write(
+        "insert into migrations values (?, 'm999_future', '2099-01-01')", (len(MIGRATIONS) + 1,)
+    )
     with pytest.raises(LedgerError, match="newer dbt-enrich.*pip install -U"):
-        Ledger(path)
+        open_ledger()
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
@@ -148,16 +150,13 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         Ledger(path)
 
 
-def test_migrations_are_applied_once_and_named_apart(tmp_path: Path) -> None:
+def test_migrations_are_applied_once_and_named_apart(open_ledger: OpenLedger) -> None:
     """Each migration's number is its place, and opening again applies none."""
     names = [name for name, _ in MIGRATIONS]
     assert names == sorted(set(names))
-    path = tmp_path / "ledger.sqlite"
-    for _ in range(2):
-        Ledger(path).close()
-    with sqlite3.connect(path) as connection:
-        applied = connection.execute("select number, name from migrations").fetchall()
-    assert applied == [(number, name) for number, name in enumerate(names, start=1)]
+    open_ledger()
+    applied = open_ledger()._connection.read("select number, name from migrations order by number")
+    assert [tuple(row.values()) for row in applied] == list(enumerate(names, start=1))
 
 
 def test_only_its_owner_reads_the_ledger(tmp_path: Path) -> None:
@@ -166,21 +165,21 @@ def test_only_its_owner_reads_the_ledger(tmp_path: Path) -> None:
     assert (tmp_path / "ledger.sqlite").stat().st_mode & 0o077 == 0
 
 
-def test_times_come_from_the_clock(tmp_path: Path) -> None:
+def test_times_come_from_the_clock(open_ledger: OpenLedger) -> None:
     """The clock is injected, so that tests need not wait."""
     moment = datetime(2026, 1, 2, tzinfo=UTC)
-    ledger = Ledger(tmp_path / "ledger.sqlite", clock=lambda: moment)
+    ledger = open_ledger(lambda: moment)
     ledger.shards.add(shard())
     assert ledger.events.last_time("s", Step.CLAIMED) == moment
 
 
 @pytest.mark.parametrize(("source", "limit"), [("header", 10), ("refusal", None)])
 def test_a_limit_that_a_refusal_told_is_forgotten_after_a_day(
-    source: str, limit: int | None, tmp_path: Path
+    source: str, limit: int | None, open_ledger: OpenLedger
 ) -> None:
     """It may have been raised, and no reply would say so."""
     moments = [datetime(2026, 1, 2, tzinfo=UTC)]
-    ledger = Ledger(tmp_path / "ledger.sqlite", clock=lambda: moments[-1])
+    ledger = open_ledger(lambda: moments[-1])
     room = TokenRoom(ledger, lambda _: None)
     ledger.quotas.learn("azure:x", "d", max_enqueued_tokens=10, source=source)
     moments.append(moments[0] + timedelta(days=1))
@@ -215,3 +214,88 @@ def test_a_closed_shard_is_moved_no_more(ledger: Ledger) -> None:
         ledger.shards.record(shard(), Step.CREATING)
     assert ledger.shards.take_over(shard(), "run-2") is None
     assert ledger.shards.get("s").step == Step.RELEASED
+
+
+def test_every_column_of_a_shard_comes_back_as_it_was(ledger: Ledger) -> None:
+    """Numbers, truth, texts with what SQL, formats and Postgres take for something else."""
+    whole = shard(
+        rows=3, synchronous=True, uploads_sought=False, max_failed_share=0.25, least_answers=7,
+        settings='{"a": "100% ?x :y %s"}', error="it\\'s \"quoted\"\nü", requests=2**40,
+    )  # fmt: skip
+    ledger.shards.add(whole, detail={"why": "50% :now ?"})
+    found = ledger.shards.get("s")
+    assert replace(found, created_at="", updated_at="") == whole
+    assert ledger.events.all("s")[0]["detail"] == '{"why": "50% :now ?"}'
+    changes: ShardChanges = {"error": None, "completed": 2, "max_failed_share": None}
+    changed = ledger.shards.change(whole, **changes)
+    assert (changed.error, changed.completed, changed.max_failed_share) == (None, 2, None)
+
+
+def test_what_is_looked_for_is_found(ledger: Ledger) -> None:
+    """By name, batch, task, service and time; nothing is found by nothing."""
+    ledger.shards.add(shard("a", service="x"))
+    ledger.shards.add(shard("b", owner=None, batch_id="batch"))
+    ledger.shards.add(shard("c", input_file_id="file"))
+    ledger.shards.record(ledger.shards.get("c"), Step.RELEASED)
+    assert [one.shard for one in ledger.shards.named(["a", "c", "z"])] == ["a", "c"]
+    assert ledger.shards.named([]) == []
+    assert ledger.shards.knows(batch_id="batch")
+    assert ledger.shards.knows(shard="a")
+    assert not ledger.shards.knows(batch_id="a", shard="batch")
+    assert not ledger.shards.knows()
+    assert [one.shard for one in ledger.shards.open(service="x", task_key="t")] == ["a"]
+    assert [one.shard for one in ledger.shards.closed_with_input("local")] == ["c"]
+    ledger.shards.forget_input("c")
+    assert ledger.shards.closed_with_input("local") == []
+    assert ledger.shards.all(since=datetime.now(UTC) + timedelta(hours=1)) == []
+    assert ledger.shards.take_over(ledger.shards.get("b"), "run-2") is not None
+
+
+def test_what_is_put_again_stands_in_its_place(ledger: Ledger) -> None:
+    """One row for each table, limit, relation and forgotten task: the newest."""
+    for number in (1, 2):
+        ledger.publications.put(Publication("e", "n", "m", "t", {"done": number}, ask_again=("x",)))
+        ledger.contents.put(Content("r", str(number), frozenset({"f"}), {"done": (1, "2", "3")}))
+        ledger.quotas.learn("s", "d", max_enqueued_tokens=number, source="header")
+        ledger.answers.add("f", task_key="t", answers=2**33)
+        assert ledger.answers.count() == 2**33
+        assert ledger.answers.forget("t") == ["f"]
+    (publication,) = ledger.publications.all()
+    assert (publication.counts, publication.ask_again) == ({"done": 2}, ("x",))
+    content = ledger.contents.get("r")
+    assert content is not None
+    assert (content.basis, content.rows) == ("2", {"done": (1, "2", "3")})
+    limit = ledger.quotas.get("s", "d")
+    assert limit is not None
+    assert limit.max_enqueued_tokens == 2
+    assert list(ledger.answers.forgotten()) == ["t"]
+    assert ledger.answers.count() == 0
+
+
+def test_a_stop_is_of_its_task_until_it_is_lifted(ledger: Ledger) -> None:
+    """It has the task's batches cancelled, and is lifted by the task or by its model."""
+    ledger.shards.add(shard())
+    ledger.tasks.add("t", enrichment="e", document={}, outputs=[])
+    ledger.stops.add(Stop("t", None, "{}", "invalid_json", None, "", 3, 4, "too many"))
+    assert ledger.shards.get("s").cancel_requested_at is not None
+    assert ledger.stops.of("t")[0].lifted_at is None
+    assert ledger.stops.lift(enrichment="other") == 0
+    assert ledger.stops.lift(enrichment="e") == 1
+    assert ledger.stops.lift(task_key="t") == 0
+    ledger.retries.add("e", ["invalid_json", "missing"])
+    assert set(ledger.retries.of("e")) == {"invalid_json", "missing"}
+    assert ledger.enrichments() == {"e"}
+    assert ledger.askers("t") == {"e"}
+
+
+def test_a_step_without_its_next_is_found(ledger: Ledger) -> None:
+    """An upload that got no reply left a file at the service."""
+    for name in ("lost", "whole"):
+        ledger.shards.add(shard(name))
+        ledger.shards.record(shard(name), Step.UPLOADING)
+    ledger.shards.record(shard("whole"), Step.UPLOADED, input_file_id="f")
+    assert ledger.events.shards_without_next(Step.UPLOADING, Step.UPLOADED) == ["lost"]
+    assert ledger.events.newest() == 5
+    ledger.statuses.add("lost", {"validating": None})
+    ledger.statuses.add("lost", {"validating": datetime(2020, 1, 1, tzinfo=UTC)})
+    assert ledger.statuses.of("lost")["validating"].year > 2020

@@ -29,6 +29,7 @@ from dbt_enrich.pipeline.export.manifests import count_requests
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection
 from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.sql import literal, literals
+from dbt_enrich.state.connection import LedgerAwayError
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
@@ -123,15 +124,20 @@ def claim(
             paths = first_requests(wanted, allowed, selection.packing, run.workspace)
         with ExitStack() as manifests:
             draft = _drafted(outgoing, paths, expected, manifests)
-            with run.ledger.critical_section():
-                now = seen_now(run, selection.answer_keys)
-                taken = _taken(run, wanted, seen, now)
-                if not taken and (allow is None or allow(chosen) == allowed):
-                    if check:
-                        check(draft.abandoned)
-                    claimed = _claim(run, draft, selection)
-                    manifests.pop_all()
-                    return claimed
+            try:
+                with run.ledger.critical_section():
+                    now = seen_now(run, selection.answer_keys)
+                    taken = _taken(run, wanted, seen, now)
+                    if not taken and (allow is None or allow(chosen) == allowed):
+                        if check:
+                            check(draft.abandoned)
+                        claimed = _claim(run, draft, selection)
+                        # Before the commit, after which the ledger names them.
+                        manifests.pop_all()
+                        return claimed
+            except LedgerAwayError:
+                # All of it is undone, and others may have claimed meanwhile.
+                continue
         seen = now
         if taken:
             wanted = _without(run, wanted, taken)

@@ -22,7 +22,7 @@ from dbt_enrich.workspace.key_ranges import key_parts
 
 def abandoned_shards(run: Run) -> list[Shard]:
     """Return the claims of dead runs that never asked the service for a batch: nothing was paid."""
-    return [shard for shard in run.ledger.shards.open() if _is_abandoned(shard, run.store)]
+    return [shard for shard in run.ledger.shards.open() if _is_abandoned(shard, run)]
 
 
 def let_go(run: Run, shards: Sequence[Shard]) -> None:
@@ -71,7 +71,7 @@ def in_flight_sql(run: Run, task_key: str) -> str:
 
 def _in_flight(run: Run, task_key: str) -> list[str]:
     shards = run.ledger.shards.open(task_key=task_key)
-    return [shard.shard for shard in shards if not _is_abandoned(shard, run.store)]
+    return [shard.shard for shard in shards if not _is_abandoned(shard, run)]
 
 
 def _held(run: Run, shard: str) -> Path | None:
@@ -120,8 +120,8 @@ def standing_claims(
     ]
 
 
-def _is_abandoned(shard: Shard, store: StateDirectory) -> bool:
-    return shard.step.is_unsent and not store.is_driven(shard)
+def _is_abandoned(shard: Shard, run: Run) -> bool:
+    return shard.step.is_unsent and not run.owners.is_driven(shard)
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,15 @@ def cut_in_two(run: Run, shard: Shard) -> list[Shard]:
                 error=None,
             )
         )
-    with run.ledger.critical_section():
+
+    def replace_by_halves() -> None:
         run.ledger.shards.record(
             shard, Step.RELEASED, detail={"cut into": [half.shard for half in halves]}
         )
         for half in halves:
             run.ledger.shards.add(half, detail={"cut from": shard.shard})
+
+    run.ledger.exclusively(replace_by_halves)
     path.unlink(missing_ok=True)
     run.store.manifest(shard.shard).unlink(missing_ok=True)
     return [run.ledger.shards.get(half.shard) for half in halves]

@@ -20,7 +20,7 @@ def adopt_batches(run: Run, service: BatchService, namespace: str, console: Cons
     Each becomes a shard without an owner, at the step `submitted`, with its manifest read back
     from its input file. Batches of other namespaces are left alone.
     """
-    with run.store.adoption_lock():
+    with run.owners.adoption_lock():
         adopted = _adopted(run, service, namespace)
     if adopted:
         requests = counted(sum(shard.requests for shard in adopted), "request")
@@ -86,7 +86,10 @@ def _adopt(run: Run, service: BatchService, batch: RemoteBatch, mark: RemoteMark
         batch_id=batch.id,
         status=batch.status.value,
     )
-    with run.ledger.critical_section():
+
+    def adopt() -> None:
         if not _is_known(batch, mark, run.ledger):
             run.ledger.shards.add(shard, detail={"adopted": True})
+
+    run.ledger.exclusively(adopt)
     return run.ledger.shards.get(mark.shard)

@@ -366,7 +366,7 @@ class BatchRun:
         current = self._run.ledger.shards.get(shard.shard)
         if current.owner == self._run.id:
             return current
-        if self._run.store.is_driven(current):
+        if self._run.owners.is_driven(current):
             return None
         return self._run.ledger.shards.take_over(current, self._run.id)
 

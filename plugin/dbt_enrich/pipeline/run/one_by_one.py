@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class Conversation:
         service: The service.
         path: The endpoint's.
         pace: When requests may be sent.
+        before_sending: Called before each request; what it raises ends the conversation.
 
     Attributes:
         answered: Requests with an answer.
@@ -96,7 +97,13 @@ class Conversation:
     """
 
     def __init__(
-        self, requests: Path, replies: DurableLines, service: BatchService, path: str, pace: Pace
+        self,
+        requests: Path,
+        replies: DurableLines,
+        service: BatchService,
+        path: str,
+        pace: Pace,
+        before_sending: Callable[[], None] = lambda: None,
     ) -> None:
         self.answered = 0
         self.failed = 0
@@ -108,6 +115,7 @@ class Conversation:
         self._service = service
         self._path = path
         self._pace = pace
+        self._before_sending = before_sending
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._lines = _lines_of(requests)
@@ -146,6 +154,7 @@ class Conversation:
         """Ask until something is known of the request, or the conversation ends."""
         custom_id = request["custom_id"]
         while self._pace.passes(self._stopped):
+            self._before_sending()
             try:
                 reply = self._service.ask_once(self._path, request["body"], request_id=custom_id)
             except (TransientError, QuotaError) as error:

@@ -145,12 +145,22 @@ class Steps:
         return self._create(shard)
 
     def _create(self, shard: Shard) -> Shard:
+        owners = self._run.owners
+        # Taken before the intent: what is intended in one term is not sent in another.
+        term = owners.term()
         self._record(shard, Step.CREATING)
         metadata = batch_metadata(shard.namespace, shard.task_key, shard.shard)
         try:
             batch = self._service.create(
-                shard.input_file_id or "", metadata, endpoint_of(shard.endpoint).path
+                shard.input_file_id or "",
+                metadata,
+                endpoint_of(shard.endpoint).path,
+                before_sending=lambda: owners.confirm(term),
             )
+        except LostOwnershipError as error:
+            # Nothing was sent. Where no other run has taken over, the same may be intended again.
+            self._record(shard, Step.UPLOADED, error=str(error))
+            raise
         except UnknownOutcomeError as error:
             self._dispatch.console.warn(f"{error}; looking for the batch before creating another")
             return self._run.ledger.shards.get(shard.shard)

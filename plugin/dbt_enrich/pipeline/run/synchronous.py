@@ -87,6 +87,8 @@ class SynchronousRun:
     def _answer(self, shard: Shard) -> Shard:
         dispatch = self.dispatch
         dispatch.write(shard)
+        owners = dispatch.run.owners
+        term = owners.term()
         dispatch.progress(dispatch.run.ledger.shards.record(shard, Step.ANSWERING))
         replies = DurableLines(dispatch.run.store.response(shard.shard, "output"))
         talk = Conversation(
@@ -95,6 +97,7 @@ class SynchronousRun:
             dispatch.service,
             self.path,
             self._pace,
+            lambda: owners.confirm(term),
         )
         talk.begin(min(_THREADS, shard.requests))
         try:

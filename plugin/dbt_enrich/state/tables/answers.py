@@ -65,7 +65,7 @@ class Answers(Table):
             "order by answers.created_at, answers.name",
             (task_key,),
         )
-        return [AnswerFile(**dict(row)) for row in rows]
+        return [AnswerFile(**row) for row in rows]
 
     def names(self) -> list[str]:
         """Return the names of all live files."""
@@ -74,18 +74,20 @@ class Answers(Table):
 
     def count(self) -> int:
         """Return how many answers the answer store holds."""
-        ((answers,),) = self._connection.read("select sum(answers) from answers")
-        return int(answers or 0)
+        return int(self._connection.value("select sum(answers) from answers") or 0)
 
     def forget(self, task_key: str) -> list[str]:
         """Take a task's answers out of the answer store; return the names of their files."""
-        with self._connection.transaction():
-            names = list(self.live(task_key))
-            self._connection.write("delete from answers where task_key = ?", (task_key,))
-            self._connection.write(
-                "insert or replace into forgotten values (?, ?)", (task_key, self._connection.now())
+
+        def forget() -> list[str]:
+            gone = self._connection.read(
+                "delete from answers where task_key = ? returning name", (task_key,)
             )
-        return names
+            row = {"task_key": task_key, "at": self._connection.now()}
+            self._connection.put("forgotten", row, key=["task_key"])
+            return sorted(row["name"] for row in gone)
+
+        return self._connection.transacted(forget)
 
     def forgotten(self) -> dict[str, datetime]:
         """Return when answers were forgotten, by task key."""

@@ -47,15 +47,13 @@ class Contents(Table):
 
     def put(self, content: Content) -> None:
         """Record what a table holds, once that is committed."""
-        self._connection.write(
-            "insert or replace into contents (relation, basis, files, rows) values (?, ?, ?, ?)",
-            (
-                content.relation,
-                content.basis,
-                json.dumps(sorted(content.files)),
-                json.dumps(dict(content.rows)),
-            ),
-        )
+        row = {
+            "relation": content.relation,
+            "basis": content.basis,
+            "files": json.dumps(sorted(content.files)),
+            "rows": json.dumps(dict(content.rows)),
+        }
+        self._connection.put("contents", row, key=["relation"])
 
     def get(self, relation: str) -> Content | None:
         """Return what a table held when it was last published, or None if nothing says so."""

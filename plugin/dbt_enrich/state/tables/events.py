@@ -32,8 +32,7 @@ class Events(Table):
     def all(self, shard: str | None = None) -> list[dict[str, Any]]:
         """Return the events, of one shard or of all, in the order in which they happened."""
         where, arguments = ("where shard = ?", (shard,)) if shard else ("", ())
-        rows = self._connection.read(f"select * from events {where} order by id", arguments)
-        return [dict(row) for row in rows]
+        return self._connection.read(f"select * from events {where} order by id", arguments)
 
     def last_time(self, shard: str, step: Step) -> datetime | None:
         """Return when a shard last came to a step, or None."""
@@ -44,8 +43,7 @@ class Events(Table):
 
     def newest(self) -> int:
         """Return the number of the newest event; it grows with every step of every shard."""
-        ((newest,),) = self._connection.read("select max(id) from events")
-        return int(newest or 0)
+        return int(self._connection.value("select max(id) from events") or 0)
 
     def shards_without_next(self, step: Step, expected: Step) -> list[str]:
         """Return the shards that took a step which was not followed by the one expected next."""
@@ -55,8 +53,8 @@ class Events(Table):
             from (
                 select shard, step, lead(step) over (partition by shard order by id) as next
                 from events
-            )
-            where step = ? and next is not ?
+            ) as steps
+            where step = ? and (next is null or next <> ?)
             """,
             (step.value, expected.value),
         )

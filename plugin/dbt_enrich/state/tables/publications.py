@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from dbt_enrich.state.connection import Table
 
@@ -46,23 +46,13 @@ class Publications(Table):
 
     def put(self, publication: Publication) -> None:
         """Record what a model's table was made of; `published_at` is set to now."""
-        self._connection.write(
-            "insert or replace into publications (enrichment, name, model, task_key, counts, "
-            "published_at, relation, max_attempts, ask_again, target) "
-            "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                publication.enrichment,
-                publication.name,
-                publication.model,
-                publication.task_key,
-                json.dumps(publication.counts),
-                self._connection.now(),
-                publication.relation,
-                publication.max_attempts,
-                json.dumps(publication.ask_again),
-                publication.target,
-            ),
-        )
+        row = {
+            **{field.name: getattr(publication, field.name) for field in fields(Publication)},
+            "counts": json.dumps(publication.counts),
+            "published_at": self._connection.now(),
+            "ask_again": json.dumps(publication.ask_again),
+        }
+        self._connection.put("publications", row, key=["enrichment"])
 
     def all(self) -> list[Publication]:
         """Return what each model's table was made of last, by unique id."""
@@ -70,7 +60,7 @@ class Publications(Table):
         return [
             Publication(
                 **{
-                    **dict(row),
+                    **row,
                     "counts": json.loads(row["counts"]),
                     "ask_again": tuple(json.loads(row["ask_again"])),
                 }

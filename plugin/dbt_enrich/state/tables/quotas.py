@@ -37,10 +37,14 @@ class Quotas(Table):
             max_enqueued_tokens: The limit.
             source: Where it is from: `header` or `refusal`.
         """
-        self._connection.write(
-            "insert or replace into token_limits values (?, ?, ?, ?, ?)",
-            (service, deployment, max_enqueued_tokens, source, self._connection.now()),
-        )
+        row = {
+            "service": service,
+            "deployment": deployment,
+            "max_enqueued_tokens": max_enqueued_tokens,
+            "source": source,
+            "learned_at": self._connection.now(),
+        }
+        self._connection.put("token_limits", row, key=["service", "deployment"])
 
     def get(self, service: str, deployment: str) -> TokenLimit | None:
         """Return the limit that was learned last, or None."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from typing import Any, Unpack
 
 from dbt_enrich.errors import LedgerError, LostOwnershipError
@@ -34,12 +35,15 @@ class Shards(Table):
         values = {name: getattr(shard, name) for name in _COLUMNS}
         values |= {"created_at": now, "updated_at": now}
         marks = ", ".join("?" for _ in _COLUMNS)
-        with self._connection.transaction():
+
+        def add() -> None:
             self._connection.write(
                 f"insert into batches ({', '.join(_COLUMNS)}) values ({marks})",
                 list(values.values()),
             )
             self._events.add(shard.shard, shard.step, shard.owner, detail)
+
+        self._connection.transacted(add)
 
     def record(
         self,
@@ -68,9 +72,7 @@ class Shards(Table):
         Raises:
             LostOwnershipError: It belongs to another run now, or is closed; it stays as it is.
         """
-        with self._connection.transaction():
-            self._update(shard, changes)
-            return self.get(shard.shard)
+        return self._connection.transacted(lambda: self._changed(shard, changes))
 
     def take_over(self, shard: Shard, owner: str) -> Shard | None:
         """Make a run the owner of a shard; None if it changed hands, or was closed, meanwhile."""
@@ -88,7 +90,7 @@ class Shards(Table):
 
     def request_cancel(self, shard: str) -> None:
         """Record that the user wants a shard's batch cancelled, so that no run asks it again."""
-        self._set(shard, "cancel_requested_at = ?1")
+        self._set(shard, "cancel_requested_at = :now")
 
     def forget_input(self, shard: str) -> None:
         """Record that the input file of a closed shard is deleted at the service."""
@@ -119,9 +121,10 @@ class Shards(Table):
         Raises:
             LostOwnershipError: It belongs to another run now, or is closed; no file is live.
         """
-        with self._connection.transaction():
+
+        def store() -> Shard:
             stored = self._move(shard, Step.STORED, {"files": dict(files)}, changes)
-            settle()
+            settle_once()
             for name, answers in files.items():
                 self._answers.add(
                     name,
@@ -130,7 +133,10 @@ class Shards(Table):
                     shard=shard.shard,
                     settings=sent_with,
                 )
-        return stored
+            return stored
+
+        settle_once = cache(settle)
+        return self._connection.transacted(store)
 
     def get(self, shard: str) -> Shard:
         """Return one shard.
@@ -140,12 +146,14 @@ class Shards(Table):
         """
         found = self._read("shard = ?", (shard,))
         if not found:
-            raise LedgerError(f"the ledger {self._connection.path} has no shard {shard}")
+            raise LedgerError(f"the ledger {self._connection.place} has no shard {shard}")
         return found[0]
 
     def named(self, names: Iterable[str]) -> list[Shard]:
         """Return some shards by their names, oldest first."""
         wanted = list(names)
+        if not wanted:
+            return []
         return self._read(f"shard in ({', '.join('?' for _ in wanted)})", wanted)
 
     def all(self, *, since: datetime | None = None, enrichment: str | None = None) -> list[Shard]:
@@ -175,7 +183,7 @@ class Shards(Table):
     def knows(self, *, batch_id: str | None = None, shard: str | None = None) -> bool:
         """Whether a batch or a shard is in the ledger."""
         row = self._connection.first(
-            "select 1 from batches where batch_id is ?1 and ?1 is not null or shard is ?2",
+            "select 1 from batches where batch_id = ? or shard = ? limit 1",
             (batch_id, shard),
         )
         return row is not None
@@ -188,7 +196,7 @@ class Shards(Table):
         return [
             Shard(
                 **{
-                    **dict(row),
+                    **row,
                     "step": Step(row["step"]),
                     "synchronous": bool(row["synchronous"]),
                     "uploads_sought": bool(row["uploads_sought"]),
@@ -198,34 +206,40 @@ class Shards(Table):
         ]
 
     def _set(self, shard: str, assignment: str) -> None:
-        """Change a column of a shard for any run; `?1` is the current time."""
+        """Change a column of a shard for any run; `:now` is the current time."""
         self._connection.write(
-            f"update batches set {assignment}, updated_at = ?1 where shard = ?2",
-            (self._connection.now(), shard),
+            f"update batches set {assignment}, updated_at = :now where shard = :shard",
+            {"now": self._connection.now(), "shard": shard},
         )
 
     def _move(
         self, shard: Shard, step: Step, detail: Mapping[str, Any] | None, changes: ShardChanges
     ) -> Shard:
-        with self._connection.transaction():
+        def move() -> Shard:
             self._update(shard, {**changes, "step": step.value})
             self._events.add(shard.shard, step, shard.owner, detail)
             return self.get(shard.shard)
 
+        return self._connection.transacted(move)
+
     def _owned(self, shard: Shard, changes: Mapping[str, object]) -> Shard | None:
         """Change a shard that a run takes over from its owner; None if it was too late."""
-        with suppress(LostOwnershipError), self._connection.transaction():
-            self._update(shard, changes)
-            return self.get(shard.shard)
+        with suppress(LostOwnershipError):
+            return self._connection.transacted(lambda: self._changed(shard, changes))
         return None
+
+    def _changed(self, shard: Shard, changes: Mapping[str, object]) -> Shard:
+        self._update(shard, changes)
+        return self.get(shard.shard)
 
     def _update(self, shard: Shard, changes: Mapping[str, object]) -> None:
         """Change an open shard that still belongs to the owner that the caller knows."""
         values = {**changes, "updated_at": self._connection.now()}
         assignments = ", ".join(f"{name} = ?" for name in values)
         changed = self._connection.write(
-            f"update batches set {assignments} where shard = ? and owner is ? and not {IS_CLOSED}",
-            [*values.values(), shard.shard, shard.owner],
+            f"update batches set {assignments} where shard = ? and coalesce(owner, '') = ? "
+            f"and not {IS_CLOSED} and {self._connection.step_rule}",
+            [*values.values(), shard.shard, shard.owner or ""],
         )
         if changed != 1:
             raise _lost(shard, self.get(shard.shard))
@@ -233,6 +247,11 @@ class Shards(Table):
 
 def _lost(known: Shard, now: Shard) -> LostOwnershipError:
     """Return the error of a run that moves a shard which is no longer its own."""
+    if now.owner == known.owner and not now.is_closed:
+        return LostOwnershipError(
+            f"the shard {known.shard} of {counted(known.requests, 'request')} stays as it is: the "
+            "lease on it was over, as this run had not renewed it in time",
+        )
     what = f"was taken over by {now.owner}"
     if now.owner == known.owner:
         what = f"was {now.step} by another run"

@@ -56,7 +56,8 @@ class Stops(Table):
         """
         recorded = replace(stop, at=self._connection.now())
         values = [getattr(recorded, field.name) for field in fields(Stop)]
-        with self._connection.transaction():
+
+        def add() -> None:
             self._connection.write(
                 f"insert into stops ({_COLUMNS}) values ({', '.join('?' for _ in values)})", values
             )
@@ -65,6 +66,8 @@ class Stops(Table):
                 f"where task_key = ? and not {IS_CLOSED}",
                 (recorded.at, stop.task_key),
             )
+
+        self._connection.transacted(add)
         return recorded
 
     def of(self, task_key: str) -> list[Stop]:
@@ -72,7 +75,7 @@ class Stops(Table):
         rows = self._connection.read(
             f"select {_COLUMNS} from stops where task_key = ? order by id", (task_key,)
         )
-        return [Stop(**dict(row)) for row in rows]
+        return [Stop(**row) for row in rows]
 
     def lift(self, *, task_key: str | None = None, enrichment: str | None = None) -> int:
         """Let the requests of a task, or those of a model's tasks, be sent again.
@@ -81,11 +84,11 @@ class Stops(Table):
             How many stops were lifted.
         """
         return self._connection.write(
-            "update stops set lifted_at = ?1 where lifted_at is null and (task_key = ?2 "
-            "or enrichment = ?3 or task_key in ("
-            "select task_key from tasks where enrichment = ?3 union "
-            "select task_key from publications where enrichment = ?3))",
-            (self._connection.now(), task_key, enrichment),
+            "update stops set lifted_at = :now where lifted_at is null and (task_key = :task "
+            "or enrichment = :enrichment or task_key in ("
+            "select task_key from tasks where enrichment = :enrichment union "
+            "select task_key from publications where enrichment = :enrichment))",
+            {"now": self._connection.now(), "task": task_key, "enrichment": enrichment},
         )
 
 

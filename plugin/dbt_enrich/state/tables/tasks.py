@@ -69,7 +69,7 @@ class Tasks(Table):
         return [
             Task(
                 **{
-                    **dict(row),
+                    **row,
                     "document": json.loads(row["document"]),
                     "outputs": json.loads(row["outputs"]),
                 }
