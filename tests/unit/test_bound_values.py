@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 _PACKAGE = Path(__file__).parents[2] / "plugin" / "dbt_enrich"
-# Where statements are SQLite's.
-_SQLITE = {_PACKAGE / "state" / name for name in ("connection.py", "migrations.py")}
-_SQLITE |= {_PACKAGE / "state" / "stray_directory.py"}
+# Where statements are SQLite's or Postgres'.
+_LEDGER = ("postgres_connection.py", "sqlite_connection.py", "stray_directory.py")
+_OTHERS = {_PACKAGE / "state" / name for name in _LEDGER}
 _METHODS = {"execute": 1, "executemany": 0, "sql": 1, "query": 1}
 
 
@@ -19,7 +19,7 @@ _METHODS = {"execute": 1, "executemany": 0, "sql": 1, "query": 1}
     [
         path
         for path in sorted(_PACKAGE.rglob("*.py"))
-        if path not in _SQLITE and "tables" not in path.parts
+        if path not in _OTHERS and "tables" not in path.parts
     ],
     ids=lambda path: str(path.relative_to(_PACKAGE)),
 )
