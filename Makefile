@@ -8,7 +8,7 @@ BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo docs reference screenshots install browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
+.PHONY: demo docs reference screenshots install azurite browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -48,6 +48,10 @@ browser:
 	command -v chromium >/dev/null || apt-get install --yes --quiet chromium >/dev/null \
 		|| { apt-get update --quiet && apt-get install --yes --quiet chromium; } >/dev/null
 	npm install --silent --no-save --no-package-lock --prefix .browser axe-core@4.14.1
+
+# The emulator of Azure Blob Storage, which tests of shared state start; without it they are skipped.
+azurite:
+	npm install --silent --no-save --no-package-lock --prefix .azurite azurite@3.37.0
 
 # The programs of a PostgreSQL server, which the tests of attached databases start themselves.
 postgres:
@@ -104,5 +108,5 @@ bench: install
 		$(if $(FILMS),--films $(abspath $(FILMS))) $(if $(DUCKDB2),--duckdb2 $(abspath $(DUCKDB2)))
 
 clean:
-	rm -rf $(VENV) $(VENV)-duckdb2 $(VENV)-extensions .browser .cache site .enrichment dbt_project/target dbt_project/dbt_packages \
+	rm -rf $(VENV) $(VENV)-duckdb2 $(VENV)-extensions .azurite .browser .cache site .enrichment dbt_project/target dbt_project/dbt_packages \
 		dbt_project/logs $(WAREHOUSE)

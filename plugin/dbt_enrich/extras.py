@@ -11,8 +11,8 @@ from dbt_enrich.errors import translated_errors
 __all__ = ["AZURE", "EMULATOR", "EXTRAS", "LOCAL", "REMOTE", "REPORT", "Extra", "require"]
 
 AZURE: Final = Extra("azure", ("azure.identity",))
+REMOTE: Final = Extra("remote", ("obstore", "psycopg"))
 REPORT: Final = Extra("report", ("altair", "jinja2", "vl_convert"))
-REMOTE: Final = Extra("remote", ("psycopg", "obstore"))
 EXTRAS: Final = (AZURE, EMULATOR, LOCAL, REMOTE, REPORT)
 
 

@@ -26,10 +26,10 @@ def settle(temporary: Path, final: Path, *, durable: bool = True) -> None:
     try:
         temporary.chmod(0o600)
         if durable:
-            _sync(temporary)
+            sync(temporary)
         temporary.replace(final)
         if durable:
-            _sync(final.parent)
+            sync(final.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -81,7 +81,7 @@ class DurableLines:
         self._path = path
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            _sync(path.parent)
+            sync(path.parent)
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -138,7 +138,8 @@ def _unwritable(path: Path, error: OSError) -> LedgerError:
     )
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to a file or a directory on the disk, whatever comes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

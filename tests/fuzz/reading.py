@@ -108,7 +108,7 @@ def _stored(
     with open_run(_CONFIG.model_copy(update={"state_dir": store.root})) as run:
         _load(keys, run, endpoint)
         names = list(run.ledger.answers.live("t"))
-        text = text_sql("answers", has_typed=run.answers.has_typed(names))
+        text = text_sql("answers", has_typed=run.answers.has_typed(run.answers.table_of(names)))
         answers = f"(select answers.kind, answers.message, answers.request_key, {text} "
         answers += f"as clean_content from {run.answers.table_of(names)} as answers)"
         rows = run.workspace.rows(

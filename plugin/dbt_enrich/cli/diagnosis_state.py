@@ -14,6 +14,7 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.file_store import LocalFiles
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.wording import counted
@@ -136,7 +137,7 @@ def _damage(path: Path) -> str | None:
 def _answers(state: StateDirectory, ledger: Ledger) -> Finding:
     with tempfile.TemporaryDirectory() as scratch:
         workspace = Workspace(Path(scratch), threads=2)
-        store = AnswerStore(state, ledger, workspace)
+        store = AnswerStore(LocalFiles(state), ledger, workspace)
         with closing(workspace):
             files, damaged = len(ledger.answers.names()), store.damaged()
     if not damaged:
@@ -147,5 +148,6 @@ def _answers(state: StateDirectory, ledger: Ledger) -> Finding:
         "wrong",
         f"{len(damaged):,} of {files:,} files that the ledger names are not there, or not "
         f"whole, such as {damaged[0]}",
-        f"restore {store.place} from a backup; without one, {_MOVE_AWAY.format(state.ledger)}",
+        f"restore the folder answers of {store.place} from a backup; without one, "
+        f"{_MOVE_AWAY.format(state.ledger)}",
     )

@@ -32,6 +32,7 @@ from dbt_enrich.pipeline.session import Found, Session
 from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
@@ -176,11 +177,11 @@ class Exchange:
 
         Their answers say it. Until they are there, any row may be among them.
         """
-        store = self.session.run.store
+        files = self.session.run.files
         return [
             shard
             for shard in self._open()
-            if shard.step.is_at_service and not store.manifest(shard.shard).exists()
+            if shard.step.is_at_service and not files.has(StateFile(FileKind.MANIFEST, shard.shard))
         ]
 
     def _hold_back(self) -> bool:
@@ -344,11 +345,10 @@ class Exchange:
             return
         session.tally.stored.append(loaded.shard)
         if loaded.unassigned:
-            kept_in = session.run.store.response(shard.shard, "output")
             session.console.say(
                 f"batch {shard.batch_id} has {counted(loaded.unassigned, 'answer')} to packs of "
                 "rows, and its input file, which alone names these rows, is gone at the service; "
-                f"the answers are kept in {kept_in}, and the rows are asked again"
+                f"the answers are kept in {loaded.kept_in}, and the rows are asked again"
             )
         self._forget_inputs()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,7 +13,8 @@ import duckdb
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.files import settle
 from dbt_enrich.sql import literal
-from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.file_digests import digest
+from dbt_enrich.state.file_store import FileKind, FileStore, StateFile, missing
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.workspace.database import ROW_GROUP_BYTES, Workspace, read_parquet
@@ -85,34 +87,83 @@ def previous_answers_key(task_key: str) -> str:
     return f"{task_key}:former"
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A file of answers that no row of the ledger names yet.
+
+    Attributes:
+        name: The name that it will have in the ledger.
+        path: Where it lies.
+    """
+
+    name: str
+    path: Path
+
+
 class AnswerStore:
-    """The answers of all tasks, in Parquet files of the state directory that the ledger names.
+    """The answers of all tasks, in Parquet files that the ledger names.
+
+    Where they are shared, the texts of valid answers, which are most of what there is, are fetched
+    only where they are asked for: a file beside each has all else.
 
     Args:
-        store: The state directory.
+        files: Where the files lie.
         ledger: Says which files are live.
         workspace: Where files are written and read.
     """
 
-    def __init__(self, store: StateDirectory, ledger: Ledger, workspace: Workspace) -> None:
-        self.place = store.root / "answers"
+    def __init__(self, files: FileStore, ledger: Ledger, workspace: Workspace) -> None:
+        self._files = files
         self._live = ledger.answers
         self._workspace = workspace
 
+    @property
+    def place(self) -> str:
+        """Where the files lie, for messages."""
+        return self._files.place
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether files may have to be fetched."""
+        return self._files.is_shared
+
     def table(self, *task_keys: str) -> str:
-        """Build a table expression over the live answers of tasks, `file_index` among the columns.
+        """Build a table expression over the live answers of tasks, as `table_of` does.
 
         `file_index` counts their files task by task, in the order of `live`.
         """
         return self.table_of([name for key in task_keys for name in self._live.live(key)])
 
     def table_of(self, names: Sequence[str]) -> str:
-        """Build the table expression over some files, which `file_index` counts in their order."""
-        return read_parquet([self.path(name) for name in names], empty=NO_ANSWERS)
+        """Build the table expression over some files, which `file_index` counts in their order.
 
-    def has_typed(self, names: Sequence[str]) -> bool:
-        """Whether one of some files has answers as structs, in the column `TYPED`."""
-        return bool(names) and TYPED in self._workspace.columns(f"from {self.table_of(names)}")
+        It has all but the texts of valid answers: these `table_with_texts` has.
+        """
+        return self.table_with_texts(names, ())
+
+    def table_with_texts(self, names: Sequence[str], numbers: Iterable[int]) -> str:
+        """Build the table expression over some files, with the texts of all answers of some.
+
+        Args:
+            names: The files.
+            numbers: The places among them, from 0 on, of those whose texts are needed.
+        """
+        return read_parquet(self._paths(names, set(numbers)), empty=NO_ANSWERS)
+
+    def has_typed(self, answers: str) -> bool:
+        """Whether a table expression has answers as structs, in the column `TYPED`."""
+        return TYPED in self._workspace.columns(f"from {answers}")
+
+    def with_texts(self, names: Sequence[str]) -> list[Path]:
+        """Return where some files lie on this disk, whole."""
+        return self._paths(names, set(range(len(names))))
+
+    def without_texts(self, names: Sequence[str]) -> list[Path]:
+        """Return where some files lie on this disk, without the texts of valid answers if shared.
+
+        Their rows are in the same order.
+        """
+        return self._paths(names, set())
 
     def has_reasoning(self, *task_keys: str) -> bool:
         """Whether a file of the live answers of tasks has the column `REASONING`."""
@@ -124,62 +175,94 @@ class AnswerStore:
         Args:
             query: A SELECT of `ANSWER_COLUMNS`.
             task_key: The task that they answer.
-            name: The file's name.
+            name: The file's name, as `draft` takes it.
             settings: What the requests were sent with, as JSON, or None if unknown.
 
         Returns:
             How many they are.
         """
-        answers = self.write(query, name)
-        if answers:
-            self._live.add(name, task_key=task_key, answers=answers, settings=settings)
-        else:
-            self.path(name).unlink()
+        draft = self.draft(name)
+        answers = self.write(query, draft)
+        if not answers:
+            draft.path.unlink()
+            return 0
+        (kept,) = self.keep([draft])
+        self.settle(kept)
+        self._live.add(kept.name, task_key=task_key, answers=answers, settings=settings)
         return answers
+
+    def draft(self, name: str) -> Draft:
+        """Return a file to write, whose name may be that of another one until it is settled."""
+        hidden = f".{name}-{secrets.token_hex(8)}"
+        return Draft(name, self._files.path(StateFile(FileKind.ANSWERS, hidden)))
 
     def write(
         self,
         query: str,
-        name: str,
+        draft: Draft,
         *,
         row_group_bytes: int = ROW_GROUP_BYTES,
         variables: Mapping[str, str] | None = None,
     ) -> int:
-        """Write the answers of a SELECT to a file, which is live once the ledger names it.
+        """Write the answers of a SELECT to a draft.
 
         Args:
             query: A SELECT of `ANSWER_COLUMNS`, which may read the file that it replaces.
-            name: The file's name.
+            draft: The draft.
             row_group_bytes: As `Workspace.write_parquet` takes it.
             variables: As `Workspace.write_parquet` takes them.
 
         Returns:
             How many they are.
         """
-        path = self.path(name)
         self._workspace.write_parquet(
             query,
-            path,
+            draft.path,
             row_group=_ROW_GROUP,
             row_group_bytes=row_group_bytes,
             durable=True,
             variables=variables,
         )
-        return self._workspace.count(path)
+        return self._workspace.count(draft.path)
 
-    def settle(self, draft: str, name: str) -> None:
-        """Give a written file its name, whole and at once; another one of that name is gone."""
-        settle(self.path(draft), self.path(name))
+    def keep(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """Make drafts as safe as live files are; nothing is on the network after it.
+
+        Returns:
+            The drafts, whose names are now those that the ledger may name.
+        """
+        if not self._files.is_shared:
+            return list(drafts)
+        kept = [self._placed(draft) for draft in drafts]
+        self._files.put(
+            [
+                StateFile(kind, draft.name)
+                for draft in kept
+                for kind in (FileKind.KEYS, FileKind.ANSWERS)
+            ]
+        )
+        return kept
+
+    def settle(self, draft: Draft) -> None:
+        """Give a draft its name, whole and at once; another one of that name is gone."""
+        path = self._files.path(StateFile(FileKind.ANSWERS, draft.name))
+        if draft.path != path:
+            settle(draft.path, path)
 
     def forget(self, task_key: str) -> None:
         """Take a task's answers out, with those that it keeps of its previous versions."""
         for key in (task_key, previous_answers_key(task_key)):
             for name in self._live.forget(key):
-                self.path(name).unlink(missing_ok=True)
+                self._files.remove(StateFile(FileKind.ANSWERS, name))
 
     def damaged(self) -> list[str]:
         """Return the files that the ledger names and that are not there, or not whole."""
-        return [self.path(name).name for name in self._live.names() if not self._is_whole(name)]
+        names = self._live.names()
+        if self._files.is_shared:
+            kinds = (FileKind.ANSWERS, FileKind.KEYS)
+            wanted = [StateFile(kind, name) for name in names for kind in kinds]
+            return [file.key for file in self._files.absent(wanted)]
+        return [f"{name}.parquet" for name in names if not self._is_whole(name)]
 
     def _is_whole(self, name: str) -> bool:
         """Whether all of a file can be read."""
@@ -189,9 +272,50 @@ class AnswerStore:
             return False
         return True
 
-    def path(self, name: str) -> Path:
-        """Return where a file lies."""
-        return self.place / f"{name}.parquet"
+    def _placed(self, draft: Draft) -> Draft:
+        """Give a draft, and the file of keys beside it, the name and the place of its content."""
+        keys = draft.path.with_suffix(".keys")
+        columns = self._workspace.columns(f"from read_parquet({literal(draft.path)})")
+        self._workspace.write_parquet(
+            keys_sql(draft.path, columns), keys, compression="zstd", durable=True
+        )
+        name = f"{draft.name}-{digest(draft.path)}-{digest(keys)}"
+        path = self._files.path(StateFile(FileKind.ANSWERS, name))
+        settle(draft.path, path)
+        settle(keys, self._files.path(StateFile(FileKind.KEYS, name)))
+        return Draft(name, path)
+
+    def _paths(self, names: Sequence[str], with_texts: Collection[int]) -> list[Path]:
+        """Return where some files lie; where they are shared, so that this run keeps them."""
+        files = [
+            StateFile(
+                FileKind.ANSWERS
+                if number in with_texts or not self._files.is_shared
+                else FileKind.KEYS,
+                name,
+            )
+            for number, name in enumerate(names)
+        ]
+        if not self._files.is_shared:
+            return [self._files.path(file) for file in files]
+        held = self._files.hold(files, self._workspace.directory)
+        for file in files:
+            if file not in held:
+                raise missing(file, self._files.place)
+        return [held[file] for file in files]
+
+
+def keys_sql(answers: Path, columns: Collection[str]) -> str:
+    """Build the SELECT of a file's answers, in its order, without the texts of the valid ones.
+
+    Args:
+        answers: The file.
+        columns: Its columns.
+    """
+    typed = f" exclude ({TYPED})" if TYPED in columns else ""
+    order = f" order by {POSITION}" if POSITION in columns else ""
+    content = "if(kind = 'done', null, content) as content"
+    return f"select *{typed} replace ({content}) from read_parquet({literal(answers)}){order}"
 
 
 def text_sql(answers: str, *, has_typed: bool) -> str:

@@ -77,13 +77,25 @@ class StateDirectory:
         paths = [self.response(shard, kind) for kind in ("output", "error")]
         return sum(path.stat().st_size for path in paths if path.exists())
 
+    def answers(self, name: str) -> Path:
+        """A file of answers."""
+        return self._answers / f"{name}.parquet"
+
+    def keys(self, name: str) -> Path:
+        """The same answers without the texts of those that are valid, where a bucket has it."""
+        return self._answers / f"{name}.keys.parquet"
+
     def unassigned(self, shard: str) -> Path:
         """The lines of a shard's downloaded files that cannot be assigned to a request."""
-        return self.root / "answers" / f"{shard}.unassigned.jsonl"
+        return self._answers / f"{shard}.unassigned.jsonl"
 
     def run(self, run_id: str) -> Path:
         """The scratch directory of one run of one model."""
         return self.root / "runs" / run_id
+
+    @property
+    def _answers(self) -> Path:
+        return self.root / "answers"
 
     def begin_run(self, run_id: str) -> RunLock:
         """Make a run's scratch directory and hold its lock until it ends or its process dies."""

@@ -29,6 +29,7 @@ def sweep_files(run: Run) -> None:
         for path in [*unfinished, *whole]:
             if path not in needed:
                 _remove(path)
+    run.files.sweep(run.ledger, run.clock)
 
 
 def _needed_files(shard: Shard, store: StateDirectory) -> list[Path]:

@@ -11,6 +11,7 @@ from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.file_store import FileStore, LocalFiles
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.open_ledger import has_ledger, open_ledger, open_owned
 from dbt_enrich.state.ownership import Ownership
@@ -27,6 +28,7 @@ class Run:
         ledger: What was claimed, sent and answered.
         owners: Which runs are alive, and this run's hold on its shards.
         store: Where files lie.
+        files: Those of them that all runs work with.
         answers: The answers of all tasks.
         clock: The time.
     """
@@ -36,6 +38,7 @@ class Run:
     ledger: Ledger
     owners: Ownership
     store: StateDirectory
+    files: FileStore
     answers: AnswerStore
     clock: Clock = MACHINE_CLOCK
 
@@ -63,8 +66,9 @@ def open_run(
         workspace = Workspace(lock.path, memory_limit=config.memory_limit, threads=config.threads)
         opened.callback(workspace.close)
         ledger, owners, common = opened.enter_context(open_owned(config, store, run_id, clock))
-        answers = AnswerStore(store, ledger, workspace)
-        yield Run(run_id, workspace, ledger, owners, store, answers, common)
+        files = LocalFiles(store)
+        answers = AnswerStore(files, ledger, workspace)
+        yield Run(run_id, workspace, ledger, owners, store, files, answers, common)
 
 
 def existing_ledger(config: PluginConfig) -> Ledger | None:

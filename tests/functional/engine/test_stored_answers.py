@@ -19,13 +19,18 @@ from dbt_enrich.pipeline.load import load_shard
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS, text_sql
 from dbt_enrich.state.shards import Shard
+from support.shared import SharedState
 
 ROWS, FILE_ROWS = 40, 10
 
 
-@pytest.fixture
-def stages(tmp_path: Path) -> Iterator[Stages]:
-    """Give the stages over some movies."""
+@pytest.fixture(params=["local", "shared"])
+def stages(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stages]:
+    """Give the stages over some movies, with answers in the state directory and in a bucket."""
+    if request.param == "shared":
+        SharedState(tmp_path / "bucket", monkeypatch)
     path = tmp_path / "movies.duckdb"
     with duckdb.connect(str(path)) as made:
         made.execute(
@@ -77,8 +82,8 @@ def execute(stages: Stages, sql: str) -> None:
 def make_earlier(stages: Stages) -> None:
     """Write the answers as earlier versions did: as texts, in any order, without positions."""
     for name in stages.run.ledger.answers.live(stages.task_key):
-        path = stages.run.answers.path(name)
-        has_typed = stages.run.answers.has_typed([name])
+        path = stages.run.store.answers(name)
+        has_typed = stages.run.answers.has_typed(stages.run.answers.table_of([name]))
         text = text_sql("answers", has_typed=has_typed)
         columns = ", ".join(
             f"{text} as content" if column == "content" else column for column in ANSWER_COLUMNS
@@ -115,7 +120,8 @@ def usual(movie: int) -> str:
 
 def stored(stages: Stages, *columns: str) -> list[tuple[Any, ...]]:
     """Return columns of all answers, as they lie in their files."""
-    table = stages.run.answers.table(stages.task_key)
+    names = list(stages.run.ledger.answers.live(stages.task_key))
+    table = stages.run.answers.table_with_texts(names, range(len(names)))
     return stages.run.workspace.rows(
         f"select {', '.join(columns)} from {table} as answers order by file_index, file_row_number"
     )
@@ -192,16 +198,17 @@ def test_rows_that_move_are_found_by_their_keys(stages: Stages) -> None:
 def test_of_two_files_with_an_answer_neither_is_taken_for_its_order(stages: Stages) -> None:
     """The answer that stands is looked up, as it is where files are not in order."""
     rows = asked(stages)
-    answers, ledger = stages.run.answers, stages.run.ledger.answers
-    table = f"(from {answers.table(stages.task_key)} where row_id between 10 and 19)"
-    answers.write(f"select * replace (2 as attempt, {{categories: [], summary: 'Later.'}} as "
-        f"answer) from {table} order by row_id", "later")  # fmt: skip
-    ledger.add("later", task_key=stages.task_key, answers=FILE_ROWS)
+    answers = stages.run.answers
+    names = list(stages.run.ledger.answers.live(stages.task_key))
+    table = f"(from {answers.table_with_texts(names, [1])} where row_id between 10 and 19)"
+    answers.add(f"select * replace (2 as attempt, {{categories: [], summary: 'Later.'}} as "
+        f"answer) from {table} order by row_id", stages.task_key, "later")  # fmt: skip
     expected = done(*range(ROWS))
     expected[10:20] = [(movie, "done", "Later.", None) for movie in range(10, 20)]
     assert published(stages, rows) == (expected, 3)
 
 
+@pytest.mark.parametrize("stages", ["local"], indirect=True)
 def test_answers_of_earlier_versions_are_read_as_they_are(stages: Stages) -> None:
     """Beside those of today, failed ones and all."""
     rows = asked(stages, {13: ["Sorry."]})

@@ -10,6 +10,7 @@ from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.errors import LedgerError
 from dbt_enrich.state.answer_store import ANSWER_COLUMNS, previous_answers_key
 from dbt_enrich.state.run import existing_ledger, open_run
+from support.shared import SharedState, forget_copies
 
 _SOURCE = Path(__file__).parents[3] / "plugin" / "dbt_enrich"
 
@@ -67,8 +68,22 @@ def test_a_ledger_is_opened_where_there_is_one_and_never_made(config: PluginConf
     ledger.close()
 
 
-def test_answers_are_added_read_and_forgotten(config: PluginConfig) -> None:
-    """Those that a task keeps of its previous versions go with its own; nothing is left on disk."""
+@pytest.fixture(params=["local", "shared"])
+def anywhere(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> SharedState | None:
+    """Files in the state directory, and then in a bucket."""
+    is_shared = request.param == "shared"
+    return SharedState(tmp_path / "bucket", monkeypatch) if is_shared else None
+
+
+def test_answers_are_added_read_and_forgotten(
+    config: PluginConfig, anywhere: SharedState | None
+) -> None:
+    """Those that a task keeps of its previous versions go with its own; nothing is left on disk.
+
+    In a bucket they stay for the sweep.
+    """
     with open_run(config) as run:
         assert run.answers.add(_answers(3), "t", "first") == 3
         assert run.answers.add(_answers(2), previous_answers_key("t"), "second") == 2
@@ -78,9 +93,14 @@ def test_answers_are_added_read_and_forgotten(config: PluginConfig) -> None:
         assert run.workspace.rows(counted) == [(0, 3), (1, 2)]
         assert run.ledger.answers.count() == 5
         assert run.answers.damaged() == []
+        if anywhere:
+            forget_copies(config.state_dir)
+            assert run.workspace.rows(counted) == [(0, 3), (1, 2)]
         run.answers.forget("t")
         assert run.workspace.row(f"select count(*) from {run.answers.table('t')} as a") == (0,)
-        assert list(run.answers.place.iterdir()) == []
+        assert list((run.store.root / "answers").glob("[!.]*")) == []
+        stored = list(anywhere.bucket.list("answers")) if anywhere else []
+        assert len(stored) == (2 if anywhere else 0)
 
 
 def test_a_lost_or_broken_file_of_answers_is_named(config: PluginConfig) -> None:
@@ -88,18 +108,34 @@ def test_a_lost_or_broken_file_of_answers_is_named(config: PluginConfig) -> None
     with open_run(config) as run:
         for name in ("lost", "broken", "whole"):
             run.answers.add(_answers(1), "t", name)
-        (run.answers.place / "lost.parquet").unlink()
-        (run.answers.place / "broken.parquet").write_bytes(b"PAR1")
+        run.store.answers("lost").unlink()
+        run.store.answers("broken").write_bytes(b"PAR1")
         assert run.answers.damaged() == ["broken.parquet", "lost.parquet"]
         with pytest.raises(LedgerError, match="missing or damaged"):
             run.workspace.row(f"select count(*) from {run.answers.table('t')} as answers")
+
+
+def test_a_file_of_answers_that_a_bucket_has_lost_is_named(
+    config: PluginConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the bucket knows it; a run on another machine says which one, and what to do."""
+    shared = SharedState(tmp_path / "bucket", monkeypatch)
+    with open_run(config) as run:
+        run.answers.add(_answers(1), "t", "whole")
+        run.answers.add(_answers(1), "t", "lost")
+        (lost,) = [name for name in run.ledger.answers.live("t") if name.startswith("lost")]
+        shared.bucket.delete([f"answers/{lost}.parquet", f"keys/{lost}.parquet"])
+        assert run.answers.damaged() == [f"answers/{lost}.parquet", f"keys/{lost}.parquet"]
+    forget_copies(config.state_dir)
+    with open_run(config) as run, pytest.raises(LedgerError, match=f"{lost}.*which the ledger"):
+        run.answers.table("t")
 
 
 @pytest.mark.parametrize(
     ("spelled", "owners"),
     [
         # The directory makes it, and keeps the lines that answer no request in it.
-        ('/ "answers"', ["state/answer_store.py", "state/directory.py"]),
+        ('/ "answers"', ["state/directory.py"]),
         ('"ledger.sqlite"', ["state/directory.py"]),
     ],
 )

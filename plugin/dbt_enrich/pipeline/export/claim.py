@@ -30,6 +30,7 @@ from dbt_enrich.pipeline.export.new_requests import Chosen, Selection
 from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.connection import LedgerAwayError
+from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
@@ -124,6 +125,8 @@ def claim(
             paths = first_requests(wanted, allowed, selection.packing, run.workspace)
         with ExitStack() as manifests:
             draft = _drafted(outgoing, paths, expected, manifests)
+            # What has come meanwhile is fetched here, so that nobody waits for a network inside.
+            _new_since(run, seen, seen_now(run, selection.answer_keys))
             try:
                 with run.ledger.critical_section():
                     now = seen_now(run, selection.answer_keys)
@@ -152,18 +155,25 @@ def _taken(run: Run, wanted: Sequence[Path], seen: Seen, now: Seen) -> str | Non
         seen: What was there as they were chosen.
         now: What is there now.
     """
-    claimed, answered = now.in_flight - seen.in_flight, now.answers - seen.answers
-    if not (claimed or answered):
+    taken = _new_since(run, seen, now)
+    if taken is None:
         return None
-    taken = (
-        f"(select request_key from {manifests_sql(run, claimed)} as claimed union all "
-        f"select request_key from {run.answers.table_of(sorted(answered))} as answered)"
-    )
     found = run.workspace.rows(
         f"select 1 from read_parquet({literals(wanted)}) as wanted "
         f"semi join {taken} as taken using (request_key) limit 1"
     )
     return taken if found else None
+
+
+def _new_since(run: Run, seen: Seen, now: Seen) -> str | None:
+    """Return a table expression of the keys that the ledger has now and had not; None for none."""
+    claimed, answered = now.in_flight - seen.in_flight, now.answers - seen.answers
+    if not (claimed or answered):
+        return None
+    return (
+        f"(select request_key from {manifests_sql(run, claimed)} as claimed union all "
+        f"select request_key from {run.answers.table_of(sorted(answered))} as answered)"
+    )
 
 
 def _drafted(
@@ -186,9 +196,10 @@ def _drafted(
         limits = _limits_of(group, selection, destination)
         for select in shard_selects(paths, group, limits, run.workspace):
             name = f"{short_version(selection.task_key)}-{secrets.token_hex(8)}"
-            manifests.callback(run.store.manifest(name).unlink, missing_ok=True)
+            manifests.callback(run.files.remove, StateFile(FileKind.MANIFEST, name))
             selects[name] = _write_manifest(run, name, select, selection, group)
             shards.append((_shard(run, name, selection, destination, expected), detail))
+    run.files.put([StateFile(FileKind.MANIFEST, name) for name in selects])
     return _Draft(destination, abandoned, standing, shards, selects)
 
 

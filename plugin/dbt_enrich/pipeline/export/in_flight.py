@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from pathlib import Path
 
 from dbt_enrich.endpoints.request_lines import RequestLines
 from dbt_enrich.errors import LostOwnershipError
-from dbt_enrich.files import link_or_copy
 from dbt_enrich.pipeline.export.manifests import NO_REQUESTS
 from dbt_enrich.sql import literals
 from dbt_enrich.state.directory import StateDirectory
+from dbt_enrich.state.file_store import FileKind, StateFile, missing
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.workspace.database import read_parquet
@@ -31,7 +30,7 @@ def let_go(run: Run, shards: Sequence[Shard]) -> None:
         with suppress(LostOwnershipError):
             run.ledger.shards.record(shard, Step.RELEASED, detail={"reason": "never submitted"})
             run.store.requests(shard.shard).unlink(missing_ok=True)
-            run.store.manifest(shard.shard).unlink(missing_ok=True)
+            run.files.remove(StateFile(FileKind.MANIFEST, shard.shard))
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,25 @@ def _in_flight(run: Run, task_key: str) -> list[str]:
     return [shard.shard for shard in shards if not _is_abandoned(shard, run)]
 
 
-def _held(run: Run, shard: str) -> Path | None:
-    """Keep a shard's manifest for this run, as another may remove it; None where it is gone."""
-    manifest = run.store.manifest(shard)
-    held = run.workspace.directory / f"{shard}-{secrets.token_hex(4)}.parquet"
-    with suppress(FileNotFoundError):
-        link_or_copy(manifest, held)
-        return held
-    return None
+def _held(run: Run, shards: Iterable[str]) -> dict[str, Path]:
+    """Keep manifests for this run, as another may remove them; those that are gone are left out.
+
+    Raises:
+        LedgerError: One is gone whose requests are still claimed, to be sent at any moment.
+    """
+    files = [StateFile(FileKind.MANIFEST, name) for name in shards]
+    held = run.files.hold(files, run.workspace.directory)
+    gone = [file for file in files if file not in held]
+    for shard in run.ledger.shards.named(file.name for file in gone) if gone else ():
+        # What is at the service tells by its answers which requests it holds.
+        if shard.step.is_unsent and run.owners.is_driven(shard):
+            raise missing(StateFile(FileKind.MANIFEST, shard.shard), run.files.place)
+    return {file.name: path for file, path in held.items()}
 
 
 def manifests_sql(run: Run, shards: Iterable[str]) -> str:
     """Build a table expression over the requests of some shards, by their names."""
-    held = [_held(run, name) for name in shards]
-    return read_parquet([path for path in held if path], empty=NO_REQUESTS)
+    return read_parquet(list(_held(run, shards).values()), empty=NO_REQUESTS)
 
 
 def standing_claims(
@@ -107,11 +111,9 @@ def standing_claims(
         wanted: Parquet files of the requests that are to be sent now.
         lines: How they are written.
     """
-    written = [
-        (shard, manifest)
-        for shard in abandoned
-        if shard.step in (Step.EXPORTED, Step.UPLOADED) and (manifest := _held(run, shard.shard))
-    ]
+    exported = [s for s in abandoned if s.step in (Step.EXPORTED, Step.UPLOADED)]
+    held = _held(run, [shard.shard for shard in exported])
+    written = [(s, held[s.shard]) for s in exported if s.shard in held]
     forms = _forms(run, [manifest for _, manifest in written], wanted)
     return [
         shard

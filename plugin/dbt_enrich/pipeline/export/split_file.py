@@ -10,6 +10,7 @@ from dbt_enrich.cost.estimate import part_of
 from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.files import make_private, settle, writing
 from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
+from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.version import short_version
@@ -53,6 +54,7 @@ def cut_in_two(run: Run, shard: Shard) -> list[Shard]:
                 error=None,
             )
         )
+    run.files.put([StateFile(FileKind.MANIFEST, half.shard) for half in halves])
 
     def replace_by_halves() -> None:
         run.ledger.shards.record(
@@ -63,7 +65,7 @@ def cut_in_two(run: Run, shard: Shard) -> list[Shard]:
 
     run.ledger.exclusively(replace_by_halves)
     path.unlink(missing_ok=True)
-    run.store.manifest(shard.shard).unlink(missing_ok=True)
+    run.files.remove(StateFile(FileKind.MANIFEST, shard.shard))
     return [run.ledger.shards.get(half.shard) for half in halves]
 
 

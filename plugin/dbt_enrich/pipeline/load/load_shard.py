@@ -24,12 +24,20 @@ from dbt_enrich.errors import (
 )
 from dbt_enrich.pipeline.export.manifests import count_packs, write_manifest
 from dbt_enrich.pipeline.load.packed_lines import unpacked
-from dbt_enrich.pipeline.load.unassigned_lines import keep_unassigned
+from dbt_enrich.pipeline.load.unassigned_lines import keep_files_of_packs, keep_unassigned
 from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.sql import literal, preferred_sql
-from dbt_enrich.state.answer_store import ANSWER_COLUMNS, POSITION, REASONING, TYPED, text_sql
+from dbt_enrich.state.answer_store import (
+    ANSWER_COLUMNS,
+    POSITION,
+    REASONING,
+    TYPED,
+    Draft,
+    text_sql,
+)
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import remove_files
+from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import of_shard
@@ -60,7 +68,7 @@ class LoadedShard:
         failed: Requests that failed, those without a line included.
         unassigned: Lines that answer packs whose rows are unknown; their files stay.
         kept_lines: Other lines that cannot be assigned to a request.
-        kept_in: The file that they were written to, beside the answers.
+        kept_in: Where the user finds what cannot be assigned, or None where nothing is left.
     """
 
     shard: Shard
@@ -68,7 +76,7 @@ class LoadedShard:
     failed: int
     unassigned: int = 0
     kept_lines: int = 0
-    kept_in: Path | None = None
+    kept_in: str | None = None
 
     def sentence(self) -> str:
         """Say what was kept of the lines that answered no request; empty if there were none."""
@@ -141,46 +149,52 @@ def load(
         if (path := run.store.response(shard.shard, kind)).exists() and path.stat().st_size
     ]
     manifest = run.store.manifest(shard.shard)
-    is_guessed = not manifest.exists()
+    is_guessed = not run.files.has(StateFile(FileKind.MANIFEST, shard.shard))
     if is_guessed:
         write_manifest(files, manifest, run.workspace)
     requests = run.workspace.count(manifest)
     unassigned = 0 if requests else count_packs(files, run.workspace)
     # Until the ledger says that the shard is still this run's, its file may be another run's.
-    drafts = {shard.shard: f".{shard.shard}-{run.id}"}
-    responses = _Responses(run, shard, files, outputs, mask, endpoint, target=drafts[shard.shard])
+    target = run.answers.draft(shard.shard)
+    responses = _Responses(run, shard, files, outputs, mask, endpoint, target)
     answered = responses.write_answers(LINE_BYTES)
     if answered < requests and (longest := longest_line(files, least=LINE_BYTES)) > LINE_BYTES:
         answered = responses.write_answers(longest)
-    answers = run.answers.table_of([responses.target])
-    written = {shard.shard: answered}
+    answers = f"read_parquet({literal(target.path)})"
+    written = [(target, answered)]
     missing = requests - answered
     if shard.synchronous:
         # What got no reply was not asked, or is as if it had not been.
         missing = 0
         replies = sum(path.read_bytes().count(b"\n") for path in files)
         run.ledger.shards.change(shard, requests=replies, rows=answered)
-    kept_in, kept_lines = run.store.unassigned(shard.shard), 0
-    if files and not (shard.synchronous or unassigned) and (missing or is_guessed):
-        kept_lines = keep_unassigned(files, manifest, answers, kept_in, run.workspace)
+    kept_in, kept_lines = None, 0
+    if unassigned:
+        kept_in = keep_files_of_packs(files, run.files)
+    elif files and not shard.synchronous and (missing or is_guessed):
+        odd = StateFile(FileKind.UNASSIGNED, shard.shard)
+        kept_lines = keep_unassigned(files, manifest, answers, odd, run)
+        kept_in = run.files.where(odd) if kept_lines else None
     if missing:
-        name = f"{shard.shard}-missing"
-        drafts[name] = f".{name}-{run.id}"
+        draft = run.answers.draft(f"{shard.shard}-missing")
         query = _missing_sql(shard, manifest, answers, run.store)
-        written[name] = run.answers.write(query, drafts[name])
+        written.append((draft, run.answers.write(query, draft)))
     done, *tokens = run.workspace.row(
         "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
         f"sum(completion_tokens), sum({REASONING}) from {answers} as answers"
     )
     prompt, cached, completion, reasoning = (None if n is None else int(n) for n in tokens)
 
+    kept = run.answers.keep([draft for draft, _ in written])
+    counts = [count for _, count in written]
+
     def settle_files() -> None:
-        for name, draft in drafts.items():
-            run.answers.settle(draft, name)
+        for draft in kept:
+            run.answers.settle(draft)
 
     closed = run.ledger.shards.store(
         shard,
-        files=written,
+        files={draft.name: count for draft, count in zip(kept, counts, strict=True)},
         settle=settle_files,
         sent_with=of_shard(shard),
         prompt_tokens=prompt,
@@ -191,14 +205,14 @@ def load(
     run.workspace.give_back(sum(path.stat().st_size for path in files))
     if not keep_files and not unassigned:
         remove_files(shard, run.store)
-    failed = sum(written.values()) - done
+    failed = sum(counts) - done
     return LoadedShard(
         closed,
         done=done,
         failed=failed,
         unassigned=unassigned,
         kept_lines=kept_lines,
-        kept_in=kept_in if kept_lines else None,
+        kept_in=kept_in,
     )
 
 
@@ -213,7 +227,7 @@ class _Responses:
         outputs: The output columns.
         mask: What must not be stored of an error's texts.
         endpoint: The endpoint that was asked.
-        target: The name under which the answers are written.
+        target: Where the answers are written.
     """
 
     run: Run
@@ -222,7 +236,7 @@ class _Responses:
     outputs: list[OutputColumn]
     mask: str
     endpoint: Endpoint
-    target: str
+    target: Draft
 
     def write_answers(self, line_bytes: int) -> int:
         """Write what the files answer, each request once, and return how many answers they are.
@@ -243,7 +257,7 @@ class _Responses:
         return self._write(line_bytes, [], is_packed=is_packed)
 
     def _write(self, line_bytes: int, position: Sequence[str], *, is_packed: bool) -> int:
-        workspace, answers, name = self.run.workspace, self.run.answers, self.target
+        workspace, answers = self.run.workspace, self.run.answers
         manifest = self.run.store.manifest(self.shard.shard)
         with ExitStack() as scratch:
             pieces = scratch.enter_context(
@@ -267,16 +281,16 @@ class _Responses:
                 read = None
             written = answers.write(
                 _answers_query(self.shard, read, self.outputs, position, is_packed=is_packed),
-                name,
+                self.target,
                 row_group_bytes=row_group_bytes,
                 variables={"mask": self.mask} if read else None,
             )
-        table = answers.table_of([name])
+        table = f"read_parquet({literal(self.target.path)})"
         (distinct,) = workspace.row(f"select count(distinct request_key) from {table} as answers")
         if distinct == written:
             return written
-        single = _single_sql(table, position, has_typed=answers.has_typed([name]))
-        return answers.write(single, name, row_group_bytes=row_group_bytes)
+        single = _single_sql(table, position, has_typed=answers.has_typed(table))
+        return answers.write(single, self.target, row_group_bytes=row_group_bytes)
 
 
 def _single_sql(answers: str, position: Sequence[str], *, has_typed: bool) -> str:

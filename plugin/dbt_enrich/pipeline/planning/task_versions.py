@@ -85,7 +85,7 @@ def answers_by_task(run: Run, task_keys: Sequence[str]) -> dict[str, int]:
 def worth_of(run: Run, tasks: Sequence[Task], config: PluginConfig) -> Forgotten:
     """Return what the answers of tasks cost."""
     keys = [task.task_key for task in tasks]
-    held = {name for key in keys for name in run.ledger.answers.live(key)}
+    held = {shard for key in keys for shard in run.ledger.answers.shards(key)}
     shards = [shard for shard in run.ledger.shards.all() if shard.shard in held]
     counts = answers_by_task(run, keys)
     return Forgotten(answers=sum(counts.values()), worth=spending(shards, config))

@@ -33,12 +33,16 @@ def find_aligned(run: Run, rows: StagedRows, attempts: Attempts) -> dict[Path, r
     Returns:
         The files, each with its range of row_id, in order; no two of them overlap.
     """
-    numbers = {attempts.store.path(file.name): n for n, file in enumerate(attempts.files)}
-    fitting = {
-        path: there
-        for path, there in _in_order(list(numbers), run.workspace).items()
-        if _fits(path, there, rows, run.workspace)
-    }
+    names = [file.name for file in attempts.files]
+    likely = list(range(len(names)))
+    if attempts.store.is_shared:
+        # What does not fit is not fetched to find it out.
+        of_keys = attempts.store.without_texts(names)
+        fitting = _fitting(of_keys, rows, run.workspace, "kind")
+        likely = [number for number, path in enumerate(of_keys) if path in fitting]
+    paths = attempts.store.with_texts([names[number] for number in likely])
+    numbers = dict(zip(paths, likely, strict=True))
+    fitting = _fitting(paths, rows, run.workspace, f"{TYPED},")
     contested = _contested(rows, list(fitting.values()), attempts, run.workspace)
     aligned = {}
     for path, there in sorted(fitting.items(), key=lambda found: found[1].start):
@@ -63,8 +67,25 @@ def gaps_between(ranges: Sequence[range]) -> list[range]:
     return [range(*ends) for ends in zip(starts, stops, strict=True) if ends[0] < ends[1]]
 
 
-def _in_order(paths: Sequence[Path], workspace: Workspace) -> dict[Path, range]:
-    """Return the files that may be in order and without gaps, by what their metadata says."""
+def _fitting(
+    paths: Sequence[Path], rows: StagedRows, workspace: Workspace, column: str
+) -> dict[Path, range]:
+    """Return the files with the keys of all rows in a range, in their order, and with a column."""
+    return {
+        path: there
+        for path, there in _in_order(paths, workspace, column).items()
+        if _fits(path, there, rows, workspace)
+    }
+
+
+def _in_order(paths: Sequence[Path], workspace: Workspace, column: str) -> dict[Path, range]:
+    """Return the files that may be in order and without gaps, by what their metadata says.
+
+    Args:
+        paths: The files.
+        workspace: Where they are read.
+        column: How the name of a column begins that they must have, for the others to be any good.
+    """
     if not paths:
         return {}
     found = workspace.rows(
@@ -82,7 +103,7 @@ def _in_order(paths: Sequence[Path], workspace: Workspace) -> dict[Path, range]:
             max(try_cast(most as bigint)) filter (name = {literal(POSITION)}) as last
         from columns
         group by file_name
-        having count(*) filter (starts_with(name, {literal(TYPED + ",")})) > 0
+        having count(*) filter (starts_with(name, {literal(column)})) > 0
             and sum(rows) filter (name = {literal(POSITION)}) = last - first + 1
             and bool_and(least = 'done' and most = 'done') filter (name = 'kind')
         """

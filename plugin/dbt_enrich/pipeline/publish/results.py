@@ -270,12 +270,14 @@ def _write_typed(
     unanswered = _unanswered_sql(rows, places_sql, outputs)
     workspace.write_parquet(unanswered, path, row_group=_RESULT_GROUP, plain=True)
     read = {int(number) for (number,) in workspace.rows(_read_sql(places_sql))}
+    # At once: where they are fetched, they come side by side.
+    attempts.store.with_texts([attempts.files[number].name for number in sorted(read)])
     for first, group in _groups(attempts.files):
         if read.isdisjoint(range(first, first + len(group))):
             continue
         path = workspace.directory / f"results-of-{first}.parquet"
-        answers = attempts.store.table_of(group)
-        typed = TYPED if attempts.store.has_typed(group) else None
+        answers = attempts.store.table_with_texts(group, [n - first for n in read])
+        typed = TYPED if attempts.store.has_typed(answers) else None
         query = _answered_sql(places_sql, answers, first, len(group), outputs, typed)
         workspace.write_parquet(query, path, row_group=_RESULT_GROUP, plain=True)
         written.append(path)

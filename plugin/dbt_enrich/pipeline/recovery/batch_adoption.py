@@ -8,6 +8,7 @@ from dbt_enrich.endpoints.choice import endpoint_asked
 from dbt_enrich.errors import NotFoundError
 from dbt_enrich.pipeline.export.manifests import count_requests, manifest_from_requests
 from dbt_enrich.services.base import BatchService, RemoteBatch
+from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard, Step
@@ -67,6 +68,7 @@ def _adopt(run: Run, service: BatchService, batch: RemoteBatch, mark: RemoteMark
         endpoint = endpoint_asked(requests, batch.endpoint)
     count = rows = 0
     if manifest.exists():
+        run.files.put([StateFile(FileKind.MANIFEST, mark.shard)])
         count, rows = count_requests(manifest, run.workspace)
     task = run.ledger.tasks.get(mark.task_key)
     shard = Shard(

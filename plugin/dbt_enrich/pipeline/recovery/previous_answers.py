@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from dbt_enrich.pipeline.export.new_requests import Selection, Undone
@@ -86,44 +87,61 @@ def _wanted_sql(
 def _keep(run: Run, wanted: str, selection: Selection, task: Task) -> int:
     name = f"{PREVIOUS_PREFIX}{short_version(task.task_key)}-{secrets.token_hex(8)}"
     names = list(run.ledger.answers.live(task.task_key))
+    keys = run.workspace.directory / f"{name}-keys.parquet"
+    run.workspace.write_parquet(wanted, keys)
+    previous_keys = f"(select previous_key as request_key from read_parquet({literal(keys)}))"
+    standings = standing_sql(run.answers.table_of(names), previous_keys, part=ALL_KEYS)
+    places = run.workspace.directory / f"{name}-places.parquet"
+    # Only keys are held in memory; the answers stream past them.
+    run.workspace.write_parquet(
+        f"""
+        -- Rows that are equal now may have differed in what the previous template named.
+        select
+            wanted.request_key,
+            min(wanted.previous_key) as previous_key,
+            arg_min(standings.file_index, wanted.previous_key) as file_index
+        from read_parquet({literal(keys)}) as wanted
+        join ({standings}) as standings on standings.request_key = wanted.previous_key
+        where standings.kind = 'done'
+        group by wanted.request_key
+        """,
+        places,
+    )
+    kept = run.answers.add(
+        _previous_sql(run, names, places, name), previous_answers_key(selection.task_key), name
+    )
+    keys.unlink()
+    places.unlink()
+    return kept
+
+
+def _previous_sql(run: Run, names: Sequence[str], places: Path, name: str) -> str:
+    """Build the SELECT of previous answers as those to requests of now.
+
+    Args:
+        run: The run.
+        names: The files of the previous answers.
+        places: A Parquet file of request_key, and of previous_key and file_index of its answer.
+        name: What the new file of answers is called.
+    """
+    found = f"read_parquet({literal(places)})"
+    numbers = run.workspace.rows(f"select distinct file_index from {found}")
+    answers = run.answers.table_with_texts(names, [int(number) for (number,) in numbers])
     values = {
         **{column: f"previous.{column}" for column in ANSWER_COLUMNS},
         "request_key": "wanted.request_key",
         "attempt": "1",
-        "content": text_sql("previous", has_typed=run.answers.has_typed(names)),
+        "content": text_sql("previous", has_typed=run.answers.has_typed(answers)),
         "shard": literal(name),
     }
     columns = ", ".join(f"{value} as {column}" for column, value in values.items())
-    answers = run.answers.table_of(names)
-    keys = run.workspace.directory / f"{name}-keys.parquet"
-    run.workspace.write_parquet(wanted, keys)
-    previous_keys = f"(select previous_key as request_key from read_parquet({literal(keys)}))"
-    # Only keys are held in memory; the answers stream past them.
-    kept = run.answers.add(
-        f"""
-        with standings as ({standing_sql(answers, previous_keys, part=ALL_KEYS)}),
-        wanted as (
-            -- Rows that are equal now may have differed in what the previous template named.
-            select
-                wanted.request_key,
-                min(wanted.previous_key) as previous_key,
-                arg_min(standings.file_index, wanted.previous_key) as file_index
-            from read_parquet({literal(keys)}) as wanted
-            join standings on standings.request_key = wanted.previous_key
-            where standings.kind = 'done'
-            group by wanted.request_key
-        )
+    return f"""
         select {columns}
         from {answers} as previous
-        join wanted
+        join {found} as wanted
             on wanted.previous_key = previous.request_key
             and wanted.file_index = previous.file_index
-        """,
-        previous_answers_key(selection.task_key),
-        name,
-    )
-    keys.unlink()
-    return kept
+    """
 
 
 def _messages_sql(

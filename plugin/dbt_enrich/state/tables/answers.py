@@ -67,6 +67,14 @@ class Answers(Table):
         )
         return [AnswerFile(**row) for row in rows]
 
+    def shards(self, task_key: str) -> set[str]:
+        """Return the names of the shards whose answers are live, of a task."""
+        rows = self._connection.read(
+            "select distinct shard from answers where task_key = ? and shard is not null",
+            (task_key,),
+        )
+        return {row["shard"] for row in rows}
+
     def names(self) -> list[str]:
         """Return the names of all live files."""
         rows = self._connection.read("select name from answers order by name")
