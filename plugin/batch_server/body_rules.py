@@ -12,6 +12,7 @@ from typing import Any
 
 from batch_server.bodies import ChatBody, FunctionTool, SchemaForm, SchemaHolder
 from batch_server.errors import WireError, refused
+from batch_server.images import images_problem
 from batch_server.refusals import Refusal, read_body
 from batch_server.schema_rules import schema_problem
 
@@ -29,6 +30,7 @@ def body_problem(body: Mapping[str, Any], *, azure: bool, batch: bool) -> WireEr
         return refused(read, of_a_model=True)
     problem = (
         _stream_problem(read, batch=batch)
+        or images_problem(body, azure=azure)
         or _conversation_problem(body["messages"])
         or _tool_problem(read, azure=azure)
         or _form_problem(read, body, azure=azure)

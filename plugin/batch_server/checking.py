@@ -20,7 +20,8 @@ from batch_server.responders.base import CHAT
 from batch_server.responses_bodies import ResponsesLine
 
 _MAX_ERRORS = 10
-MAX_LINE = 20_000_000
+# A line with pictures may be as long as a file.
+MAX_LINE = 210_000_000
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class InputImage(Body):
     type: Literal["input_image"]
     image_url: str | None = None
     file_id: str | None = None
-    detail: Literal["auto", "low", "high", "original"] | None = None
+    detail: Literal["low", "high", "auto", "original"] | None = None
 
 
 class InputFile(Body):

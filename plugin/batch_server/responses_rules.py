@@ -12,6 +12,7 @@ from typing import Any
 
 from batch_server.bodies import JsonForm
 from batch_server.errors import WireError, refused
+from batch_server.images import images_problem
 from batch_server.refusals import Refusal, read_body
 from batch_server.responses_bodies import ResponsesBody, SchemaFormat
 from batch_server.schema_rules import schema_problem
@@ -42,7 +43,11 @@ def responses_problem(body: Mapping[str, Any], *, azure: bool, batch: bool) -> W
         if isinstance(read, Refusal):
             problem = read
         else:
-            problem = _stream_problem(read, batch=batch) or _form_problem(read, body, azure=azure)
+            problem = (
+                _stream_problem(read, batch=batch)
+                or images_problem(body, azure=azure)
+                or _form_problem(read, body, azure=azure)
+            )
     return refused(problem, of_a_model=True) if problem else None
 
 

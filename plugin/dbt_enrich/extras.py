@@ -8,12 +8,13 @@ from batch_server.extras import EMULATOR, LOCAL, Extra
 
 from dbt_enrich.errors import translated_errors
 
-__all__ = ["AZURE", "EMULATOR", "EXTRAS", "LOCAL", "REMOTE", "REPORT", "Extra", "require"]
+__all__ = ["AZURE", "EMULATOR", "EXTRAS", "IMAGES", "LOCAL", "REMOTE", "REPORT", "Extra", "require"]
 
 AZURE: Final = Extra("azure", ("azure.identity",))
+IMAGES: Final = Extra("images", ("PIL",))
 REMOTE: Final = Extra("remote", ("obstore", "psycopg"))
 REPORT: Final = Extra("report", ("altair", "jinja2", "vl_convert"))
-EXTRAS: Final = (AZURE, EMULATOR, LOCAL, REMOTE, REPORT)
+EXTRAS: Final = (AZURE, EMULATOR, IMAGES, LOCAL, REMOTE, REPORT)
 
 
 @translated_errors()

@@ -18,7 +18,7 @@ _STOREYS = (
     ("errors", "clock", "backoff", "environment"),
     ("wording", "sql", "files", "extras"),
     ("task",),
-    ("validation", "cost"),
+    ("validation", "cost", "images"),
     ("endpoints",),
     ("config", "workspace"),
     ("services", "state"),

@@ -147,6 +147,10 @@ def _message(place: int, message: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(where: str, part: Mapping[str, Any]) -> str:
+    if part["type"] == "image_url":
+        raise BadRequest(
+            f"'{where}' has an image, and the model reads text only.", param=f"{where}.content"
+        )
     if part["type"] != "text":
         raise BadRequest(
             f"'{where}' has content that is not text; the model reads text only.",

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from batch_server.images import image_tokens, text_of
 from batch_server.problems import SetupError
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.responses_form import as_chat, in_form_of
@@ -241,7 +242,8 @@ def completion(
     finish_reason: str = "stop",
 ) -> dict[str, Any]:
     """Return a chat.completion object with a plausible count of tokens (four characters each)."""
-    asked = sum(len(str(message.get("content"))) for message in body.get("messages") or []) // 4
+    contents = [message.get("content") for message in body.get("messages") or []]
+    asked = sum(map(len, map(text_of, contents))) // 4 + sum(map(image_tokens, contents))
     thought = _THOUGHT if body.get("reasoning_effort") not in (None, "none") else 0
     answered = thought + len(content or refusal or "") // 4
     return {
@@ -268,9 +270,12 @@ def completion(
 
 
 def user_messages(body: Mapping[str, Any]) -> list[str]:
-    """Return the texts of the user messages, few-shot examples and repairs included."""
+    """Return the texts of the user messages, few-shot examples and repairs included.
+
+    Pictures stand before a message's text: what they are, and how their bytes' digest begins.
+    """
     return [
-        str(message.get("content"))
+        text_of(message.get("content"))
         for message in body.get("messages") or []
         if message.get("role") == "user"
     ]

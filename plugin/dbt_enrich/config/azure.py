@@ -12,7 +12,7 @@ from pydantic import field_validator
 from dbt_enrich import extras
 from dbt_enrich.config.address import checked_url
 from dbt_enrich.config.credential import EntraKeys
-from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ServiceLimits
+from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ImageLimits, ServiceLimits
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.endpoints.choice import endpoint_at
@@ -29,6 +29,9 @@ AZURE: Final = Provider(
     label="Azure",
     service="dbt_enrich.services.openai:OpenAIBatchService",
     limits=ServiceLimits(max_requests=100_000, max_bytes=MAX_FILE_BYTES),
+    # Its guide says 10 pictures in a chat call, its replies "Exceeded maximum number of images (50)
+    # allowed in the request" (github.com/Azure/azure-rest-api-specs/issues/46145, September 2026).
+    images=ImageLimits(per_request=50, max_bytes=20_000_000),
     expiry_days=range(14, 31),
     # Azure's guide asks for at least 60 seconds between two looks at a batch.
     poll_seconds=60.0,

@@ -28,7 +28,7 @@ from dbt_enrich.task.enrichment_task import EnrichmentTask
 # name with these keys except the ones that mean the same for the private DuckDB.
 _SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
 # What the keys of paths name; a relative one counts from the dbt project's directory.
-_PATHS = ("state_dir", "gguf", "script", "prices_file")
+_PATHS = ("state_dir", "gguf", "script", "prices_file", "image_dir")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _MAX_RETRIES = 20
 
@@ -81,6 +81,8 @@ class PluginConfig(Keys, ABC):
             least 256 MB).
         threads: Threads of the private DuckDB, and of the packaged language model.
         keep_files: Whether request files and downloaded files stay after collection.
+        image_dir: Directory that the paths of pictures count from and that none of them may leave
+            (default: the dbt project's). A relative path counts from the project's directory.
         store_inputs: Whether the rows' text may outlive collection, here and at the service.
         state: Where several machines share their state (default: in `state_dir` alone).
         foreign: Keys of other providers that have a value here, as a shared block may.
@@ -112,6 +114,7 @@ class PluginConfig(Keys, ABC):
     memory_limit: str | None = None
     threads: int = Field(default=2, ge=1)
     keep_files: bool = False
+    image_dir: Path = Path()
     store_inputs: bool = True
     state: StateKeys | None = None
     foreign: tuple[str, ...] = ()
@@ -217,6 +220,13 @@ class PluginConfig(Keys, ABC):
 
         Raises:
             ConfigurationError: It is not installed; the fix is the command that installs it.
+        """
+
+    def check_images(self) -> None:
+        """Refuse pictures where what answers reads none.
+
+        Raises:
+            ConfigurationError: It reads text alone.
         """
 
     def answered_by(self, model: str) -> str:

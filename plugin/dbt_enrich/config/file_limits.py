@@ -16,3 +16,21 @@ class ServiceLimits:
 
     max_requests: int
     max_bytes: int
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What a service takes of pictures.
+
+    Attributes:
+        per_request: Pictures in one request.
+        max_bytes: Bytes of one picture, before it is base64.
+        request_bytes: Bytes of all pictures of a request, as base64: of a file, which a request
+            must fit into.
+    """
+
+    # https://developers.openai.com/api/docs/guides/images-vision: 1,500 in a request. Of a larger
+    # picture the service says "make sure your image is below 20 MB in size".
+    per_request: int = 1_500
+    max_bytes: int = 20_000_000
+    request_bytes: int = MAX_FILE_BYTES - 1_000_000

@@ -12,7 +12,7 @@ from dbt_enrich import extras
 from dbt_enrich.config.azure import AZURE, AzureConfig
 from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.providers import Provider
-from dbt_enrich.errors import WrongValueError, translated_errors
+from dbt_enrich.errors import ConfigurationError, WrongValueError, translated_errors
 from dbt_enrich.extras import Extra
 
 EMULATOR_DIRECTORY: Final = "local"
@@ -24,6 +24,7 @@ LOCAL: Final = Provider(
     service="dbt_enrich.services.local:LocalService",
     # The emulator is called by Azure's v1 paths, and holds files to Azure's limits.
     limits=AZURE.limits,
+    images=AZURE.images,
     expiry_days=AZURE.expiry_days,
     poll_seconds=2.0,
     # It shows at once what a service lists some time later.
@@ -129,6 +130,15 @@ class LocalConfig(PluginConfig):
     def check_service(self) -> None:
         """Refuse a model server that cannot be one."""
         _ = self.spec
+
+    def check_images(self) -> None:
+        """Refuse pictures where llama.cpp answers, which is given texts alone."""
+        if self.responder == "llama":
+            raise ConfigurationError(
+                "enrichment.images has pictures sent, but the local model reads text only",
+                fix="set responder: upstream with a model server that reads pictures, or "
+                "responder: scripted for tests",
+            )
 
     @translated_errors()
     def answered_by(self, model: str) -> str:

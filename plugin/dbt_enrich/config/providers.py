@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.file_limits import ImageLimits, ServiceLimits
 from dbt_enrich.endpoints.choice import endpoint_at
 from dbt_enrich.extras import Extra
 from dbt_enrich.task.endpoint_names import EndpointName
@@ -23,6 +23,7 @@ class Provider:
         label: Its name in a sentence.
         service: `module:class` of its `BatchService`.
         limits: What one input file may hold.
+        images: What it takes of pictures.
         expiry_days: The days that `file_expiry_days` may name.
         poll_seconds: Seconds between two looks at a waiting batch, at most.
         grace_seconds: Seconds during which what was created, or has ended, may not be shown yet.
@@ -56,6 +57,7 @@ class Provider:
     poll_seconds: float
     grace_seconds: float
     block: str
+    images: ImageLimits = field(default_factory=ImageLimits)
     is_free: bool = False
     runs_here: bool = False
     answers_single_requests: bool = True

@@ -16,6 +16,7 @@ _NAMES = {
     "optional": "optional columns",
     "response": "form of the response",
     "variant": "variant",
+    "images": "pictures",
     "key_version": "version of the identity",
 }
 

@@ -7,7 +7,7 @@ output and error files (`response_lines`) and several rows in one request (`pack
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,6 +40,19 @@ def row_prompt(task: EnrichmentTask) -> Prompt:
         name="row",
         schema=None if task.response == "json_object" else json_schema(task.outputs),
     )
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture of a row.
+
+    Attributes:
+        url: Its http(s) or `data:` address.
+        detail: How closely it is looked at, or None where nothing is said of it.
+    """
+
+    url: str
+    detail: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +125,17 @@ class Endpoint(Protocol):
         """The reasons to finish that say that an answer was withheld for what it holds."""
         ...
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether a message may have pictures."""
+        ...
+
     def body(
-        self, prompt: Prompt, user_message: str, parameters: Mapping[str, Any]
+        self,
+        prompt: Prompt,
+        user_message: str,
+        parameters: Mapping[str, Any],
+        images: Sequence[Image] = (),
     ) -> dict[str, Any]:
         """Return a request's body, without the `model`, which every body begins with.
 
@@ -121,6 +143,8 @@ class Endpoint(Protocol):
             prompt: What is the same in all requests.
             user_message: What this one asks; it stands in the body once, as a JSON string.
             parameters: The task's parameters, as `task.parameters` holds them.
+            images: Its pictures: objects behind that of the text, in the list that the user
+                message's object ends with.
         """
         ...
 

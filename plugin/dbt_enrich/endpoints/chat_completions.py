@@ -18,10 +18,10 @@ looked at where well-known servers put it instead, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from dbt_enrich.endpoints.base import Endpoint, Prompt, ReplyPaths
+from dbt_enrich.endpoints.base import Endpoint, Image, Prompt, ReplyPaths
 from dbt_enrich.endpoints.conversation import continued_sql, conversation, prompt_tokens
 from dbt_enrich.task.endpoint_names import EndpointName
 
@@ -113,11 +113,17 @@ class _ChatCompletions:
     cut_reasons = ("length", "max_tokens", "max_output_tokens", "MAX_TOKENS")
     filter_reasons = ("content_filter", "SAFETY", "PROHIBITED_CONTENT")
 
+    takes_images = True
+
     def body(
-        self, prompt: Prompt, user_message: str, parameters: Mapping[str, Any]
+        self,
+        prompt: Prompt,
+        user_message: str,
+        parameters: Mapping[str, Any],
+        images: Sequence[Image] = (),
     ) -> dict[str, Any]:
         return {
-            "messages": conversation(prompt, user_message),
+            "messages": conversation(prompt, _content(user_message, images)),
             "response_format": _response_format(prompt),
             **parameters,
         }
@@ -130,6 +136,17 @@ class _ChatCompletions:
 
 
 CHAT_COMPLETIONS: Final[Endpoint] = _ChatCompletions()
+
+
+def _content(text: str, images: Sequence[Image]) -> str | list[dict[str, Any]]:
+    if not images:
+        return text
+    return [{"type": "text", "text": text}, *map(_image_part, images)]
+
+
+def _image_part(image: Image) -> dict[str, Any]:
+    detail = {"detail": image.detail} if image.detail else {}
+    return {"type": "image_url", "image_url": {"url": image.url, **detail}}
 
 
 def _response_format(prompt: Prompt) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from dbt_enrich.cost.tokens import count_tokens
 from dbt_enrich.endpoints.base import Prompt
@@ -13,9 +14,14 @@ _TOKENS_PER_MESSAGE = 3
 _TOKENS_OF_REPLY = 3
 
 
-def conversation(prompt: Prompt, user_message: str) -> list[dict[str, str]]:
-    """Return the messages of a request, the user's own last."""
-    return [*_constant_messages(prompt), _message("user", user_message)]
+def conversation(prompt: Prompt, asked: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages of a request, the user's own last.
+
+    Args:
+        prompt: What is the same in all requests.
+        asked: The user's text, or its parts.
+    """
+    return [*_constant_messages(prompt), {"role": "user", "content": asked}]
 
 
 def continued_sql(answer: str, problem: str) -> str:

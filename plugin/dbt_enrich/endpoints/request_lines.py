@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbt_enrich.endpoints.base import Endpoint, row_prompt
+from dbt_enrich.endpoints.base import Endpoint, Image, row_prompt
 from dbt_enrich.endpoints.packs import pack_prompt
 from dbt_enrich.sql import literal
 from dbt_enrich.task.enrichment_task import EnrichmentTask
@@ -31,16 +32,26 @@ class LineTemplate:
         before: From the end of custom_id to the row's user message.
         between: What closes the row's user message.
         after: The rest of the line.
+        image: Of a task with pictures, what stands before and after the address of each.
+        opened: Of such a task, what stands between the message and the first picture.
     """
 
     before: str
     between: str
     after: str
+    image: tuple[str, str] = ("", "")
+    opened: str = ""
 
     @property
     def overhead(self) -> int:
-        """Bytes of a line without custom_id and message, its line break included."""
-        return len((self.before + self.between + self.after).encode()) + len('{"custom_id":""\n')
+        """Bytes of a line without custom_id, message and pictures, its line break included."""
+        constant = self.before + self.opened + self.between + self.after
+        return len(constant.encode()) + len('{"custom_id":""\n')
+
+    @property
+    def image_overhead(self) -> int:
+        """Bytes of a picture beside its address, which stands in the line as JSON."""
+        return len("".join(self.image).encode())
 
     def fits(self, line: str) -> bool:
         """Whether a line, without its line break, has these constant texts."""
@@ -74,14 +85,34 @@ class RequestLines:
             enlarge: Factor on the task's token limits, for answers that were cut off and for packs.
             packed: Whether each asks a pack of rows.
         """
-        mark = secrets.token_hex(16)
+        mark, image_mark = secrets.token_hex(16), secrets.token_hex(16)
         body = request_body(
-            self.endpoint, self.task, deployment, mark, enlarge=enlarge, packed=packed
+            self.endpoint,
+            self.task,
+            deployment,
+            mark,
+            enlarge=enlarge,
+            packed=packed,
+            images=(image_mark,) if self.task.images else (),
         )
         line = {"method": "POST", "url": self.url, "body": body}
         text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
         before, rest = text.split(f'"{mark}"')
-        return LineTemplate(before="," + before[1:], between=rest[0], after=rest[1:])
+        before = "," + before[1:]
+        if not self.task.images:
+            return LineTemplate(before=before, between=rest[0], after=rest[1:])
+        # The text's object, a comma, the picture's object, the ends of list and message.
+        opened, image = rest[0], rest[1:]
+        size = 1 + json.JSONDecoder().raw_decode(image[1:])[1]
+        head, tail = image[:size].split(f'"{image_mark}"')
+        ends = len("]}")
+        return LineTemplate(
+            before=before,
+            between=image[size : size + ends],
+            after=image[size + ends :],
+            image=(head, tail),
+            opened=opened,
+        )
 
 
 def request_body(
@@ -92,6 +123,7 @@ def request_body(
     *,
     enlarge: int = 1,
     packed: bool = False,
+    images: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the body of one request.
 
@@ -102,12 +134,14 @@ def request_body(
         user_message: The row's rendered user message.
         enlarge: Factor on the task's token limits.
         packed: Whether the message is a pack of rows.
+        images: The addresses of the row's pictures.
     """
+    shown = [Image(url, task.image_detail) for url in images]
     prompt = pack_prompt(task) if packed else row_prompt(task)
     # The model is the first: `with_deployment` finds it there.
     return {
         "model": deployment,
-        **endpoint.body(prompt, user_message, task.enlarged_parameters(enlarge)),
+        **endpoint.body(prompt, user_message, task.enlarged_parameters(enlarge), shown),
     }
 
 
@@ -117,7 +151,28 @@ def with_deployment(lines: bytes, deployment: str) -> bytes:
     return _MODEL.sub(lambda _: named, lines)
 
 
-def line_sql(template: LineTemplate, *, key: str, attempt: str, message: str, repair: str) -> str:
+def images_sql(template: LineTemplate, pictures: str, url: Callable[[str], str]) -> str:
+    """Build the SQL expression of a row's pictures as they stand behind its message.
+
+    Args:
+        template: The constant texts.
+        pictures: SQL expression of the list of pictures.
+        url: Builds the expression of the address of one, as JSON, of the name of a picture.
+    """
+    before, after = map(literal, template.image)
+    parts = f"list_transform({pictures}, lambda p: concat({before}, {url('p')}, {after}))"
+    return f"coalesce(array_to_string({parts}, ''), '')"
+
+
+def line_sql(
+    template: LineTemplate,
+    *,
+    key: str,
+    attempt: str,
+    message: str,
+    repair: str,
+    images: str | None = None,
+) -> str:
     """Build the SQL expression of a whole line.
 
     Args:
@@ -126,7 +181,9 @@ def line_sql(template: LineTemplate, *, key: str, attempt: str, message: str, re
         attempt: SQL expression of the attempt's number.
         message: SQL expression of the user message.
         repair: SQL expression of what asks for a better answer, or of NULL.
+        images: SQL expression of the pictures, or None for a task without them.
     """
+    shown = (literal(template.opened), images) if images else ()
     # One n-ary concat: a chain of || would copy the long constant parts at every step.
     parts = (
         """'{"custom_id":"'""",
@@ -135,6 +192,7 @@ def line_sql(template: LineTemplate, *, key: str, attempt: str, message: str, re
         attempt,
         literal('"' + template.before),
         f"cast(to_json({message}) as varchar)",
+        *shown,
         literal(template.between),
         f"coalesce({repair}, '')",
         literal(template.after),

@@ -14,10 +14,10 @@ the answers are in the answer store. So they are not kept there, unless the task
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from dbt_enrich.endpoints.base import Endpoint, Prompt, ReplyPaths
+from dbt_enrich.endpoints.base import Endpoint, Image, Prompt, ReplyPaths
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
 from dbt_enrich.endpoints.conversation import continued_sql, conversation, prompt_tokens
 from dbt_enrich.task.endpoint_names import EndpointName
@@ -64,12 +64,19 @@ class _Responses:
     cut_reasons = CHAT_COMPLETIONS.cut_reasons
     filter_reasons = CHAT_COMPLETIONS.filter_reasons
 
+    takes_images = True
+
     def body(
-        self, prompt: Prompt, user_message: str, parameters: Mapping[str, Any]
+        self,
+        prompt: Prompt,
+        user_message: str,
+        parameters: Mapping[str, Any],
+        images: Sequence[Image] = (),
     ) -> dict[str, Any]:
         given = _spelled(parameters)
         text = {"format": _format(prompt), **given.pop("text", {})}
-        return {"input": conversation(prompt, user_message), "text": text, "store": False, **given}
+        asked = conversation(prompt, _content(user_message, images))
+        return {"input": asked, "text": text, "store": False, **given}
 
     def repair_sql(self, answer: str, problem: str) -> str:
         return continued_sql(answer, problem)
@@ -79,6 +86,17 @@ class _Responses:
 
 
 RESPONSES: Final[Endpoint] = _Responses()
+
+
+def _content(text: str, images: Sequence[Image]) -> str | list[dict[str, Any]]:
+    if not images:
+        return text
+    return [{"type": "input_text", "text": text}, *map(_image_part, images)]
+
+
+def _image_part(image: Image) -> dict[str, Any]:
+    detail = {"detail": image.detail} if image.detail else {}
+    return {"type": "input_image", "image_url": image.url, **detail}
 
 
 def _spelled(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dbt_enrich import extras
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
 from dbt_enrich.pipeline.export.new_requests import (
     Chosen,
@@ -30,6 +31,7 @@ from dbt_enrich.pipeline.run.alike_failures import Watch
 from dbt_enrich.pipeline.run.remote_inputs import inputs_may_be_left
 from dbt_enrich.pipeline.session import Session
 from dbt_enrich.pipeline.stage.input_checks import check_columns
+from dbt_enrich.pipeline.stage.picture_reader import ImageReading
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal
 from dbt_enrich.state.tables.publications import KEPT, Publication
@@ -40,6 +42,7 @@ from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.enriched_table import empty_table_sql
 from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
+from dbt_enrich.wording import counted
 
 
 def watch_of(session: Session, rows: StagedRows) -> Watch:
@@ -87,6 +90,58 @@ def check_examples(session: Session) -> None:
                 f"not fit the output columns ({problem})",
                 fix="correct it, as the language model copies what the examples show",
             )
+
+
+def check_images(session: Session) -> None:
+    """Refuse pictures where they cannot be sent, before a row is staged.
+
+    Raises:
+        ConfigurationError: What answers reads none, rows are packed, or an extra is missing.
+    """
+    task, options = session.request.task, session.request.options
+    if not task.images:
+        return
+    if options.packs:
+        key = "rows_per_request" if options.rows_per_request else "tokens_per_request"
+        raise ConfigurationError(
+            f"model '{session.model}': enrichment.{key} packs rows, but a row with images is asked "
+            "alone",
+            fix=f"take {key} out",
+        )
+    if not session.select().endpoint.takes_images:
+        raise ConfigurationError(
+            f"model '{session.model}': enrichment.images has pictures sent, which "
+            f"{session.select().endpoint.path} does not take",
+            fix="take images out, or ask another endpoint",
+        )
+    session.config.check_images()
+    if task.image_max_pixels:
+        extras.require(
+            extras.IMAGES,
+            f"enrichment.image_max_pixels of the model '{session.model}'",
+            otherwise="take image_max_pixels out",
+        )
+
+
+def reading_of(session: Session) -> ImageReading | None:
+    """Return how a run reads pictures, or None for a task without them."""
+    task, config = session.request.task, session.config
+    if not task.images:
+        return None
+    limits = replace(config.facts.images, request_bytes=config.limits.max_bytes * 99 // 100)
+    return ImageReading(config.image_dir.expanduser().resolve(), limits, task.image_max_pixels)
+
+
+def unusable_warning(session: Session, rows: StagedRows) -> str:
+    """Say which rows are skipped for their pictures, or nothing."""
+    if not rows.unusable:
+        return ""
+    some = "; ".join(rows.problems)
+    return (
+        f"model '{session.model}': {counted(rows.unusable, 'row is', 'rows are')} skipped for "
+        f"pictures that are not there or cannot be sent ({some}); enrichment_error has the reason "
+        "of each"
+    )
 
 
 def table_comment(session: Session) -> str:

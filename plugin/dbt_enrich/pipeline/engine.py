@@ -20,12 +20,15 @@ from dbt_enrich.errors import concerning
 from dbt_enrich.pipeline.checks import (
     BlankRows,
     check_examples,
+    check_images,
     failure_warning,
     figures,
     publication,
+    reading_of,
     refuse_failures,
     table_comment,
     unpublished,
+    unusable_warning,
     without_rows,
 )
 from dbt_enrich.pipeline.export.new_requests import (
@@ -251,6 +254,7 @@ class Engine:
         check_endpoint(session.model, request.task, self.config)
         check_route(session.model, request.options, self.config)
         check_examples(session)
+        check_images(session)
         if request.options.packs:
             check_packing(request.task)
         if request.empty and mode not in (Mode.PLAN, Mode.PREVIEW):
@@ -355,9 +359,17 @@ def _staged(session: Session) -> StagedRows:
         stage_unfinished(request.relation, task.outputs, request.merged_into, forgotten)
     with session.timings.span(Stage.STAGE) as span:
         rows = stage(
-            request.relation, task, session.task_key, session.run.workspace, request.upstream
+            request.relation,
+            task,
+            session.task_key,
+            session.run.workspace,
+            request.upstream,
+            reading_of(session),
         )
         span.rows, span.bytes = rows.rows, rows.bytes
+    warning = unusable_warning(session, rows)
+    if warning:
+        session.console.warn(warning)
     return rows
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ import duckdb
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.changes import task_changes, task_diff
+from dbt_enrich.errors import InputError
 from dbt_enrich.pipeline.load.load_shard import outputs_of
 from dbt_enrich.pipeline.planning.task_versions import answers_by_task, tasks_of
 from dbt_enrich.report import rows
@@ -27,11 +29,13 @@ from dbt_enrich.report.contents import (
     VersionReport,
 )
 from dbt_enrich.report.distributions import column_reports, crossings
+from dbt_enrich.report.thumbnails import Thumbnails
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.open_ledger import has_ledger
 from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.state.tables.tasks import Task
+from dbt_enrich.task.image_columns import ImageColumn, image_columns
 from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.template import parse_template
@@ -181,6 +185,9 @@ def _model_report(
             table,
             inputs=_inputs(table, template.columns if template else ()),
             outputs=[output.name for output in outputs],
+            thumbnails=Thumbnails(
+                connection, table.name, _image_columns(table, task), config.image_dir
+            ),
         ),
         sampled_of=sum(statuses.values()),
     )
@@ -201,6 +208,7 @@ def _asked(publication: Publication, task: Task) -> Asked:
             (str(example.get("user")), json.dumps(example.get("answer"), ensure_ascii=False))
             for example in document.get("examples") or []
         ),
+        images=tuple(_image_names(task)),
     )
 
 
@@ -244,6 +252,21 @@ def _columns(
         replace(column, crossings=tuple(with_ for one, with_ in crossed if one == column.name))
         for column in itertools.chain.from_iterable(found)
     )
+
+
+def _image_names(task: Task | None) -> list[str]:
+    return list((task.document.get("images") or {}).get("columns") or []) if task else []
+
+
+def _image_columns(table: EnrichedTable, task: Task | None) -> tuple[ImageColumn, ...]:
+    """Return the columns with pictures that the table still has as such."""
+    found = []
+    there = {name.lower() for name in table.columns}
+    for name in _image_names(task):
+        with suppress(InputError):
+            if name in there:
+                found += image_columns([name], table.columns, (), model=table.label)
+    return tuple(found)
 
 
 def _inputs(table: EnrichedTable, asked_about: Sequence[str]) -> list[str]:

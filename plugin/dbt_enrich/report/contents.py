@@ -135,6 +135,22 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Thumbnail:
+    """A picture of a sampled row.
+
+    Attributes:
+        column: The column that it is from.
+        text: Its address or path, or what it is.
+        data: It, scaled down, as a `data:` address; None of one that only the service fetches, or
+            that cannot be shown.
+    """
+
+    column: str
+    text: str
+    data: str | None = None
+
+
+@dataclass(frozen=True)
 class SampleRow:
     """A row of the table.
 
@@ -144,6 +160,7 @@ class SampleRow:
         answer: The output columns.
         problem: Kind and message of its failure.
         version: The version of the task that answered it.
+        pictures: What it has of the columns with pictures.
     """
 
     status: str
@@ -151,6 +168,7 @@ class SampleRow:
     answer: tuple[Field, ...]
     problem: str | None
     version: str | None
+    pictures: tuple[Thumbnail, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +191,7 @@ class Asked:
         user: The row's message, with its placeholders.
         columns: The output columns.
         examples: Pairs of a row's message and its answer as JSON.
+        images: The columns with pictures.
     """
 
     model: str
@@ -181,6 +200,7 @@ class Asked:
     user: str
     columns: tuple[AskedColumn, ...]
     examples: tuple[tuple[str, str], ...]
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,12 @@ def _model(model: ModelReport) -> Iterator[str]:
             [
                 (
                     row.status,
-                    "; ".join(f"{f.name}: {shown(f.value)}" for f in row.inputs),
+                    "; ".join(
+                        (
+                            *(f"{f.name}: {shown(f.value)}" for f in row.inputs),
+                            *(f"{p.column}: {shown(p.text)}" for p in row.pictures),
+                        )
+                    ),
                     "; ".join(f"{f.name}: {shown(f.value)}" for f in row.answer),
                     row.problem or "",
                 )
@@ -167,6 +172,8 @@ def _asked(asked: Asked) -> Iterator[str]:
         yield _fenced(asked.system)
     yield "Message of each row:"
     yield _fenced(asked.user)
+    if asked.images:
+        yield f"Behind it the pictures of {_escaped(', '.join(asked.images))}."
     yield _table(
         ("output column", "type", "description"),
         [(column.name, column.data_type, column.description or "") for column in asked.columns],

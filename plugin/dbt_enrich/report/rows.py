@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import duckdb
 
 from dbt_enrich.report.contents import Count, FailureReport, Field, SampleRow
+from dbt_enrich.report.thumbnails import Thumbnails
 from dbt_enrich.sql import identifier, text_sql
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.failures import RULES, FailureKind
@@ -157,6 +158,7 @@ def sample(
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
+    thumbnails: Thumbnails,
 ) -> tuple[SampleRow, ...]:
     """Return some rows, the same ones each time: first those with problems, some of each.
 
@@ -165,6 +167,7 @@ def sample(
         table: The table.
         inputs: The columns that are shown as what was asked about.
         outputs: The columns of the answer.
+        thumbnails: Makes those of a row's pictures.
     """
     values = "".join(
         f", left(cast(enriched.{identifier(name)} as varchar), {_CHARACTERS + 1}) as c{i}"
@@ -197,7 +200,8 @@ def sample(
         select
             enriched.enrichment_status,
             left(enriched.enrichment_error, {_CHARACTERS + 1}),
-            enriched.enrichment_version
+            enriched.enrichment_version,
+            chosen.place
             {values}
         from {table.name} as enriched
         join chosen on enriched.rowid = chosen.place
@@ -209,8 +213,9 @@ def sample(
             status=str(row[0]),
             problem=_shortened(row[1]),
             version=row[2],
-            inputs=_fields(inputs, row[3:]),
-            answer=_fields(outputs, row[3 + len(inputs) :]),
+            inputs=_fields(inputs, row[4:]),
+            answer=_fields(outputs, row[4 + len(inputs) :]),
+            pictures=thumbnails.of(row[3]),
         )
         for row in rows
     )

@@ -23,6 +23,7 @@ class Limits:
         columns: Output columns of a model.
         charts: Output columns with charts, over all models.
         versions: Versions of a task.
+        pictures: Sampled rows of a model whose pictures are shown; of others their text.
     """
 
     models: int
@@ -32,15 +33,61 @@ class Limits:
     columns: int
     charts: int
     versions: int
+    pictures: int
 
 
 # From the whole to what always fits; the first one whose file is small enough is taken.
 LIMITS = (
-    Limits(models=200, rows=200, value=400, text=100_000, columns=200, charts=80, versions=50),
-    Limits(models=200, rows=80, value=200, text=10_000, columns=100, charts=50, versions=20),
-    Limits(models=100, rows=30, value=120, text=2_000, columns=60, charts=30, versions=10),
-    Limits(models=50, rows=10, value=80, text=500, columns=30, charts=10, versions=5),
-    Limits(models=20, rows=5, value=40, text=200, columns=10, charts=0, versions=2),
+    Limits(
+        models=200,
+        rows=200,
+        value=400,
+        text=100_000,
+        columns=200,
+        charts=80,
+        versions=50,
+        pictures=200,
+    ),
+    Limits(
+        models=200,
+        rows=80,
+        value=200,
+        text=10_000,
+        columns=100,
+        charts=50,
+        versions=20,
+        pictures=80,
+    ),
+    Limits(
+        models=100,
+        rows=30,
+        value=120,
+        text=2_000,
+        columns=60,
+        charts=30,
+        versions=10,
+        pictures=30,
+    ),
+    Limits(
+        models=50,
+        rows=10,
+        value=80,
+        text=500,
+        columns=30,
+        charts=10,
+        versions=5,
+        pictures=10,
+    ),
+    Limits(
+        models=20,
+        rows=5,
+        value=40,
+        text=200,
+        columns=10,
+        charts=0,
+        versions=2,
+        pictures=0,
+    ),
 )
 
 
@@ -62,6 +109,10 @@ def left_out(report: Report, kept: Report, limits: Limits) -> Iterator[str]:
         yield "long texts are shortened"
     for model in kept.models:
         whole = by_name[model.enrichment]
+        hidden = _thumbnails(whole) - _thumbnails(model)
+        if hidden:
+            pictures = counted(hidden, "picture is", "pictures are")
+            yield f"{model.name}: {pictures} not shown"
         for name, noun in _PARTS.items():
             missing = len(getattr(whole, name)) - len(getattr(model, name))
             if missing:
@@ -76,6 +127,10 @@ def left_out(report: Report, kept: Report, limits: Limits) -> Iterator[str]:
 
 
 _PARTS = {"columns": "output column", "versions": "previous version", "sample": "sampled row"}
+
+
+def _thumbnails(model: ModelReport) -> int:
+    return sum(picture.data is not None for row in model.sample for picture in row.pictures)
 
 
 def _problems(model: ModelReport) -> int:
@@ -94,7 +149,10 @@ def _model_within(model: ModelReport, limits: Limits) -> ModelReport:
             replace(version, diff=_cut(version.diff, limits.text) or "")
             for version in model.versions[: limits.versions]
         ),
-        sample=tuple(_row_within(row, limits) for row in model.sample[: limits.rows]),
+        sample=tuple(
+            _row_within(row, limits, shows=number < limits.pictures)
+            for number, row in enumerate(model.sample[: limits.rows])
+        ),
     )
 
 
@@ -118,12 +176,16 @@ def _asked_within(asked: Asked, limits: Limits) -> Asked:
     )
 
 
-def _row_within(row: SampleRow, limits: Limits) -> SampleRow:
+def _row_within(row: SampleRow, limits: Limits, *, shows: bool) -> SampleRow:
+    pictures = row.pictures
+    if not shows:
+        pictures = tuple(replace(picture, data=None) for picture in pictures)
     return replace(
         row,
         inputs=_fields_within(row.inputs, limits),
         answer=_fields_within(row.answer[: limits.columns], limits),
         problem=_cut(row.problem, limits.value),
+        pictures=pictures,
     )
 
 

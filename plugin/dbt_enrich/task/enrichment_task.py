@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -65,6 +65,14 @@ class EnrichmentTask(BaseModel):
         literal_braces: Columns whose names may stand in braces as text. Otherwise a column in
             braces that are no placeholder is refused: `{Ticket Body}` in `user`, and any in
             `system` and `examples`, which are the same for every row. Not part of the identity.
+        images: Columns of the SELECT with pictures, which go behind the message in this order: an
+            http(s) or `data:` address, the path of a local file, a BLOB, or a list of them. With
+            them `user` may name no column. A picture's identity is its address or its bytes, never
+            its path or its column.
+        image_detail: How closely the language model looks at the pictures: `low`, `high`, `auto`
+            or `original` (default: the service's, `auto`).
+        image_max_pixels: Pixels that a local picture may have, width times height; larger ones are
+            scaled down (default: they are sent as they are).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -81,6 +89,14 @@ class EnrichmentTask(BaseModel):
     optional: tuple[str, ...] = ()
     variant: str | None = None
     literal_braces: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    image_detail: Literal["low", "high", "auto", "original"] | None = None
+    image_max_pixels: int | None = Field(default=None, ge=1)
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("system", "user")
     @classmethod
@@ -112,6 +128,7 @@ class EnrichmentTask(BaseModel):
                     f"the output column '{name}' has a name that dbt-enrich adds itself",
                     fix="rename it",
                 )
+        self._check_images()
         if self.response == "json_object" and not self._mentions_json():
             raise WrongValueError(
                 "response is json_object, but neither system, user nor an example says JSON, "
@@ -119,6 +136,21 @@ class EnrichmentTask(BaseModel):
                 fix="name it, such as 'Answer with a JSON object'",
             )
         return self
+
+    def _check_images(self) -> None:
+        names = [name.lower() for name in self.images]
+        for name in names:
+            if names.count(name) > 1:
+                raise WrongValueError(
+                    f"images names the column '{name}' twice",
+                    fix="remove one; a list column has several pictures",
+                )
+        for key in ("image_detail", "image_max_pixels"):
+            if getattr(self, key) is not None and not self.images:
+                raise WrongValueError(
+                    f"{key} is set, but images names no column",
+                    fix=f"name the columns with pictures, or take {key} out",
+                )
 
     def _mentions_json(self) -> bool:
         texts = [self.system or "", self.user, *(example.user for example in self.examples)]
@@ -136,17 +168,24 @@ class EnrichmentTask(BaseModel):
             answered_by: Who answers: the task's model for Azure and OpenAI, for the local service
                 the weights' own identity.
         """
-        return _digest(canonical_json(self.document(answered_by)))
+        document = self.document(answered_by)
+        if "images" in document:
+            # What is sent are the pictures, whatever their columns are called.
+            document["images"] = {k: v for k, v in document["images"].items() if k != "columns"}
+        return _digest(canonical_json(document))
 
     def document(self, answered_by: str) -> dict[str, Any]:
-        """Return the canonical document that identifies the task. Its form never changes."""
-        document = {
+        """Return the canonical document that identifies the task. Its form never changes.
+
+        The names in `images.columns` are there for readers alone.
+        """
+        document: dict[str, Any] = {
             "key_version": KEY_VERSION,
             "answered_by": answered_by,
             "model": self.model,
             "system": self.system,
             "user": self.user,
-            "optional": sorted(name.lower() for name in self.optional),
+            "optional": sorted(self.optional_texts),
             "outputs": canonical_outputs(self.outputs),
             "examples": [{"user": e.user, "answer": e.answer} for e in self.examples],
             "response": self.response,
@@ -157,7 +196,20 @@ class EnrichmentTask(BaseModel):
             },
             "variant": self.variant,
         }
+        if self.images:
+            settings = {"detail": self.image_detail, "max_pixels": self.image_max_pixels}
+            document["images"] = {
+                "columns": [name.lower() for name in self.images],
+                **{key: value for key, value in settings.items() if value is not None},
+            }
         return cast("dict[str, Any]", _plain_numbers(document))
+
+    @property
+    def optional_texts(self) -> set[str]:
+        """The optional columns that the template may name: a row says itself which pictures go."""
+        images = {name.lower() for name in self.images}
+        template = {name.lower() for name in self.template.columns}
+        return {name.lower() for name in self.optional} - (images - template)
 
     @property
     def neutral_parameters(self) -> dict[str, Any]:
@@ -188,6 +240,19 @@ def _wrong(where: str, error: ValidationError) -> ConfigurationError:
     found = first_problem(error)
     place = f"enrichment.{found.path}" if found.path else "enrichment"
     return ConfigurationError(f"{where}: {place}: {found.text}", fix=found.fix)
+
+
+def image_row_key(task_key: str, user_message: str, identities: Sequence[str]) -> str:
+    """Return the request key of a row with pictures, as `image_row_key_sql` makes it.
+
+    Args:
+        task_key: The task's identity.
+        user_message: The row's rendered message.
+        identities: The pictures': each a SHA-256 in hexadecimal digits, of a picture's bytes or of
+            `url:` and its address.
+    """
+    message = hashlib.sha256(user_message.encode()).hexdigest()
+    return _digest("".join((task_key, message, *identities)))
 
 
 def canonical_json(document: object) -> str:

@@ -16,7 +16,7 @@ from dbt_enrich.wording import near_match
 
 _TOKEN = re.compile(r"(?P<brace>\\\{)|\{(?P<column>[^\W\d]\w*)\}")
 # A text is blank if it holds nothing but white space, no-break, zero-width or ideographic ones too.
-_NOT_BLANK = (
+NOT_BLANK = (
     r"[^\s\x{0b}\x{85}\x{a0}\x{1680}\x{2000}-\x{200b}"
     r"\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}]"
 )
@@ -65,7 +65,12 @@ def parse_template(text: str) -> Template:
 
 
 def message_sql(
-    template: Template, column_types: Mapping[str, str], optional: Collection[str], *, model: str
+    template: Template,
+    column_types: Mapping[str, str],
+    optional: Collection[str],
+    *,
+    model: str,
+    may_be_constant: bool = False,
 ) -> str:
     """Build the SQL expression of a row's user message, NULL where a needed text is missing.
 
@@ -74,13 +79,14 @@ def message_sql(
         column_types: DuckDB type of each staged column, by name.
         optional: Columns that may be NULL or blank; they render as an empty text.
         model: The dbt model, for messages.
+        may_be_constant: Whether it may name no column, as rows differ in their pictures.
 
     Raises:
         ConfigurationError: The template names no column, or one that is not staged.
         InputError: A column's type has no fixed rendering.
     """
     staged = {name.lower(): name for name in column_types}
-    if not template.columns:
+    if not template.columns and not may_be_constant:
         raise ConfigurationError(
             f"model '{model}': enrichment.user names no column, so every row would ask the same",
             fix="put a column of the SELECT into single braces, such as {description} (what stands "
@@ -143,7 +149,7 @@ def has_blank_sql(template: Template, column_types: Mapping[str, str], *, model:
     staged = {name.lower(): name for name in column_types}
     names = [staged[name.lower()] for name in template.columns]
     texts = [_rendered(name, column_types[name], model) for name in names]
-    return f"not coalesce({_present_sql(texts)}, false)"
+    return f"not coalesce({_present_sql(texts)}, false)" if texts else "false"
 
 
 def _needed(template: Template, optional: Collection[str]) -> list[str]:
@@ -153,7 +159,7 @@ def _needed(template: Template, optional: Collection[str]) -> list[str]:
 
 
 def _present_sql(texts: Sequence[str]) -> str:
-    return " and ".join(f"regexp_matches({text}, {literal(_NOT_BLANK)})" for text in texts)
+    return " and ".join(f"regexp_matches({text}, {literal(NOT_BLANK)})" for text in texts)
 
 
 def _rendered(column: str, data_type: str, model: str) -> str:

@@ -75,6 +75,7 @@ def copy_table(
     directory: Path,
     *,
     rows: str,
+    other_bytes: str = "0",
 ) -> tuple[Path, ...]:
     """Write what a query makes of a table's rows, a few at a time where their texts are long.
 
@@ -85,6 +86,7 @@ def copy_table(
         text: The SQL expression that makes rows long.
         directory: Where the files go; it is made.
         rows: What the rows are, for a message.
+        other_bytes: The SQL expression of what else is read of a row, in bytes.
 
     Returns:
         The files; the rows of each row group follow on each other.
@@ -93,22 +95,22 @@ def copy_table(
         EnrichmentError: They cannot be written.
     """
     with _named_failures(directory, rows):
-        parts = _parts(connection, table, text)
+        parts = _parts(connection, table, f"coalesce(strlen({text}), 0) + {other_bytes}")
         if not any(too_long(part.mean_bytes) for part in parts):
             return _write(connection, [_Copy(query(""))], directory)
         copies = (copy for part in parts for copy in _copies(part, query))
         return _write(connection, copies, directory)
 
 
-def _parts(connection: duckdb.DuckDBPyConnection, table: str, text: str) -> list[_Part]:
-    """Cut a table into parts, each with the mean length of the first texts in it."""
+def _parts(connection: duckdb.DuckDBPyConnection, table: str, length: str) -> list[_Part]:
+    """Cut a table into parts, each with the mean length of the first rows in it."""
     found = connection.execute(f"select max(rowid) from {table}").fetchone()
     if found is None or found[0] is None:
         return []
     end = found[0] + 1
     starts = range(0, end, min(_PART_ROWS, -(-end // _PARTS)))
     samples = " union all ".join(
-        f"select {start} as start, avg(strlen({text})) as length from {table} "
+        f"select {start} as start, avg({length}) as length from {table} "
         f"where rowid >= {start} and rowid < {start + _SAMPLED_ROWS}"
         for start in starts
     )

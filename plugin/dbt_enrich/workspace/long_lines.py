@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,9 @@ from dbt_enrich.workspace.row_sizes import rows_within, too_long
 
 # Bytes of a piece, about.
 _PIECE_BYTES = 1_048_576
+# What stands in a line for the bytes of a picture.
+_PICTURE = re.compile(rb";base64,[A-Za-z0-9+/]+=*")
+_PACK = b'{"custom_id":"pack-'
 # How many places of a file are looked at, and how many bytes of each, to know its lines' length.
 _SAMPLES, _SAMPLE_BYTES = 8, 65_536
 
@@ -35,6 +39,37 @@ def in_pieces(files: Sequence[Path], directory: Path, *, least_lines: int) -> It
         yield [piece for path in files for piece in _cut(path, scratch, least_lines)]
     finally:
         shutil.rmtree(scratch)
+
+
+@contextmanager
+def without_pictures(files: Sequence[Path], directory: Path) -> Iterator[list[Path]]:
+    """Take pictures out of lines that are long, for a reader that wants to know whose they are.
+
+    Args:
+        files: Files of lines.
+        directory: Scratch directory for copies.
+
+    Yields:
+        The files as they are, or in their place copies, which are there within the block.
+    """
+    scratch = directory / f"bare-{secrets.token_hex(4)}"
+    scratch.mkdir(mode=0o700)
+    try:
+        yield [_bare(path, scratch / str(number)) for number, path in enumerate(files)]
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _bare(path: Path, copy: Path) -> Path:
+    size = path.stat().st_size
+    if size <= _PIECE_BYTES or not too_long(_mean_line(path, size)):
+        return path
+    with path.open("rb") as file, copy.open("xb") as written:
+        # The texts of packs are read, which have no pictures.
+        written.writelines(
+            line if line.startswith(_PACK) else _PICTURE.sub(b";base64,", line) for line in file
+        )
+    return copy
 
 
 def longest_line(files: list[Path], *, least: int) -> int:

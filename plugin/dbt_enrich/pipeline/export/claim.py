@@ -293,6 +293,11 @@ def _write_requests(outgoing: Outgoing) -> list[Path]:
     answers = run.answers.table(*selection.answer_keys)
     overhead = _overhead(selection, destination)
     weight = f"staged.message_bytes + coalesce(strlen(repair), 0) + {overhead}"
+    sizes = "row_id, message_bytes"
+    if selection.task.images:
+        each = selection.lines(destination.line_url).template("").image_overhead
+        weight += f" + staged.picture_bytes + staged.picture_count * {each}"
+        sizes += ", picture_bytes, picture_count"
     if selection.packing:
         overhead = _overhead(selection, destination, packed=True)
         packed = selection.packing.weight_sql("staged.message_bytes", overhead)
@@ -320,7 +325,7 @@ def _write_requests(outgoing: Outgoing) -> list[Path]:
                 {repair_sql(selection.endpoint, "failed.content", "failed.message")} as repair,
                 staged.message_bytes,
                 {weight} as weight
-            from (select row_id, message_bytes from {outgoing.rows.all_sql} where {among}) as staged
+            from (select {sizes} from {outgoing.rows.all_sql} where {among}) as staged
             join chosen using (row_id)
             left join failed
                 on failed.request_key = chosen.request_key

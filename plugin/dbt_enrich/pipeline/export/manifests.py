@@ -14,7 +14,7 @@ from dbt_enrich.endpoints.response_lines import (
 )
 from dbt_enrich.sql import literal
 from dbt_enrich.workspace.database import Workspace
-from dbt_enrich.workspace.long_lines import longest_line
+from dbt_enrich.workspace.long_lines import longest_line, without_pictures
 
 # A manifest that names no request.
 NO_REQUESTS = (
@@ -64,9 +64,10 @@ def write_manifest(files: list[Path], manifest: Path, workspace: Workspace) -> N
     if not files:
         workspace.write_parquet(NO_REQUESTS, manifest)
         return
-    longest = longest_line(files, least=LINE_BYTES)
-    workspace.make_room(8 * longest)
-    workspace.write_parquet(_custom_ids_sql(files, longest), manifest, durable=True)
+    with without_pictures(files, workspace.directory) as bare:
+        longest = longest_line(bare, least=LINE_BYTES)
+        workspace.make_room(8 * longest)
+        workspace.write_parquet(_custom_ids_sql(bare, longest), manifest, durable=True)
 
 
 def count_packs(files: list[Path], workspace: Workspace) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.endpoints.packs import MARK, message_sql
-from dbt_enrich.endpoints.request_lines import RequestLines, line_sql
+from dbt_enrich.endpoints.request_lines import RequestLines, images_sql, line_sql
+from dbt_enrich.images.store import mark_sql
 from dbt_enrich.pipeline.export.split_file import cut_in_two
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import key_text_sql
@@ -78,21 +79,38 @@ def write_file(run: Run, shard: Shard, source: str, rows: StagedRows, lines: Req
         attempt=f"substr(custom_id, {len(MARK) + 1})" if is_packed else "attempt",
         message="user_message",
         repair="cast(null as varchar)" if is_packed else "repair",
+        images=images_sql(template, "pictures", _url_sql) if rows.pictures else None,
     )
     selects = [
         f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
         for start, end in ranges
     ]
-    run.workspace.write_lines(selects, path)
+    if rows.pictures:
+        marked = run.workspace.directory / f"{path.stem}-marked.jsonl"
+        run.workspace.write_lines(selects, marked)
+        rows.pictures.fill(marked, path)
+        marked.unlink()
+    else:
+        run.workspace.write_lines(selects, path)
     return run.ledger.shards.record(shard, Step.EXPORTED, bytes=path.stat().st_size)
+
+
+def _url_sql(picture: str) -> str:
+    """Build the address of a picture, as JSON; with a mark in the place of its bytes."""
+    mark = mark_sql(f"{picture}.place", f"{picture}.size")
+    return (
+        f"if({picture}.address is not null, cast(to_json({picture}.address) as varchar), "
+        f"""concat('"data:', {picture}.media_type, ';base64,', {mark}, '"'))"""
+    )
 
 
 def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:
     """Build the table expression of a range of a shard's requests, with their user messages."""
     # The range lets the reader pass over the row groups of other shards.
     between = f"where row_id between {first} and {last}"
+    columns = "row_id, user_message" + (", pictures" if rows.pictures else "")
     requests = (
-        f"(select row_id, user_message from {rows.all_sql} {between}) as messages "
+        f"(select {columns} from {rows.all_sql} {between}) as messages "
         f"join (select * from ({source}) {between}) as requests using (row_id)"
     )
     if not is_packed:

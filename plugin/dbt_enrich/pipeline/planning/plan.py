@@ -16,6 +16,7 @@ from dbt_enrich.cost.estimate import (
     completion_tokens_of_schema,
     estimate,
 )
+from dbt_enrich.cost.image_tokens import counting_note, image_tokens
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.tokens import REASONING_PARAMETERS, count_tokens, may_reason
 from dbt_enrich.endpoints.base import row_prompt
@@ -81,6 +82,7 @@ class Plan:
         failed_for_good: Rows that failed and are not asked again, by kind of failure.
         canary: How many requests are sent before the others are, or None for all at once.
         recommends_canary: Whether that should be so.
+        images: What is assumed of the tokens of pictures, or empty.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Plan:
     failed_for_good: Mapping[str, int] = field(default_factory=dict)
     canary: int | None = None
     recommends_canary: bool = False
+    images: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -184,7 +187,7 @@ def others_sentence(
 
 def notes(plan: Mapping[str, Any]) -> list[str]:
     """Say of a plan, as its document has it, which rows are not asked, or not at once."""
-    found = [final_sentence(plan["name"], plan["failed_for_good"])]
+    found = [final_sentence(plan["name"], plan["failed_for_good"]), plan["images"]]
     if plan["canary"]:
         found.append(
             f"{counted(plan['canary'], 'request goes', 'requests go')} first (canary), the others "
@@ -214,13 +217,7 @@ def _estimate_requests(outgoing: Outgoing) -> Estimate:
     if not asked:
         # The tokenizer takes its time and its memory.
         return estimate(0, [], 0.0, completion, outgoing.price)
-    texts = outgoing.run.workspace.rows(
-        # The sample has a seed: a plan is the same however often it is made.
-        f"select user_message from {outgoing.rows.all_sql} where row_id in "
-        f"(select row_id from {outgoing.chosen.all_sql} as chosen "
-        f"using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
-    )
-    counted = count_tokens((text for (text,) in texts), task.model)
+    counted = _sampled_tokens(outgoing)
     packing = outgoing.selection.packing
     mean = sum(counted) / max(1, len(counted))
     alone, packed = row_overheads(outgoing.selection, mean)
@@ -234,6 +231,44 @@ def _estimate_requests(outgoing: Outgoing) -> Estimate:
     estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), outgoing.price)
     packs = math.ceil((asked - again) / packing.rows_of(mean))
     return replace(estimated, requests=packs + again)
+
+
+def _sampled_tokens(outgoing: Outgoing) -> list[int]:
+    """Count the tokens of the rows in a sample: their texts' and their pictures'."""
+    task, pictures = outgoing.selection.task, outgoing.rows.pictures
+    sampled = outgoing.run.workspace.rows(
+        # The sample has a seed: a plan is the same however often it is made.
+        f"select user_message, {_SIZES if pictures else '[]'} from {outgoing.rows.all_sql} "
+        f"where row_id in (select row_id from {outgoing.chosen.all_sql} as chosen "
+        f"using sample reservoir({SAMPLE_SIZE} rows) repeatable (7))"
+    )
+    texts = count_tokens((text for text, _ in sampled), task.model)
+    shown = (
+        image_tokens(task.model, [_size_of(size) for size in sizes], task.image_detail)
+        for _, sizes in sampled
+    )
+    return [text + sum(images) for text, images in zip(texts, shown, strict=True)]
+
+
+# Width and height of a row's pictures, which an address has none of.
+_SIZES = "coalesce(list_transform(pictures, lambda p: [p.width, p.height]), [])"
+
+
+def _size_of(size: Sequence[int | None]) -> tuple[int, int] | None:
+    width, height = size
+    return None if width is None or height is None else (width, height)
+
+
+def _image_note(outgoing: Outgoing) -> str:
+    """Say what is assumed of the tokens of the rows' pictures, or nothing."""
+    rows = outgoing.rows
+    if not (rows.pictures and outgoing.chosen.requests):
+        return ""
+    (addresses,) = outgoing.run.workspace.row(
+        "select count(*) from (select unnest(pictures) as picture "
+        f"from {rows.all_sql}) where picture.address is not null"
+    )
+    return counting_note(outgoing.selection.task.model, addresses=addresses)
 
 
 def row_overheads(selection: Selection, mean_tokens: float) -> tuple[float, float]:
@@ -306,6 +341,7 @@ def make_plan(outgoing: Outgoing, fresh: NewRequests, refusal: EnrichmentError |
         failed_for_good=dict(find_finals(run, outgoing.undone, selection).kinds),
         canary=canary if wants_canary else None,
         recommends_canary=wants_canary and canary is None,
+        images=_image_note(outgoing),
     )
 
 

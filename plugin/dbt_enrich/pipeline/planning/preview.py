@@ -16,6 +16,7 @@ from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.export.small_rounds import route_of
 from dbt_enrich.pipeline.planning.plan import row_overheads
 from dbt_enrich.pipeline.request import EnrichmentRequest
+from dbt_enrich.pipeline.stage.pictures import described, shown
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
 from dbt_enrich.sql import literal
@@ -32,7 +33,7 @@ class PreviewedRow:
 
     Attributes:
         row: The row's unique key, as text.
-        user_message: What was sent.
+        user_message: What was sent; of pictures, what they are.
         answer: The model's text.
         problem: Why the answer would not be taken, or None.
         seconds: How long the answer took.
@@ -82,9 +83,10 @@ def preview(
     options = request.options
     deployment = route_of(selection.task.model, options, config)
     asked = run.workspace.rows(
-        f"select row_id, user_message from {rows.all_sql} "
+        f"select row_id, user_message, {'pictures' if rows.pictures else '[]'} from {rows.all_sql} "
         f"where user_message is not null order by row_id limit {options.preview_rows}"
     )
+    store = rows.pictures
     previewed = [
         _ask(
             request.relation.row_label(row_id),
@@ -93,8 +95,9 @@ def preview(
             deployment,
             service,
             run,
+            [(described(one), shown(one, store)) for one in pictures or () if store],
         )
-        for row_id, message in asked
+        for row_id, message, pictures in asked
     ]
     (different,) = run.workspace.row(
         f"select count(distinct request_key) from {rows.keys_sql} as keys"
@@ -110,15 +113,18 @@ def _ask(
     deployment: str,
     service: BatchService,
     run: Run,
+    images: Sequence[tuple[str, str]] = (),
 ) -> PreviewedRow:
-    body = request_body(selection.endpoint, selection.task, deployment, message)
+    urls = [url for _, url in images]
+    body = request_body(selection.endpoint, selection.task, deployment, message, images=urls)
+    asked = "".join((message, *(f"\n            [{text}]" for text, _ in images)))
     began = run.clock.monotonic()
     try:
         reply = service.ask(selection.endpoint.path, body)
     except CancelledError:
         raise
     except EnrichmentError as error:
-        return PreviewedRow(row, message, "", str(error), run.clock.monotonic() - began)
+        return PreviewedRow(row, asked, "", str(error), run.clock.monotonic() - began)
     seconds = run.clock.monotonic() - began
     line = json.dumps(reply_line(None, 200, reply), ensure_ascii=True)
     named = named_lines_sql(selection.endpoint, f"select {literal(line)} as line")
@@ -137,7 +143,7 @@ def _ask(
         from ({read})
         """
     )
-    return PreviewedRow(row, message, text, problem, seconds, prompt_tokens, completion_tokens)
+    return PreviewedRow(row, asked, text, problem, seconds, prompt_tokens, completion_tokens)
 
 
 def _sentence(

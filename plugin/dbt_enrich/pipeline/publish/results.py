@@ -19,6 +19,7 @@ from dbt_enrich.pipeline.publish.aligned_answers import find_aligned, gaps_betwe
 from dbt_enrich.pipeline.publish.changes import Changes
 from dbt_enrich.pipeline.publish.errors_table import errors_table_sql, write_errors
 from dbt_enrich.pipeline.request import EnrichmentRequest
+from dbt_enrich.pipeline.stage.pictures import UNUSABLE
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import PREVIOUS_PREFIX, TYPED, standing_sql
@@ -389,6 +390,7 @@ def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColum
             if(request_key is null and not is_owed, 'skipped', 'pending') as status,
             case
                 when is_owed then {literal(_WAITS + " and ".join(rows.waits_for))}
+                when starts_with(missing, {literal(UNUSABLE)}) then missing
                 when request_key is null then {literal(_MISSING)} || missing
             end as error,
             cast(null as varchar) as model,

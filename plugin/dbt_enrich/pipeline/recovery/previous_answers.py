@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dbt_enrich.pipeline.export.new_requests import Selection, Undone
 from dbt_enrich.pipeline.request import EnrichmentRequest
+from dbt_enrich.pipeline.stage.pictures import key_sql
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import (
@@ -52,13 +53,18 @@ def keep_previous_answers(
     if not selection.keeps_previous:
         return 0
     outputs = canonical_outputs(selection.task.outputs)
+    images = [name.lower() for name in selection.task.images]
     kept = 0
     for task in previous_tasks(run.ledger, request.enrichment, selection.task_key):
-        if task.document.get("outputs") != outputs:
+        shown = (task.document.get("images") or {}).get("columns") or []
+        if task.document.get("outputs") != outputs or shown != images:
             continue
         messages = _messages_sql(rows, request.relation, selection, task, run.workspace)
         if messages is None:
             continue
+        if images:
+            pictures = f"select row_id, identities from {rows.all_sql}"
+            messages = f"select * from ({messages}) join ({pictures}) using (row_id)"
         for part, path in undone.files.items():
             wanted = _wanted_sql(run, messages, path, part, selection, task)
             kept += _keep(run, wanted, selection, task)
@@ -71,11 +77,14 @@ def _wanted_sql(
     """Build the SELECT of the keys, now and by a previous task, of requests that are not done."""
     keys = f"read_parquet({literal(undone)})"
     answers = run.answers.table(*selection.answer_keys)
+    digest = f"sha256({literal(task.task_key)} || messages.previous_message)"
+    key = f"cast(left({digest}, {KEY_DIGITS}) as uuid)"
+    if selection.task.images:
+        key = key_sql(task.task_key, "messages.previous_message", "messages.identities")
     return f"""
         select distinct
             undone.request_key,
-            cast(left(sha256({literal(task.task_key)} || messages.previous_message), {KEY_DIGITS})
-                as uuid) as previous_key
+            {key} as previous_key
         from ({messages}) as messages
         join {keys} as undone using (row_id)
         -- A newer one of the previous tasks may have answered.
@@ -154,14 +163,20 @@ def _messages_sql(
     """Build the SELECT of each row's message by the previous template, or None if it has none."""
     current = selection.task
     template, optional = task.document.get("user", ""), task.document.get("optional") or []
-    if template == current.user and optional == sorted(n.lower() for n in current.optional):
+    if template == current.user and optional == sorted(current.optional_texts):
         return f"select row_id, user_message as previous_message from {rows.all_sql} as staged"
     columns = relation.columns()
     parsed = parse_template(template)
     staged = {name.lower() for name in columns}
     if not all(name.lower() in staged for name in (*parsed.columns, *optional)):
         return None
-    message = message_sql(parsed, columns, optional, model=relation.model)
+    message = message_sql(
+        parsed,
+        columns,
+        optional,
+        model=relation.model,
+        may_be_constant=bool(current.images),
+    )
     select = f"select rowid as row_id, {message} as previous_message from {relation.name}"
     files = copy_table(
         relation.connection,

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dbt_enrich.images.store import PictureStore
 from dbt_enrich.pipeline.stage.input_checks import _check_unique_key, check_columns
+from dbt_enrich.pipeline.stage.picture_reader import ImageReading
+from dbt_enrich.pipeline.stage.pictures import with_pictures
 from dbt_enrich.sql import literal, literals
 from dbt_enrich.task.braces import check_braces
 from dbt_enrich.task.enrichment_task import KEY_DIGITS, EnrichmentTask
+from dbt_enrich.task.image_columns import (
+    ImageColumn,
+    image_columns,
+    references_sql,
+    without_images_sql,
+)
 from dbt_enrich.task.template import has_blank_sql, message_sql, missing_sql
 from dbt_enrich.warehouse.awaited_texts import Upstream, find_owing
 from dbt_enrich.warehouse.copy_out import copy_table
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
+
+# Columns beside the user's own, while rows with pictures are copied.
+_ROW, _REFERENCES = '"enrichment row"', '"enrichment pictures"'
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,10 @@ class StagedRows:
         owed: Rows whose text another enrichment still owes.
         waits_for: The names of those that owe texts.
         among: Condition on row_id of the rows that are meant.
+        pictures: Where the pictures lie, for a task that has some. The files then have the columns
+            of `KeyedRows` too.
+        unusable: Rows that are skipped for a picture that is not there, or cannot be sent.
+        problems: Some of what is wrong with those pictures.
     """
 
     files: tuple[Path, ...]
@@ -39,6 +56,9 @@ class StagedRows:
     owed: int = 0
     waits_for: tuple[str, ...] = ()
     among: str = ""
+    pictures: PictureStore | None = None
+    unusable: int = 0
+    problems: tuple[str, ...] = ()
 
     @property
     def all_sql(self) -> str:
@@ -73,6 +93,7 @@ def stage(
     task_key: str,
     workspace: Workspace,
     upstream: Sequence[Upstream] = (),
+    reading: ImageReading | None = None,
 ) -> StagedRows:
     """Check the staged rows, render their user messages and key them.
 
@@ -82,6 +103,7 @@ def stage(
         task_key: The task's identity.
         workspace: Where keys are made and files are written.
         upstream: Other enrichments that the SELECT reads.
+        reading: How pictures are read, for a task that has some.
 
     Returns:
         Where the messages and keys lie, and how many rows there are.
@@ -93,16 +115,30 @@ def stage(
     check_columns(relation, task)
     columns = relation.columns()
     check_braces(task, columns, model=relation.model)
-    message = message_sql(task.template, columns, task.optional, model=relation.model)
+    images = image_columns(task.images, columns, task.optional, model=relation.model)
+    message = message_sql(
+        task.template,
+        columns,
+        task.optional,
+        model=relation.model,
+        may_be_constant=bool(images),
+    )
     missing = missing_sql(task.template, columns, task.optional, model=relation.model)
     _check_unique_key(relation)
     owing = find_owing(relation.connection, columns, upstream)
-    is_owed = "false"
-    if owing:
-        blank = has_blank_sql(task.template, columns, model=relation.model)
-        is_owed = f"({blank} and ({owing.condition}))"
+    blank = has_blank_sql(task.template, columns, model=relation.model)
+    if images:
+        without = without_images_sql(images, _REFERENCES)
+        missing = f"nullif(concat_ws(', ', {missing}, nullif({without}, '')), '')"
+        blank = f"({blank} or {without} <> '')"
+    is_owed = f"({blank} and ({owing.condition}))" if owing else "false"
     rendered = f"{message} as message, {missing} as missing, {is_owed} as is_owed"
-    files = _copy_rows(relation, rendered, message, task_key, workspace.directory / "rows")
+    directory, pictures = workspace.directory / "rows", None
+    files = _copy_rows(relation, rendered, message, task_key, directory, images)
+    if images and reading:
+        pictures = with_pictures(relation, files, images, task_key, reading, workspace)
+        shutil.rmtree(directory)
+        files = pictures.files
     rows, keyed, owed = workspace.row(
         "select count(*), count(request_key), count(*) filter (is_owed) "
         f"from read_parquet({literals(files)})"
@@ -113,39 +149,60 @@ def stage(
         skipped=rows - keyed - owed,
         owed=owed,
         waits_for=owing.names if owing and owed else (),
+        pictures=pictures.store if pictures else None,
+        unusable=pictures.unusable if pictures else 0,
+        problems=pictures.problems if pictures else (),
     )
     workspace.give_back(staged.bytes)
     return staged
 
 
 def _copy_rows(
-    relation: StagedRelation, rendered: str, message: str, task_key: str, directory: Path
+    relation: StagedRelation,
+    rendered: str,
+    message: str,
+    task_key: str,
+    directory: Path,
+    images: Sequence[ImageColumn],
 ) -> tuple[Path, ...]:
-    """Write the rows' messages and keys in one pass over the staged relation.
+    """Write the rows' messages in one pass over the staged relation.
 
-    The settings of the user's database change nothing about it: rendering and hashing depend on
-    none of a session's.
+    With their keys, or of a task with pictures with what these are. The settings of the user's
+    database change nothing about it: rendering and hashing depend on none of a session's.
     """
+    found = f"""
+        cast(left(sha256({literal(task_key)} || user_message), {KEY_DIGITS}) as uuid)
+            as request_key,
+        user_message,
+        strlen(cast(to_json(user_message) as varchar)) as message_bytes,
+        is_owed,
+        missing
+    """
+    if images:
+        rendered += f", {_REFERENCES} as refs"
+        found = "user_message, is_owed, missing, refs"
+
+    def source(where: str) -> str:
+        if not images:
+            return f"{relation.name} as staged {where}"
+        # Computed once: what is missing, owed and read is told by the same references.
+        return (
+            f"(select *, rowid as {_ROW}, {references_sql(images)} as {_REFERENCES} "
+            f"from {relation.name} {where}) as staged"
+        )
 
     def query(where: str) -> str:
         return f"""
             with rendered as (
-                select rowid as row_id, {rendered}
-                from {relation.name} as staged {where}
+                select {_ROW if images else "rowid"} as row_id, {rendered}
+                from {source(where)}
             ),
             messages as (
                 -- A text in `optional` is waited for too: without it the row would be asked twice.
-                select row_id, if(is_owed, null, message) as user_message, is_owed, missing
+                select * exclude (message), if(is_owed, null, message) as user_message
                 from rendered
             )
-            select
-                row_id,
-                cast(left(sha256({literal(task_key)} || user_message), {KEY_DIGITS}) as uuid)
-                    as request_key,
-                user_message,
-                strlen(cast(to_json(user_message) as varchar)) as message_bytes,
-                is_owed,
-                missing
+            select row_id, {found}
             from messages
         """
 
@@ -156,4 +213,5 @@ def _copy_rows(
         message,
         directory,
         rows=f"model '{relation.model}': the staged rows",
+        other_bytes=" + ".join(["0", *(column.bytes_sql for column in images)]),
     )

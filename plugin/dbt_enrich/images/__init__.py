@@ -1,0 +1,1 @@
+"""Pictures: how they are scaled down, and where they wait to be sent."""
