@@ -63,7 +63,7 @@ class ImageUrl(Body):
     """Where an image is."""
 
     url: str
-    detail: Literal["auto", "low", "high", "original"] | None = None
+    detail: Literal["low", "high", "auto", "original"] | None = None
 
 
 class ImagePart(Body):

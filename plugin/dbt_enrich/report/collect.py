@@ -260,12 +260,12 @@ def _image_names(task: Task | None) -> list[str]:
 
 def _image_columns(table: EnrichedTable, task: Task | None) -> tuple[ImageColumn, ...]:
     """Return the columns with pictures that the table still has as such."""
-    found = []
+    found: list[ImageColumn] = []
     there = {name.lower() for name in table.columns}
     for name in _image_names(task):
         with suppress(InputError):
             if name in there:
-                found += image_columns([name], table.columns, (), model=table.label)
+                found.extend(image_columns([name], table.columns, (), model=table.label))
     return tuple(found)
 
 

@@ -22,8 +22,8 @@ STATUSES: Final[Mapping[str, str]] = {
     "stale": "The row was answered for another version of the task or of its own text. It keeps "
     "the previous outputs until the new answer is there (`on_pending`).",
     "failed": "The row has no valid answer. `enrichment_error` says why.",
-    "skipped": "There is nothing to send: a column that `user` names is NULL or blank, and is not "
-    "`optional`.",
+    "skipped": "There is nothing to send: a column that `user` or `images` names is NULL or blank, "
+    "and is not `optional`, or a picture is not there or cannot be sent.",
 }
 """What `enrichment_status` says of a row, and what it means."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import duckdb
 import pytest
 from benchmarks.engine import Stages, open_warehouse
 from benchmarks.movies import MODEL
-from dbt_enrich.endpoints.base import Prompt, ReplyPaths
+from dbt_enrich.endpoints.base import Image, Prompt, ReplyPaths
 from dbt_enrich.endpoints.packs import Packing, keys_sql
 from dbt_enrich.pipeline.planning.plan import row_overheads
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
@@ -42,9 +42,14 @@ class Echo:
     )
     cut_reasons = ("short",)
     filter_reasons = ()
+    takes_images = False
 
     def body(
-        self, prompt: Prompt, user_message: str, parameters: Mapping[str, Any]
+        self,
+        prompt: Prompt,
+        user_message: str,
+        parameters: Mapping[str, Any],
+        images: Sequence[Image] = (),
     ) -> dict[str, Any]:
         """Return a body."""
         return {
