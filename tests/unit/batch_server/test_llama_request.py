@@ -19,6 +19,7 @@ from batch_server.responders.llama_request import (
     unknown_keyword,
 )
 from batch_server.responders.transcript import STOP
+from support.pictures import data_address, png
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -146,7 +147,7 @@ def test_a_wrong_value_does_not_reach_the_model(changes: dict[str, Any], param: 
     assert str(problem.param).startswith(param)
 
 
-_PICTURE = {"type": "image_url", "image_url": {"url": "data:,"}}
+_PICTURE = {"type": "image_url", "image_url": {"url": data_address(png())}}
 
 
 @pytest.mark.parametrize(
