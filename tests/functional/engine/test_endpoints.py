@@ -49,7 +49,7 @@ class Echo:
         prompt: Prompt,
         user_message: str,
         parameters: Mapping[str, Any],
-        images: Sequence[Image] = (),
+        images: Sequence[Image] = (),  # noqa: ARG002 - it takes none
     ) -> dict[str, Any]:
         """Return a body."""
         return {

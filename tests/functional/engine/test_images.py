@@ -250,18 +250,23 @@ def test_where_no_file_is_there_the_directory_is_wrong(
     assert paid(emulator) == {}
 
 
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
 def test_a_failed_answer_is_repaired_with_its_picture(
-    warehouse: Warehouse, emulator: RunningEmulator
+    endpoint: str, warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
     """The second attempt shows the picture once more, with the answer and what is wrong with it."""
     emulator.rules([{"match": "sha256", "times": 1, "fault": "wrong_shape"}])
     data = png(GREEN)
-    warehouse.enrich(rows_of(blob(data)), image_task())
-    assert warehouse.statuses() == {"done": 1}
+    warehouse.enrich(rows_of(blob(data)), image_task(endpoint=endpoint, image_detail="high"))
     assert list(paid(emulator).values()) == [2]
-    (messages,) = [body["messages"] for body in bodies(emulator) if len(body["messages"]) > 1]
+    asked = [body.get("messages") or body["input"] for body in bodies(emulator)]
+    (messages,) = [messages for messages in asked if len(messages) > 1]
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
-    assert messages[0]["content"][1]["image_url"]["url"] == data_address(data)
+    url = data_address(data)
+    part = {"type": "image_url", "image_url": {"url": url, "detail": "high"}}
+    if endpoint == "responses":
+        part = {"type": "input_image", "image_url": url, "detail": "high"}
+    assert messages[0]["content"][1] == part
 
 
 def bodies(emulator: RunningEmulator) -> list[dict[str, Any]]:
