@@ -24,7 +24,7 @@ from dbt_enrich.task.parameters import NEUTRAL_PARAMETERS, TOKEN_LIMITS, checked
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn, canonical_outputs
 from dbt_enrich.task.template import Template, parse_template
-from dbt_enrich.wording import first_problem
+from dbt_enrich.wording import first_problem, near_match
 
 KEY_VERSION = 1
 KEY_DIGITS = 32
@@ -108,6 +108,17 @@ class EnrichmentTask(BaseModel):
                 fix="remove it",
             )
         return None if text is None else text.removesuffix("\n")
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _known_endpoint(cls, value: object) -> object:
+        known = [*EndpointName]
+        if value not in known:
+            raise WrongValueError(
+                "the service has no such endpoint",
+                fix=near_match(str(value), known) or f"write {' or '.join(known)}",
+            )
+        return value
 
     @field_validator("parameters")
     @classmethod

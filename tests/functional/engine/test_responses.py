@@ -15,6 +15,7 @@ from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.from_yaml import task_from_yaml
 from support.warehouse import Warehouse, config_for, summary_task
 
 ROWS = 5
@@ -234,6 +235,19 @@ def test_a_parameter_that_it_does_not_have_is_refused(
     """By name, with what to write."""
     with pytest.raises(ValueError, match=words):
         responses_task(parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("given", "fix"), [("respones", "did you mean 'responses'?"), (5, "write chat or responses")]
+)
+def test_an_endpoint_that_there_is_not_is_refused(given: object, fix: str) -> None:
+    """With the model, the key and what to write."""
+    meta = {"model": "m", "user": "{note}", "output": ["summary"], "endpoint": given}
+    with pytest.raises(ConfigurationError) as refused:
+        task_from_yaml("notes", meta, {"summary": {"data_type": "varchar"}})
+    text = f"model 'notes': enrichment.endpoint: the service has no such endpoint (it is {given!r})"
+    assert str(refused.value).startswith(text)
+    assert fix in str(refused.value)
 
 
 def test_parameters_are_one_task_in_either_spelling() -> None:

@@ -99,6 +99,25 @@ def test_its_answers_are_kept_and_its_batch_comes_home(project: Path) -> None:
     assert after == {batch: requests for batch, requests in before.items() if requests}
 
 
+def test_its_tasks_may_ask_another_endpoint(project: Path) -> None:
+    """No answer is asked again, and its batch in flight is read as the chat completions it is.
+
+    The row that failed for good is, as wherever the way of a request has changed.
+    """
+    path = project / "models/enriched.yml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for model in document["models"]:
+        model["config"]["meta"]["enrichment"]["endpoint"] = "responses"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    output = run(project, "dbt", "run", *_NINE_ROWS)
+    assert "notes_enriched: 8 done, 1 failed (refusal 1); 5 reused, 1 sent" in output
+    assert "packs_enriched: 6 done; 6 reused, 0 sent" in output
+    with closing(sqlite3.connect(project / ".enrichment/ledger.sqlite")) as ledger:
+        found = ledger.execute("select endpoint, sum(requests) from batches group by 1 order by 1")
+        (_, before), (endpoint, asked) = found.fetchall()
+    assert (before > 5, endpoint, asked) == (True, "responses", 1)
+
+
 def test_its_profile_of_azure_works(project: Path, emulator: RunningEmulator) -> None:
     """With all the keys that it has."""
     emulator.deployments({"name": "mini-batch"})
