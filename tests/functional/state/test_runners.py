@@ -16,7 +16,7 @@ import pytest
 from batch_server.server import RunningEmulator
 from support.shared_ledger import LedgerServer
 
-_LEASE = 1.5
+_LEASE, _LONG = 1.5, 60.0
 _TESTS = Path(__file__).parents[2]
 
 
@@ -56,7 +56,7 @@ class Runner:
 
     def outcome(self) -> dict[str, Any]:
         """Return what became of its rows."""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=200)
         assert self.process.returncode == 0, err
         found: dict[str, Any] = json.loads(out)
         return found
@@ -69,7 +69,7 @@ def runner(
     """Starts runners on one ledger, with files in one directory."""
     keys, made = ledgers.new(), []
 
-    def start(select: str, *, freeze: str = "") -> Runner:
+    def start(select: str, *, freeze: str = "", lease: float = _LEASE) -> Runner:
         made.append(
             Runner(
                 {
@@ -78,7 +78,7 @@ def runner(
                     "state_dir": str(tmp_path / "state"),
                     "ledger": keys.ledger.get_secret_value(),
                     "ledger_schema": keys.ledger_schema,
-                    "lease": _LEASE,
+                    "lease": lease,
                     "freeze": freeze,
                     "select": select,
                 }
@@ -140,7 +140,8 @@ def test_two_runners_at_once_send_each_row_once(
 ) -> None:
     """A third of their rows is both's: whoever claims it sends it, and both have all answers."""
     rows = 3_000
-    both = runner(notes(0, rows)), runner(notes(rows // 2, rows))
+    selects = notes(0, rows), notes(rows // 2, rows)
+    both = [runner(select, lease=_LONG) for select in selects]
     for one in both:
         one.begin()
     for one in both:
