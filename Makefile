@@ -53,11 +53,11 @@ browser:
 azurite:
 	npm install --silent --no-save --no-package-lock --prefix .azurite azurite@3.37.0
 
-# The programs of a PostgreSQL server, which the tests of attached databases start themselves.
+# The programs of a PostgreSQL server and of a pooler, which tests start themselves.
 postgres:
-	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
-		|| apt-get install --yes --quiet postgresql >/dev/null \
-		|| { apt-get update --quiet && apt-get install --yes --quiet postgresql; } >/dev/null
+	ls /usr/lib/postgresql/*/bin/initdb /usr/sbin/pgbouncer >/dev/null 2>&1 \
+		|| apt-get install --yes --quiet postgresql pgbouncer >/dev/null \
+		|| { apt-get update --quiet && apt-get install --yes --quiet postgresql pgbouncer; } >/dev/null
 
 test: install lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=40 --durations-min=4

@@ -144,10 +144,10 @@ class Shards(Table):
         Raises:
             LedgerError: There is none of that name.
         """
-        found = self._read("shard = ?", (shard,))
-        if not found:
+        found = self.find(shard)
+        if found is None:
             raise LedgerError(f"the ledger {self._connection.place} has no shard {shard}")
-        return found[0]
+        return found
 
     def named(self, names: Iterable[str]) -> list[Shard]:
         """Return some shards by their names, oldest first."""
@@ -187,6 +187,10 @@ class Shards(Table):
             (batch_id, shard),
         )
         return row is not None
+
+    def find(self, shard: str) -> Shard | None:
+        """Return one shard, or None if there is none of that name."""
+        return next(iter(self._read("shard = ?", (shard,))), None)
 
     def _read(self, where: str, arguments: Sequence[object]) -> list[Shard]:
         rows = self._connection.read(
