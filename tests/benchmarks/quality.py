@@ -98,7 +98,7 @@ def measure(warehouse: Path, state: Path, rows_per_request: int) -> Figures:
 
 def _task() -> EnrichmentTask:
     """Return the movies project's task, as its YAML has it."""
-    path = REPOSITORY / "dbt_project" / "models" / "enriched" / "_enriched.yml"
+    path = REPOSITORY / "dbt_project" / "models" / "movies" / "enriched" / "_enriched.yml"
     models = {model["name"]: model for model in yaml.safe_load(path.read_text())["models"]}
     model = models[_MODEL]
     columns = {

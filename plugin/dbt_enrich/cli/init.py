@@ -25,7 +25,7 @@ from dbt_enrich.cli.scaffold import (
 )
 from dbt_enrich.config.local import LOCAL
 from dbt_enrich.config.profile import CONFIGS
-from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.errors import SITE, ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def init(provider: str, package: str | None, yes: bool, location: Location) -> N
         return
     click.echo(
         f"{needs}\nnext: dbt deps, dbt-enrich doctor, then dbt run --select example_enriched, "
-        "which sends its three rows"
+        f"which sends its three rows\nwhole projects to copy from: {SITE}recipes/index.html"
     )
 
 

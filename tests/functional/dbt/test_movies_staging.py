@@ -450,7 +450,7 @@ def test_rejected_rows_say_why(staged_imdb: duckdb.DuckDBPyConnection) -> None:
 
 def test_both_ways_in_ask_the_same() -> None:
     """The task in the model's YAML and the Python model's have one identity, so share answers."""
-    enriched = ROOT / "dbt_project" / "models" / "enriched"
+    enriched = ROOT / "dbt_project" / "models" / "movies" / "enriched"
     document = yaml.safe_load((enriched / "_enriched.yml").read_text(encoding="utf-8"))
     model = next(each for each in document["models"] if each["name"] == "movies_enriched")
     by_yaml = task_from_yaml(
@@ -469,8 +469,7 @@ def test_a_file_of_another_layout_is_refused(project: MoviesProject, tmp_path: P
     code, text = project.attempt(
         "build",
         "--select",
-        "movies",
-        "stg_movies",
+        "+stg_movies",
         warehouse=tmp_path / "movies.duckdb",
         movies_csv=str(file),
     )
