@@ -5,6 +5,7 @@ All of them are built in the same runs: sent, then collected, then run to the en
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,13 +19,33 @@ from batch_server.server import RunningEmulator, running_emulator
 from support.dbt_project import REPOSITORY, DbtProject, azure
 
 LONGEST = 2_000
-PROJECTS = ["tag:tickets", "tag:feedback", "+tag:notebook"]
+PROJECTS = ["tag:tickets", "tag:feedback", "tag:pictures", "+tag:notebook"]
+SHAPES = ("circle", "ring", "square", "diamond", "triangle", "cross", "stripes")
+PICTURES = REPOSITORY / "dbt_project" / "pictures"
 FILMS = """movie_id,title,released_year,runtime_minutes,director,genres,overview
 a,A,1990,90,D,drama,A film about a ship.
 b,B,1991,91,D,drama,A film about a bird.
 """
+
+
+def seen(path: Path) -> list[dict[str, Any]]:
+    """Return rules that answer what a picture shows, where its bytes or its address are shown."""
+    shape, colour = path.stem.split("-")
+    answer = {
+        "caption": f"A {shape} in {colour}.",
+        "tags": [shape.upper(), colour, colour],
+        "main_colour": colour,
+        "shape": shape,
+    }
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return [
+        {"match": part, "answer": answer} for part in (f"sha256:{digest[:16]}", f"/{path.name}")
+    ]
+
+
 # The first rule that fits a message answers it; without one the answer only fits the columns.
 RULES: list[dict[str, Any]] = [
+    *(rule for shape in SHAPES for path in PICTURES.glob(f"{shape}-*.png") for rule in seen(path)),
     # A film, in JSON mode, where no schema says what to answer.
     {"match": "A film about", "answer": {"categories": ["Drama", "sea"], "summary": "A film."}},
     # Two comments in English, as the second enrichment reads them; the others say nothing.
@@ -95,7 +116,7 @@ class Built:
 def copy_of_the_projects(directory: Path, emulator: RunningEmulator) -> DbtProject:
     """Return the projects as a clone of the repository has them, which ask the emulator."""
     project = DbtProject(directory, azure(emulator.url, emulator.api_key))
-    for part in ("models", "macros", "tests", "selectors.yml"):
+    for part in ("models", "macros", "tests", "pictures", "selectors.yml"):
         path = REPOSITORY / "dbt_project" / part
         copied = project.directory / part
         shutil.copytree(path, copied) if path.is_dir() else shutil.copy(path, copied)
@@ -203,6 +224,40 @@ def test_words_that_the_comment_does_not_have_are_named_and_not_counted(built: B
     ) == [0]
 
 
+def test_captions_are_of_the_pictures_that_were_shown(built: Built) -> None:
+    """Files by their bytes, others by their address; a title that says another thing is found."""
+    assert built.project.rows(
+        "select product_id, colour_of_title, colour_of_picture, caption "
+        "from titles_against_pictures where finding = 'another colour' order by all"
+    ) == [
+        ("P-014", "blue", "pink", "A diamond in pink."),
+        ("P-026", "green", "red", "A circle in red."),
+        ("P-032", "white", "grey", "A square in grey."),
+        ("P-033", "black", "brown", "A square in brown."),
+        ("P-044", "green", "blue", "A stripes in blue."),
+    ]
+    done = "select product_id, tags from products_enriched where enrichment_status = 'done'"
+    tags = dict(built.project.rows(done))
+    assert len(tags) == built.values("select count(*) from products")[0] - 3
+    assert tags["P-001"] == ["circle", "red"]
+    # The address of a picture, and a product without a title.
+    assert tags["P-040"] == ["ring", "orange"]
+    assert tags["P-031"] == ["diamond", "green"]
+
+
+def test_a_product_without_a_usable_picture_is_named_and_never_sent(built: Built) -> None:
+    """Be it missing, broken or not there at all."""
+    unusable = built.project.rows(
+        "select product_id, split_part(enrichment_error, ':', 1) from titles_against_pictures "
+        "where finding = 'no usable picture' order by all"
+    )
+    assert unusable == [
+        ("P-037", "missing_input"),
+        ("P-038", "unusable_image"),
+        ("P-039", "missing_input"),
+    ]
+
+
 def test_films_are_asked_as_the_notebook_asks_them(built: Built) -> None:
     """In JSON mode, with the form of the answer in the system text alone."""
     films = "select title, categories, summary, enrichment_status from movies_enriched_as_notebook"
@@ -217,4 +272,4 @@ def test_a_bare_build_is_of_the_movies(built: Built) -> None:
     listed = built.project.dbt("ls", "--resource-type", "model", "--quiet").split()
     names = {line.rsplit(".", 1)[-1] for line in listed}
     assert {"stg_movies", "movies_enriched", "category_stats"} <= names
-    assert not names & {"movies_enriched_as_notebook", "tickets_enriched", "feedback_enriched"}
+    assert not names & {"movies_enriched_as_notebook", "tickets_enriched", "products_enriched"}
