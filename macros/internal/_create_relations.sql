@@ -17,6 +17,7 @@
       model varchar,
       deployment varchar,
       service varchar,
+      endpoint varchar,
       task_key varchar,
       enrichment_version varchar,
       status varchar,

@@ -13,11 +13,11 @@ from typing import Any
 
 import duckdb
 import pytest
-from dbt_enrich.endpoints.choice import ENDPOINTS
 from dbt_enrich.state.shards import Step
 from support.bench import ROWS, Bench
 from support.dbt_project import DbtProject
 from support.pairs import Case, all_pairs, covering, pairs_of
+from support.text_endpoints import TEXT_ENDPOINTS
 
 # The row whose answer the faults of an answer spoil.
 SPOILED = 3
@@ -122,7 +122,7 @@ FACTORS = {
     "fault": tuple(FAULTS),
     "mode": tuple(MODES),
     "moment": MOMENTS,
-    "endpoint": tuple(ENDPOINTS),
+    "endpoint": TEXT_ENDPOINTS,
 }
 CASES = all_pairs(FACTORS, seed=20)
 ORDINARY = covering(CASES, ("step", "moment"), ("fault",), ("mode",), ("endpoint",))
@@ -222,4 +222,4 @@ def test_every_pair_is_among_the_cases() -> None:
     assert {(case["step"], case["moment"]) for case in ORDINARY} == set(product(STEPS, MOMENTS))
     assert {case["fault"] for case in ORDINARY} == set(FAULTS)
     assert {case["mode"] for case in ORDINARY} == set(MODES)
-    assert {case["endpoint"] for case in ORDINARY} == set(ENDPOINTS)
+    assert {case["endpoint"] for case in ORDINARY} == set(TEXT_ENDPOINTS)

@@ -535,10 +535,11 @@ def matrix() -> str:
         ),
         "## Providers\n",
         _table(
-            ["provider", "requests in a file", "files expire after", "extra"],
+            ["provider", "endpoints", "requests in a file", "files expire after", "extra"],
             (
                 [
                     f"`{facts.name}`",
+                    ", ".join(f"`{name}`" for name in sorted(facts.endpoints)),
                     f"{facts.limits.max_requests:,}",
                     f"{facts.expiry_days[0]} to {facts.expiry_days[-1]} days",
                     _extra(facts),

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from dbt_enrich.config import parse_config
-from dbt_enrich.endpoints.choice import ENDPOINTS
 from dbt_enrich.pipeline.load.load_shard import load
 from dbt_enrich.sql import literal
 from dbt_enrich.state.answer_store import text_sql
@@ -43,6 +42,7 @@ from fuzz.lines import (
     sample_line,
 )
 from fuzz.replies import BrokenPromiseError, fuzz_bodies, fuzz_calls
+from support.text_endpoints import TEXT_ENDPOINTS
 
 KINDS = {kind.value for kind in FailureKind}
 _SAFE, _HOSTILE = 100, 400
@@ -66,7 +66,7 @@ def fuzz_lines(count: int, chance: random.Random, directory: Path) -> int:
     # What is dressed as another server's is read whichever endpoint was asked.
     right = [dressed_line(line, chance) if chance.random() < 0.3 else line for line in right]
     samples = [sample_line(key, chance) for key in hostile]
-    endpoint = chance.choice([*ENDPOINTS])
+    endpoint = chance.choice(TEXT_ENDPOINTS)
     if endpoint == EndpointName.RESPONSES:
         right = [json.dumps(in_form_of_responses(json.loads(line))).encode() for line in right]
         samples = [in_form_of_responses(sample) for sample in samples]

@@ -53,6 +53,7 @@ _REPLY = ReplyPaths(
     refusals=("$.choices[*].message.refusal", *_ELSEWHERE.refusals),
     keys=_ELSEWHERE.keys,
     answers="$.output",
+    places=("$.output[0]",),
 )
 
 

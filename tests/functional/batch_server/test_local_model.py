@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 from batch_server.problems import BatchServerError
-from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.base import RESPONSES, ChatReply, ChatRequest
 from batch_server.responders.llama import LlamaResponder
 from batch_server.responders.weights import PACKAGED_NAME, PACKAGED_SHA256, find_weights
 
@@ -105,6 +105,23 @@ def test_ten_rows_are_answered_within_the_schema(responder: LlamaResponder) -> N
         assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
         assert choice["finish_reason"] == "stop"
         jsonschema.validate(json.loads(choice["message"]["content"]), SCHEMA)
+
+
+def test_it_answers_the_responses_api(responder: LlamaResponder) -> None:
+    """In its form, within its schema, and cut at its limit."""
+    form = {"type": "json_schema", "name": "row", "strict": True, "schema": SCHEMA}
+    asked = {"model": "m", "input": "A dog finds a bone.", "text": {"format": form}}
+    requests = [
+        ChatRequest(0, "whole", asked, RESPONSES),
+        ChatRequest(1, "cut", {**asked, "max_output_tokens": 2}, RESPONSES),
+    ]
+    replies = {request.custom_id: reply.body for request, reply in responder.answer(requests)}
+    assert {body["object"] for body in replies.values()} == {"response"}
+    (message,) = replies["whole"]["output"]
+    jsonschema.validate(json.loads(message["content"][0]["text"]), SCHEMA)
+    assert replies["whole"]["usage"]["output_tokens"] > 2
+    assert replies["cut"]["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert replies["cut"]["usage"]["output_tokens"] == 2
 
 
 def test_the_slots_begin_with_what_the_rows_share(responder: LlamaResponder) -> None:

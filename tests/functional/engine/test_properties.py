@@ -16,13 +16,13 @@ from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.responses_form import as_chat, in_form_of
 from batch_server.responders.scripted import completion, last_user_message
 from batch_server.server import RunningEmulator, running_emulator
-from dbt_enrich.endpoints.choice import ENDPOINTS
 from dbt_enrich.task.schema import OutputColumn
 from fuzz.lines import OUTPUTS, failed_line, joined_lines, right_line
 from fuzz.reading import stored_answers
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from support.answer_strategies import documents, output_columns
+from support.text_endpoints import TEXT_ENDPOINTS
 from support.validation_oracle import verdict
 from support.warehouse import Warehouse, config_for, summary_task
 
@@ -34,7 +34,7 @@ TEXTS = st.text(
      "\ud7ff\ue000"]
 )  # fmt: skip
 
-NAMES = st.sampled_from([*ENDPOINTS])
+NAMES = st.sampled_from(TEXT_ENDPOINTS)
 
 # What a needed text may consist of and still count as none.
 BLANKS = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(

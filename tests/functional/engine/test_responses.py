@@ -187,6 +187,18 @@ def test_it_is_previewed_and_planned(emulator: RunningEmulator, tmp_path: Path) 
     assert asked.count("/responses") == 2
 
 
+def test_a_small_round_is_asked_at_once(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """By the same endpoint, with the same fixes, and no batch."""
+    emulator.rules([{"match": "note 1", "times": 1, "fault": "truncated"}])
+    warehouse = warehouse_for(emulator, tmp_path)
+    task = responses_task(parameters={"max_tokens": 100})
+    warehouse.enrich(NOTES, task, sync_below=100, preview_model="gpt-4o-mini")
+    assert warehouse.statuses() == {"done": ROWS}
+    asked = [call["path"] for call in emulator.account()["calls"]]
+    assert asked.count("/responses") == ROWS + 1
+    assert {shard.endpoint for shard in shards(warehouse)} == {"responses"}
+
+
 @pytest.mark.parametrize(
     ("changes", "profile", "words", "fix"),
     [

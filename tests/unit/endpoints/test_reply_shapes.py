@@ -8,9 +8,13 @@ from typing import Any
 
 import duckdb
 import pytest
+from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
+from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.endpoints.response_lines import message_sql, named_lines_sql
+from dbt_enrich.endpoints.responses import RESPONSES
 from dbt_enrich.sql import literal
+from support.text_endpoints import TEXT_ENDPOINTS
 
 S = '{"summary":"S"}'
 DRAFT = '{"summary":"draft"}'
@@ -25,10 +29,12 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield opened
 
 
-def read(connection: duckdb.DuckDBPyConnection, line: object) -> dict[str, Any]:
+def read(
+    connection: duckdb.DuckDBPyConnection, line: object, endpoint: Endpoint = CHAT_COMPLETIONS
+) -> dict[str, Any]:
     """Return what is read of a line: a document, or text as it is."""
     text = line if isinstance(line, str) else json.dumps(line)
-    named = named_lines_sql(CHAT_COMPLETIONS, f"select {literal(text)} as line")
+    named = named_lines_sql(endpoint, f"select {literal(text)} as line")
     cursor = connection.execute(f"select *, {message_sql('null')} as said from ({named})")
     (row,) = cursor.fetchall()
     return dict(zip([column[0] for column in cursor.description], row, strict=True))
@@ -146,10 +152,13 @@ SHAPES: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("endpoint", TEXT_ENDPOINTS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_text_of_an_answer_is_read(connection: duckdb.DuckDBPyConnection, shape: str) -> None:
-    """With the model and the tokens; what is thinking is left out."""
-    found = read(connection, SHAPES[shape])
+def test_the_text_of_an_answer_is_read(
+    connection: duckdb.DuckDBPyConnection, shape: str, endpoint: str
+) -> None:
+    """With the model and the tokens; what is thinking is left out, whatever was asked."""
+    found = read(connection, SHAPES[shape], endpoint_of(endpoint))
     assert (found["outcome"], json.loads(found["content"])) == ("answered", json.loads(S))
     assert (found["model"], found["body"], found["no_text"]) == ("m", None, None)
     assert (found["prompt_tokens"], found["completion_tokens"]) == ("7", "3")
@@ -243,13 +252,14 @@ FAILED: dict[str, tuple[Any, str, str]] = {
 }
 
 
+@pytest.mark.parametrize("endpoint", TEXT_ENDPOINTS)
 @pytest.mark.parametrize("name", FAILED)
 def test_a_failure_has_its_name_and_its_words(
-    connection: duckdb.DuckDBPyConnection, name: str
+    connection: duckdb.DuckDBPyConnection, name: str, endpoint: str
 ) -> None:
-    """Whatever shape the error has."""
+    """Whatever shape the error has, and whatever was asked."""
     document, outcome, text = FAILED[name]
-    found = read(connection, document)
+    found = read(connection, document, endpoint_of(endpoint))
     assert (found["outcome"], found["said"]) == (outcome, text)
     if outcome == "truncated":
         assert json.loads(found["body"]) == document["response"]["body"]
@@ -261,3 +271,77 @@ def test_a_failure_has_its_name_and_its_words(
 def test_what_is_no_line_stops_nothing(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     """It answers nobody."""
     assert read(connection, text.replace("\x00", ""))["attempt"] is None
+
+
+def response(*output: object, **changes: Any) -> dict[str, Any]:
+    """A line with a response of the Responses API, as it documents it."""
+    thought = {"reasoning_tokens": 1}
+    document = {
+        "object": "response",
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "model": "m",
+        "output": list(output),
+        "usage": {**COUNTED, "output_tokens_details": thought},
+        **changes,
+    }
+    return line(document)
+
+
+def message(*parts: str, **changes: Any) -> dict[str, Any]:
+    """A message of a response, with its parts."""
+    content = [{"type": "output_text", "text": text, "annotations": []} for text in parts]
+    return {"type": "message", "role": "assistant", "content": content, **changes}
+
+
+THOUGHT = {"type": "reasoning", "summary": [{"type": "summary_text", "text": DRAFT}]}
+REFUSED = message(content=[{"type": "refusal", "refusal": "I will not."}])
+BROKEN = {"code": "server_error", "message": "x"}
+CUT = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+FILTERED = {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}
+RESPONSES_SAY: dict[str, tuple[Any, str, str | None, str]] = {
+    "an answer": (response(message(S)), "answered", S, "completed"),
+    "after reasoning": (response(THOUGHT, message(S)), "answered", S, "completed"),
+    "after a word on the way": (
+        response(message(DRAFT, phase="commentary"), message(S, phase="final_answer")),
+        "answered",
+        S,
+        "completed",
+    ),
+    "in parts": (response(THOUGHT, message(S[:5], S[5:])), "answered", S, "completed"),
+    "in parts after a draft": (
+        response(message(DRAFT), message(S[:5], S[5:])),
+        "answered",
+        S,
+        "completed",
+    ),
+    "cut": (response(message(S[:5]), **CUT), "truncated", None, "max_output_tokens"),
+    "cut while it thought": (response(THOUGHT, **CUT), "truncated", None, "max_output_tokens"),
+    "filtered": (response(message(S[:5]), **FILTERED), "content_filter", None, "content_filter"),
+    "refused": (response(THOUGHT, REFUSED), "refusal", None, "completed"),
+    "failed": (response(status="failed", error=BROKEN), "provider_error", None, "failed"),
+    "nothing": (response(THOUGHT), "answered", None, "completed"),
+}
+
+
+@pytest.mark.parametrize("name", RESPONSES_SAY)
+def test_a_response_is_read_where_it_is_documented(
+    connection: duckdb.DuckDBPyConnection, name: str
+) -> None:
+    """The last message is the answer; tokens of reasoning are apart."""
+    document, outcome, content, reason = RESPONSES_SAY[name]
+    found = read(connection, document, RESPONSES)
+    assert (found["outcome"], found["content"], found["finish_reason"]) == (
+        outcome,
+        content,
+        reason,
+    )
+    tokens = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+    assert [found[name] for name in tokens] == ["7", "2", "3", "1"]
+    if outcome == "refusal":
+        assert found["said"] == "I will not."
+    if outcome == "provider_error":
+        assert found["said"] == "server_error: x"
+    if outcome == "answered" and content is None:
+        assert found["said"].endswith("no text of an answer: `output[0]` has `type`, `summary`")
