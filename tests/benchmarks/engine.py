@@ -160,8 +160,9 @@ class Stages:
         endpoint: Endpoint = CHAT_COMPLETIONS,
         shape: Shape = USUAL,
         memory_limit: str | None = PRIVATE_MEMORY,
+        asked: EnrichmentTask | None = None,
     ) -> None:
-        self.task = task(shape)
+        self.task = asked or task(shape)
         self.task_key = self.task.task_key(MODEL)
         self.scratch = ExitStack()
         self._opened = ExitStack()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dbt_run, emulator, quality, tokens
+from benchmarks import dbt_run, emulator, pictures, quality, tokens
 from benchmarks.contest import Contest, contest
 from benchmarks.daily import DailyRuns
 from benchmarks.films import make_films
@@ -198,6 +198,17 @@ def qualities(plan: Plan) -> Iterator[Result]:
             yield result
 
 
+def picture_exports(plan: Plan) -> Iterator[Result]:
+    """Pictures of 100 kB, staged and written: of two sizes, whose memory must be the same."""
+    for rows in (plan.rows,) if plan.rows else (1_000, 10_000):
+        result = Result("pictures", rows)
+        for _ in plan.rounds(rows):
+            result.begin_round()
+            for way, measured in pictures.contenders(rows, plan.scratch).items():
+                result.enter(way, measured)
+            yield result
+
+
 PARTS: dict[str, Part] = {
     "sides": sides,
     "shapes": shapes,
@@ -205,6 +216,7 @@ PARTS: dict[str, Part] = {
     "nothing-new": nothing_new,
     "dbt-run": dbt_runs,
     "emulator": emulators,
+    "pictures": picture_exports,
     "tokens": token_counts,
     "quality": qualities,
 }

@@ -79,6 +79,7 @@ def report(results: Results) -> str:
         _nothing_new(results.of("nothing-new")),
         _dbt_runs(results.of("dbt-run")),
         _emulators(results.of("emulator")),
+        _pictures(results.of("pictures")),
         _METHOD.format(
             stubs="\n".join(f"  - {peer.name} {peer.version}: {peer.stubbed}." for peer in PEERS)
         ),
@@ -87,7 +88,7 @@ def report(results: Results) -> str:
 
 
 def _machines(results: Results) -> str:
-    parts = ("sides", "shapes", "peers", "nothing-new", "dbt-run", "emulator")
+    parts = ("sides", "shapes", "peers", "nothing-new", "dbt-run", "emulator", "pictures")
     found = [one for part in parts for one in results.of(part)]
     days = sorted({one.measured_at[:10] for one in found})
     lines = [f"- {machine}" for machine in dict.fromkeys(one.machine for one in found)]
@@ -292,6 +293,29 @@ def _emulators(results: Sequence[Result]) -> str:
         "four callers over HTTP, in a process that shares the machine with them.\n\n"
     )
     return section("The emulator", text + table(head, rows) + _missing(results)) if rows else ""
+
+
+def _pictures(results: Sequence[Result]) -> str:
+    rows = [
+        (
+            f"{one.rows:,}", way, number(one.median(way, "stage"), 1),
+            number(one.median(way, "write"), 1), number(one.median(way, "request_mb")),
+            number(one.median(way, "files")), number(one.largest(way, "export_peak_mb")),
+            number(one.median(way, "imports_mb")), str(len(one.rounds)),
+        )
+        for one in results
+        for way in one.contenders()
+    ]  # fmt: skip
+    head = (
+        "pictures", "from", "stage s", "claim and write s", "request MB", "files", "peak MB",
+        "after imports MB", "rounds",
+    )  # fmt: skip
+    text = (
+        "PNGs of 100 kB, each of them another, read from files or from BLOBs of the warehouse, and "
+        "written into request files as base64. Both databases have the little memory of the rows "
+        "above. The peak is that of the whole process until the last file is written.\n\n"
+    )
+    return section("Pictures", text + table(head, rows) + _missing(results)) if rows else ""
 
 
 def _times(one: Result, name: str) -> list[str]:
