@@ -38,6 +38,7 @@ from functional.batch_server.model_server import (
     uncounted,
 )
 from functional.batch_server.resource import Resource, line
+from support.pictures import data_address, png
 from support.warehouse import Warehouse
 
 NOWHERE = "http://127.0.0.1:1/v1"
@@ -73,6 +74,20 @@ def replies(options: UpstreamOptions, texts: list[str], **body: Any) -> dict[str
 def error_of(reply: ChatReply) -> dict[str, Any]:
     """The error of a reply."""
     return dict(reply.body["error"])
+
+
+def test_pictures_are_passed_on_as_they_are(server: ModelServer) -> None:
+    """The model server is shown what the row has."""
+    picture = {"type": "image_url", "image_url": {"url": data_address(png()), "detail": "low"}}
+    content = [{"type": "text", "text": "What is this?"}, picture]
+    body = {"model": "small", "messages": [{"role": "user", "content": content}]}
+    responder = UpstreamResponder(UpstreamOptions(server.url))
+    try:
+        ((_, reply),) = responder.answer([ChatRequest(0, "r", body)])
+    finally:
+        responder.close()
+    assert reply.status_code == 200
+    assert [sent["messages"] for sent in server.bodies] == [body["messages"]]
 
 
 def test_a_batch_is_answered_row_by_row_whatever_the_server_does(

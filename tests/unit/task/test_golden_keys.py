@@ -11,6 +11,8 @@ from typing import Any
 
 import duckdb
 import pytest
+from dbt_enrich.config.file_limits import ImageLimits
+from dbt_enrich.pipeline.stage.picture_reader import ImageReading
 from dbt_enrich.pipeline.stage.staged_rows import stage
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import OutputColumn
@@ -31,7 +33,8 @@ def keys_of(case: dict[str, Any], directory: Path) -> tuple[str, list[str | None
     connection.execute(f"create table staged as {case['select']}")
     relation = StagedRelation(connection, "staged", ("id",), "golden")
     workspace = Workspace(directory, memory_limit="100MB", threads=1)
-    rows = stage(relation, task, task_key, workspace)
+    reading = ImageReading(directory, ImageLimits()) if task.images else None
+    rows = stage(relation, task, task_key, workspace, (), reading)
     found = workspace.rows(
         f"select replace(cast(request_key as varchar), '-', '') from {rows.all_sql} order by row_id"
     )
