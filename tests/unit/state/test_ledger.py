@@ -128,8 +128,12 @@ def test_storing_closes_the_shard_and_makes_its_files_live(ledger: Ledger) -> No
 def test_a_task_is_noted_once(ledger: Ledger) -> None:
     """What a task's outputs were does not change when another YAML has its key."""
     ledger.tasks.add("t", enrichment="e", document={}, outputs=[{"name": "a"}])
-    ledger.tasks.add("t", enrichment="e", document={}, outputs=[])
+    renamed = {"images": {"columns": ["photo"]}}
+    ledger.tasks.add("t", enrichment="other", document=renamed, outputs=[])
     assert ledger.tasks.outputs("t") == [{"name": "a"}]
+    task = ledger.tasks.get("t")
+    assert task is not None
+    assert (task.enrichment, task.document) == ("e", renamed)
     assert ledger.tasks.outputs("u") is None
 
 

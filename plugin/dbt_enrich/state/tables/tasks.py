@@ -35,9 +35,13 @@ class Tasks(Table):
     def add(
         self, task_key: str, *, enrichment: str, document: Mapping[str, Any], outputs: object
     ) -> None:
-        """Record a task; one that is known stays as it is."""
+        """Record a task; of one that is known, what its columns with pictures are called now.
+
+        Nothing else of the document may differ where the key is the same.
+        """
         self._connection.write(
-            "insert into tasks values (?, ?, ?, ?, ?) on conflict do nothing",
+            "insert into tasks values (?, ?, ?, ?, ?) on conflict (task_key) do update "
+            "set document = excluded.document where tasks.document <> excluded.document",
             (
                 task_key,
                 enrichment,
