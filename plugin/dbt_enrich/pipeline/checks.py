@@ -132,15 +132,14 @@ def reading_of(session: Session) -> ImageReading | None:
     return ImageReading(config.image_dir.expanduser().resolve(), limits, task.image_max_pixels)
 
 
-def unusable_warning(session: Session, rows: StagedRows) -> str:
+def unusable_warning(rows: StagedRows) -> str:
     """Say which rows are skipped for their pictures, or nothing."""
     if not rows.unusable:
         return ""
     some = "; ".join(rows.problems)
     return (
-        f"model '{session.model}': {counted(rows.unusable, 'row is', 'rows are')} skipped for "
-        f"pictures that are not there or cannot be sent ({some}); enrichment_error has the reason "
-        "of each"
+        f"{counted(rows.unusable, 'row is', 'rows are')} skipped for pictures that are not there "
+        f"or cannot be sent ({some}); enrichment_error has the reason of each"
     )
 
 

@@ -367,7 +367,7 @@ def _staged(session: Session) -> StagedRows:
             reading_of(session),
         )
         span.rows, span.bytes = rows.rows, rows.bytes
-    warning = unusable_warning(session, rows)
+    warning = unusable_warning(rows)
     if warning:
         session.console.warn(warning)
     return rows
