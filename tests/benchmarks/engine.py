@@ -17,6 +17,7 @@ from benchmarks.measuring import Clock, size_mb
 from benchmarks.movies import MODEL, PARAMETERS, SHAPES, SYSTEM, USUAL, Shape
 from dbt_enrich.config import PluginConfig, parse_config
 from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.state import StateKeys
 from dbt_enrich.console.console import Console
 from dbt_enrich.console.timings import Stage, Timings
 from dbt_enrich.endpoints.base import Endpoint
@@ -161,12 +162,13 @@ class Stages:
         shape: Shape = USUAL,
         memory_limit: str | None = PRIVATE_MEMORY,
         asked: EnrichmentTask | None = None,
+        shared: StateKeys | None = None,
     ) -> None:
         self.task = asked or task(shape)
         self.task_key = self.task.task_key(MODEL)
         self.scratch = ExitStack()
         self._opened = ExitStack()
-        self.config = _config(state, memory_limit)
+        self.config = _config(state, memory_limit).model_copy(update={"state": shared})
         self.run = self._opened.enter_context(open_run(self.config, self.scratch))
         self.request = EnrichmentRequest(
             _relation(warehouse),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dbt_run, emulator, pictures, quality, tokens
+from benchmarks import dbt_run, emulator, pictures, quality, shared_state, tokens
 from benchmarks.contest import Contest, contest
 from benchmarks.daily import DailyRuns
 from benchmarks.films import make_films
@@ -20,6 +20,7 @@ from benchmarks.peers.environments import PEERS, Peer, environment
 from benchmarks.results import Result
 from benchmarks.service import running_service
 from benchmarks.targets import DEFAULT, DUCKDB2, ENGINE, FLOOR, NOTEBOOK, in_shape
+from support.shared_ledger import ledger_server
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 # At this many rows three rounds are enough, and the notebook's memory is not.
@@ -178,6 +179,23 @@ def emulators(plan: Plan) -> Iterator[Result]:
         yield result
 
 
+def shared_states(plan: Plan) -> Iterator[Result]:
+    """State that machines share beside one machine's own, and a new machine's plan."""
+    for rows in (plan.rows,) if plan.rows else (100_000, 1_000_000):
+        result = Result("shared-state", rows)
+        with ledger_server() as ledgers:
+            for _ in plan.rounds(rows):
+                result.begin_round()
+                for name, keys in (
+                    (shared_state.LOCAL, None),
+                    (shared_state.SHARED, ledgers.new()),
+                ):
+                    with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
+                        measure = partial(shared_state.measure, rows, Path(directory), keys)
+                        result.enter(name, measure)
+                yield result
+
+
 def token_counts(plan: Plan) -> Iterator[Result]:
     """Tokens and cost of real films; counted, so that once is enough."""
     with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
@@ -217,6 +235,7 @@ PARTS: dict[str, Part] = {
     "dbt-run": dbt_runs,
     "emulator": emulators,
     "pictures": picture_exports,
+    "shared-state": shared_states,
     "tokens": token_counts,
     "quality": qualities,
 }

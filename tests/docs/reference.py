@@ -27,6 +27,7 @@ from dbt_enrich.config.openai import OpenAIConfig
 from dbt_enrich.config.profile import CONFIGS
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.config.remote import RemoteConfig
+from dbt_enrich.config.state import StateKeys
 from dbt_enrich.cost.caps import Cap, Caps
 from dbt_enrich.pipeline.publish.usage_relations import (
     ATTEMPT_COLUMNS,
@@ -221,11 +222,15 @@ def profile() -> str:
         "belong to the provider is refused before anything is sent.",
         "## Every provider\n",
         _provider_key(),
-        _keys(PluginConfig, without=["provider", "state", "foreign"]),
+        _keys(PluginConfig, without=["provider", "foreign"]),
         "## `caps`\n",
         "Below `caps:`, in `run:` and in `day:`.\n",
         _table(["key", "what it caps"], ([f"`{n}`", text] for n, text in attributes(Caps).items())),
         _keys(Cap),
+        "## `state`\n",
+        "Below `state:`, with the extra `remote`. See [Runners that share one state]"
+        "(../guides/state.md#runners-that-share-one-state).\n",
+        _keys(StateKeys),
         "## `azure` and `openai`\n",
         _keys(RemoteConfig),
         "## `azure`\n",

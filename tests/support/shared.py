@@ -27,7 +27,7 @@ class SharedState:
         self.directory = bucket
         self.bucket = Bucket(parse_bucket_address(f"file://{bucket}"))
         self._opened: list[SharedFiles] = []
-        monkeypatch.setattr("dbt_enrich.state.run.LocalFiles", self._open)
+        monkeypatch.setattr("dbt_enrich.state.open_files.LocalFiles", self._open)
 
     def _open(self, directory: StateDirectory) -> SharedFiles:
         self._opened.append(SharedFiles(directory, self.bucket))

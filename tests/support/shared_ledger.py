@@ -40,7 +40,12 @@ class LedgerServer:
 
     def new(self) -> StateKeys:
         """Return where a ledger may be made that is not there yet."""
-        return StateKeys(ledger=SecretStr(self.conninfo), ledger_schema=f"s_{secrets.token_hex(6)}")
+        name = f"s_{secrets.token_hex(6)}"
+        return StateKeys(
+            ledger=SecretStr(self.conninfo),
+            ledger_schema=name,
+            files=f"file://{self.server.root}/buckets/{name}",
+        )
 
     def execute(self, sql: str) -> list[tuple[object, ...]]:
         """Run a statement as an administrator would; return its rows."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from dbt_enrich.cli.diagnosis_shared import shared_findings
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import EnrichmentError
@@ -49,6 +50,9 @@ def state_findings(config: PluginConfig) -> Iterator[Finding]:
     yield from _place(there)
     if there == root:
         yield _mode(root)
+    if config.state:
+        yield from shared_findings(config, config.state)
+    elif there == root:
         yield from _ledger(root)
 
 

@@ -128,7 +128,7 @@ class Project:
     @property
     def state(self) -> StateDirectory:
         """The state directory, whether it is there or not."""
-        return StateDirectory(self.config.state_dir)
+        return StateDirectory(self.config.work_dir)
 
     def opened_ledger(self) -> Ledger:
         """Open the ledger.

@@ -281,6 +281,11 @@ class PluginConfig(Keys, ABC):
         """Whether uploads carry `expires_after`."""
         return self.file_expiry_days is not None
 
+    @property
+    def work_dir(self) -> Path:
+        """The directory of this machine's own files of the state."""
+        return self.state_dir / self.state.directory if self.state else self.state_dir
+
     def within(self, root: Path) -> Self:
         """Return the configuration with its relative paths below a directory.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final
 
 from pydantic import SecretStr, field_validator
 
+from dbt_enrich.config.bucket_address import BucketAddress, parse_bucket_address
 from dbt_enrich.config.keys import Keys
 from dbt_enrich.errors import WrongValueError
 
@@ -23,10 +25,14 @@ class StateKeys(Keys):
             service file. The password is best left to the environment (`PGPASSWORD`) or to the
             password file.
         ledger_schema: The schema of the ledger's tables, made where it is not there.
+        files: The bucket of the answers: `az://CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`,
+            `gs://BUCKET/PREFIX` or `file:///SHARED/PATH`. Credentials come from the environment
+            (`AZURE_STORAGE_…`, `AWS_…`, `GOOGLE_…`) or are the machine's own.
     """
 
     ledger: SecretStr
     ledger_schema: str = "dbt_enrich"
+    files: str
 
     @field_validator("ledger")
     @classmethod
@@ -39,6 +45,24 @@ class StateKeys(Keys):
                 fix="write it like postgresql://USER@HOST/DATABASE, or service=NAME",
             )
         return SecretStr(text)
+
+    @field_validator("files")
+    @classmethod
+    def _bucket(cls, value: str) -> str:
+        return str(parse_bucket_address(value.strip()))
+
+    @property
+    def bucket(self) -> BucketAddress:
+        """Where the answers are."""
+        return parse_bucket_address(self.files)
+
+    @property
+    def directory(self) -> str:
+        """The name of the directory of a machine's own files, in its `state_dir`.
+
+        Those of a state that the machine has alone are apart from it, and another bucket's.
+        """
+        return f"shared-{hashlib.sha256(self.files.encode()).hexdigest()[:8]}"
 
     @field_validator("ledger_schema")
     @classmethod

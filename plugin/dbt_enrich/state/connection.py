@@ -29,12 +29,14 @@ class Connection(ABC):
 
     Attributes:
         place: Where the ledger is, as errors name it, without any secret.
+        ledger_id: What it was named as it was made; empty where it is one machine's.
         clock: The current time in UTC.
         step_rule: SQL condition on a row of `batches` under which this connection may change it,
             beside that its owner is the one that the caller knows.
     """
 
     place: str
+    ledger_id: str = ""
     clock: Callable[[], datetime]
     step_rule: str = "true"
 

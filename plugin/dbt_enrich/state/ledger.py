@@ -66,6 +66,11 @@ class Ledger:
         self.stops = Stops(self._connection)
         self.retries = Retries(self._connection)
 
+    @property
+    def id(self) -> str:
+        """What the ledger was named as it was made; empty where it is one machine's."""
+        return self._connection.ledger_id
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

@@ -11,8 +11,9 @@ from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.file_store import FileStore, LocalFiles
+from dbt_enrich.state.file_store import FileStore
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.open_files import made_directory, open_files
 from dbt_enrich.state.open_ledger import has_ledger, open_ledger, open_owned
 from dbt_enrich.state.ownership import Ownership
 from dbt_enrich.workspace.database import Workspace
@@ -58,7 +59,7 @@ def open_run(
     Raises:
         LedgerError: The state directory cannot be used.
     """
-    store = StateDirectory(config.state_dir).made()
+    store = made_directory(config)
     run_id = f"run-{secrets.token_hex(8)}"
     with ExitStack() as opened:
         lock = store.begin_run(run_id)
@@ -66,7 +67,7 @@ def open_run(
         workspace = Workspace(lock.path, memory_limit=config.memory_limit, threads=config.threads)
         opened.callback(workspace.close)
         ledger, owners, common = opened.enter_context(open_owned(config, store, run_id, clock))
-        files = LocalFiles(store)
+        files = open_files(config, store, ledger)
         answers = AnswerStore(files, ledger, workspace)
         yield Run(run_id, workspace, ledger, owners, store, files, answers, common)
 

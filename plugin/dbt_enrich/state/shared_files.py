@@ -77,6 +77,9 @@ class SharedFiles:
         Raises:
             LedgerError: It is that of another one.
         """
+        with suppress(ObjectGoneError):
+            if self.bucket.content(_OWNER).decode(errors="replace") == ledger:
+                return
         if self.bucket.put_new(_OWNER, ledger.encode()):
             return
         found = self.bucket.content(_OWNER).decode(errors="replace")

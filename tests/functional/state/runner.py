@@ -42,7 +42,11 @@ def run(settings: dict[str, Any]) -> None:
     if settings["freeze"]:
         freeze_at(settings["freeze"])
     config = config_for(settings["url"], settings["key"], Path(settings["state_dir"]))
-    state = StateKeys(ledger=SecretStr(settings["ledger"]), ledger_schema=settings["ledger_schema"])
+    state = StateKeys(
+        ledger=SecretStr(settings["ledger"]),
+        ledger_schema=settings["ledger_schema"],
+        files=settings["files"],
+    )
     warehouse = Warehouse(config.model_copy(update={"state": state}))
     print("ready", flush=True)
     sys.stdin.readline()

@@ -66,8 +66,9 @@ class Runner:
 def runner(
     emulator: RunningEmulator, ledgers: LedgerServer, tmp_path: Path
 ) -> Iterator[Callable[..., Runner]]:
-    """Starts runners on one ledger, with files in one directory."""
-    keys, made = ledgers.new(), []
+    """Starts runners on one ledger and one bucket, each on a machine of its own."""
+    made: list[Runner] = []
+    keys = ledgers.new()
 
     def start(select: str, *, freeze: str = "", lease: float = _LEASE) -> Runner:
         made.append(
@@ -75,9 +76,10 @@ def runner(
                 {
                     "url": emulator.url,
                     "key": emulator.api_key,
-                    "state_dir": str(tmp_path / "state"),
+                    "state_dir": str(tmp_path / f"machine-{len(made)}"),
                     "ledger": keys.ledger.get_secret_value(),
                     "ledger_schema": keys.ledger_schema,
+                    "files": keys.files,
                     "lease": lease,
                     "freeze": freeze,
                     "select": select,
@@ -133,6 +135,20 @@ def test_a_runner_that_was_frozen_for_a_moment_goes_on(
     assert frozen.outcome()["statuses"] == {"done": 6}
     assert_paid_once(emulator, 6)
     assert len(emulator.jobs.batches()) == 1
+
+
+@pytest.mark.parametrize("moment", ["exported:after", "downloaded:after"])
+def test_what_a_lost_machine_had_on_its_disk_is_had_again(
+    moment: str, runner: Callable[..., Runner], emulator: RunningEmulator
+) -> None:
+    """A request file that was not sent is written anew, an answer's is downloaded again."""
+    lost, other = runner(notes(0, 6), freeze=moment), runner(notes(0, 6))
+    lost.begin()
+    lost.wait_until_frozen()
+    lost.process.kill()
+    other.begin()
+    assert other.outcome()["statuses"] == {"done": 6}
+    assert_paid_once(emulator, 6)
 
 
 def test_two_runners_at_once_send_each_row_once(

@@ -368,7 +368,9 @@ class BatchRun:
             return current
         if self._run.owners.is_driven(current):
             return None
-        return self._run.ledger.shards.take_over(current, self._run.id)
+        taken = self._run.ledger.shards.take_over(current, self._run.id)
+        moved = self._steps.without_files(taken) if taken else None
+        return None if moved is None or moved.is_closed else moved
 
     def _is_timed_out(self) -> bool:
         limit = self._dispatch.await_timeout

@@ -95,6 +95,27 @@ class Steps:
             return self._record(shard, Step.DOWNLOADED)
         return shard
 
+    def without_files(self, shard: Shard) -> Shard:
+        """Go on with a shard whose run was on another machine, where its own files stayed.
+
+        What the service answered is downloaded again; what was not sent is let go.
+        """
+        store, files = self._run.store, self._run.files
+        if not files.is_shared or shard.synchronous:
+            return shard
+        if shard.step in (Step.EXPORTED, Step.UPLOADING):
+            if not store.requests(shard.shard).exists():
+                self.release(shard, "its file is on another machine, and was not sent")
+                return self._run.ledger.shards.get(shard.shard)
+        elif shard.step == Step.DOWNLOADED:
+            named = {"output": shard.output_file_id, "error": shard.error_file_id}
+            paths = [
+                store.response(shard.shard, kind) for kind, file_id in named.items() if file_id
+            ]
+            if not all(path.exists() for path in paths):
+                return self._record(shard, Step.ENDED)
+        return shard
+
     def check_cancelled(self) -> None:
         """Raise a `CancelledError` if the user has interrupted."""
         if self._dispatch.cancelled.is_set():
