@@ -12,12 +12,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from batch_server.bodies import BatchLine
 from batch_server.errors import Flavour
-from batch_server.model_endpoints import BY_PATH, is_offered, plain
+from batch_server.model_endpoints import BY_PATH, Line, is_offered, plain
 from batch_server.refusals import quoted, refusal_of
-from batch_server.responders.base import CHAT
-from batch_server.responses_bodies import ResponsesLine
+from batch_server.responders.base import CHAT, RESPONSES
 
 _MAX_ERRORS = 10
 # A line with pictures may be as long as a file.
@@ -153,12 +151,12 @@ class _Check:
 
     def line(self, raw: bytes, number: int) -> None:
         self.count += 1
-        line = _read(raw, number)
+        line = _read(raw, number, self._form_of)
         error = line if isinstance(line, LineError) else self._error_of(line, number)
         if error:
             self.errors.append(error)
 
-    def _error_of(self, line: BatchLine | ResponsesLine, number: int) -> LineError | None:
+    def _error_of(self, line: Line, number: int) -> LineError | None:
         if line.custom_id in self._seen:
             return LineError(
                 "duplicate_custom_id", f"{quoted(line.custom_id)} is there already.", number
@@ -177,9 +175,16 @@ class _Check:
 
         Azure reads the lines to tell chat completions from Responses, whatever the batch says.
         """
-        if self._flavour.is_azure:
-            return plain(self._endpoint) in (plain(url), CHAT)
-        return url == self._endpoint
+        if not self._flavour.is_azure:
+            return url == self._endpoint
+        batch, line = plain(self._endpoint), plain(url)
+        return line == batch or (batch, line) == (CHAT, RESPONSES)
+
+    def _form_of(self, line: Any) -> type[Line]:
+        """Return what a line must hold, by the endpoint that it may ask."""
+        url = line.get("url") if isinstance(line, dict) else None
+        fits = is_offered(url, self._flavour) and self._fits(str(url))
+        return BY_PATH[plain(str(url) if fits else self._endpoint)].line
 
     def _url_error(self, url: str, number: int) -> LineError | None:
         if not is_offered(url, self._flavour) or not self._fits(url):
@@ -219,23 +224,16 @@ def parse_line(raw: bytes) -> Any:
         raise ValueError("it is nested too deeply to be read") from error
 
 
-def _read(raw: bytes, number: int) -> BatchLine | ResponsesLine | LineError:
+def _read(raw: bytes, number: int, form_of: Callable[[Any], type[Line]]) -> Line | LineError:
     try:
         line = parse_line(raw)
     except ValueError:
         return LineError("invalid_json_line", "The line is not valid JSON.", number)
     try:
-        return _form_of(line).model_validate(line)
+        return form_of(line).model_validate(line)
     except ValidationError as error:
         refusal = refusal_of(error, line)
         return LineError("invalid_request", refusal.message, number, refusal.param)
-
-
-def _form_of(line: Any) -> type[BatchLine | ResponsesLine]:
-    """Return what a line must hold, by the endpoint that it asks."""
-    url = line.get("url") if isinstance(line, dict) else None
-    endpoint = BY_PATH.get(plain(url)) if isinstance(url, str) else None
-    return endpoint.line if endpoint else BatchLine
 
 
 def _model_error(

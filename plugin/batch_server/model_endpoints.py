@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from batch_server.bodies import BatchLine
 from batch_server.body_rules import body_problem
+from batch_server.embedding_bodies import EmbeddingsLine
+from batch_server.embedding_rules import embedding_problem
 from batch_server.errors import Flavour, WireError
-from batch_server.responders.base import CHAT, RESPONSES
+from batch_server.responders.base import CHAT, EMBEDDINGS, RESPONSES
 from batch_server.responses_bodies import ResponsesLine
 from batch_server.responses_rules import responses_problem
 
 _VERSION = "/v1"
+Line: TypeAlias = BatchLine | ResponsesLine | EmbeddingsLine
+"""What a line of an input file holds, by the endpoint that it asks."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class ModelEndpoint:
     """
 
     path: str
-    line: type[BatchLine | ResponsesLine]
+    line: type[Line]
     problem: Callable[..., WireError | None]
     operation: str
 
@@ -36,6 +40,8 @@ class ModelEndpoint:
 _ENDPOINTS: Final = (
     ModelEndpoint(CHAT, BatchLine, body_problem, "chatCompletion"),
     ModelEndpoint(RESPONSES, ResponsesLine, responses_problem, "responses"),
+    # Azure's own batches take none; those of the provider `local`, which speaks as Azure does, do.
+    ModelEndpoint(EMBEDDINGS, EmbeddingsLine, embedding_problem, "embeddings"),
 )
 BY_PATH: Final[Mapping[str, ModelEndpoint]] = {one.path: one for one in _ENDPOINTS}
 

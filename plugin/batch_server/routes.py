@@ -28,7 +28,7 @@ from batch_server.listing import filtered, in_order, paged
 from batch_server.plain import readable
 from batch_server.refusals import Refusal, kind_of, missing, read_body
 from batch_server.replies import Reply, error_handlers
-from batch_server.responders.base import CHAT, RESPONSES, ChatReply
+from batch_server.responders.base import CHAT, EMBEDDINGS, RESPONSES, ChatReply
 from batch_server.streaming import stream_of
 from batch_server.wire import batch_document, file_document, is_completion, shown_body
 from batch_server.worker import Worker
@@ -86,17 +86,19 @@ class Api:
             ("POST", RESPONSES, self.responses),
         ]
         chat = ("POST", CHAT, self.chat)
+        embeddings = ("POST", EMBEDDINGS, self.embeddings)
         importing = ("POST", "/files/import", self.import_file)
         classic: list[tuple[str, str, Handler]] = [
             importing,
             ("POST", f"/deployments/{{deployment}}{CHAT}", self.chat),
+            ("POST", f"/deployments/{{deployment}}{EMBEDDINGS}", self.embeddings),
             ("GET", "/deployments", self.list_deployments),
             ("GET", "/deployments/{deployment}", self.get_deployment),
         ]
         extra: dict[Flavour, list[tuple[str, str, Handler]]] = {
             Flavour.AZURE_CLASSIC: classic,
-            Flavour.AZURE_V1: [importing, chat],
-            Flavour.OPENAI: [chat],
+            Flavour.AZURE_V1: [importing, chat, embeddings],
+            Flavour.OPENAI: [chat, embeddings],
         }
         return [
             Route(prefix + path, self._guarded(handler, flavour), methods=[method])
@@ -243,9 +245,7 @@ class Api:
     async def chat(self, request: Request) -> Response:
         """POST /chat/completions."""
         body = await _json(request)
-        named = request.path_params.get("deployment")
-        asked = {**body, "model": named} if named else body
-        reply = await self._answered(request, CHAT, asked)
+        reply = await self._answered(request, CHAT, _named(request, body))
         answer = shown_body(reply, request.state.flavour)
         if body.get("stream") and reply.status_code == 200 and is_completion(answer):
             options = body.get("stream_options") or {}
@@ -257,6 +257,12 @@ class Api:
         reply = await self._answered(request, RESPONSES, await _json(request))
         answer = shown_body(reply, request.state.flavour)
         return Reply(answer, status_code=reply.status_code)
+
+    async def embeddings(self, request: Request) -> Response:
+        """POST /embeddings."""
+        body = await _json(request)
+        reply = await self._answered(request, EMBEDDINGS, _named(request, body))
+        return Reply(reply.body, status_code=reply.status_code)
 
     async def _answered(self, request: Request, path: str, asked: dict[str, Any]) -> ChatReply:
         """Have one synchronous request answered."""
@@ -299,6 +305,12 @@ class Api:
         prefix = "/openai/v1" if request.state.flavour is Flavour.AZURE_V1 else "/openai"
         location = f"{request.url.scheme}://{request.url.netloc}{prefix}{path}"
         return Reply(document, status_code=201, headers={"Location": location})
+
+
+def _named(request: Request, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body with the deployment that a path of Azure's dated API names."""
+    named = request.path_params.get("deployment")
+    return {**body, "model": named} if named else body
 
 
 def create_app(jobs: Jobs, worker: Worker, api_key: str) -> Starlette:

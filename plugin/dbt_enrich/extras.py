@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
-from batch_server.extras import EMULATOR, LOCAL, Extra
+from batch_server.extras import EMBEDDINGS, EMULATOR, LOCAL, Extra
 
 from dbt_enrich.errors import translated_errors
 
-__all__ = ["AZURE", "EMULATOR", "EXTRAS", "IMAGES", "LOCAL", "REMOTE", "REPORT", "Extra", "require"]
+__all__ = [
+    "AZURE",
+    "EMBEDDINGS",
+    "EMULATOR",
+    "EXTRAS",
+    "IMAGES",
+    "LOCAL",
+    "REMOTE",
+    "REPORT",
+    "Extra",
+    "require",
+]
 
 AZURE: Final = Extra("azure", ("azure.identity",))
 IMAGES: Final = Extra("images", ("PIL",))
 REMOTE: Final = Extra("remote", ("obstore", "psycopg"))
 REPORT: Final = Extra("report", ("altair", "jinja2", "vl_convert"))
-EXTRAS: Final = (AZURE, EMULATOR, IMAGES, LOCAL, REMOTE, REPORT)
+EXTRAS: Final = (AZURE, EMBEDDINGS, EMULATOR, IMAGES, LOCAL, REMOTE, REPORT)
 
 
 @translated_errors()

@@ -163,6 +163,7 @@ class Stages:
         memory_limit: str | None = PRIVATE_MEMORY,
         asked: EnrichmentTask | None = None,
         shared: StateKeys | None = None,
+        max_requests: int = 100_000,
     ) -> None:
         self.task = asked or task(shape)
         self.task_key = self.task.task_key(MODEL)
@@ -186,7 +187,7 @@ class Stages:
                 (MODEL,), "bench", TokenRoom(self.run.ledger, lambda _: None), self.run.ledger
             ),
             service="bench",
-            limits=ServiceLimits(max_requests=100_000, max_bytes=196_000_000),
+            limits=ServiceLimits(max_requests=max_requests, max_bytes=196_000_000),
             line_url=endpoint.path,
             namespace="bench",
             owner=self.run.id,

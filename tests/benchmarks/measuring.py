@@ -42,6 +42,10 @@ class Clock:
             ):
                 self.figures[figure] = self.figures.get(figure, 0.0) + seconds
 
+    def count(self, name: str, value: float) -> None:
+        """Add to a figure."""
+        self.figures[name] = self.figures.get(name, 0.0) + value
+
     def report(self) -> None:
         """Print the figures as the process's last line, its largest memory among them."""
         print(json.dumps({**self.figures, "peak_mb": resident_mb()}), flush=True)

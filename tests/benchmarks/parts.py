@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dbt_run, emulator, pictures, quality, shared_state, tokens
+from benchmarks import dbt_run, emulator, pictures, quality, shared_state, tokens, vectors
 from benchmarks.contest import Contest, contest
 from benchmarks.daily import DailyRuns
 from benchmarks.films import make_films
@@ -196,6 +196,17 @@ def shared_states(plan: Plan) -> Iterator[Result]:
                 yield result
 
 
+def embeddings(plan: Plan) -> Iterator[Result]:
+    """Export, load and table of vectors of 1,536 numbers."""
+    rows = plan.rows or 100_000
+    result = Result("embeddings", rows)
+    for _ in plan.rounds(rows):
+        result.begin_round()
+        with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
+            result.enter(ENGINE, partial(vectors.measure, rows, Path(directory)))
+        yield result
+
+
 def token_counts(plan: Plan) -> Iterator[Result]:
     """Tokens and cost of real films; counted, so that once is enough."""
     with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
@@ -236,6 +247,7 @@ PARTS: dict[str, Part] = {
     "emulator": emulators,
     "pictures": picture_exports,
     "shared-state": shared_states,
+    "embeddings": embeddings,
     "tokens": token_counts,
     "quality": qualities,
 }

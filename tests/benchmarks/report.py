@@ -80,6 +80,7 @@ def report(results: Results) -> str:
         _dbt_runs(results.of("dbt-run")),
         _emulators(results.of("emulator")),
         _pictures(results.of("pictures")),
+        _embeddings(results.of("embeddings")),
         _METHOD.format(
             stubs="\n".join(f"  - {peer.name} {peer.version}: {peer.stubbed}." for peer in PEERS)
         ),
@@ -88,7 +89,10 @@ def report(results: Results) -> str:
 
 
 def _machines(results: Results) -> str:
-    parts = ("sides", "shapes", "peers", "nothing-new", "dbt-run", "emulator", "pictures")
+    parts = (
+        *("sides", "shapes", "peers", "nothing-new", "dbt-run", "emulator", "pictures"),
+        "embeddings",
+    )
     found = [one for part in parts for one in results.of(part)]
     days = sorted({one.measured_at[:10] for one in found})
     lines = [f"- {machine}" for machine in dict.fromkeys(one.machine for one in found)]
@@ -316,6 +320,22 @@ def _pictures(results: Sequence[Result]) -> str:
         "above. The peak is that of the whole process until the last file is written.\n\n"
     )
     return section("Pictures", text + table(head, rows) + _missing(results)) if rows else ""
+
+
+def _embeddings(results: Sequence[Result]) -> str:
+    rows = [
+        (
+            f"{one.rows:,}", *_times(one, ENGINE), number(one.median(ENGINE, "response_mb")),
+            number(one.largest(ENGINE, "peak_mb")), str(len(one.rounds)),
+        )
+        for one in results
+    ]  # fmt: skip
+    head = ("rows", *_TIMES, "output files MB", "peak MB", "rounds")
+    text = (
+        "Vectors of 1,536 numbers, 128 texts in a request, with the memory limits of the first "
+        "part. The output files are the service's, in base64; who writes them is not measured.\n\n"
+    )
+    return section("Embeddings", text + table(head, rows) + _missing(results)) if rows else ""
 
 
 def _times(one: Result, name: str) -> list[str]:

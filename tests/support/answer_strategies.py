@@ -12,7 +12,15 @@ from typing import Any
 
 from dbt_enrich.task.schema import OutputColumn, innermost, is_number, is_text, leaves
 from dbt_enrich.task.type_names import INTEGER_RANGES
-from dbt_enrich.task.types import DataType, EnumType, ListType, ScalarType, StructType, parse_type
+from dbt_enrich.task.types import (
+    ArrayType,
+    DataType,
+    EnumType,
+    ListType,
+    ScalarType,
+    StructType,
+    parse_type,
+)
 from hypothesis import strategies as st
 
 DOCUMENTS = 40
@@ -98,6 +106,8 @@ def json_values(kind: DataType) -> st.SearchStrategy[Any]:
     match kind:
         case ListType(item):
             return st.lists(json_values(item), max_size=4)
+        case ArrayType(item, size):
+            return st.lists(json_values(item), min_size=size, max_size=size)
         case StructType(fields):
             values = st.tuples(*(json_values(field) for _, field in fields))
             names = [name for name, _ in fields]

@@ -13,7 +13,7 @@ from typing import Any
 
 from dbt_enrich.task.schema import OutputColumn, json_schema
 from dbt_enrich.task.type_names import INTEGER_RANGES
-from dbt_enrich.task.types import DataType, EnumType, ListType, ScalarType, StructType
+from dbt_enrich.task.types import ArrayType, DataType, EnumType, ListType, ScalarType, StructType
 from jsonschema import Draft202012Validator
 
 EXACT = Context(prec=400)
@@ -124,6 +124,8 @@ def _fits(value: Any, kind: DataType) -> bool:
     match kind:
         case ListType(item):
             return all(_fits(element, item) for element in value)
+        case ArrayType(item, size):
+            return len(value) == size and all(_fits(element, item) for element in value)
         case StructType(fields):
             return all(_fits(value[name], field) for name, field in fields)
         case EnumType():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch_server.extras import EMULATOR, LOCAL, WEIGHTS_PACKAGE, Extra
+from batch_server.extras import EMBEDDINGS, EMULATOR, LOCAL, WEIGHTS_PACKAGE, Extra
 from batch_server.problems import SetupError
 from batch_server.responders.base import ChatReply, ChatRequest, Responder
 from batch_server.responders.upstream_options import UpstreamOptions
@@ -26,7 +26,7 @@ class ResponderSpec:
     """Which responder answers, and with what.
 
     Attributes:
-        name: `llama`, `upstream` or `scripted`.
+        name: `llama`, `minilm`, `upstream` or `scripted`.
         gguf: `llama`: the weights; None for the packaged ones.
         script: `scripted`: a JSON file of rules, or None.
         slots: `llama`: requests that the model works on at once.
@@ -52,7 +52,7 @@ class ResponderSpec:
     @property
     def extra(self) -> Extra:
         """The extra that brings the emulator, and what this responder needs beside it."""
-        return LOCAL if self.name == "llama" else EMULATOR
+        return {"llama": LOCAL, "minilm": EMBEDDINGS}.get(self.name, EMULATOR)
 
     @property
     def _own_weights(self) -> tuple[str, ...]:
@@ -94,9 +94,16 @@ def create_responder(spec: ResponderSpec) -> Responder:
 
         return ScriptedResponder.from_file(spec.script) if spec.script else ScriptedResponder()
     if spec.name == "llama":
+        from batch_server.responders.by_endpoint import ByEndpoint
         from batch_server.responders.llama import LlamaResponder
+        from batch_server.responders.minilm import MiniLmResponder
 
-        return LlamaResponder(gguf=spec.gguf, slots=spec.slots, threads=spec.threads)
+        language = LlamaResponder(gguf=spec.gguf, slots=spec.slots, threads=spec.threads)
+        return ByEndpoint(language, MiniLmResponder())
+    if spec.name == "minilm":
+        from batch_server.responders.minilm import MiniLmResponder
+
+        return MiniLmResponder()
     if spec.name == "upstream":
         from batch_server.responders.upstream import UpstreamResponder
 
@@ -108,5 +115,5 @@ def create_responder(spec: ResponderSpec) -> Responder:
         return UpstreamResponder(spec.upstream)
     raise SetupError(
         f"the responder '{spec.name}' is unknown",
-        fix="use llama, upstream or scripted",
+        fix="use llama, minilm, upstream or scripted",
     )

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 CHAT: Final = "/chat/completions"
 RESPONSES: Final = "/responses"
+EMBEDDINGS: Final = "/embeddings"
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class ChatRequest:
 class ChatReply:
     """The HTTP status and body with which the request is answered.
 
-    At status 200 the body is a `chat.completion` or a `response` object, or whatever JSON a model
-    server sends in its place; otherwise it is `{"error": {...}}`.
+    At status 200 the body is a `chat.completion`, a `response` or a list of embeddings, or whatever
+    JSON a model server sends in its place; otherwise it is `{"error": {...}}`.
     `spoil`, for tests, changes the lines that a batch's file gets for the request.
     """
 

@@ -21,8 +21,10 @@ from typing import Any
 
 from batch_server.images import image_tokens, text_of
 from batch_server.problems import SetupError
-from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.base import EMBEDDINGS, ChatReply, ChatRequest
+from batch_server.responders.embedding_reply import embedding_reply, input_text, inputs_of
 from batch_server.responders.responses_form import as_chat, in_form_of
+from batch_server.responders.scripted_vectors import dimensions_of, scripted_vector
 
 MODEL = "scripted"
 _ECHO = 200
@@ -34,7 +36,7 @@ _WORDS = 3
 _Maker = Callable[[Mapping[str, Any], str, str], Any]
 _RULE_KEYS = (
     "match", "times", "probability", "seed",
-    "content", "answer", "finish_reason", "refusal", "status", "error", "fault",
+    "content", "answer", "finish_reason", "refusal", "status", "error", "fault", "dimensions",
 )  # fmt: skip
 # What is wrong with the line of the output file, with the answer, or with the whole reply.
 _LINE_FAULTS = (
@@ -162,14 +164,34 @@ class ScriptedResponder:
     ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
         """Yield each request with its reply, in order."""
         for request in requests:
+            if request.path == EMBEDDINGS:
+                yield request, self._vectors(request)
+                continue
             yield request, in_form_of(request, self._reply(as_chat(request)))
 
     def close(self) -> None:
         """Nothing is held."""
 
+    def _vectors(self, request: ChatRequest) -> ChatReply:
+        """Return the vectors that follow from a request's texts."""
+        body = request.body
+        texts = [input_text(given) for given in inputs_of(body)]
+        rule = self._rule(request, texts)
+        if "status" in rule:
+            error = rule.get("error") or {"code": "serverError", "message": "scripted"}
+            return ChatReply(int(rule["status"]), {"error": error})
+        fault = rule.get("fault") or ""
+        if fault == "content_filter_prompt":
+            return ChatReply(400, {"error": _FILTERED})
+        size = int(rule.get("dimensions") or dimensions_of(body))
+        vectors = [scripted_vector(text, size) for text in texts]
+        tokens = sum(-(-len(text) // 4) for text in texts)
+        reply = embedding_reply(body, vectors, model=MODEL, tokens=tokens)
+        return ChatReply(200, _spoiled_vectors(reply, fault), _SPOILS.get(fault))
+
     def _reply(self, request: ChatRequest) -> ChatReply:
         body = request.body
-        rule = self._rule(request)
+        rule = self._rule(request, user_messages(body))
         if "status" in rule:
             error = rule.get("error") or {"code": "serverError", "message": "scripted"}
             return ChatReply(int(rule["status"]), {"error": error})
@@ -186,8 +208,7 @@ class ScriptedResponder:
         )
         return ChatReply(200, _spoiled(reply, fault), _SPOILS.get(fault))
 
-    def _rule(self, request: ChatRequest) -> dict[str, Any]:
-        messages = user_messages(request.body)
+    def _rule(self, request: ChatRequest, messages: list[str]) -> dict[str, Any]:
         with self._lock:
             for rule in self._rules:
                 if rule.applies(request, messages):
@@ -209,6 +230,22 @@ _FILTERED = {
         "content_filter_result": {"violence": {"filtered": True, "severity": "medium"}},
     },
 }
+
+
+def _spoiled_vectors(reply: dict[str, Any], fault: str) -> dict[str, Any]:
+    """Return a reply with vectors, with what `fault` makes of it."""
+    match fault:
+        case "null_content":
+            reply["data"][0]["embedding"] = None
+        case "wrong_shape":
+            reply["data"][-1]["index"] = 0
+        case "truncated":
+            del reply["data"][len(reply["data"]) // 2 :]
+        case "no_choices":
+            reply["data"] = []
+        case "no_usage":
+            del reply["usage"]
+    return reply
 
 
 def _spoiled(reply: dict[str, Any], fault: str) -> dict[str, Any]:

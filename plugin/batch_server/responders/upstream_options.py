@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from batch_server.loopback import is_loopback
 from batch_server.problems import SetupError
-from batch_server.responders.base import CHAT, RESPONSES
+from batch_server.responders.base import CHAT, EMBEDDINGS, RESPONSES
 
 MAX_CONCURRENCY: Final = 256
 MAX_RETRIES: Final = 50
@@ -149,7 +149,7 @@ def _checked_url(url: str) -> str:
             fix="leave out users, passwords and everything from a ? or # on, and name the "
             "variable that holds the key",
         )
-    if parts.path.endswith((CHAT, RESPONSES, "/models")):
+    if parts.path.endswith((CHAT, RESPONSES, EMBEDDINGS, "/models")):
         raise SetupError(
             "the model server's `base_url` is the address of one call",
             fix="write it up to /v1, such as http://localhost:11434/v1",

@@ -13,7 +13,7 @@ from dbt_enrich.cli.exits import ERROR
 from dbt_enrich.cli.project import Location, project_options
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.cli.tables import markdown_table, plain_table
-from dbt_enrich.cost.estimate import OF_SCHEMA, WITHOUT_REASONING
+from dbt_enrich.cost.estimate import NO_OUTPUT, OF_SCHEMA, WITHOUT_REASONING
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.task.options import Mode
 from dbt_enrich.wording import counted
@@ -167,7 +167,7 @@ def _token_sentences(plan: dict[str, Any]) -> list[str]:
             f"{name}: {counted(estimate['synchronous'], 'request goes', 'requests go')} through "
             "the synchronous endpoint, at its price (sync_below)"
         )
-    if plan["requests"]:
+    if plan["requests"] and estimate["completion_source"] != NO_OUTPUT:
         found.append(f"{name}: output tokens from the {_source(plan)}")
     limit = plan["max_enqueued_tokens"]
     if limit and not estimate["synchronous"]:

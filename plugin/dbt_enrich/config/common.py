@@ -229,13 +229,22 @@ class PluginConfig(Keys, ABC):
             ConfigurationError: It reads text alone.
         """
 
-    def answered_by(self, model: str) -> str:
+    def answered_by(self, model: str, endpoint: EndpointName = EndpointName.CHAT) -> str:  # noqa: ARG002
         """Return who answers a logical model, as part of a row's identity.
 
         It is the model itself, so that moving a deployment asks nothing again, where no other
         model can answer in its name.
+
+        Args:
+            model: The logical model name.
+            endpoint: The endpoint that is asked.
         """
         return model
+
+    @property
+    def vector_size(self) -> int | None:
+        """How many numbers the vectors have, where one model makes them all, or None."""
+        return None
 
     @property
     def poll_seconds(self) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from batch_server.responders import ResponderSpec, UpstreamOptions
+from batch_server.responders.minilm_model import DIMENSIONS, packaged_identity
 from pydantic import Field, SecretStr, model_validator
 
 from dbt_enrich import extras
@@ -14,6 +15,7 @@ from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.errors import ConfigurationError, WrongValueError, translated_errors
 from dbt_enrich.extras import Extra
+from dbt_enrich.task.endpoint_names import EndpointName
 
 EMULATOR_DIRECTORY: Final = "local"
 """Where the emulator keeps its files, below the state directory."""
@@ -51,8 +53,9 @@ class LocalConfig(PluginConfig):
     """The keys of the provider `local`, beside those of all.
 
     Attributes:
-        responder: Who answers: a language model on this machine (`llama`), a model server of your
-            own (`upstream`), or rules and texts that fit the schema, for tests (`scripted`).
+        responder: Who answers: models on this machine (`llama`, a language model, and an embedding
+            model beside it; `minilm`, that one alone), a model server of your own (`upstream`), or
+            rules and texts that fit the schema, for tests (`scripted`).
         gguf: A GGUF file that llama.cpp runs, in place of the packaged weights. A relative path
             counts from the project's directory.
         script: Rules of the scripted responder, a JSON file. A relative path counts from the
@@ -64,7 +67,7 @@ class LocalConfig(PluginConfig):
     facts = LOCAL
 
     provider: Literal["local"] = "local"
-    responder: Literal["llama", "upstream", "scripted"] = "llama"
+    responder: Literal["llama", "minilm", "upstream", "scripted"] = "llama"
     gguf: Path | None = None
     script: Path | None = None
     slots: int = Field(default=8, ge=1, le=64)
@@ -141,12 +144,39 @@ class LocalConfig(PluginConfig):
             )
 
     @translated_errors()
-    def answered_by(self, model: str) -> str:
+    def check_endpoint(self, endpoint: EndpointName) -> None:
+        """Refuse embeddings without the model that makes them, and all else of that model."""
+        if endpoint == EndpointName.EMBEDDINGS:
+            if self._makes_vectors:
+                extras.EMBEDDINGS.require(
+                    f"endpoint: embeddings with the responder {self.responder}"
+                )
+            return
+        if self.responder == "minilm":
+            raise ConfigurationError(
+                f"The responder minilm makes embeddings, and endpoint is {endpoint}",
+                fix="take `responder` out of the profile, for the packaged language model as well",
+            )
+
+    @property
+    def vector_size(self) -> int | None:
+        """How many numbers the packaged model's vectors have; None where others make them."""
+        return DIMENSIONS if self._makes_vectors else None
+
+    @property
+    def _makes_vectors(self) -> bool:
+        """Whether the packaged embedding model makes the vectors."""
+        return self.responder in ("llama", "minilm")
+
+    @translated_errors()
+    def answered_by(self, model: str, endpoint: EndpointName = EndpointName.CHAT) -> str:
         """Return who answers: the weights, the script or the model that a server is asked for."""
         if self.responder == "scripted":
             return "scripted"
         if self.upstream is not None:
             return self.upstream.checked().answered_by(self.deployment(model))
+        if endpoint == EndpointName.EMBEDDINGS:
+            return packaged_identity()
         from batch_server.responders.weights import weights_identity
 
         return f"llama:{weights_identity(self.gguf.expanduser() if self.gguf else None)}"

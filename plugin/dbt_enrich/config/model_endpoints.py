@@ -9,6 +9,7 @@ from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.task.endpoint_names import EndpointName
 from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.vectors import size_of, vector_of
 
 # `supported_endpoints` of the models of OpenAI and Azure in the price map of litellm 1.110.2. Other
 # models, and the names of deployments, are taken for such as answer at all of them.
@@ -38,15 +39,30 @@ def check_endpoint(model: str, task: EnrichmentTask, config: PluginConfig) -> No
         raise ConfigurationError(
             f"model '{model}': enrichment.endpoint is {asked}, which no batch of "
             f"{config.facts.label} may ask",
-            fix=f"write {' or '.join(sorted(offered))}",
+            fix="set via: synchronous, by which the same rows go through its synchronous endpoint"
+            if asked == EndpointName.EMBEDDINGS
+            else f"write {' or '.join(sorted(offered))}",
         )
     config.check_endpoint(asked)
+    _check_vector(model, task, config)
     only = None if config.facts.runs_here else _only(task.model)
     if only not in (None, asked):
         raise ConfigurationError(
             f"model '{model}': {task.model} answers at no other endpoint than `{only}`, but "
             f"enrichment.endpoint is {asked}",
             fix=f"write endpoint: {only}, or choose another model",
+        )
+
+
+def _check_vector(model: str, task: EnrichmentTask, config: PluginConfig) -> None:
+    """Refuse a vector that is of another length than the provider's one model makes."""
+    vector, size = vector_of(task.outputs), config.vector_size
+    if vector and size not in (None, size_of(vector)):
+        raise ConfigurationError(
+            f"model '{model}': the output column '{vector.name}' is {vector.type.sql}, but the "
+            f"packaged embedding model gives {size} numbers",
+            fix=f"write its data_type as float[{size}], which text-embedding-3-small and -large "
+            "give too",
         )
 
 

@@ -17,6 +17,7 @@ _Z = 1.96
 OF_ANSWERS = "earlier answers"
 OF_SCHEMA = "schema"
 WITHOUT_REASONING = "schema without reasoning"
+NO_OUTPUT = "none"
 # Tokens of a value that nothing earlier tells of: a sentence, a date, a number.
 _TEXT_TOKENS = 30
 _SHORT_TOKENS = 8
@@ -34,8 +35,9 @@ class Estimate:
         prompt_margin: Half the width of the 95 % interval of `prompt_tokens`; 0 if all were
             counted.
         completion_tokens: Tokens of their answers.
-        completion_source: `earlier answers`, `schema`, or `schema without reasoning`: the model
-            may reason, which is billed as output, and nothing is known of how much.
+        completion_source: `earlier answers`, `schema`, `schema without reasoning` (the model may
+            reason, which is billed as output, and nothing is known of how much), or `none`, as
+            vectors are no tokens.
         sampled: How many requests were counted.
         synchronous: How many are asked of the synchronous endpoint.
         cost: What they cost, or None without a price.

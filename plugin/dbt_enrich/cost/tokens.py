@@ -10,11 +10,15 @@ from typing import Any
 # Body parameters that decide how much a model reasons before it answers.
 REASONING_PARAMETERS = ("reasoning_effort", "reasoning")
 _REASONING_FAMILIES = re.compile(r"o\d|gpt-([5-9]|\d\d)(?!.*chat)")
-_OLD_FAMILIES = ("gpt-4-", "gpt-35", "gpt-3.5")
+_OLD_FAMILIES = ("gpt-4-", "gpt-35", "gpt-3.5", "text-embedding-")
 
 
 def encoding_name(model: str) -> str:
-    """Return the name of a model's encoding: `o200k_base`, but for the families before gpt-4o."""
+    """Return the name of a model's encoding: `o200k_base`, but for the families before gpt-4o.
+
+    Those of embeddings are among them
+    (https://github.com/openai/tiktoken/blob/main/tiktoken/model.py).
+    """
     if model == "gpt-4" or model.startswith(_OLD_FAMILIES):
         return "cl100k_base"
     return "o200k_base"

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.schema import json_schema
+from dbt_enrich.task.vectors import dimensions_sent, size_of, vector_of
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,22 @@ class Prompt:
         examples: Pairs of a user's text and the answer to it, as JSON.
         name: What the answer's schema is called.
         schema: The JSON Schema of an answer, or None in JSON mode.
+        dimensions: How many numbers a vector is asked to have, or None.
     """
 
     system: str | None
     examples: tuple[tuple[str, str], ...]
     name: str
     schema: Mapping[str, Any] | None
+    dimensions: int | None = None
 
 
 def row_prompt(task: EnrichmentTask) -> Prompt:
     """Return the prompt of requests that ask one row each."""
+    vector = vector_of(task.outputs)
+    if vector:
+        sent = dimensions_sent(task.model, size_of(vector), task.parameters)
+        return Prompt(system=None, examples=(), name="row", schema=None, dimensions=sent)
     return Prompt(
         system=task.system or None,
         examples=tuple((e.user, task.example_text(e)) for e in task.examples),
@@ -108,6 +115,11 @@ class Endpoint(Protocol):
     @property
     def message_path(self) -> str:
         """The JSON path of the user message in a request's body."""
+        ...
+
+    @property
+    def takes_lists(self) -> bool:
+        """Whether a request's message may be a list of texts, one for each row of a pack."""
         ...
 
     @property

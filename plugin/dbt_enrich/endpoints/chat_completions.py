@@ -109,6 +109,7 @@ class _ChatCompletions:
     name = EndpointName.CHAT
     path = "/chat/completions"
     message_path = "$.messages[#-1].content"
+    takes_lists = False
     reply = _REPLY
     cut_reasons = ("length", "max_tokens", "max_output_tokens", "MAX_TOKENS")
     filter_reasons = ("content_filter", "SAFETY", "PROHIBITED_CONTENT")

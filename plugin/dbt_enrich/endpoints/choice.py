@@ -10,10 +10,11 @@ from typing import Final
 
 from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.chat_completions import CHAT_COMPLETIONS
+from dbt_enrich.endpoints.embeddings import EMBEDDINGS
 from dbt_enrich.endpoints.responses import RESPONSES
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    endpoint.name: endpoint for endpoint in (CHAT_COMPLETIONS, RESPONSES)
+    endpoint.name: endpoint for endpoint in (CHAT_COMPLETIONS, RESPONSES, EMBEDDINGS)
 }
 USUAL: Final[Endpoint] = CHAT_COMPLETIONS
 """What was asked where nothing says it: by every version that had no other."""

@@ -19,6 +19,7 @@ from dbt_enrich.task.schema import packed_schema
 from dbt_enrich.validation.answer_text import fragment_sql, object_sql
 
 MARK = "pack-"
+MAX_ROWS = 1_000
 # What a row's id and its wrapping take, about, in the message and in the answer: counted with
 # o200k_base over packs of 10 to 100 rows.
 MESSAGE_WRAPPING_TOKENS = 3
@@ -41,7 +42,7 @@ _RAGGED_END = r"(,\s*(\{[^{}]*)?|\]\s*\}?[^{}]*)$"
 
 @dataclass(frozen=True)
 class Packing:
-    """How many rows go into one request: so many, or as many as have so many tokens.
+    """How many rows go into one request: so many, as many as have so many tokens, or the fewer.
 
     Attributes:
         rows: Rows of a request, or None.
@@ -53,17 +54,18 @@ class Packing:
 
     def rows_of(self, mean_tokens: float) -> float:
         """Return how many rows a request has, where they have so many tokens on average."""
-        if self.rows:
-            return self.rows
-        return max(1.0, (self.tokens or 0) / max(1.0, mean_tokens))
+        if not self.tokens:
+            return self.rows or 1
+        rows = max(1.0, self.tokens / max(1.0, mean_tokens))
+        return min(rows, self.rows) if self.rows else rows
 
     def weight_sql(self, message_bytes: str, overhead: int) -> str:
         """Build the bytes that a row adds to its file, at most: its text is escaped twice."""
         text = f"(2 * {message_bytes} + {_WRAPPING_BYTES})"
-        if self.rows:
-            return f"{text} + {-(-overhead // self.rows)}"
-        room = (self.tokens or 1) * _BYTES_PER_TOKEN
-        return f"{text} + least({overhead}, 1 + {overhead} * {message_bytes} // {room})"
+        if not self.tokens:
+            return f"{text} + {-(-overhead // (self.rows or 1))}"
+        share, room = self._share_sql(message_bytes)
+        return f"{text} + least({overhead}, 1 + {overhead} * {share} // {room})"
 
     def numbered_sql(self, source: str) -> str:
         """Build the SELECT that adds `custom_id` and `position` to a shard's requests.
@@ -71,9 +73,7 @@ class Packing:
         Args:
             source: A SELECT with at least row_id, request_key and message_bytes.
         """
-        share, room = "1", self.rows
-        if not room:
-            share, room = "message_bytes", (self.tokens or 1) * _BYTES_PER_TOKEN
+        share, room = self._share_sql("message_bytes")
         return f"""
             with numbered as (
                 select
@@ -91,13 +91,33 @@ class Packing:
             window in_pack as (partition by pack order by row_id)
         """
 
+    def _share_sql(self, message_bytes: str) -> tuple[str, int]:
+        """Build how much of a request's room a row takes, and return the room."""
+        if not self.tokens:
+            return "1", self.rows or 1
+        room = self.tokens * _BYTES_PER_TOKEN
+        if not self.rows:
+            return message_bytes, room
+        # Short rows take so much that no more than `rows` of them begin in a request.
+        return f"greatest({message_bytes}, {-(-room // self.rows)})", room
 
-def check_packing(task: EnrichmentTask) -> None:
+
+def check_packing(task: EnrichmentTask, rows: int | None = None) -> None:
     """Refuse a task whose answers do not fit into a pack's.
 
+    Args:
+        task: The task.
+        rows: How many rows go into a request, or None where that is not said.
+
     Raises:
-        ConfigurationError: The schema of a pack would be too deep or too large for the service.
+        ConfigurationError: The schema of a pack would be too deep or too large for the service, or
+            there are too many rows.
     """
+    if rows and rows > MAX_ROWS:
+        raise ConfigurationError(
+            f"rows_per_request is {rows:,}, more than the {MAX_ROWS:,} of one request",
+            fix=f"write {MAX_ROWS} or less",
+        )
     try:
         packed_schema(task.outputs)
     except ConfigurationError as error:
@@ -121,8 +141,19 @@ def pack_prompt(task: EnrichmentTask) -> Prompt:
     )
 
 
-def message_sql(message: str, position: str) -> str:
-    """Build the aggregate of a pack's user message."""
+def message_sql(message: str, position: str, *, as_list: bool = False) -> str:
+    """Build the aggregate of a pack's user message.
+
+    Args:
+        message: SQL expression of a row's text.
+        position: SQL expression of its id in the pack.
+        as_list: Whether the message is a list of texts rather than one text, as JSON.
+    """
+    if as_list:
+        return (
+            f"'[' || string_agg(cast(to_json({message}) as varchar), ',' order by {position}) "
+            "|| ']'"
+        )
     return (
         f"""'{{' || string_agg('"' || {position} || '":' || cast(to_json({message}) as varchar), """
         f"""',' order by {position}) || '}}'"""
@@ -138,6 +169,8 @@ def keys_sql(endpoint: Endpoint, lines: str, task_key: str) -> str:
         task_key: The task that asked.
     """
     message = literal(endpoint.message_path.replace("$", "$.body", 1))
+    if endpoint.takes_lists:
+        return _keys_of_lists_sql(message, lines, task_key)
     return f"""
         with packs as (
             select
@@ -172,6 +205,30 @@ def keys_sql(endpoint: Endpoint, lines: str, task_key: str) -> str:
             1 as attempt,
             custom_id,
             try_cast(id as integer) as position
+        from texts
+        where text is not null
+    """
+
+
+def _keys_of_lists_sql(message: str, lines: str, task_key: str) -> str:
+    """Build the SELECT of the keys of packs whose messages are lists of texts."""
+    return f"""
+        with packs as (
+            select
+                json_extract_string(line, '$.custom_id') as custom_id,
+                try(from_json(json_extract(line, {message}), '["varchar"]')) as texts
+            from {lines} as lines
+            where starts_with(try(json_extract_string(line, '$.custom_id')), '{MARK}')
+        ),
+        texts as (
+            select custom_id, unnest(texts) as text, generate_subscripts(texts, 1) as position
+            from packs
+        )
+        select
+            cast(left(sha256('{task_key}' || text), {KEY_DIGITS}) as uuid) as request_key,
+            1 as attempt,
+            custom_id,
+            cast(position as integer) as position
         from texts
         where text is not null
     """

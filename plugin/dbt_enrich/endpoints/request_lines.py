@@ -137,7 +137,7 @@ def request_body(
         images: The addresses of the row's pictures.
     """
     shown = [Image(url, task.image_detail) for url in images]
-    prompt = pack_prompt(task) if packed else row_prompt(task)
+    prompt = pack_prompt(task) if packed and not endpoint.takes_lists else row_prompt(task)
     # The model is the first: `with_deployment` finds it there.
     return {
         "model": deployment,
@@ -172,6 +172,7 @@ def line_sql(
     message: str,
     repair: str,
     images: str | None = None,
+    is_json: bool = False,
 ) -> str:
     """Build the SQL expression of a whole line.
 
@@ -182,6 +183,7 @@ def line_sql(
         message: SQL expression of the user message.
         repair: SQL expression of what asks for a better answer, or of NULL.
         images: SQL expression of the pictures, or None for a task without them.
+        is_json: Whether the message is JSON already, and not a text.
     """
     shown = (literal(template.opened), images) if images else ()
     # One n-ary concat: a chain of || would copy the long constant parts at every step.
@@ -191,7 +193,7 @@ def line_sql(
         "'-'",
         attempt,
         literal('"' + template.before),
-        f"cast(to_json({message}) as varchar)",
+        message if is_json else f"cast(to_json({message}) as varchar)",
         *shown,
         literal(template.between),
         f"coalesce({repair}, '')",

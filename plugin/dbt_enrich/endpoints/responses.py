@@ -61,6 +61,7 @@ class _Responses:
     name = EndpointName.RESPONSES
     path = "/responses"
     message_path = "$.input[#-1].content"
+    takes_lists = False
     reply = _REPLY
     cut_reasons = CHAT_COMPLETIONS.cut_reasons
     filter_reasons = CHAT_COMPLETIONS.filter_reasons

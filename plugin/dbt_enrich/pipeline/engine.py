@@ -14,6 +14,7 @@ from dbt_enrich.console.console import Console
 from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Stage, logged_timings
+from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.endpoints.packs import check_packing
 from dbt_enrich.environment import report
 from dbt_enrich.errors import concerning
@@ -148,7 +149,9 @@ class Engine:
             session = Session(
                 run=run,
                 request=request,
-                task_key=request.task.task_key(self.config.answered_by(request.task.model)),
+                task_key=request.task.task_key(
+                    self.config.answered_by(request.task.model, request.task.endpoint)
+                ),
                 config=self.config,
                 namespace=self.namespace,
                 console=console,
@@ -255,8 +258,8 @@ class Engine:
         check_route(session.model, request.options, self.config)
         check_examples(session)
         check_images(session)
-        if request.options.packs:
-            check_packing(request.task)
+        if request.options.packs and not endpoint_of(request.task.endpoint).takes_lists:
+            check_packing(request.task, request.options.rows_per_request)
         if request.empty and mode not in (Mode.PLAN, Mode.PREVIEW):
             self._record_task(session)
             self._record_publication(session)
@@ -328,7 +331,7 @@ class Engine:
         session.run.ledger.tasks.add(
             session.task_key,
             enrichment=request.enrichment,
-            document=task.document(self.config.answered_by(task.model)),
+            document=task.document(self.config.answered_by(task.model, task.endpoint)),
             outputs=[asdict(output) for output in task.outputs],
         )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from dbt_enrich.endpoints.embeddings import MAX_INPUTS
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.state.shards import Shard
+from dbt_enrich.task.endpoint_names import EndpointName
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.warehouse.awaited_texts import Upstream
@@ -13,6 +15,13 @@ from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.warehouse.stays import Stays
+
+# A list of so many vectors is a reply of a megabyte, and asks for next to none of a limit on
+# requests.
+_ROWS_OF_LIST = 128
+# Four bytes count as a token, and a token has one byte at least: with one text more, which has
+# 8,192 at most, a list stays below the 300,000 that the service takes.
+_TOKENS_OF_LIST = 70_000
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,8 @@ class EnrichmentRequest:
     def packing(self) -> Packing | None:
         """How many rows go into one request, or None for one."""
         options = self.options
+        if self.task.endpoint == EndpointName.EMBEDDINGS:
+            return vector_packing(options)
         if not options.packs:
             return None
         return Packing(rows=options.rows_per_request, tokens=options.tokens_per_request)
@@ -91,6 +102,19 @@ class EnrichmentRequest:
         """The table that the rows are merged into, or None where it is built from them."""
         merges = self.options.publish == "merge" and not self.full_refresh
         return self.existing if merges else None
+
+
+def vector_packing(options: EnrichmentOptions) -> Packing | None:
+    """Return how many texts go into one request for embeddings, or None for one.
+
+    They share nothing but the request, so that a list is as good as each by itself; but a text that
+    is refused has all of its list asked once more.
+    """
+    if options.max_attempts < 2:
+        return None
+    tokens = min(options.tokens_per_request or _TOKENS_OF_LIST, _TOKENS_OF_LIST)
+    rows = options.rows_per_request or (MAX_INPUTS if options.tokens_per_request else _ROWS_OF_LIST)
+    return Packing(rows=min(rows, MAX_INPUTS), tokens=tokens)
 
 
 @dataclass(frozen=True)

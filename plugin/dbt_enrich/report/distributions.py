@@ -12,7 +12,14 @@ import duckdb
 from dbt_enrich.report.contents import Bin, ColumnReport, Count, Crossing, Histogram, Pair
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task.schema import OutputColumn, is_number
-from dbt_enrich.task.types import DataType, EnumType, ListType, ScalarType, StructType
+from dbt_enrich.task.types import (
+    ArrayType,
+    DataType,
+    EnumType,
+    ListType,
+    ScalarType,
+    StructType,
+)
 
 TOP_VALUES = 15
 _PAIRED_VALUES = 10
@@ -98,7 +105,8 @@ def _report(
 ) -> ColumnReport:
     filled, empty = _row(connection, f"select count(value), count(*) - count(value) from {source}")
     found = ColumnReport(name, kind.sql, description, int(filled), int(empty))
-    if not filled:
+    if not filled or isinstance(kind, ArrayType):
+        # Of a vector no number means anything by itself.
         return found
     if not isinstance(kind, ListType):
         return _with_values(connection, found, source, kind)

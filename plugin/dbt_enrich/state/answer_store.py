@@ -203,6 +203,7 @@ class AnswerStore:
         *,
         row_group_bytes: int = ROW_GROUP_BYTES,
         variables: Mapping[str, str] | None = None,
+        in_order: bool = False,
     ) -> int:
         """Write the answers of a SELECT to a draft.
 
@@ -211,6 +212,7 @@ class AnswerStore:
             draft: The draft.
             row_group_bytes: As `Workspace.write_parquet` takes it.
             variables: As `Workspace.write_parquet` takes them.
+            in_order: As `Workspace.write_parquet` takes it.
 
         Returns:
             How many they are.
@@ -220,6 +222,7 @@ class AnswerStore:
             draft.path,
             row_group=_ROW_GROUP,
             row_group_bytes=row_group_bytes,
+            in_order=in_order,
             durable=True,
             variables=variables,
         )

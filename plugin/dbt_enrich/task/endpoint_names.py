@@ -11,7 +11,9 @@ class EndpointName(StrEnum):
     Attributes:
         CHAT: Chat completions, which every service offers.
         RESPONSES: The Responses API, the only one that some language models answer at.
+        EMBEDDINGS: A vector of a text, by an embedding model.
     """
 
     CHAT = "chat"
     RESPONSES = "responses"
+    EMBEDDINGS = "embeddings"

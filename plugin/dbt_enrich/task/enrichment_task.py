@@ -24,6 +24,13 @@ from dbt_enrich.task.parameters import NEUTRAL_PARAMETERS, TOKEN_LIMITS, checked
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn, canonical_outputs
 from dbt_enrich.task.template import Template, parse_template
+from dbt_enrich.task.vectors import (
+    DIMENSIONS,
+    check_length,
+    check_outputs,
+    check_rest,
+    vector_of,
+)
 from dbt_enrich.wording import first_problem, near_match
 
 KEY_VERSION = 1
@@ -52,8 +59,9 @@ class EnrichmentTask(BaseModel):
         outputs: The output columns; their types and descriptions are the answer's schema.
         system: Constant text, sent first.
         examples: Few-shot pairs of `user` and `answer` that go before each row.
-        endpoint: The endpoint of the service that is asked: `chat` or `responses`. Not part of the
-            identity, so that a task that moves from one to the other asks nothing again.
+        endpoint: The endpoint of the service that is asked: `chat` or `responses`, or `embeddings`
+            for a vector, an output column of type `float[N]`. Not part of the identity, so that a
+            task that moves from chat to responses asks nothing again.
         parameters: Body parameters of the request, such as `temperature` or `max_tokens`, passed on
             as they are; none has a default. `responses` takes the names of both endpoints:
             `max_tokens` is its `max_output_tokens`, `reasoning_effort` its `reasoning.effort`, and
@@ -140,6 +148,18 @@ class EnrichmentTask(BaseModel):
                     fix="rename it",
                 )
         self._check_images()
+        check_outputs(self.endpoint, self.outputs)
+        vector = vector_of(self.outputs)
+        if vector:
+            check_rest(
+                {
+                    "system": self.system,
+                    "examples": self.examples,
+                    "images": self.images,
+                    "response": self.response == "json_object",
+                }
+            )
+            check_length(self.model, vector, self.parameters)
         if self.response == "json_object" and not self._mentions_json():
             raise WrongValueError(
                 "response is json_object, but neither system, user nor an example says JSON, "
@@ -203,7 +223,7 @@ class EnrichmentTask(BaseModel):
             "parameters": {
                 key: value
                 for key, value in self.parameters.items()
-                if key not in NEUTRAL_PARAMETERS
+                if key not in NEUTRAL_PARAMETERS and key not in self._said_by_type
             },
             "variant": self.variant,
         }
@@ -221,6 +241,11 @@ class EnrichmentTask(BaseModel):
         images = {name.lower() for name in self.images}
         template = {name.lower() for name in self.template.columns}
         return {name.lower() for name in self.optional} - (images - template)
+
+    @property
+    def _said_by_type(self) -> tuple[str, ...]:
+        """The parameters that say what the type of the output column says."""
+        return (DIMENSIONS,) if vector_of(self.outputs) else ()
 
     @property
     def neutral_parameters(self) -> dict[str, Any]:

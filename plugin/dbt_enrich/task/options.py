@@ -58,7 +58,8 @@ class EnrichmentOptions(BaseModel):
             and leaves its previous table (`error`).
         publish: Whether the table is rebuilt from the SELECT's rows (`rebuild`), or they are put
             into it by unique key (`merge`), for a SELECT that yields only new or changed rows.
-        rows_per_request: How many rows go into one request, a pack, or None for one.
+        rows_per_request: How many rows go into one request, a pack, or None for one; at most 1,000,
+            and 2,048 texts for embeddings, of which up to 128 go together by default.
         tokens_per_request: About how many tokens of rows go into one request, or None; in place of
             `rows_per_request`.
         pack_shares_answers: Whether rows asked in packs and alone share their answers. With `false`
@@ -87,7 +88,7 @@ class EnrichmentOptions(BaseModel):
     await_timeout: float | None = Field(default=None, gt=0)
     on_await_timeout: Literal["pending", "error"] = "pending"
     publish: Literal["rebuild", "merge"] = "rebuild"
-    rows_per_request: int | None = Field(default=None, ge=2, le=1000)
+    rows_per_request: int | None = Field(default=None, ge=2, le=2_048)
     tokens_per_request: int | None = Field(default=None, ge=1)
     pack_shares_answers: bool = True
     sync_below: int | None = Field(default=None, ge=1, le=10_000)

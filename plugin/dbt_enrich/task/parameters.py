@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dbt_enrich.errors import WrongValueError
 from dbt_enrich.task.endpoint_names import EndpointName
+from dbt_enrich.task.vectors import foreign_parameters
 
 TOKEN_LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 # Body parameters that leave the answer as it is, so that changing one asks nothing again.
@@ -49,11 +50,22 @@ _ENGINE_PARAMETERS_OF_RESPONSES = {
     "conversation": "remove it: each row is asked by itself",
     "previous_response_id": "remove it: each row is asked by itself",
 }
+_ENGINE_PARAMETERS_OF_EMBEDDINGS = {
+    "model": _MODEL,
+    "input": "set enrichment.user",
+    "encoding_format": "remove it: vectors are asked for in the form that takes the fewest bytes",
+}
 # Parameters of chat completions that the Responses API has under no name: openapi.yaml of OpenAI.
 _OF_CHAT_ALONE = frozenset(
     {"seed", "stop", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs"}
     | {"modalities", "audio", "prediction", "web_search_options", "stream_options"}
 )
+
+_REFUSED = {
+    EndpointName.CHAT: _ENGINE_PARAMETERS,
+    EndpointName.RESPONSES: _ENGINE_PARAMETERS_OF_RESPONSES,
+    EndpointName.EMBEDDINGS: _ENGINE_PARAMETERS_OF_EMBEDDINGS,
+}
 
 
 def checked_parameters(parameters: Mapping[str, Any], endpoint: EndpointName) -> dict[str, Any]:
@@ -67,10 +79,15 @@ def checked_parameters(parameters: Mapping[str, Any], endpoint: EndpointName) ->
         WrongValueError: One of them is the engine's own, or the endpoint has none of that name.
     """
     of_responses = endpoint == EndpointName.RESPONSES
-    refused = _ENGINE_PARAMETERS_OF_RESPONSES if of_responses else _ENGINE_PARAMETERS
+    refused = _REFUSED[endpoint]
     for key, fix in refused.items():
         if key in parameters:
             raise WrongValueError(f"'{key}' cannot be set here", fix=fix)
+    if endpoint == EndpointName.EMBEDDINGS:
+        for key in foreign_parameters(parameters):
+            raise WrongValueError(
+                f"'{key}' is for language models, and endpoint is embeddings", fix="remove it"
+            )
     return _of_responses(parameters) if of_responses else dict(parameters)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.task.type_names import INTEGER_RANGES, NUMBER_NAMES
 from dbt_enrich.task.types import (
+    ArrayType,
     DataType,
     EnumType,
     ListType,
@@ -75,6 +76,7 @@ class OutputColumn:
                 f"the output column '{self.name}': {error.problem}", fix=error.fix
             ) from None
         self._check_flags()
+        self._check_vector(kind)
         self._check_items(kind)
         self._check_bounds(kind)
         self._check_lower(kind)
@@ -84,11 +86,24 @@ class OutputColumn:
         """The parsed type."""
         return parse_type(str(self.data_type))
 
+    @property
+    def held_type(self) -> DataType:
+        """The type in which an answer is held until it is published: a vector as a list."""
+        return self.type.as_list if isinstance(self.type, ArrayType) else self.type
+
     def _check_flags(self) -> None:
         for rule in ("nullable", "unique_items", "lower"):
             value = getattr(self, rule)
             if not isinstance(value, bool):
                 raise self._error(rule, f"is {value!r}", "write true or false")
+
+    def _check_vector(self, kind: DataType) -> None:
+        if self.nullable and isinstance(kind, ArrayType):
+            raise self._error(
+                "nullable",
+                f"is for answers that may be null, but a {kind.sql} never is",
+                "remove it",
+            )
 
     def _check_items(self, kind: DataType) -> None:
         if self.max_items is not None:
@@ -144,7 +159,7 @@ class OutputColumn:
 def leaves(kind: DataType) -> Iterator[ScalarType | EnumType]:
     """Yield the scalars and enums that `kind` is made of."""
     match kind:
-        case ListType(item):
+        case ListType(item) | ArrayType(item):
             yield from leaves(item)
         case StructType(fields):
             for _, field in fields:
@@ -207,10 +222,12 @@ def _canonical(output: OutputColumn) -> dict[str, Any]:
         for rule in ("max_items", "min", "max")
         if (value := getattr(output, rule)) is not None
     }
+    description = (output.description or "").removesuffix("\n") or None
+    # That of a vector is sent nowhere: it may be written anew at no cost.
     return {
         "name": output.name,
         "type": output.type.sql,
-        "description": (output.description or "").removesuffix("\n") or None,
+        "description": None if isinstance(output.type, ArrayType) else description,
         **flags,
         **numbers,
     }
@@ -242,7 +259,7 @@ def packed_schema(outputs: Sequence[OutputColumn]) -> dict[str, Any]:
 
 def _type_schema(kind: DataType) -> dict[str, Any]:
     match kind:
-        case ListType(item):
+        case ListType(item) | ArrayType(item):
             return {"type": "array", "items": _type_schema(item)}
         case StructType(fields):
             return _object_schema({name: _type_schema(field) for name, field in fields})

@@ -1,7 +1,8 @@
 """DuckDB types as dbt's `data_type` spells them, parsed and brought to one spelling.
 
 Only what a strict JSON Schema can say is a type here: texts, numbers, booleans, dates, enums, lists
-and structs. Everything else is refused with the type to use in its place.
+and structs; and `float[N]`, a vector, of which the service is asked otherwise. Everything else is
+refused with the type to use in its place.
 
 DuckDB's own parser (`duckdb.sqltype`) does not serve: it refuses some hundred words as names of
 fields (`struct(from date, to date)`), which here are quoted; it says of most texts only that they
@@ -21,6 +22,8 @@ from dbt_enrich.task.type_names import FOLLOWERS, SCALARS, UNSUPPORTED
 
 MAX_DEPTH = 32
 MAX_DECIMAL_WIDTH = 38
+# DuckDB's own limit.
+MAX_ARRAY_SIZE = 100_000
 
 
 class TypeSyntaxError(ConfigurationError):
@@ -100,7 +103,30 @@ class StructType:
         return f"struct({fields})"
 
 
-DataType = ScalarType | EnumType | ListType | StructType
+@dataclass(frozen=True)
+class ArrayType:
+    """A list of one length: a vector.
+
+    Attributes:
+        item: The type of each element, `float`.
+        size: How many there are.
+    """
+
+    item: ScalarType
+    size: int
+
+    @property
+    def sql(self) -> str:
+        """The one spelling of the type."""
+        return f"{self.item.sql}[{self.size}]"
+
+    @property
+    def as_list(self) -> ListType:
+        """The list of any length that holds it: DuckDB knows no CASE of arrays."""
+        return ListType(self.item)
+
+
+DataType = ScalarType | EnumType | ListType | StructType | ArrayType
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -172,17 +198,27 @@ class _Parser:
         kind = self._base(depth)
         while self._accept("["):
             if self._peek()[0] == "number":
-                size = self._next()[1]
-                raise UnsupportedTypeError(
-                    f"the type '{self._text}' has an array of fixed length [{size}], which the "
-                    "answer's schema cannot demand",
-                    fix=f"use {kind.sql}[] and max_items: {size}",
-                )
+                return self._vector(kind, int(self._next()[1]))
             self._expect("]")
             kind = ListType(kind)
             depth += 1
             self._check_depth(depth)
         return kind
+
+    def _vector(self, kind: DataType, size: int) -> ArrayType:
+        """Return the type of a vector, which is no part of another type."""
+        self._expect("]")
+        if kind != ScalarType("float") or self._position < len(self._tokens):
+            is_vector = kind in (ScalarType("float"), ScalarType("double"))
+            own = f", or float[{size}] and endpoint: embeddings" if is_vector else ""
+            raise UnsupportedTypeError(
+                f"the type '{self._text}' has an array of fixed length [{size}], which the "
+                "answer's schema cannot demand",
+                fix=f"use {kind.sql}[] and max_items: {size}{own}",
+            )
+        if not 1 <= size <= MAX_ARRAY_SIZE:
+            raise self._error(f"an array has 1 to {MAX_ARRAY_SIZE:,} elements")
+        return ArrayType(ScalarType("float"), size)
 
     def _check_depth(self, depth: int) -> None:
         if depth > MAX_DEPTH:

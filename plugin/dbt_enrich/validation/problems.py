@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dbt_enrich.sql import Names, let_sql, literal, literals
 from dbt_enrich.task.type_names import INTEGER_RANGES
 from dbt_enrich.task.types import (
+    ArrayType,
     DataType,
     EnumType,
     ListType,
@@ -142,7 +143,7 @@ class _Problems:
 
     def _of_present(self, value: str, kind: DataType, path: str, *, lower: bool) -> str:
         match kind:
-            case ListType(item):
+            case ListType(item) | ArrayType(item):
                 return self._of_list(value, item, path, lower=lower)
             case StructType(fields):
                 names = [name for name, _ in fields] if lower else []

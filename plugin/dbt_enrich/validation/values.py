@@ -15,6 +15,7 @@ from dbt_enrich.sql import Names, literal
 from dbt_enrich.task.schema import OutputColumn, innermost, leaves
 from dbt_enrich.task.type_names import INTEGER_RANGES
 from dbt_enrich.task.types import (
+    ArrayType,
     DataType,
     EnumType,
     ListType,
@@ -35,7 +36,7 @@ _LARGEST_FLOAT = 3.4028234e38
 
 def answer_struct_type(outputs: Sequence[OutputColumn]) -> str:
     """Return the type of a whole answer: a struct with a field for each output column."""
-    return StructType(tuple((output.name, output.type) for output in outputs)).sql
+    return StructType(tuple((output.name, output.held_type) for output in outputs)).sql
 
 
 def structure_literal(outputs: Sequence[OutputColumn]) -> str:
@@ -148,7 +149,7 @@ def rule_problem_sql(answer: str, outputs: Sequence[OutputColumn]) -> str:
 
 def _structure(kind: DataType, *, lower: bool) -> Any:
     match kind:
-        case ListType(item):
+        case ListType(item) | ArrayType(item):
             return [_structure(item, lower=lower)]
         case StructType(fields):
             return {name: _structure(field, lower=lower) for name, field in fields}

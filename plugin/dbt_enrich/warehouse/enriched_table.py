@@ -86,15 +86,16 @@ def enriched_sql(
     rows = pairing.value.format(staged=f"{relation.name} as staged", results=results_sql)
     columns = _result_columns(outputs, task_key, _names(results, stored))
     previous = _previous_columns(relation, outputs, existing)
+    arrays = {o.name: o.type.sql for o in outputs if o.type != o.held_type}
     if existing is None or previous is None:
-        return f"select staged.*, {_listed(columns)} from {rows}"
+        return f"select staged.*, {_listed(columns, arrays)} from {rows}"
     is_stale = "results.status = 'pending' and previous.enrichment_status is not null"
     columns = {
         name: f"case when {is_stale} then {previous.get(name, value)} else {value} end"
         for name, value in columns.items()
     }
     return (
-        f"select staged.*, {_listed(columns)} from {rows} "
+        f"select staged.*, {_listed(columns, arrays)} from {rows} "
         f"left join ({_previous_rows_sql(relation, rows, existing)}) as previous "
         f"on {_same_key(relation, 'previous', 'staged')}"
     )
@@ -125,7 +126,7 @@ def _result_columns(
 ) -> dict[str, str]:
     """Return the expressions of a row's own result, by the names of the columns."""
     answers = {
-        o.name: f"cast(struct_extract(results.answer, {literal(o.name)}) as {o.type.sql})"
+        o.name: f"cast(struct_extract(results.answer, {literal(o.name)}) as {o.held_type.sql})"
         for o in outputs
     }
     return {
@@ -179,8 +180,12 @@ def _same_key(relation: StagedRelation, one: str, other: str) -> str:
     )
 
 
-def _listed(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{value} as {identifier(name)}" for name, value in columns.items())
+def _listed(columns: Mapping[str, str], types: Mapping[str, str]) -> str:
+    """Build the columns of a SELECT, some of them of another type than their expression."""
+    cast = {name: f"cast({columns[name]} as {kind})" for name, kind in types.items()}
+    return ", ".join(
+        f"{cast.get(name, value)} as {identifier(name)}" for name, value in columns.items()
+    )
 
 
 def _previous_columns(
@@ -214,6 +219,9 @@ def _previous_value(output: OutputColumn, kind: str | None) -> str:
     DuckDB casts no struct to one that has none of its fields.
     """
     column, wanted = f"previous.{identifier(output.name)}", output.type.sql
-    if kind is None or (spelling(kind) != wanted and "struct(" in f"{kind} {wanted}".lower()):
-        return f"cast(null as {wanted})"
-    return f"try_cast({column} as {wanted})"
+    held = output.held_type.sql
+    # Of a vector of another length nothing can be kept.
+    is_whole = held != wanted or "struct(" in f"{kind} {wanted}".lower()
+    if kind is None or (spelling(kind) != wanted and is_whole):
+        return f"cast(null as {held})"
+    return f"try_cast({column} as {held})"

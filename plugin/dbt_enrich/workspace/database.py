@@ -199,6 +199,7 @@ class Workspace:
         plain: bool = False,
         durable: bool = False,
         variables: Mapping[str, str] | None = None,
+        in_order: bool = False,
     ) -> None:
         """Write a query's rows to a Parquet file that is there whole or not at all.
 
@@ -214,6 +215,8 @@ class Workspace:
             variables: What the query reads with `getvariable`, by name. The values of bound
                 parameters would have DuckDB's client import pandas, where it is installed: a
                 second and 80 MB.
+            in_order: Whether rows are written in the order in which the query reads them, without
+                being sorted: by one thread, as several hold what is not yet its turn in memory.
         """
         options = (
             f"format parquet, compression {compression}, row_group_size {row_group}, "
@@ -221,7 +224,14 @@ class Workspace:
         )
         if plain:
             options += ", dictionary_size_limit 0"
-        self._write(query, path, options, durable=durable, variables=variables)
+        if not in_order:
+            self._write(query, path, options, durable=durable, variables=variables)
+            return
+        self._run("set threads = 1")
+        try:
+            self._write(query, path, options, durable=durable, variables=variables)
+        finally:
+            self._run(f"set threads = {self._threads}")
 
     def write_lines(self, queries: Sequence[str], path: Path) -> None:
         """Write the one text column of queries, one after the other, as lines to a file.

@@ -27,6 +27,7 @@ class Echo:
     name = "echo"
     path = "/echo"
     message_path = "$.ask.text"
+    takes_lists = False
     reply = ReplyPaths(
         usual={
             "raw": "$.said.text",

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(dbt_enrich.__file__).parent
 HOMES = [
     PACKAGE / "endpoints" / name
-    for name in ("chat_completions.py", "responses.py", "conversation.py")
+    for name in ("chat_completions.py", "responses.py", "conversation.py", "embeddings.py")
 ]
 # The keys, paths and values of /chat/completions and /responses. Parameters that a user writes in
 # YAML, such as `max_tokens`, and our own columns, such as `finish_reason`, are not among them.

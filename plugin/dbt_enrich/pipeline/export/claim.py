@@ -29,6 +29,7 @@ from dbt_enrich.pipeline.export.manifests import count_requests
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection
 from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.sql import literal, literals
+from dbt_enrich.state.answer_store import POSITION
 from dbt_enrich.state.connection import LedgerAwayError
 from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.run import Run
@@ -349,10 +350,11 @@ def _overhead(selection: Selection, destination: Destination, *, packed: bool = 
 
 
 def _limits_of(group: Group, selection: Selection, destination: Destination) -> ServiceLimits:
-    """Return what a file of a group may hold; a pack of rows is one request."""
+    """Return what a file of a group may hold; a pack is one request, or so many as it has rows."""
     limits = destination.limits
-    if selection.packing is not None and group.is_first:
-        rows = selection.packing.rows or 1
+    packing, counts_rows = selection.packing, selection.endpoint.takes_lists
+    if packing is not None and group.is_first and not counts_rows:
+        rows = packing.rows or 1
         limits = replace(limits, max_requests=limits.max_requests * rows)
     return limits_in_room(limits, group, destination.room)
 
@@ -364,6 +366,8 @@ def _write_manifest(run: Run, name: str, select: str, selection: Selection, grou
         packed = run.workspace.directory / f"packed-{name}.parquet"
         run.workspace.write_parquet(selection.packing.numbered_sql(select), packed)
         select, columns = _whole(packed), "request_key, attempt, custom_id, position"
+        if selection.endpoint.takes_lists:
+            columns += f", {POSITION}"
     manifest = run.store.manifest(name)
     run.workspace.write_parquet(f"select {columns} from ({select})", manifest, durable=True)
     return select

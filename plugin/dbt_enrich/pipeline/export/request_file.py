@@ -80,9 +80,13 @@ def write_file(run: Run, shard: Shard, source: str, rows: StagedRows, lines: Req
         message="user_message",
         repair="cast(null as varchar)" if is_packed else "repair",
         images=images_sql(template, "pictures", _url_sql) if rows.pictures else None,
+        is_json=is_packed and lines.endpoint.takes_lists,
     )
+    message = "user_message"
+    if is_packed:
+        message = message_sql(message, "position", as_list=lines.endpoint.takes_lists)
     selects = [
-        f"select {line} as line from {_asked_sql(rows, source, start, end, is_packed)}"
+        f"select {line} as line from {_asked_sql(rows, source, start, end, message, is_packed)}"
         for start, end in ranges
     ]
     if rows.pictures:
@@ -104,7 +108,9 @@ def _url_sql(picture: str) -> str:
     )
 
 
-def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: bool) -> str:
+def _asked_sql(
+    rows: StagedRows, source: str, first: int, last: int, message: str, is_packed: bool
+) -> str:
     """Build the table expression of a range of a shard's requests, with their user messages."""
     # The range lets the reader pass over the row groups of other shards.
     between = f"where row_id between {first} and {last}"
@@ -115,7 +121,6 @@ def _asked_sql(rows: StagedRows, source: str, first: int, last: int, is_packed: 
     )
     if not is_packed:
         return requests
-    message = message_sql("user_message", "position")
     return f"(select custom_id, {message} as user_message from {requests} group by custom_id)"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.endpoints.base import Endpoint
 from dbt_enrich.endpoints.choice import endpoint_of
+from dbt_enrich.endpoints.embeddings import vector_message_sql
 from dbt_enrich.endpoints.response_lines import (
     LINE_BYTES,
     message_sql,
@@ -25,6 +26,7 @@ from dbt_enrich.errors import (
 from dbt_enrich.pipeline.export.manifests import count_packs, write_manifest
 from dbt_enrich.pipeline.load.packed_lines import unpacked
 from dbt_enrich.pipeline.load.unassigned_lines import keep_files_of_packs, keep_unassigned
+from dbt_enrich.pipeline.load.vector_lines import opened_vectors, vectors_apart
 from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.state.answer_store import (
@@ -43,8 +45,10 @@ from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import of_shard
 from dbt_enrich.state.shards import GONE, Shard
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.task.vectors import vector_of
 from dbt_enrich.validation.answers import validated_answers_sql
 from dbt_enrich.validation.values import is_storable
+from dbt_enrich.validation.vectors import validated_vectors_sql
 from dbt_enrich.workspace.database import LONG_ROW_GROUP_BYTES, ROW_GROUP_BYTES
 from dbt_enrich.workspace.long_lines import in_pieces, longest_line
 
@@ -157,8 +161,13 @@ def load(
     # Until the ledger says that the shard is still this run's, its file may be another run's.
     target = run.answers.draft(shard.shard)
     responses = _Responses(run, shard, files, outputs, mask, endpoint, target)
-    answered = responses.write_answers(LINE_BYTES)
-    if answered < requests and (longest := longest_line(files, least=LINE_BYTES)) > LINE_BYTES:
+    vector = vector_of(outputs) if files else None
+    answered = responses.write_vectors(vector) if vector else responses.write_answers(LINE_BYTES)
+    if (
+        vector is None
+        and answered < requests
+        and (longest := longest_line(files, least=LINE_BYTES)) > LINE_BYTES
+    ):
         answered = responses.write_answers(longest)
     answers = f"read_parquet({literal(target.path)})"
     written = [(target, answered)]
@@ -256,6 +265,35 @@ class _Responses:
                 return self._write(line_bytes, [POSITION], is_packed=is_packed)
         return self._write(line_bytes, [], is_packed=is_packed)
 
+    def write_vectors(self, output: OutputColumn) -> int:
+        """Write the vectors that the files hold, as `write_answers` does answers.
+
+        Args:
+            output: The one output column.
+        """
+        run = self.run
+        manifest = run.store.manifest(self.shard.shard)
+        columns = run.workspace.columns(f"from read_parquet({literal(manifest)})")
+        position = [name for name in columns if name == POSITION]
+        with ExitStack() as scratch:
+            slim = scratch.enter_context(vectors_apart(self.files, run.workspace.directory))
+            read = scratch.enter_context(
+                opened_vectors(self.endpoint, slim, manifest, run.workspace)
+            )
+            return run.answers.write(
+                _answers_query(
+                    self.shard,
+                    validated_vectors_sql(f"({read})", output),
+                    vector_message_sql(),
+                    position,
+                    has_typed=True,
+                    is_in_order=True,
+                ),
+                self.target,
+                variables={"mask": self.mask},
+                in_order=True,
+            )
+
     def _write(self, line_bytes: int, position: Sequence[str], *, is_packed: bool) -> int:
         workspace, answers = self.run.workspace, self.run.answers
         manifest = self.run.store.manifest(self.shard.shard)
@@ -279,8 +317,11 @@ class _Responses:
                 read = named_sql(self.endpoint, pieces, line_bytes, manifest, position)
             else:
                 read = None
+            validated = validated_answers_sql(f"({read})", self.outputs) if read else None
+            text = packed_message_sql() if is_packed else message_sql("mismatch")
+            has_typed = is_storable(self.outputs)
             written = answers.write(
-                _answers_query(self.shard, read, self.outputs, position, is_packed=is_packed),
+                _answers_query(self.shard, validated, text, position, has_typed=has_typed),
                 self.target,
                 row_group_bytes=row_group_bytes,
                 variables={"mask": self.mask} if read else None,
@@ -314,27 +355,28 @@ def _order_sql(columns: Sequence[str]) -> str:
 
 def _answers_query(
     shard: Shard,
-    read: str | None,
-    outputs: list[OutputColumn],
+    validated: str | None,
+    text: str,
     position: Sequence[str],
     *,
-    is_packed: bool,
+    has_typed: bool,
+    is_in_order: bool = False,
 ) -> str:
-    """Build the SELECT of the answers that a shard's files hold, each validated.
+    """Build the SELECT of the answers that a shard's files hold.
 
     Args:
         shard: The shard.
-        read: A SELECT of the requests with what became of them, or None where there is no file.
-        outputs: The output columns.
+        validated: A SELECT of the requests with what became of them, each answer validated, or None
+            where there is no file.
+        text: SQL expression of what there is to say of an outcome.
         position: The column by which they are ordered, or none.
-        is_packed: Whether they come out of packs.
+        has_typed: Whether the answers are stored as structs.
+        is_in_order: Whether they are read in that order, and need no sorting.
     """
-    if read is None:
+    if validated is None:
         columns = ", ".join(f"cast(null as {kind}) as {name}" for name, kind in _COLUMNS.items())
         return f"select {columns} where false"
     kind = "if(outcome <> 'answered', outcome, coalesce(mismatch_kind, 'done'))"
-    text = packed_message_sql() if is_packed else message_sql("mismatch")
-    has_typed = is_storable(outputs)
     # What the typed answer gives back is not written twice.
     clean = "if(is_given_back, null, clean_content)" if has_typed else "clean_content"
     values = {
@@ -356,8 +398,8 @@ def _answers_query(
     columns += "".join(f", {name}" for name in position)
     if has_typed:
         columns += f", if({kind} = 'done', answer, null) as {TYPED}"
-    validated = validated_answers_sql(f"({read})", outputs)
-    return f"select {columns} from ({validated}) {_order_sql(position)}"
+    order = "" if is_in_order else _order_sql(position)
+    return f"select {columns} from ({validated}) {order}"
 
 
 def _masked_sql(text: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dbt_enrich.cost.estimate import (
+    NO_OUTPUT,
     OF_ANSWERS,
     OF_SCHEMA,
     SAMPLE_SIZE,
@@ -39,6 +40,7 @@ from dbt_enrich.state.previous_tasks import previous_tasks
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
+from dbt_enrich.task.vectors import vector_of
 from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.awaited_texts import unfinished
 from dbt_enrich.wording import counted
@@ -227,7 +229,7 @@ def _estimate_requests(outgoing: Outgoing) -> Estimate:
     share = (asked - again) / max(1, asked)
     overhead = share * packed + (1 - share) * alone
     tokens, source = completion
-    wrapping = 0.0 if source == OF_ANSWERS else share * ANSWER_WRAPPING_TOKENS
+    wrapping = 0.0 if source in (OF_ANSWERS, NO_OUTPUT) else share * ANSWER_WRAPPING_TOKENS
     estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), outgoing.price)
     packs = math.ceil((asked - again) / packing.rows_of(mean))
     return replace(estimated, requests=packs + again)
@@ -280,7 +282,7 @@ def row_overheads(selection: Selection, mean_tokens: float) -> tuple[float, floa
     """
     task, endpoint, packing = selection.task, selection.endpoint, selection.packing
     alone = endpoint.prompt_tokens(row_prompt(task), task.model)
-    if packing is None:
+    if packing is None or endpoint.takes_lists:
         return alone, alone
     shared = endpoint.prompt_tokens(pack_prompt(task), task.model)
     return alone, shared / packing.rows_of(mean_tokens) + MESSAGE_WRAPPING_TOKENS
@@ -364,6 +366,8 @@ def _kept_rows(outgoing: Outgoing) -> int:
 
 
 def _completion_tokens(outgoing: Outgoing, task: EnrichmentTask) -> tuple[float, str]:
+    if vector_of(task.outputs):
+        return 0.0, NO_OUTPUT
     reasons = may_reason(task.model, task.parameters)
     keys = [outgoing.selection.task_key]
     keys += [

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.cost.tokens import count_tokens
+from dbt_enrich.endpoints.embeddings import numbers_of, slim_reply
 from dbt_enrich.endpoints.request_lines import request_body
 from dbt_enrich.endpoints.response_lines import message_sql, named_lines_sql, reply_line
 from dbt_enrich.errors import CancelledError, EnrichmentError
@@ -22,9 +24,13 @@ from dbt_enrich.services.base import BatchService
 from dbt_enrich.sql import literal
 from dbt_enrich.state.run import Run
 from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.vectors import vector_of
 from dbt_enrich.validation.answers import validated_answers_sql
+from dbt_enrich.validation.vectors import validated_vectors_sql
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
+
+_SHOWN_NUMBERS = 4
 
 
 @dataclass(frozen=True)
@@ -126,13 +132,11 @@ def _ask(
     except EnrichmentError as error:
         return PreviewedRow(row, asked, "", str(error), run.clock.monotonic() - began)
     seconds = run.clock.monotonic() - began
-    line = json.dumps(reply_line(None, 200, reply), ensure_ascii=True)
-    named = named_lines_sql(selection.endpoint, f"select {literal(line)} as line")
-    read = validated_answers_sql(f"({named})", list(selection.task.outputs))
+    read, shown = _read_sql(selection, reply_line(None, 200, reply))
     text, problem, prompt_tokens, completion_tokens = run.workspace.row(
         f"""
         select
-            coalesce(raw, refusal, body, ''),
+            {shown},
             case
                 when outcome <> 'answered' then outcome || ': ' || {message_sql("null")}
                 when mismatch_kind is not null
@@ -144,6 +148,34 @@ def _ask(
         """
     )
     return PreviewedRow(row, asked, text, problem, seconds, prompt_tokens, completion_tokens)
+
+
+def _read_sql(selection: Selection, line: dict[str, Any]) -> tuple[str, str]:
+    """Build the SELECT of a reply, validated, and the expression of the text that it is shown as.
+
+    Args:
+        selection: What was asked.
+        line: The reply, as a line of an output file.
+    """
+    outputs = list(selection.task.outputs)
+    vector = vector_of(outputs)
+    found = dict(slim_reply(line, 0)) if vector else {}
+    text = json.dumps(line, ensure_ascii=True)
+    named = named_lines_sql(selection.endpoint, f"select {literal(text)} as line")
+    if vector is None:
+        return validated_answers_sql(f"({named})", outputs), "coalesce(raw, refusal, body, '')"
+    numbers = numbers_of(found[0]) if 0 in found else None
+    value = "null" if numbers is None else f"[{', '.join(literal(repr(n)) for n in numbers)}]"
+    named = f"select *, cast({value} as float[]) as vector from ({named})"
+    shown = "coalesce(refusal, body, '')" if numbers is None else literal(_shortened(numbers))
+    return validated_vectors_sql(f"({named})", vector), shown
+
+
+def _shortened(numbers: Sequence[float]) -> str:
+    """Return a vector as it is shown: its first numbers, and how many there are."""
+    first = ", ".join(f"{number:.4f}" for number in numbers[:_SHOWN_NUMBERS])
+    rest = ", …" if len(numbers) > _SHOWN_NUMBERS else ""
+    return f"[{first}{rest}] ({len(numbers):,} numbers)"
 
 
 def _sentence(

@@ -14,6 +14,7 @@ from dbt_enrich.sql import literal, literals
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     PREVIOUS_PREFIX,
+    TYPED,
     done_sql,
     previous_answers_key,
     standing_sql,
@@ -23,8 +24,9 @@ from dbt_enrich.state.previous_tasks import previous_tasks
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import KEY_DIGITS
-from dbt_enrich.task.schema import canonical_outputs
+from dbt_enrich.task.schema import OutputColumn, canonical_outputs
 from dbt_enrich.task.template import message_sql, parse_template
+from dbt_enrich.task.vectors import vector_of
 from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.copy_out import copy_table
 from dbt_enrich.warehouse.relation import StagedRelation
@@ -117,14 +119,18 @@ def _keep(run: Run, wanted: str, selection: Selection, task: Task) -> int:
         places,
     )
     kept = run.answers.add(
-        _previous_sql(run, names, places, name), previous_answers_key(selection.task_key), name
+        _previous_sql(run, names, places, name, selection.task.outputs),
+        previous_answers_key(selection.task_key),
+        name,
     )
     keys.unlink()
     places.unlink()
     return kept
 
 
-def _previous_sql(run: Run, names: Sequence[str], places: Path, name: str) -> str:
+def _previous_sql(
+    run: Run, names: Sequence[str], places: Path, name: str, outputs: Sequence[OutputColumn]
+) -> str:
     """Build the SELECT of previous answers as those to requests of now.
 
     Args:
@@ -132,17 +138,22 @@ def _previous_sql(run: Run, names: Sequence[str], places: Path, name: str) -> st
         names: The files of the previous answers.
         places: A Parquet file of request_key, and of previous_key and file_index of its answer.
         name: What the new file of answers is called.
+        outputs: The output columns.
     """
     found = f"read_parquet({literal(places)})"
     numbers = run.workspace.rows(f"select distinct file_index from {found}")
     answers = run.answers.table_with_texts(names, [int(number) for (number,) in numbers])
+    has_typed = run.answers.has_typed(answers)
     values = {
         **{column: f"previous.{column}" for column in ANSWER_COLUMNS},
         "request_key": "wanted.request_key",
         "attempt": "1",
-        "content": text_sql("previous", has_typed=run.answers.has_typed(answers)),
+        "content": text_sql("previous", has_typed=has_typed),
         "shard": literal(name),
     }
+    if has_typed and vector_of(outputs):
+        # Its numbers as they are, and never as text.
+        values |= {"content": "previous.content", TYPED: f"previous.{TYPED}"}
     columns = ", ".join(f"{value} as {column}" for column, value in values.items())
     return f"""
         select {columns}

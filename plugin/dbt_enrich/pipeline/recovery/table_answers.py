@@ -19,11 +19,13 @@ from dbt_enrich.sql import identifier, literal, literals
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
     PREVIOUS_PREFIX,
+    TYPED,
     answered_sql,
 )
 from dbt_enrich.state.run import Run
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.types import DataType, ListType, ScalarType, StructType
+from dbt_enrich.task.vectors import vector_of
 from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.copy_out import copy_out
 from dbt_enrich.warehouse.enriched_table import IDENTITY_COLUMNS, ExistingTable
@@ -152,6 +154,8 @@ def _take(
     placed = f"(select *, {place} as place from read_parquet({literals(found)}))"
     shard = f"coalesce(shard, {literal(name)}) as shard"
     columns = ", ".join(shard if column == "shard" else column for column in ANSWER_COLUMNS)
+    if TYPED in run.workspace.columns(f"from read_parquet({literals(found)})"):
+        columns += f", {TYPED}"
     # Only numbers are grouped, which can be spilled; the texts stream past them.
     taken = run.answers.add(
         f"""
@@ -185,18 +189,24 @@ def _done_sql(
     shard: str = "null",
 ) -> str:
     fields = ", ".join(f"{literal(o.name)}, {_json_value(o)}" for o in outputs)
+    vector = vector_of(outputs)
     values = {
         "request_key": _KEY.format("enrichment_key"),
         "attempt": "1",
         "kind": "'done'",
-        "content": f"cast(json_object({fields}) as varchar)",
+        "content": "null" if vector else f"cast(json_object({fields}) as varchar)",
         "model": "enrichment_model",
         "batch_id": "enrichment_batch_id",
         "shard": shard,
         "received_at": "enriched_at",
     }
+    typed = ""
+    if vector:
+        # Its numbers as they are, and never as text.
+        value = f"cast({identifier(vector.name)} as float[])"
+        typed = f", {{{literal(vector.name)}: {value}}} as {TYPED}"
     return f"""
-        select {_answer_columns(values)}
+        select {_answer_columns(values)}{typed}
         from {table} as enriched
         where enrichment_status in ('done', 'stale') and {values["request_key"]} in {keys}
             and {_since("enriched_at", forgotten)}
