@@ -132,14 +132,16 @@ class LeasedOwnership:
     def _keep(self) -> None:
         """Renew the lease until the run ends; look sooner where it could not be renewed."""
         pause = self._seconds * RENEWAL_SECONDS / LEASE_SECONDS
-        wait = pause
-        while not self._ended.wait(wait):
+        due = _boot_time() + pause
+        # In short waits, as those of a machine that was suspended go on from where they were.
+        while not self._ended.wait(min(pause, _RETRY_SECONDS)):
+            if _boot_time() < due:
+                continue
             try:
                 self._renew()
-                wait = pause
+                due = _boot_time() + pause
             except LedgerError as error:
                 logger.info("the lease was not renewed: %s", error)
-                wait = min(pause, _RETRY_SECONDS)
 
     def _renew(self) -> None:
         """Make the lease last from now on; where it has ended, begin another term."""

@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from batch_server.server import RunningEmulator
 from dbt_enrich.errors import LedgerError
 from dbt_enrich.state.connection import Connection, LedgerAwayError
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.state.tables.shards import Shards
 from pydantic import SecretStr
 from support.shared_ledger import LedgerServer, connected
+from support.warehouse import Warehouse, config_for
 
 SHARD = Shard("s", Step.CLAIMED, "run-1", namespace="n", service="local", task_key="t")
 
@@ -193,3 +197,37 @@ def test_no_password_is_shown(ledgers: LedgerServer) -> None:
         connected(keys)
     assert secret not in str(error.value)
     assert secret not in repr(keys)
+
+
+@pytest.mark.parametrize("moment", [Step.CREATING, Step.ENDED])
+def test_nothing_is_sent_while_the_ledger_is_away(
+    moment: Step,
+    emulator: RunningEmulator,
+    ledgers: LedgerServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run waits before the step that it cannot write, and goes on once the server is back."""
+    config = config_for(emulator.url, emulator.api_key, tmp_path / "state")
+    warehouse = Warehouse(config.model_copy(update={"state": ledgers.new()}))
+    record, batches_while_away = Shards.record, []
+
+    def come_back() -> None:
+        batches_while_away.append(len(emulator.jobs.batches()))
+        ledgers.server.start()
+
+    def recorded(shards: Shards, shard: Shard, step: Step, **changes: Any) -> Shard:
+        if step == moment and not stopped.is_set():
+            stopped.set()
+            ledgers.server.stop()
+            back.start()
+        return record(shards, shard, step, **changes)
+
+    stopped, back = threading.Event(), threading.Timer(0.7, come_back)
+    monkeypatch.setattr(Shards, "record", recorded)
+    warehouse.enrich("select i as id, 'note ' || i as note from range(4) as numbers(i)")
+    back.join()
+    assert batches_while_away == [0 if moment == Step.CREATING else 1]
+    assert warehouse.statuses() == {"done": 4}
+    assert set(emulator.account()["paid"].values()) == {1}
+    assert len(emulator.jobs.batches()) == 1
