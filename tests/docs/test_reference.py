@@ -8,6 +8,7 @@ from dataclasses import fields
 import pytest
 from batch_server.responders import UpstreamOptions
 from dbt_enrich.config.profile import CONFIGS
+from dbt_enrich.config.state import StateKeys
 from dbt_enrich.cost.caps import Cap
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import FailureKind
@@ -32,11 +33,9 @@ def test_a_page_is_what_the_code_says(page: str) -> None:
 
 def test_every_key_of_the_profile_has_its_place() -> None:
     """Those of each provider, of caps and of a model server."""
-    keys = {key for config in CONFIGS.values() for key in config.model_fields} - {
-        "foreign",
-        "state",
-    }
-    keys |= {*Cap.model_fields, *(field.name for field in fields(UpstreamOptions))}
+    keys = {key for config in CONFIGS.values() for key in config.model_fields} - {"foreign"}
+    keys |= {*Cap.model_fields, *StateKeys.model_fields}
+    keys |= {field.name for field in fields(UpstreamOptions)}
     assert keys <= {*headings("profile")}
 
 

@@ -46,8 +46,7 @@ def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any
     Raises:
         ConfigurationError: A key of ours is unknown, missing or wrong.
     """
-    known = {key for config in CONFIGS.values() for key in config.model_fields}
-    known -= {"foreign", "state"}
+    known = {key for config in CONFIGS.values() for key in config.model_fields} - {"foreign"}
     own = {
         key: value
         for key, value in values.items()
