@@ -346,6 +346,21 @@ class BatchBody(Body):
     output_expires_after: Expiry | None = None
 
 
+class AnyBody(Body):
+    """What must be known of a line's body where another service judges it."""
+
+    model: Annotated[str, Field(min_length=1)]
+
+
+class AnyLine(Body):
+    """A line of an input file that asks whatever endpoint."""
+
+    custom_id: Annotated[str, Field(min_length=1, max_length=512)]
+    method: Literal["POST"]
+    url: str
+    body: AnyBody
+
+
 class LineBody(Body):
     """What must be known of a line's body before a batch of it is begun."""
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from batch_server.bodies import AnyLine
 from batch_server.errors import Flavour
 from batch_server.model_endpoints import BY_PATH, Line, is_offered, plain
 from batch_server.refusals import quoted, refusal_of
@@ -88,6 +89,7 @@ def check_input(
     flavour: Flavour,
     find_deployment: Callable[[str], Deployment | None],
     max_requests: int,
+    any_url: bool = False,
 ) -> CheckedInput:
     """Check an input file line by line, holding no more than its custom_ids in memory.
 
@@ -97,12 +99,13 @@ def check_input(
         flavour: Whose batch it is; Azure takes the url of a line with and without `/v1`.
         find_deployment: Returns a deployment by its name, or None.
         max_requests: Requests that one file may hold.
+        any_url: Whether endpoints and bodies are another service's affair.
     """
     with path.open("rb") as file:
         if file.read(3) == codecs.BOM_UTF8:
             return CheckedInput((_NO_MODEL,))
         file.seek(0)
-        check = _Check(endpoint, flavour, find_deployment)
+        check = _Check(endpoint, flavour, find_deployment, any_url=any_url)
         for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
             if raw.strip():
                 check.line(raw, number)
@@ -138,9 +141,15 @@ class _Check:
     """What is known of the lines so far."""
 
     def __init__(
-        self, endpoint: str, flavour: Flavour, find_deployment: Callable[[str], Deployment | None]
+        self,
+        endpoint: str,
+        flavour: Flavour,
+        find_deployment: Callable[[str], Deployment | None],
+        *,
+        any_url: bool,
     ) -> None:
         self.errors: list[LineError] = []
+        self._any_url = any_url
         self.count = 0
         self.model: str | None = None
         self._endpoint = endpoint
@@ -156,7 +165,7 @@ class _Check:
         if error:
             self.errors.append(error)
 
-    def _error_of(self, line: Line, number: int) -> LineError | None:
+    def _error_of(self, line: Line | AnyLine, number: int) -> LineError | None:
         if line.custom_id in self._seen:
             return LineError(
                 "duplicate_custom_id", f"{quoted(line.custom_id)} is there already.", number
@@ -180,13 +189,17 @@ class _Check:
         batch, line = plain(self._endpoint), plain(url)
         return line == batch or (batch, line) == (CHAT, RESPONSES)
 
-    def _form_of(self, line: Any) -> type[Line]:
+    def _form_of(self, line: Any) -> type[Line | AnyLine]:
         """Return what a line must hold, by the endpoint that it may ask."""
+        if self._any_url:
+            return AnyLine
         url = line.get("url") if isinstance(line, dict) else None
         fits = is_offered(url, self._flavour) and self._fits(str(url))
         return BY_PATH[plain(str(url) if fits else self._endpoint)].line
 
     def _url_error(self, url: str, number: int) -> LineError | None:
+        if self._any_url:
+            return None
         if not is_offered(url, self._flavour) or not self._fits(url):
             return LineError(
                 "url_mismatch",
@@ -224,7 +237,9 @@ def parse_line(raw: bytes) -> Any:
         raise ValueError("it is nested too deeply to be read") from error
 
 
-def _read(raw: bytes, number: int, form_of: Callable[[Any], type[Line]]) -> Line | LineError:
+def _read(
+    raw: bytes, number: int, form_of: Callable[[Any], type[Line | AnyLine]]
+) -> Line | AnyLine | LineError:
     try:
         line = parse_line(raw)
     except ValueError:

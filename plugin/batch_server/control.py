@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -23,12 +23,24 @@ from batch_server.jobs import Jobs
 from batch_server.problems import BatchServerError
 from batch_server.quota import RateLimits
 from batch_server.replies import Reply
+from batch_server.responders.relay import RelayResponder
 from batch_server.responders.scripted import ScriptedResponder
 from batch_server.transitions import Transitions
-from batch_server.worker import Worker
 
 PREFIX = "/_control"
 _REMEMBERED = 10_000
+
+
+class Answering(Protocol):
+    """What has the batches answered."""
+
+    def pause(self) -> None:
+        """Answer nothing until `resume`."""
+
+    def resume(self) -> None:
+        """Go on answering."""
+
+
 # What an action raises over a document that is none of its own.
 _WRONG = (
     ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError,
@@ -46,7 +58,7 @@ class Control:
     """
 
     def __init__(
-        self, jobs: Jobs, worker: Worker, *, is_authorised: Callable[[Mapping[str, str]], bool]
+        self, jobs: Jobs, worker: Answering, *, is_authorised: Callable[[Mapping[str, str]], bool]
     ) -> None:
         self.faults = Faults()
         self.limits = RateLimits(jobs.clock)
@@ -94,7 +106,7 @@ class Control:
         """POST /_control/{action}."""
         if not self._is_authorised(request.headers):
             return _denied()
-        actions: dict[str, Callable[[Any], None]] = {
+        actions: dict[str, Callable[[Any], dict[str, Any] | None]] = {
             "reset": lambda _: self._reset(),
             "rules": self._set_rules,
             "transitions": self._set_transitions,
@@ -105,6 +117,8 @@ class Control:
             "seed": self._set_seed,
             "clock": lambda document: self._jobs.clock.advance(float(document["advance"])),
             "forget": self._forget,
+            "discard": lambda document: self._jobs.discard(**document),
+            "credentials": self._take_credentials,
             "pause": lambda _: self._worker.pause(),
             "resume": lambda _: self._worker.resume(),
         }
@@ -113,12 +127,12 @@ class Control:
             return Reply(WireError(404, "404", "no such action").body(Flavour.OPENAI), 404)
         try:
             document = await request.json() if await request.body() else None
-            await run_in_threadpool(action, document)
+            said = await run_in_threadpool(action, document)
         except _WRONG as error:
             return Reply(
                 WireError(400, "invalid", str(error)).body(Flavour.OPENAI), status_code=400
             )
-        return Reply({"status": "ok"})
+        return Reply({"status": "ok", **(said or {})})
 
     def _account(self) -> dict[str, Any]:
         answered: Counter[str] = Counter()
@@ -173,6 +187,13 @@ class Control:
     def _set_seed(self, document: dict[str, Any]) -> None:
         self.faults.seed(int(document["seed"]))
         self._jobs.seed(int(document["seed"]))
+
+    def _take_credentials(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Take what a relay is to ask with; say whether the service has refused it."""
+        responder = self._jobs.responder
+        if not isinstance(responder, RelayResponder):
+            raise TypeError("only a relay takes credentials")
+        return {"refused": responder.credentials.hand_over(**document)}
 
     def _forget(self, document: dict[str, Any]) -> None:
         """Lose a batch or a file, as a service was seen to."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,12 @@ class Jobs:
         transitions: How states follow one another.
         deployments: The resource's deployments; None: any name is a batch deployment.
         seed: Of the order of output lines, and of what is decided by chance.
+        relays: Whether another service answers, whose rules alone hold: any endpoint is taken,
+            and of a batch that ends early nothing is said of the requests that were not asked.
 
     Attributes:
         on_change: Called when there may be something to do for an open batch.
+        trouble: Returns why nothing of an open batch is answered at the moment, as its `errors`.
     """
 
     def __init__(
@@ -68,8 +71,11 @@ class Jobs:
         transitions: Transitions | None = None,
         deployments: Sequence[Deployment] | None = None,
         seed: int = 0,
+        relays: bool = False,
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
+        self.trouble: Callable[[str], list[dict[str, Any]]] = lambda _: []
+        self._relays = relays
         self.storage = storage
         self.responder = responder
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)
@@ -98,7 +104,7 @@ class Jobs:
         output_expires_after: int | None = None,
     ) -> dict[str, Any]:
         """Create a batch on an uploaded file."""
-        if not is_offered(endpoint, flavour):
+        if not (self._relays or is_offered(endpoint, flavour)):
             raise invalid(f"The endpoint {quoted(endpoint)} is not supported.", "endpoint")
         if completion_window != "24h":
             raise invalid(
@@ -150,6 +156,8 @@ class Jobs:
                 record["polls"] += 1
                 self.storage.put("batch", record)
         self.on_change()
+        if record["status"] not in TERMINAL:
+            record["errors"] = self.trouble(batch_id)
         return record
 
     def batches(self) -> list[dict[str, Any]]:
@@ -290,6 +298,25 @@ class Jobs:
         self.responder.close()
         self.storage.close()
 
+    def discard(self, batch_id: str, file_id: str) -> None:
+        """Forget a batch that has ended, with all that there is of it.
+
+        Args:
+            batch_id: The batch; nothing is done about one that goes on.
+            file_id: Its input file.
+        """
+        with self._lock:
+            record = self.storage.get("batch", batch_id) or {}
+            if record and record["status"] not in TERMINAL:
+                return
+            self.storage.remove("batch", batch_id)
+            self._counts.pop(batch_id, None)
+        if record:
+            self.storage.results(batch_id).remove()
+        for name in (file_id, record.get("output_file_id"), record.get("error_file_id")):
+            with suppress(WireError):
+                self.files.delete(name or "")
+
     # What the worker does with a batch
 
     def open_batches(self) -> list[dict[str, Any]]:
@@ -343,7 +370,7 @@ class Jobs:
                 status,
                 files=self.files,
                 results=self.storage.results(record["id"]),
-                unanswered=lambda answered: requests_of(path, answered),
+                unanswered=lambda answered: () if self._relays else requests_of(path, answered),
                 shuffle=self._random,
             )
         )
@@ -388,6 +415,7 @@ class Jobs:
                 flavour=flavour,
                 find_deployment=self.deployment,
                 max_requests=MAX_REQUESTS[flavour.is_azure],
+                any_url=self._relays,
             )
         except (WireError, OSError):
             return CheckedInput((LineError("invalid_request", "The input file is gone."),))

@@ -14,7 +14,7 @@ from batch_server.errors import Flavour
 from batch_server.files import Files
 from batch_server.model_endpoints import plain
 from batch_server.responders.base import ChatRequest
-from batch_server.storage import Results
+from batch_server.storage import Results, sync
 from batch_server.wire import new_id, unanswered_line
 
 
@@ -100,6 +100,7 @@ class _ResultFile:
 
     def keep(self, expires_after: int | None, *, even_if_empty: bool = False) -> str | None:
         """Make the file one of the resource's, unless it holds nothing; return its id."""
+        sync(self._path)
         size = self._path.stat().st_size
         if size == 0 and not even_if_empty:
             self._path.unlink()

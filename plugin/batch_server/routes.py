@@ -21,7 +21,7 @@ from starlette.types import Message, Receive
 
 from batch_server.bodies import BatchBody, Body, Expiry, ImportBody, UploadForm
 from batch_server.checking import Deployment
-from batch_server.control import Control
+from batch_server.control import Answering, Control
 from batch_server.errors import Flavour, WireError, denied, invalid, not_found, refused
 from batch_server.jobs import Jobs
 from batch_server.listing import filtered, in_order, paged
@@ -31,7 +31,6 @@ from batch_server.replies import Reply, error_handlers
 from batch_server.responders.base import CHAT, EMBEDDINGS, RESPONSES, ChatReply
 from batch_server.streaming import stream_of
 from batch_server.wire import batch_document, file_document, is_completion, shown_body
-from batch_server.worker import Worker
 
 PREFIXES = {
     "/openai/v1": Flavour.AZURE_V1,
@@ -313,7 +312,7 @@ def _named(request: Request, body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "model": named} if named else body
 
 
-def create_app(jobs: Jobs, worker: Worker, api_key: str) -> Starlette:
+def create_app(jobs: Jobs, worker: Answering, api_key: str) -> Starlette:
     """Return the ASGI application over a resource, with the control plane beside the API."""
     api = Api(jobs, api_key)
     control = Control(jobs, worker, is_authorised=api.is_authorised)

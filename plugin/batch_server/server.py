@@ -19,7 +19,9 @@ from batch_server.fault_middleware import FaultMiddleware
 from batch_server.hosts import LoopbackHosts
 from batch_server.http_client import httpx, loopback_client
 from batch_server.jobs import TERMINAL, Jobs
+from batch_server.relay_worker import RelayWorker
 from batch_server.responders.base import Responder
+from batch_server.responders.relay import RelayResponder
 from batch_server.responders.scripted import ScriptedResponder
 from batch_server.responders.upstream import close_upstream_with
 from batch_server.routes import create_app
@@ -177,15 +179,21 @@ def running_emulator(
 
 
 @contextmanager
-def _working(jobs: Jobs) -> Iterator[Worker]:
+def _working(jobs: Jobs) -> Iterator[Worker | RelayWorker]:
     """Have a resource's batches answered while the block runs, then close the resource."""
-    worker = Worker(jobs)
+    worker = _worker(jobs, jobs.responder)
     jobs.on_change = worker.notify
     try:
         yield worker
     finally:
         worker.close()
         jobs.close()
+
+
+def _worker(jobs: Jobs, responder: Responder) -> Worker | RelayWorker:
+    if isinstance(responder, RelayResponder):
+        return RelayWorker(jobs, responder)
+    return Worker(jobs)
 
 
 class _ThreadedServer:
@@ -217,7 +225,7 @@ class _ThreadedServer:
         self._listener.close()
 
 
-def _make_app(jobs: Jobs, worker: Worker, api_key: str) -> ASGIApp:
+def _make_app(jobs: Jobs, worker: Worker | RelayWorker, api_key: str) -> ASGIApp:
     """Return the resource as an application, with its control plane and its faults."""
     app = create_app(jobs, worker, api_key)
     return LoopbackHosts(FaultMiddleware(app, app.state.control))

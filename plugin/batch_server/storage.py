@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,17 +46,22 @@ class Storage:
 
     Args:
         directory: It is made, private to its owner, where it is not there.
+        durable: Whether each record is on the disk before the next step, so that it outlives the
+            loss of power, too.
+        patience: Seconds for which a predecessor that is ending is waited for.
 
     Raises:
         BatchServerError: Another emulator works on it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, *, durable: bool = False, patience: float = _LOCK_SECONDS
+    ) -> None:
         self.directory = directory
         for path in (directory, directory / "files", directory / "results"):
             _make_private(path)
         self._directory_lock = FileLock(
-            directory / "server.lock", mode=0o600, thread_local=False, timeout=_LOCK_SECONDS
+            directory / "server.lock", mode=0o600, thread_local=False, timeout=patience
         )
         try:
             self._directory_lock.acquire()
@@ -69,7 +74,8 @@ class Storage:
         database.touch(mode=0o600)
         self._sqlite = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
         self._sqlite.execute("pragma journal_mode = wal")
-        self._sqlite.execute("pragma synchronous = normal")
+        level = "full" if durable else "normal"
+        self._sqlite.execute(f"pragma synchronous = {level}")
         self._sqlite.execute(_SCHEMA)
         self._lock = threading.RLock()
         self._unreadable: set[tuple[str, str]] = set()
@@ -212,6 +218,31 @@ class Results:
         finally:
             os.close(descriptor)
 
+    def add(self, results: Iterable[dict[str, Any]]) -> None:
+        """Add results, on the disk before this returns: all of them, or none on a full disk."""
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        size = os.fstat(descriptor).st_size
+        data = memoryview(b"".join(json_bytes(result) + b"\n" for result in results))
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+        finally:
+            os.close(descriptor)
+
+    @property
+    def sent(self) -> Sent:
+        """Which requests were sent, whatever became of them."""
+        return Sent(self.path.with_suffix(".sent"))
+
+    def remove(self) -> None:
+        """Forget all of it."""
+        self.path.unlink(missing_ok=True)
+        self.sent.path.unlink(missing_ok=True)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
@@ -266,6 +297,51 @@ class Results:
                     return
                 end = start
             file.truncate(0)
+
+
+class Sent:
+    """The places of a batch's requests that were sent: an append-only file of marks.
+
+    Each mark is handed to the system before the request goes, so that it outlives the death of
+    the process. What it says of a request that has no result is that its outcome is unknown.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def marking(self) -> Iterator[Callable[[int, bool], None]]:
+        """Yield a function that notes of a place that it was sent, or that nothing of it began."""
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+        def mark(index: int, began: bool) -> None:
+            os.write(descriptor, b"%s%d\n" % (b"+" if began else b"-", index))
+
+        try:
+            yield mark
+        finally:
+            os.close(descriptor)
+
+    def places(self) -> set[int]:
+        """Return the places that were sent and not taken back."""
+        found: set[int] = set()
+        if not self.path.exists():
+            return found
+        with self.path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n") and line[1:-1].isdigit():
+                    change = found.add if line.startswith(b"+") else found.discard
+                    change(int(line[1:]))
+        return found
+
+
+def sync(path: Path) -> None:
+    """Have a file on the disk before the next step."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _private(path: str, flags: int) -> int:

@@ -67,46 +67,6 @@ def make_private(path: Path) -> None:
         raise _unwritable(path, error) from error
 
 
-class DurableLines:
-    """A file that grows by whole lines, each on the disk before the next step; private.
-
-    Args:
-        path: The file; it is made where it is not there.
-
-    Raises:
-        LedgerError: The directory cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            sync(path.parent)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-
-    def add(self, line: bytes) -> None:
-        """Append a line, whole or not at all.
-
-        Raises:
-            LedgerError: The disk is full.
-        """
-        size = os.fstat(self._descriptor).st_size
-        rest = memoryview(line + b"\n")
-        try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            os.fsync(self._descriptor)
-        except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, size)
-            raise _unwritable(self._path, error) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-
-
 def append(source: Path, target: Path) -> None:
     """Append a file's bytes to another.
 

@@ -1,4 +1,4 @@
-"""dbt killed with SIGKILL while it asks the synchronous endpoint: each reply that came is kept."""
+"""dbt killed with SIGKILL while the relay asks for it: each reply that came is kept."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ def test_killed_after_some_replies(bench: Bench) -> None:
 
 
 def replies(bench: Bench) -> int:
-    """The lines of the response file."""
-    files = (bench.project.state_dir / "responses").glob("*")
+    """The replies that the relay has kept."""
+    files = (bench.project.state_dir / "relay").glob("*/results/*.jsonl")
     return sum(file.read_bytes().count(b"\n") for file in files)
 
 
 @pytest.mark.parametrize(
     "kill_at",
-    [f"{step}:{when}" for step in (Step.ANSWERING, Step.DOWNLOADED) for when in ("before", "after")]
-    + [f"{Step.STORED}:before"],
+    [f"{step}:{when}" for step in (Step.CREATING, Step.SUBMITTED) for when in ("before", "after")]
+    + [f"{Step.ENDED}:after", f"{Step.DOWNLOADED}:after", f"{Step.STORED}:before"],
 )
 def test_killed_at_each_step(kill_at: str, bench: Bench) -> None:
     """Nothing is paid for twice, and the table is whole after the next run."""

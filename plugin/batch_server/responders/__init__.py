@@ -9,11 +9,13 @@ from pathlib import Path
 from batch_server.extras import EMBEDDINGS, EMULATOR, LOCAL, WEIGHTS_PACKAGE, Extra
 from batch_server.problems import SetupError
 from batch_server.responders.base import ChatReply, ChatRequest, Responder
+from batch_server.responders.relay_options import RelayOptions
 from batch_server.responders.upstream_options import UpstreamOptions
 
 __all__ = [
     "ChatReply",
     "ChatRequest",
+    "RelayOptions",
     "Responder",
     "ResponderSpec",
     "UpstreamOptions",
@@ -26,12 +28,14 @@ class ResponderSpec:
     """Which responder answers, and with what.
 
     Attributes:
-        name: `llama`, `minilm`, `upstream` or `scripted`.
+        name: `llama`, `minilm`, `upstream`, `scripted` or `relay`.
         gguf: `llama`: the weights; None for the packaged ones.
         script: `scripted`: a JSON file of rules, or None.
         slots: `llama`: requests that the model works on at once.
         threads: `llama`: threads of the CPU.
         upstream: `upstream`: the server that is asked.
+        relay: `relay`: the service that answers single requests, and is asked with credentials
+            that are handed over.
     """
 
     name: str = "llama"
@@ -40,6 +44,7 @@ class ResponderSpec:
     slots: int = 8
     threads: int = 2
     upstream: UpstreamOptions | None = None
+    relay: RelayOptions | None = None
 
     def check_installed(self) -> None:
         """Refuse a responder whose extra is not installed; loads nothing of it.
@@ -73,6 +78,9 @@ class ResponderSpec:
         yield f"--responder={self.name}"
         if self.upstream:
             yield from self.upstream.arguments()
+            return
+        if self.relay:
+            yield from self.relay.arguments()
             return
         if self.gguf:
             yield f"--gguf={self.gguf}"
@@ -113,6 +121,10 @@ def create_responder(spec: ResponderSpec) -> Responder:
                 fix="give its base_url, such as http://localhost:11434/v1",
             )
         return UpstreamResponder(spec.upstream)
+    if spec.name == "relay" and spec.relay is not None:
+        from batch_server.responders.relay import RelayResponder
+
+        return RelayResponder(spec.relay)
     raise SetupError(
         f"the responder '{spec.name}' is unknown",
         fix="use llama, minilm, upstream or scripted",

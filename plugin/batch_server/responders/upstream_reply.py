@@ -11,6 +11,8 @@ from batch_server.responders.base import ChatReply
 
 MAX_REPLY_BYTES: Final = 32_000_000
 _MAX_MESSAGE: Final = 2_000
+# What is passed on of an error, beside its message.
+_KEPT: Final = ("type", "param", "code", "innererror")
 # What a body may have that is an error and nothing else.
 _OF_ERRORS: Final = frozenset(
     {"error", "message", "detail", "code", "type", "object", "param", "status", "statusCode"}
@@ -41,8 +43,8 @@ def reply_of(status: int, content: bytes) -> ChatReply:
             code="redirected",
         )
     if status >= 400:
-        return ChatReply(status, {"error": _error_of(status, content)})
-    body = _parsed(content)
+        return ChatReply(status, {"error": error_of(status, content)})
+    body = body_of(content)
     if isinstance(body, dict) and body.get("error") and body.keys() <= _OF_ERRORS:
         # Some servers send their errors at status 200.
         text = f"The model server's reply is an error: {_message_of(body['error'])}"
@@ -57,13 +59,13 @@ def error_reply(status: int, message: str, *, code: str) -> ChatReply:
     return ChatReply(status, {"error": error})
 
 
-def _error_of(status: int, content: bytes) -> dict[str, Any]:
+def error_of(status: int, content: bytes) -> dict[str, Any]:
     """Return the server's own error object, made from whatever it sent."""
-    body = _parsed(content)
+    body = body_of(content)
     error = body.get("error", body) if isinstance(body, dict) else None
     document = {"type": "server_error" if status >= 500 else "invalid_request_error"}
     if isinstance(error, Mapping):
-        known = {name: error[name] for name in ("type", "param", "code") if name in error}
+        known = {name: error[name] for name in _KEPT if name in error}
         return {**document, **known, "message": _message_of(error)}
     text = error if isinstance(error, str) else _excerpt(content)
     message = text[:_MAX_MESSAGE] or f"The model server answered with HTTP {status}."
@@ -83,7 +85,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _parsed(content: bytes) -> Any:
+def body_of(content: bytes) -> Any:
     """Return the JSON that a body is, such that it can be written again, or else its text.
 
     Numbers that JSON does not have, as in some servers' `logprobs`, are null.

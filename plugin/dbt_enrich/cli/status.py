@@ -166,7 +166,7 @@ def _row(shard: Shard, names: Mapping[str, str], project: Project, *, idle: bool
     made = datetime.fromisoformat(shard.created_at)
     return BatchStatusRow(
         model=names[shard.enrichment] if shard.enrichment else "?",
-        batch=shard.batch_id or shard.shard,
+        batch=(not shard.synchronous and shard.batch_id) or shard.shard,
         status=(shard.status or shard.step.value) if not shard.is_closed else shard.step.value,
         age=round((datetime.now(UTC) - made).total_seconds(), 1),
         requests=shard.requests,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from batch_server.loopback import is_loopback
-from pydantic import field_validator
+from pydantic import SecretStr, field_validator
 
 from dbt_enrich import extras
 from dbt_enrich.config.address import checked_url
+from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.credential import EntraKeys
 from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ImageLimits, ServiceLimits
 from dbt_enrich.config.providers import Provider
@@ -188,3 +189,17 @@ class AzureConfig(EntraKeys, RemoteConfig):
                 f"The `api_version` {self.api_version} is older than the Batch API",
                 fix="write 2024-10-21 or later, or leave it out for the v1 API",
             )
+
+
+def emulator_settings(config: PluginConfig, url: str, key: str, **changes: Any) -> AzureConfig:
+    """Return the settings by which a batch server of our own is called, by Azure's v1 paths.
+
+    Args:
+        config: The settings of the service that it stands for.
+        url: Where it listens.
+        key: Its key.
+        changes: Keys that have another value there.
+    """
+    shared = {name: getattr(config, name) for name in PluginConfig.model_fields}
+    own = {"provider": AZURE.name, "endpoint": url, "api_key": SecretStr(key)}
+    return AzureConfig.model_construct(**{**shared, **own, **changes})

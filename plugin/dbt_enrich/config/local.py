@@ -7,10 +7,10 @@ from typing import Final, Literal, Self
 
 from batch_server.responders import ResponderSpec, UpstreamOptions
 from batch_server.responders.minilm_model import DIMENSIONS, packaged_identity
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from dbt_enrich import extras
-from dbt_enrich.config.azure import AZURE, AzureConfig
+from dbt_enrich.config.azure import AZURE, AzureConfig, emulator_settings
 from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.errors import ConfigurationError, WrongValueError, translated_errors
@@ -188,6 +188,4 @@ class LocalConfig(PluginConfig):
             url: Where it listens.
             key: Its key.
         """
-        shared = {name: getattr(self, name) for name in PluginConfig.model_fields}
-        own = {"provider": AZURE.name, "endpoint": url, "api_key": SecretStr(key)}
-        return AzureConfig.model_construct(**shared | own)
+        return emulator_settings(self, url, key)

@@ -23,19 +23,22 @@ _ONLY: Final = {
 }
 
 
-def check_endpoint(model: str, task: EnrichmentTask, config: PluginConfig) -> None:
+def check_endpoint(
+    model: str, task: EnrichmentTask, config: PluginConfig, *, in_batches: bool = True
+) -> None:
     """Refuse an endpoint that the provider or the task's language model does not offer.
 
     Args:
         model: The dbt model's name, for messages.
         task: What is asked.
         config: The profile's block.
+        in_batches: Whether it is asked in the provider's batches, which may not offer all.
 
     Raises:
         ConfigurationError: They do not go together.
     """
     asked, offered = task.endpoint, config.facts.endpoints
-    if asked not in offered:
+    if in_batches and asked not in offered:
         raise ConfigurationError(
             f"model '{model}': enrichment.endpoint is {asked}, which no batch of "
             f"{config.facts.label} may ask",

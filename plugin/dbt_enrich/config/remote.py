@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
+from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
+from batch_server.responders import RelayOptions, ResponderSpec
 from pydantic import SecretStr
 
 from dbt_enrich.config.address import VISIBLE_ASCII
 from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.credential import EntraKeys
 from dbt_enrich.errors import ConfigurationError
+
+RELAY_DIRECTORY: Final = "relay"
+"""Where the relays before the services keep their files, below the state directory."""
+
+_NAME_DIGITS: Final = 12
 
 
 class RemoteConfig(PluginConfig):
@@ -58,6 +67,33 @@ class RemoteConfig(PluginConfig):
     def sent_to(self) -> str:
         """The service's address."""
         return self.url
+
+    @property
+    def relay_directory(self) -> Path:
+        """Where the relay before this service keeps its files."""
+        name = hashlib.sha256(self.service_id.encode()).hexdigest()[:_NAME_DIGITS]
+        return self.state_dir.expanduser().resolve() / RELAY_DIRECTORY / name
+
+    @property
+    def relay_spec(self) -> ResponderSpec:
+        """Who answers, for the relay."""
+        dated = self.dated_version
+        query = self.api_query or {}
+        version = dated or query.get("api-version")
+        return ResponderSpec(
+            name="relay",
+            relay=RelayOptions(
+                base_url=f"{self.url}/openai" if dated else f"{self.url}{self._api_path}",
+                api_version=str(version) if version else None,
+                by_deployment=dated is not None,
+                request_id_header=self.facts.request_id_header,
+                timeout=self.timeout,
+            ),
+        )
+
+    @property
+    def _api_path(self) -> str:
+        return self.facts.api_path.rstrip("/")
 
     @property
     def key(self) -> str:

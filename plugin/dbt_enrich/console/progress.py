@@ -12,12 +12,15 @@ from dbt_enrich.wording import counted
 _COUNT_SECONDS = 10.0
 _BEAT_SECONDS = 60.0
 _SENTENCES = {
-    Step.ANSWERING: "asking {requests} of the synchronous endpoint",
     Step.UPLOADING: "uploading {requests} ({megabytes:.1f} MB)",
     Step.SUBMITTED: "batch {batch_id} of {requests} is at the service",
     Step.ENDED: "batch {batch_id} is {status}: {completed} answered, {failed} failed",
 }
-_ASKED = "the synchronous endpoint is done: {completed} answered, {failed} failed"
+# Of what goes through the relay, whose files and ids are no affair of the user's.
+_RELAYED = {
+    Step.SUBMITTED: "asking {requests} of the synchronous endpoint",
+    Step.ENDED: "the synchronous endpoint is done: {completed} answered, {failed} failed",
+}
 
 
 class Progress:
@@ -39,9 +42,8 @@ class Progress:
         if self._console.is_live:
             self.beat()
             return
-        sentence = _SENTENCES.get(shard.step)
-        if shard.synchronous and shard.step == Step.DOWNLOADED:
-            sentence = _ASKED
+        sentences = _RELAYED if shard.synchronous else _SENTENCES
+        sentence = sentences.get(shard.step)
         if sentence is None or (shard.step.is_running and shard.completed + shard.failed):
             self._count(shard)
             return
@@ -79,7 +81,7 @@ class Progress:
         failed = sum(shard.rows_of(shard.failed) for shard in shards)
         statuses = {shard.status for shard in batches if not shard.step.has_ended}
         parts = ["validating"] if statuses == {"validating"} and not home else []
-        if any(shard.step == Step.ANSWERING for shard in shards):
+        if any(shard.synchronous and shard.step.is_running for shard in shards):
             parts.append("asking the synchronous endpoint")
         if batches:
             parts.append(f"{home} of {counted(len(batches), 'batch', 'batches')}")

@@ -42,7 +42,9 @@ class Estimate:
         synchronous: How many are asked of the synchronous endpoint.
         cost: What they cost, or None without a price.
         saved: What the synchronous endpoint would cost more, or None without a price.
-        synchronous_cost: What they cost there, or None without a price.
+        synchronous_cost: What they cost there, at the tier that they ask for, or None without a
+            price.
+        usual_cost: The same at the usual tier.
     """
 
     requests: int
@@ -55,11 +57,12 @@ class Estimate:
     saved: float | None
     synchronous: int = 0
     synchronous_cost: float | None = None
+    usual_cost: float | None = None
 
     def asked_synchronously(self) -> Estimate:
         """Return the estimate of the same requests at the synchronous endpoint's price."""
         cost = self.synchronous_cost
-        saved = None if cost is None else 0.0
+        saved = None if cost is None or self.usual_cost is None else self.usual_cost - cost
         return replace(self, synchronous=self.requests, cost=cost, saved=saved)
 
 
@@ -69,6 +72,8 @@ def estimate(
     overhead: float,
     completion: tuple[float, str],
     price: Price | None,
+    *,
+    tier: object = None,
 ) -> Estimate:
     """Scale the tokens of a sample up to all requests.
 
@@ -78,6 +83,7 @@ def estimate(
         overhead: Tokens of a request that are the same for every row.
         completion: Expected tokens of one answer, and where the number is from.
         price: What the model's tokens cost, if it is known.
+        tier: The `service_tier` that the requests ask for, or None.
     """
     count = len(row_tokens)
     mean = sum(row_tokens) / count if count else 0.0
@@ -87,7 +93,7 @@ def estimate(
         margin = _Z * math.sqrt(variance / count * (1 - count / requests)) * requests
     prompt = round((mean + overhead) * requests)
     answered, source = round(completion[0] * requests), completion[1]
-    cost = full = None
+    cost = full = tiered = None
     if price:
         long = [n for tokens in row_tokens if price.is_long(n := tokens + overhead)]
         share = len(long) / count if count else 0.0
@@ -99,6 +105,9 @@ def estimate(
         known = [amount for amount in batch if amount is not None]
         cost = sum(known) if len(known) == len(batch) else None
         full = sum(part.synchronous_cost(asked, given) for part, asked, given in parts)
+        tiered = sum(
+            part.of_tier(tier).synchronous_cost(asked, given) for part, asked, given in parts
+        )
     return Estimate(
         requests=requests,
         prompt_tokens=prompt,
@@ -108,7 +117,8 @@ def estimate(
         sampled=count,
         cost=cost,
         saved=None if cost is None or full is None else full - cost,
-        synchronous_cost=full,
+        synchronous_cost=tiered,
+        usual_cost=full,
     )
 
 

@@ -77,15 +77,22 @@ class Price:
         return self.long if self.long and self.is_long(prompt_tokens) else self
 
     def of_tier(self, service_tier: object) -> Price:
-        """Return the price with the synchronous endpoint's at a request's `service_tier`."""
-        if service_tier != "flex" or self.flex_input is None or self.flex_output is None:
+        """Return the price with the synchronous endpoint's at a request's `service_tier`.
+
+        Where the price of `flex` is not known, the batch's is: "tokens are priced at Batch API
+        rates, with additional discounts from prompt caching",
+        https://developers.openai.com/api/docs/guides/flex-processing
+        """
+        asked = self.batch_input if self.flex_input is None else self.flex_input
+        answered = self.batch_output if self.flex_output is None else self.flex_output
+        if service_tier != "flex" or asked is None or answered is None:
             return self
-        share = self.flex_input / self.input if self.input else 1.0
+        share = asked / self.input if self.input else 1.0
         return replace(
             self,
-            input=self.flex_input,
+            input=asked,
             cached_input=self.cached_input * share,
-            output=self.flex_output,
+            output=answered,
             long=self.long.of_tier(service_tier) if self.long else None,
         )
 

@@ -80,7 +80,7 @@ def _ask(shard: Shard, attachment: Attachment) -> None:
     """Record the wish first, so that the next owner of the shard carries it out."""
     attachment.run.ledger.shards.request_cancel(shard.shard)
     if shard.step == Step.SUBMITTED and shard.batch_id:
-        batch = attachment.dispatch.service.cancel(shard.batch_id)
+        batch = attachment.dispatch.service_of(shard).cancel(shard.batch_id)
         requests = counted(shard.requests, "request")
         attachment.dispatch.console.say(
             f"batch {shard.batch_id} of {requests} is {batch.status.value}"

@@ -36,7 +36,7 @@ from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.sql import literal
 from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
-from dbt_enrich.task.options import Mode
+from dbt_enrich.task.options import Mode, Via
 from dbt_enrich.task.result_columns import STATUS_COLUMNS, Column
 from dbt_enrich.task.version import short_version
 from dbt_enrich.warehouse.enriched_table import empty_table_sql
@@ -299,7 +299,8 @@ class BlankRows:
 
     def _leaves_pending(self, chosen: Chosen) -> bool:
         options = self._session.request.options
-        return options.mode == Mode.SUBMIT and chosen.requests >= (options.sync_below or 0)
+        answers_at_once = options.via != Via.BATCH or chosen.requests < (options.sync_below or 0)
+        return options.mode == Mode.SUBMIT and not answers_at_once
 
     def _pending_ids(self, undone: Undone, chosen: Chosen) -> str:
         ids = asked_ids(undone, chosen, asked=True)

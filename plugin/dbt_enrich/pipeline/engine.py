@@ -39,7 +39,7 @@ from dbt_enrich.pipeline.export.new_requests import (
     find_undone,
     new_requests,
 )
-from dbt_enrich.pipeline.export.small_rounds import check_route
+from dbt_enrich.pipeline.export.relayed_rounds import check_route
 from dbt_enrich.pipeline.planning.budget import Budget, run_began
 from dbt_enrich.pipeline.planning.plan import describe, make_plan
 from dbt_enrich.pipeline.planning.preview import preview
@@ -68,7 +68,7 @@ from dbt_enrich.state.open_ledger import has_ledger, open_ledger
 from dbt_enrich.state.run import existing_ledger, open_run
 from dbt_enrich.state.tables.contents import Content, RowSums, add_rows
 from dbt_enrich.state.tables.publications import Publication
-from dbt_enrich.task.options import Mode
+from dbt_enrich.task.options import Mode, Via
 from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
 from dbt_enrich.warehouse.placement import place
 
@@ -254,7 +254,8 @@ class Engine:
     def _enrich(self, session: Session) -> Outcome:
         run, request = session.run, session.request
         mode = request.options.mode
-        check_endpoint(session.model, request.task, self.config)
+        in_batches = self.config.facts.runs_here or request.options.via == Via.BATCH
+        check_endpoint(session.model, request.task, self.config, in_batches=in_batches)
         check_route(session.model, request.options, self.config)
         check_examples(session)
         check_images(session)
@@ -336,7 +337,7 @@ class Engine:
         )
 
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
-        with self._service.use() as service:
+        with self._service.use() as (service, _):
             previewed = preview(
                 session.run, rows, session.request, session.select(), self.config, service
             )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dbt_enrich.endpoints.embeddings import MAX_INPUTS
 from dbt_enrich.endpoints.packs import Packing
+from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.endpoint_names import EndpointName
 from dbt_enrich.task.enrichment_task import EnrichmentTask
-from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.task.options import EnrichmentOptions, Via
 from dbt_enrich.warehouse.awaited_texts import Upstream
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.placement import Placement
@@ -76,11 +78,25 @@ class EnrichmentRequest:
     errors_may_stay: bool = False
 
     def identified(self) -> EnrichmentRequest:
-        """Return the request with the task whose answers are its own."""
-        if self.options.pack_shares_answers or not self.options.packs:
-            return self
-        variant = f"{self.task.variant or ''}:packed"
-        return replace(self, task=self.task.model_copy(update={"variant": variant}))
+        """Return the request with the task whose answers are its own, and what it is sent with.
+
+        Raises:
+            ConfigurationError: `via` is flex, and the parameters name another tier.
+        """
+        changes: dict[str, Any] = {}
+        if self.options.packs and not self.options.pack_shares_answers:
+            changes["variant"] = f"{self.task.variant or ''}:packed"
+        if self.options.via == Via.FLEX:
+            tier = self.task.parameters.get("service_tier", Via.FLEX)
+            if tier != Via.FLEX:
+                raise ConfigurationError(
+                    f"model '{self.model}': enrichment.via is flex, but "
+                    f"enrichment.parameters.service_tier is {tier!r}",
+                    fix="take service_tier out, or write via: synchronous. Nothing was sent",
+                )
+            # No part of a row's identity.
+            changes["parameters"] = {**self.task.parameters, "service_tier": str(Via.FLEX)}
+        return replace(self, task=self.task.model_copy(update=changes)) if changes else self
 
     @property
     def model(self) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 
+from dbt_enrich.backoff import PATIENCE_SECONDS
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
-from dbt_enrich.errors import AwaitTimeoutError, CapError, EnrichmentError, StoppedError
+from dbt_enrich.errors import (
+    AwaitTimeoutError,
+    CapError,
+    EnrichmentError,
+    ServiceError,
+    StoppedError,
+)
 from dbt_enrich.pipeline.checks import inputs_to_forget, watch_of
 from dbt_enrich.pipeline.export.canary import is_proven
 from dbt_enrich.pipeline.export.claim import claim
@@ -25,13 +33,13 @@ from dbt_enrich.pipeline.load.load_shard import take_in
 from dbt_enrich.pipeline.planning.plan import estimate_requests
 from dbt_enrich.pipeline.run.alike_failures import Watch
 from dbt_enrich.pipeline.run.batch_run import BatchRun
-from dbt_enrich.pipeline.run.remote_inputs import forget_inputs
-from dbt_enrich.pipeline.run.synchronous import SynchronousRun
+from dbt_enrich.pipeline.run.remote_inputs import forget_inputs, tidy_relay
 from dbt_enrich.pipeline.sentences import plan_sentence
 from dbt_enrich.pipeline.session import Found, Session
 from dbt_enrich.pipeline.shared_service import SharedService
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.relay import Relay
 from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.options import Mode
@@ -40,6 +48,9 @@ from dbt_enrich.wording import counted
 # A service takes up to ten minutes to end a batch.
 _CANCEL_SECONDS = 600.0
 _CANCEL_PAUSE_SECONDS = 5.0
+# A relay that is to end a batch stays for replies that are on their way.
+_LINGER_SECONDS = 60.0
+_MOST_IN_VAIN = 3
 
 
 def exchange(
@@ -59,9 +70,9 @@ def exchange(
         # `dbt-enrich wait` may have brought the answers home.
         watch.look()
         return
-    with shared.use() as service:
+    with shared.use() as (service, relay):
         shared.prepare(session, service, sends=sends > 0)
-        rounds = Exchange(session, rows, service, watch)
+        rounds = Exchange(session, rows, service, relay, watch)
         rounds.carry_out(found)
         if rounds.timed_out and session.request.options.on_await_timeout == "error":
             raise AwaitTimeoutError(
@@ -78,11 +89,17 @@ class Exchange:
         session: The run.
         rows: Its staged rows.
         service: The service.
+        relay: The way to the relay before it.
         watch: What watches the answers that come home.
     """
 
     def __init__(
-        self, session: Session, rows: StagedRows, service: BatchService, watch: Watch
+        self,
+        session: Session,
+        rows: StagedRows,
+        service: BatchService,
+        relay: Relay,
+        watch: Watch,
     ) -> None:
         self.session = session
         self.rows = rows
@@ -91,19 +108,15 @@ class Exchange:
         selection = session.select()
         lines = selection.lines(session.config.url_of(selection.endpoint.path))
         self._files = ClaimedFiles(session.run, rows, lines, session.timings)
-        self._dispatch = session.dispatch(service, self._files)
+        self._relay = relay
+        self._dispatch = session.dispatch(service, relay, self._files)
         self._batch_run = BatchRun(self._dispatch)
-        self._synchronous = SynchronousRun(
-            self._dispatch,
-            selection.endpoint.path,
-            is_patient=session.request.options.mode == Mode.RUN,
-            tolerance=session.tolerance,
-        )
+        self._in_vain = 0
 
     @property
     def timed_out(self) -> bool:
         """Whether `await_timeout` passed first."""
-        return self._batch_run.timed_out or self._synchronous.timed_out
+        return self._batch_run.timed_out
 
     def carry_out(self, found: Found) -> None:
         """Send and collect as far as the run's mode says.
@@ -140,31 +153,50 @@ class Exchange:
         for shard in self._batch_run.wait(self._unknown()):
             self._load(shard)
         while not self.timed_out:
-            answered, found = self._answer(self._claim_or_leave(found)), None
+            self._claim_or_leave(found)
+            found = None
             waiting = self._open()
-            if not (answered or waiting):
+            if not waiting:
                 return
             for shard in self._batch_run.wait(waiting):
                 self._load(shard)
-            if self.timed_out or self._was_cancelled([*answered, *waiting]):
+            if self.timed_out:
+                self._end_relayed()
+            if self.timed_out or self._was_cancelled(waiting):
                 # The next run goes on from here.
                 return
 
     def _submit(self, found: Found | None) -> None:
-        """Send what is new; rounds that are answered at once are gone on with at once."""
+        """Send what is new; relayed rounds are waited for, and gone on with at once.
+
+        Nothing works on them but the relay, which ends with its last user.
+        """
         while True:
             claimed, found = self._claim_or_leave(found), None
-            answered = self._answer(claimed)
+            relayed = [shard for shard in claimed if shard.synchronous]
             self._batch_run.submit(shard for shard in claimed if not shard.synchronous)
-            if not answered or self.timed_out or self._was_cancelled(answered):
+            try:
+                for shard in self._batch_run.wait(relayed, patience=PATIENCE_SECONDS):
+                    self._load(shard)
+            finally:
+                if self.timed_out:
+                    self._end_relayed()
+            if not relayed or self.timed_out or self._was_cancelled(relayed):
                 return
 
-    def _answer(self, shards: Iterable[Shard]) -> list[Shard]:
-        """Ask the synchronous ones among some shards, and take their replies in."""
-        few = [shard for shard in shards if shard.synchronous]
-        for shard in self._synchronous.answer(few):
-            self._load(shard)
-        return few
+    def _end_relayed(self) -> None:
+        """End the relayed batches of this run, and keep what they have finished.
+
+        Their other requests were never asked, and are new again.
+        """
+        run = self.session.run
+        ours = [s for s in self._open() if s.synchronous and self._is_free(s)]
+        let_go(run, [shard for shard in ours if shard.step.is_unsent])
+        for shard in run.ledger.shards.named(shard.shard for shard in ours):
+            if shard.step == Step.SUBMITTED and shard.batch_id:
+                with suppress(ServiceError):
+                    self._relay.open().cancel(shard.batch_id)
+        self._bring_home({shard.shard for shard in ours}, _LINGER_SECONDS)
 
     def _open(self) -> list[Shard]:
         """Return this task's shards that are on their way, claimed by any run."""
@@ -308,10 +340,23 @@ class Exchange:
                 f"{counted(len(ending), 'batch', 'batches')} in flight"
             )
         patience = _CANCEL_SECONDS if session.request.options.mode == Mode.RUN else 0.0
-        clock = session.run.clock
+        self._bring_home(None, patience)
+
+    def _bring_home(self, names: Collection[str] | None, patience: float) -> None:
+        """Take in batches that are ending, for a while.
+
+        Args:
+            names: Their shards, or None for all.
+            patience: Seconds for which they are waited for.
+        """
+        session, clock = self.session, self.session.run.clock
         deadline = clock.monotonic() + patience
         try:
-            while waiting := [s for s in self._open() if s.step.is_at_service]:
+            while waiting := [
+                shard
+                for shard in self._open()
+                if shard.step.is_at_service and (names is None or shard.shard in names)
+            ]:
                 for shard in self._batch_run.collect(waiting):
                     self._store(shard)
                 if clock.monotonic() > deadline:
@@ -343,6 +388,7 @@ class Exchange:
         loaded = take_in(self._dispatch, shard)
         if loaded is None:
             return
+        self._watch_relay(loaded.shard)
         session.tally.stored.append(loaded.shard)
         if loaded.unassigned:
             session.console.say(
@@ -352,9 +398,30 @@ class Exchange:
             )
         self._forget_inputs()
 
+    def _watch_relay(self, shard: Shard) -> None:
+        """Give up on a relay that ends again and again before it has an answer.
+
+        Raises:
+            EnrichmentError: It does.
+        """
+        is_idle = shard.synchronous and not shard.requests and not shard.cancel_requested_at
+        self._in_vain = self._in_vain + 1 if is_idle else 0
+        if self._in_vain >= _MOST_IN_VAIN:
+            raise EnrichmentError(
+                f"model '{self.session.model}': the relay ended {self._in_vain} times before it "
+                "had an answer",
+                fix=f"see emulator.log below {self.session.run.store.root}",
+            )
+
     def _forget_inputs(self) -> None:
         """Delete the input files that the service needs no more, if they may not be kept."""
         session = self.session
+        tidy_relay(
+            self._relay,
+            self.service.service_id,
+            ledger=session.run.ledger,
+            console=session.console,
+        )
         if session.config.store_inputs:
             return
         forget_inputs(self.service, ledger=session.run.ledger, console=session.console)

@@ -15,7 +15,7 @@ from dbt_enrich.errors import StoppedError
 from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, Undone
 from dbt_enrich.pipeline.export.outgoing import Outgoing
-from dbt_enrich.pipeline.export.small_rounds import Few, route_of
+from dbt_enrich.pipeline.export.relayed_rounds import Relayed, is_relayed, routes_of
 from dbt_enrich.pipeline.planning.budget import Budget, ModelBudget, Reservation
 from dbt_enrich.pipeline.request import EnrichmentRequest, Tally
 from dbt_enrich.pipeline.run.alike_failures import standing_error, standing_stop
@@ -25,8 +25,10 @@ from dbt_enrich.pipeline.run.dispatch import Dispatch, ShardFiles
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.pipeline.stage.staged_rows import StagedRows
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.relay import Relay
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.sent_with import SentWith, present_settings
+from dbt_enrich.task.options import Via
 
 # The rows that are not done, and the requests of them that are new.
 Found = tuple[Undone, Chosen]
@@ -137,11 +139,11 @@ class Session:
     def _destination(self, selection: Selection, at: BatchService | PluginConfig) -> Destination:
         service, options = at.service_id, self.request.options
         deployments = self.config.deployments_of(selection.task.model)
-        few = None
-        if options.sync_below:
-            alone = (route_of(selection.task.model, options, self.config),)
-            spread = Spread(alone, service, self.room, self.run.ledger)
-            few = Few(options.sync_below, spread)
+        relayed = None
+        if is_relayed(options, self.config):
+            routes = routes_of(selection.task.model, options, self.config)
+            spread = Spread(routes, service, self.room, self.run.ledger)
+            relayed = Relayed(options.sync_below if options.via == Via.BATCH else None, spread)
         return Destination(
             enrichment=self.request.enrichment,
             spread=Spread(deployments, service, self.room, self.run.ledger),
@@ -152,7 +154,7 @@ class Session:
             owner=self.run.id,
             sent_with=self.sent_with,
             tolerance=self.tolerance,
-            few=few,
+            relayed=relayed,
         )
 
     @property
@@ -160,12 +162,13 @@ class Session:
         """How many tokens the deployments' batches may hold."""
         return TokenRoom(self.run.ledger, self.config.token_limit)
 
-    def dispatch(self, service: BatchService, files: ShardFiles) -> Dispatch:
-        """What takes the run's shards through a service."""
+    def dispatch(self, service: BatchService, relay: Relay, files: ShardFiles) -> Dispatch:
+        """What takes the run's shards through a service, and through the relay before it."""
         return Dispatch(
             run=self.run,
             config=self.config,
             service=service,
+            relay=relay,
             poll_interval=self.config.poll_seconds,
             await_timeout=self.request.options.await_timeout,
             cancelled=self.cancelled,

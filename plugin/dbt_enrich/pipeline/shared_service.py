@@ -10,11 +10,16 @@ from dbt_enrich.backoff import PATIENCE_SECONDS, Backoff
 from dbt_enrich.clock import Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.console import Console
-from dbt_enrich.errors import TransientError
+from dbt_enrich.errors import ServiceError, TransientError
+from dbt_enrich.pipeline.export.relayed_rounds import routes_of
 from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.session import Session
-from dbt_enrich.services import create_service
+from dbt_enrich.services import Relay, create_service
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.task.options import EnrichmentOptions, Via
+
+# How a service answers that has no list of batches.
+_WITHOUT_BATCHES = (400, 404, 405, 501)
 
 
 class SharedService:
@@ -40,13 +45,14 @@ class SharedService:
         self._console = console
         self._lock = threading.RLock()
         self._service: BatchService | None = None
+        self._relay: Relay | None = None
         self._users = 0
-        self._checked: set[str] = set()
+        self._checked: set[tuple[bool, str]] = set()
         self._has_adopted = False
 
     @contextmanager
-    def use(self) -> Iterator[BatchService]:
-        """Open the service with its first user, and close it with the last."""
+    def use(self) -> Iterator[tuple[BatchService, Relay]]:
+        """Open the service, and the way to its relay, with the first user; close with the last."""
         with self._lock:
             if self._service is None:
                 self._service = create_service(
@@ -55,15 +61,23 @@ class SharedService:
                     cancelled=self._cancelled,
                     clock=self._clock,
                 )
+                self._relay = Relay(
+                    self._config,
+                    say=self._console.say,
+                    cancelled=self._cancelled,
+                    clock=self._clock,
+                )
             self._users += 1
-            service = self._service
+            service, relay = self._service, self._relay
+        assert relay is not None  # noqa: S101 - made with the service
         try:
-            yield service
+            yield service, relay
         finally:
             with self._lock:
                 self._users -= 1
                 if self._users == 0:
-                    self._service = None
+                    self._service = self._relay = None
+                    relay.close()
                     service.close()
 
     def prepare(self, session: Session, service: BatchService, *, sends: bool) -> None:
@@ -83,18 +97,29 @@ class SharedService:
 
     def _check(self, session: Session, service: BatchService) -> None:
         """Check endpoint, key and deployments once, before anything is uploaded."""
+        options, model = session.request.options, session.request.task.model
+        is_single = options.via != Via.BATCH and not self._config.facts.runs_here
+        check = service.check_single if is_single else service.check
+        routes = routes_of if is_single else _deployments_of
         with self._lock:
-            for deployment in self._config.deployments_of(session.request.task.model):
-                if deployment not in self._checked:
-                    service.check(deployment)
-                    self._checked.add(deployment)
+            for deployment in routes(model, options, self._config):
+                if (is_single, deployment) not in self._checked:
+                    check(deployment)
+                    self._checked.add((is_single, deployment))
 
     def _adopt(self, session: Session, service: BatchService) -> None:
         """Look once a process for batches of ours that the ledger does not know."""
         with self._lock:
             if self._has_adopted:
                 return
-            adopt_batches(session.run, service, session.namespace, session.console)
+            try:
+                adopt_batches(session.run, service, session.namespace, session.console)
+            except ServiceError as error:
+                # A service without a Batch API has no batches of ours.
+                has_none = error.status in _WITHOUT_BATCHES
+                if session.request.options.via == Via.BATCH or not has_none:
+                    raise
+                return
             self._has_adopted = True
 
     def _ride_out(self, session: Session, call: Callable[[], None]) -> None:
@@ -117,3 +142,11 @@ class SharedService:
                     raise
             else:
                 return
+
+
+def _deployments_of(
+    model: str,
+    options: EnrichmentOptions,  # noqa: ARG001 - as `routes_of`
+    config: PluginConfig,
+) -> tuple[str, ...]:
+    return config.deployments_of(model)

@@ -11,13 +11,14 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.console.console import Console
 from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import logged_timings
+from dbt_enrich.errors import NotFoundError
 from dbt_enrich.pipeline.load.load_shard import take_in
 from dbt_enrich.pipeline.recovery.batch_adoption import adopt_batches
 from dbt_enrich.pipeline.run.alike_failures import Watch
 from dbt_enrich.pipeline.run.batch_run import BatchRun
 from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.run.dispatch import Dispatch
-from dbt_enrich.services import create_service
+from dbt_enrich.services import BatchService, Relay, create_service
 from dbt_enrich.state.run import Run, open_run
 from dbt_enrich.state.sent_with import recorded_settings
 from dbt_enrich.state.shards import Shard, Step
@@ -133,11 +134,14 @@ def attached(
         timings = stack.enter_context(logged_timings(console))
         service = create_service(config, say=console.say)
         stack.callback(service.close)
-        adopt_batches(run, service, namespace, console)
+        relay = Relay(config, say=console.say, clock=console.clock)
+        stack.callback(relay.close)
+        _adopt(run, service, namespace, console)
         dispatch = Dispatch(
             run=run,
             config=config,
             service=service,
+            relay=relay,
             poll_interval=config.poll_seconds,
             await_timeout=None,
             cancelled=threading.Event(),
@@ -146,3 +150,13 @@ def attached(
             timings=timings,
         )
         yield Attachment(dispatch, namespace)
+
+
+def _adopt(run: Run, service: BatchService, namespace: str, console: Console) -> None:
+    """Adopt batches; where all that is in flight is with a relay, the service may have none."""
+    try:
+        adopt_batches(run, service, namespace, console)
+    except NotFoundError:
+        shards = run.ledger.shards.open(service=service.service_id)
+        if not shards or not all(shard.synchronous for shard in shards):
+            raise

@@ -40,9 +40,9 @@ def batch_report(
 ) -> BatchReport:
     """Return the life of one batch."""
     return BatchReport(
-        batch=shard.batch_id or shard.shard,
+        batch=(not shard.synchronous and shard.batch_id) or shard.shard,
         model=names[shard.enrichment] if shard.enrichment else "?",
-        status=shard.status or ("synchronous" if shard.synchronous else shard.step.value),
+        status="synchronous" if shard.synchronous else shard.status or shard.step.value,
         requests=shard.requests,
         rows=shard.row_count,
         completed=shard.completed,

@@ -12,8 +12,9 @@ from pkgutil import resolve_name
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.relay import Relay
 
-__all__ = ["BatchService", "create_service"]
+__all__ = ["BatchService", "Relay", "create_service"]
 
 
 def create_service(
@@ -29,7 +30,7 @@ def create_service(
         config: The plugin's configuration.
         say: Takes a line for the user before something that takes long, if anything does.
         cancelled: Set when the user interrupts: every call then raises a `CancelledError`, also
-            while no reply comes, but for one synchronous request, whose reply is paid for.
+            while no reply comes.
         clock: The time, by which it pauses between tries.
 
     Returns:

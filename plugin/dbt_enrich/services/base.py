@@ -130,20 +130,6 @@ class RemoteBatch:
         return bool(completed or (self.counts.failed and not self.error_file_id))
 
 
-@dataclass(frozen=True)
-class SynchronousReply:
-    """The reply to one synchronous request, in the parts that a batch's output line has.
-
-    Attributes:
-        status_code: The HTTP status.
-        body: The reply's body: the endpoint's or whatever a server sends in its place, or an
-            object with `error`.
-    """
-
-    status_code: int
-    body: Any
-
-
 class BatchService(Protocol):
     """The calls that the engine makes. Every call may raise `dbt_enrich.errors.ServiceError`.
 
@@ -168,6 +154,13 @@ class BatchService(Protocol):
         """Check endpoint, key and, where the service can tell, the deployment. Sends no row.
 
         Also raises a `ConfigurationError`: no Batch API there, or no batch deployment.
+        """
+        ...
+
+    def check_single(self, deployment: str) -> None:
+        """Check address, key and, where the service can tell, the deployment, for single requests.
+
+        Sends no row. Also raises a `ConfigurationError`: the deployment is one for batches.
         """
         ...
 
@@ -219,15 +212,6 @@ class BatchService(Protocol):
 
     def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send one synchronous request to the endpoint at `path`; return the reply's body."""
-        ...
-
-    def ask_once(self, path: str, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
-        """Send one synchronous request that is never repeated here, under an id for its logs.
-
-        An error that is about this request alone is returned as its reply. A `TransientError` or
-        `QuotaError` means that it was not begun; an `UnknownOutcomeError`, that it was sent and
-        no reply came; any other, that the service would refuse every such request.
-        """
         ...
 
     @property

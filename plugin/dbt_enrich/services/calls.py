@@ -50,7 +50,7 @@ class Connection:
 
     def __init__(self, settings: RemoteConfig) -> None:
         self.settings = settings
-        self._sign_in = _sign_in(settings)
+        self._sign_in = sign_in_of(settings)
         self.failures = (
             SignInFailures(settings, self._sign_in) if self._sign_in else Failures(settings)
         )
@@ -149,11 +149,10 @@ class Calls:
         self._clock = clock
         self.connection = connect(None)
 
-    def call(self, operation: Operation, exchange: Callable[[Connection], T]) -> T:
+    def call(self, exchange: Callable[[Connection], T]) -> T:
         """Make a call, and once more by another way where the service was not there any more.
 
         Args:
-            operation: What the call is about.
             exchange: Sends it by a connection, and reads the reply.
 
         Raises:
@@ -175,7 +174,7 @@ class Calls:
                 logger.info("%s; asking again at another address", error)
             return exchange(self.connection)
 
-        return self.interruptible(connected) if operation.interruptible else connected()
+        return self.interruptible(connected)
 
     def interruptible(self, call: Callable[[], T]) -> T:
         """Make a call and give it up when the user interrupts.
@@ -221,7 +220,7 @@ class Calls:
         Raises:
             ServiceError: The call failed.
         """
-        return self.call(operation, lambda connection: connection.send(operation, send))
+        return self.call(lambda connection: connection.send(operation, send))
 
     def reply(
         self, operation: Operation, send: Send, parse: Callable[[Any, Mapping[str, str]], T]
@@ -249,7 +248,7 @@ class Calls:
                 raise connection.failures.error_in_reply(operation, data)
             return connection.parsed(operation, lambda: parse(data, headers))
 
-        return self.call(operation, exchange)
+        return self.call(exchange)
 
     def items(
         self,
@@ -307,10 +306,15 @@ class Calls:
             except MalformedReplyError:
                 return ErrorDetail(None, "")
 
-        return self.call(operation, exchange)
+        return self.call(exchange)
 
 
-def _sign_in(settings: RemoteConfig) -> SignIn | None:
+def sign_in_of(settings: RemoteConfig) -> SignIn | None:
+    """Return who signs in to a service, or None where a key opens it.
+
+    Raises:
+        ConfigurationError: azure-identity is not installed, or refuses the settings.
+    """
     if settings.sign_in is None:
         return None
     return SignIn(settings.sign_in, timeout=settings.timeout, max_retries=settings.max_retries)

@@ -99,7 +99,6 @@ class Operation:
         what: The call in words that follow "to", such as `create a batch on file-1`.
         acts: Whether it must not be done twice: it is sent once, and may end unknown.
         once: Whether it is sent once, though it might be repeated.
-        interruptible: Whether the user's interrupt gives it up.
         missing: What to do if the thing that the call names is not there.
         lost: What to think of a call that must not be made twice and got no reply.
     """
@@ -107,7 +106,6 @@ class Operation:
     what: str
     acts: bool = False
     once: bool = False
-    interruptible: bool = True
     missing: str = "it may have expired or been deleted"
     lost: str = "it may have been done all the same: look for it before it is asked for again"
 

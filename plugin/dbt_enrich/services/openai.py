@@ -16,13 +16,12 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
-from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile, SynchronousReply
+from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile
 from dbt_enrich.services.calls import Calls, Connection, Send
 from dbt_enrich.services.download import PartialFile, RangeMismatchError, complete, receive
 from dbt_enrich.services.failures import Operation
 from dbt_enrich.services.parse import parse_batch, parse_file, parse_object, parse_page
-from dbt_enrich.services.probe import check_deployment, no_batch_api
-from dbt_enrich.services.single_request import ask_once, operation_of, post
+from dbt_enrich.services.probe import Getter, check_deployment, check_single, no_batch_api
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class OpenAIBatchService:
     Args:
         settings: What the profile says of the service.
         say: Takes a line for the user before something that takes long, if anything does.
-        cancelled: Set when the user interrupts, which ends every call but one that is paid for.
+        cancelled: Set when the user interrupts, which ends every call.
         clock: The time, by which it pauses between the tries of a download.
 
     Raises:
@@ -89,28 +88,28 @@ class OpenAIBatchService:
             ServiceError: The service cannot be reached, or does not accept the key.
         """
         settings = self._remote
-
-        def impatient(client: openai.OpenAI) -> openai.OpenAI:
-            return client.with_options(
-                max_retries=min(settings.max_retries, 1),
-                timeout=min(settings.timeout, _CHECK_SECONDS),
-            )
-
-        def get(url: str, query: Mapping[str, str]) -> Any:
-            options: Any = {"params": dict(query)}
-            return self._calls.get(
-                url, lambda client: impatient(client).get(url, cast_to=str, options=options)
-            )
-
         try:
             self._calls.reply(
                 Operation("list its batches"),
-                lambda client: impatient(client).batches.with_raw_response.list(limit=1),
+                lambda client: self._impatient(client).batches.with_raw_response.list(limit=1),
                 lambda data, _: parse_page(data),
             )
         except NotFoundError as error:
             raise no_batch_api(settings, error) from None
-        check_deployment(settings, deployment, get)
+        check_deployment(settings, deployment, self._getter)
+
+    def check_single(self, deployment: str) -> None:
+        """Check address, key and, where the service can tell, the deployment, for single requests.
+
+        Args:
+            deployment: What a request names as its `model`.
+
+        Raises:
+            ConfigurationError: The deployment is one for batches.
+            NotFoundError: The deployment is not there.
+            ServiceError: The service cannot be reached, or does not accept the key.
+        """
+        check_single(self._remote, deployment, self._getter)
 
     def upload(self, path: Path, *, filename: str) -> RemoteFile:
         """Upload `path`, read from the disk as it is sent, as a batch input file.
@@ -325,28 +324,15 @@ class OpenAIBatchService:
         Raises:
             ServiceError: The service did not answer it.
         """
+        operation = Operation(
+            f"chat with {body.get('model')}",
+            missing="there is no such deployment or model: check `deployments` in the profile",
+        )
         return self._calls.reply(
-            operation_of(body),
-            lambda client: post(client, path, body),
+            operation,
+            lambda client: client.post(path, cast_to=str, body=dict(body)),
             lambda data, _: dict(parse_object(data)),
         )
-
-    def ask_once(self, path: str, body: Mapping[str, Any], *, request_id: str) -> SynchronousReply:
-        """Send one synchronous request, once whatever happens, and return the reply to it.
-
-        Args:
-            path: The endpoint's.
-            body: The request, with the deployment as `model`.
-            request_id: The id under which the service logs it, for its support to find.
-
-        Raises:
-            TransientError: It was not begun.
-            QuotaError: The same, for want of quota.
-            UnknownOutcomeError: It was sent, and no reply came.
-            ServiceError: The service refuses every such request.
-        """
-        headers = {self._remote.facts.request_id_header: request_id}
-        return ask_once(self._calls, path, body, headers)
 
     @property
     def mask(self) -> str:
@@ -360,6 +346,25 @@ class OpenAIBatchService:
     def close(self) -> None:
         """Release the connections. May be called twice."""
         self._calls.connection.close()
+
+    @property
+    def _getter(self) -> Getter:
+        """What gets any URL of the service, without much patience."""
+
+        def get(url: str, query: Mapping[str, str]) -> Any:
+            options: Any = {"params": dict(query)}
+            return self._calls.get(
+                url, lambda client: self._impatient(client).get(url, cast_to=str, options=options)
+            )
+
+        return get
+
+    def _impatient(self, client: openai.OpenAI) -> openai.OpenAI:
+        settings = self._remote
+        return client.with_options(
+            max_retries=min(settings.max_retries, 1),
+            timeout=min(settings.timeout, _CHECK_SECONDS),
+        )
 
     @property
     def _remote(self) -> RemoteConfig:

@@ -16,12 +16,18 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from dbt_enrich.config.remote import RemoteConfig
-from dbt_enrich.errors import ConfigurationError, NotFoundError, ServiceError
+from dbt_enrich.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    NotFoundError,
+    ServiceError,
+    TransientError,
+)
 from dbt_enrich.services.parse import ErrorDetail
 
 logger = logging.getLogger(__name__)
@@ -29,6 +35,9 @@ logger = logging.getLogger(__name__)
 _DEPLOYMENTS_VERSION: Final = "2023-03-15-preview"
 _UNKNOWN_CODES: Final = frozenset({"deploymentnotfound", "model_not_found"})
 _OLD_SCALE_TYPES: Final = frozenset({"standard", "manual"})
+
+
+_Refuse = Callable[[RemoteConfig, str, Mapping[str, Any]], None]
 
 
 class Getter(Protocol):
@@ -53,11 +62,34 @@ def check_deployment(settings: RemoteConfig, deployment: str, get: Getter) -> No
     """
     try:
         look = _look_for_deployment if settings.facts.has_deployments else _look_for_model
-        look(settings, deployment, get)
+        look(settings, deployment, get, _refuse_other_kinds)
     except NotFoundError:
         raise
     except ServiceError as error:
         # The endpoint and the key have been seen to work; this route may not be there for them.
+        logger.debug("Nothing known of deployment %r: %s", deployment, error)
+
+
+def check_single(settings: RemoteConfig, deployment: str, get: Getter) -> None:
+    """Refuse a key that the service refuses, and a deployment that certainly answers no request.
+
+    Args:
+        settings: Which service it is.
+        deployment: What a request names as its `model`.
+        get: Asks the service.
+
+    Raises:
+        AuthenticationError: The service does not accept the key.
+        NotFoundError: The service knows no such deployment or model.
+        ConfigurationError: The deployment is one for batches.
+        TransientError: The service cannot be reached.
+    """
+    look = _look_for_deployment if settings.facts.has_deployments else _look_for_model
+    try:
+        look(settings, deployment, get, _refuse_batch_kinds)
+    except (AuthenticationError, NotFoundError, TransientError):
+        raise
+    except ServiceError as error:
         logger.debug("Nothing known of deployment %r: %s", deployment, error)
 
 
@@ -77,12 +109,14 @@ def no_batch_api(settings: RemoteConfig, error: ServiceError) -> ConfigurationEr
     )
 
 
-def _look_for_deployment(settings: RemoteConfig, deployment: str, get: Getter) -> None:
+def _look_for_deployment(
+    settings: RemoteConfig, deployment: str, get: Getter, refuse: _Refuse
+) -> None:
     query = {"api-version": _DEPLOYMENTS_VERSION}
     url = f"{settings.url}/openai/deployments"
     found = get(f"{url}/{quote(deployment, safe='')}", query)
     if isinstance(found, Mapping):
-        _refuse_other_kinds(settings, deployment, found)
+        refuse(settings, deployment, found)
         return
     if _is_certain(found, deployment, certain_codes=frozenset({"deploymentnotfound"})):
         raise _not_found(settings, deployment, ())
@@ -92,12 +126,17 @@ def _look_for_deployment(settings: RemoteConfig, deployment: str, get: Getter) -
         return
     by_name = {str(entry.get("id")): entry for entry in entries if isinstance(entry, Mapping)}
     if deployment in by_name:
-        _refuse_other_kinds(settings, deployment, by_name[deployment])
+        refuse(settings, deployment, by_name[deployment])
     elif by_name:
         raise _not_found(settings, deployment, tuple(by_name))
 
 
-def _look_for_model(settings: RemoteConfig, deployment: str, get: Getter) -> None:
+def _look_for_model(
+    settings: RemoteConfig,
+    deployment: str,
+    get: Getter,
+    refuse: _Refuse,  # noqa: ARG001
+) -> None:
     found = get(f"/models/{quote(deployment, safe='')}", {})
     if _is_certain(found, deployment, certain_codes=_UNKNOWN_CODES):
         raise _not_found(settings, deployment, ())
@@ -138,6 +177,18 @@ def _refuse_other_kinds(settings: RemoteConfig, deployment: str, found: Mapping[
         f"The deployment {deployment!r} at {settings.host} is of the type {kind}, which takes no "
         "batches",
         fix="deploy the model as Global Batch or Data Zone Batch, and name that deployment under "
+        "`deployments` in the profile",
+    )
+
+
+def _refuse_batch_kinds(settings: RemoteConfig, deployment: str, found: Mapping[str, Any]) -> None:
+    kind = _kind(found)
+    if kind is None or "batch" not in kind.lower():
+        return
+    raise ConfigurationError(
+        f"The deployment {deployment!r} at {settings.host} is of the type {kind}, which answers no "
+        "single requests",
+        fix="name a standard deployment of the model as enrichment.preview_model, or under "
         "`deployments` in the profile",
     )
 

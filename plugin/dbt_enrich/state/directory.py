@@ -12,9 +12,12 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from dbt_enrich.config.local import EMULATOR_DIRECTORY
+from dbt_enrich.config.remote import RELAY_DIRECTORY
 from dbt_enrich.errors import LedgerError
 
-_DIRECTORIES = ("requests", "responses", "answers", "runs", EMULATOR_DIRECTORY)
+_DIRECTORIES = (
+    "requests", "responses", "answers", "runs", EMULATOR_DIRECTORY, RELAY_DIRECTORY,
+)  # fmt: skip
 
 
 class StateDirectory:

@@ -17,7 +17,7 @@ from dbt_enrich.config import PluginConfig
 from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.task.enrichment_task import EnrichmentTask, canonical_json
-from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.task.options import EnrichmentOptions, Via
 
 _DIGITS = 8
 
@@ -78,7 +78,8 @@ def present_settings(
     task: EnrichmentTask, options: EnrichmentOptions, config: PluginConfig
 ) -> SentWith:
     """Return what requests of a task are sent with now."""
-    alone = (options.preview_model,) if options.sync_below and options.preview_model else ()
+    relays = options.sync_below or options.via != Via.BATCH
+    alone = (options.preview_model,) if relays and options.preview_model else ()
     return SentWith(
         endpoint=config.sent_to,
         api_version=config.dated_version,
@@ -94,6 +95,12 @@ def of_shard(shard: Shard) -> str | None:
     return (
         None if recorded is None else canonical_json({**recorded, "deployment": shard.deployment})
     )
+
+
+def tier_of(shard: Shard) -> object:
+    """Return the `service_tier` that the requests of a shard ask for, or None."""
+    parameters = (_read(shard.settings) or {}).get("parameters")
+    return parameters.get("service_tier") if isinstance(parameters, dict) else None
 
 
 def recorded_settings(shard: Shard) -> SentWith | None:

@@ -95,7 +95,9 @@ class Shard:
     A request is a line of the file, which asks the `endpoint` of that name. `rows` is how many rows
     they ask: more than requests where several are packed into one, and None where a previous
     version made the shard.
-    One that is `synchronous` is no batch: its requests are asked one by one. `uploads_sought` says
+    The batch of one that is `synchronous` is the relay's, which asks its requests one by one at
+    the service; its ids are the relay's. An earlier version asked without a batch, at the step
+    `answering`. `uploads_sought` says
     that the service was searched for files of uploads that got no reply. `settings` is what the
     requests are sent with, as JSON, or None where an earlier version made the shard. A run is
     stopped where more than `max_failed_share` of at least `least_answers` answers failed alike.

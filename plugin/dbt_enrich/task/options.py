@@ -30,6 +30,22 @@ class Mode(StrEnum):
     PREVIEW = "preview"
 
 
+class Via(StrEnum):
+    """How the requests of a model reach the service.
+
+    Attributes:
+        BATCH: In batches, at half the price, within 24 hours.
+        SYNCHRONOUS: One by one through the synchronous endpoint, at its price, as fast as the
+            service takes them.
+        FLEX: The same with `service_tier: flex`: at about the price of a batch, when the service
+            has room. What it has no room for is waited for.
+    """
+
+    BATCH = "batch"
+    SYNCHRONOUS = "synchronous"
+    FLEX = "flex"
+
+
 class EnrichmentOptions(BaseModel):
     """How a task is run. None of this is part of an answer's identity.
 
@@ -64,11 +80,15 @@ class EnrichmentOptions(BaseModel):
             `rows_per_request`.
         pack_shares_answers: Whether rows asked in packs and alone share their answers. With `false`
             they are asked apart.
+        via: How all requests reach the service: in batches (`batch`), or one by one through the
+            synchronous endpoint (`synchronous`, or `flex` at the price of its flex tier). What is
+            answered one by one needs the extra `emulator`, and is a batch like any other all the
+            same. With `local` it makes no difference.
         sync_below: A round with fewer requests than this goes through the synchronous endpoint
             instead of a batch, at its price; None for never.
         preview_rows: How many rows `preview` asks.
-        preview_model: Deployment that answers single requests, those of `preview` and of
-            `sync_below`, where the batch one cannot.
+        preview_model: Deployment that answers single requests, those of `preview`, `sync_below`
+            and `via`, where the batch one cannot.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,6 +111,7 @@ class EnrichmentOptions(BaseModel):
     rows_per_request: int | None = Field(default=None, ge=2, le=2_048)
     tokens_per_request: int | None = Field(default=None, ge=1)
     pack_shares_answers: bool = True
+    via: Via = Via.BATCH
     sync_below: int | None = Field(default=None, ge=1, le=10_000)
     preview_rows: int = Field(default=5, ge=1, le=100)
     preview_model: str | None = None

@@ -80,6 +80,21 @@ def test_the_engine_stops_before_anything_is_made(
         create_service(config)
 
 
+@pytest.mark.parametrize("way", [{"sync_below": 5}, {"via": "synchronous"}, {"via": "flex"}])
+@pytest.mark.parametrize("mode", ["run", "submit", "plan"])
+def test_what_goes_without_batches_needs_the_relay_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: dict[str, Any], mode: str
+) -> None:
+    """The error names the field and the command that installs it; nothing is claimed."""
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    config = parse_config({**_KEY, "state_dir": str(tmp_path / "state")}, duckdb_settings={})
+    with pytest.raises(ConfigurationError) as caught:
+        Warehouse(config).enrich("select 1 as id, 'a' as note", mode=mode, **way)
+    (field,) = way
+    assert f"model 'enriched': enrichment.{field} is" in caught.value.problem
+    assert caught.value.fix.startswith(f"install it with: {EMULATOR.install}")
+
+
 def test_weights_of_your_own_need_no_packaged_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,11 @@
-"""`sync_below`: rounds of few requests go through the synchronous endpoint, and only those."""
+"""`sync_below` and `via`: what goes one by one through the synchronous endpoint, by the relay."""
 
 from __future__ import annotations
 
-import errno
+import json
 import os
+import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -11,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_server.process import ADDRESS_FILE
 from batch_server.server import RunningEmulator
+from dbt_enrich.config import parse_config
 from dbt_enrich.console.console import Console
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.errors import (
@@ -20,7 +24,7 @@ from dbt_enrich.errors import (
     CancelledError,
     CapError,
     ConfigurationError,
-    LedgerError,
+    TransientError,
 )
 from dbt_enrich.pipeline.cancel import cancel
 from dbt_enrich.pipeline.publish.usage_relations import relations
@@ -31,7 +35,7 @@ from dbt_enrich.state.run import open_run
 from dbt_enrich.state.shards import Shard, Step
 from support.clock import HastyClock
 from support.waiting import wait_until
-from support.warehouse import Warehouse, config_for
+from support.warehouse import Warehouse, config_for, summary_task
 
 ROWS = 6
 NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
@@ -44,7 +48,7 @@ def warehouse(emulator: RunningEmulator, tmp_path: Path) -> Warehouse:
     """A warehouse on the emulator, whose requests do not hang for long."""
     emulator.deployments({"name": "gpt-4o-mini"}, {"name": "standard", "sku": "GlobalStandard"})
     config = config_for(emulator.url, emulator.api_key, tmp_path / "state", timeout=2)
-    return Warehouse(config, clock=HastyClock())
+    return Warehouse(config)
 
 
 def ledger_of(warehouse: Warehouse) -> Ledger:
@@ -80,7 +84,7 @@ def assert_all_done(warehouse: Warehouse) -> None:
 def test_few_requests_are_answered_at_once(
     mode: str, warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
-    """Without file and batch, by the deployment that `preview_model` names."""
+    """Without file and batch at the service, by the deployment that `preview_model` names."""
     warehouse.enrich(NOTES, mode=mode, **SYNC)
     assert_all_done(warehouse)
     assert_paid_once(emulator)
@@ -89,11 +93,14 @@ def test_few_requests_are_answered_at_once(
     assert list(emulator.jobs.files.all()) == []
     (shard,) = shards_of(warehouse)
     assert shard.synchronous
-    assert (shard.step, shard.deployment, shard.batch_id) == (Step.STORED, "standard", None)
+    assert (shard.step, shard.deployment) == (Step.STORED, "standard")
     assert (shard.requests, shard.completed, shard.failed) == (ROWS, ROWS, 0)
     assert warehouse.rows("select distinct enrichment_batch_id from enriched") == [(None,)]
     state = StateDirectory(warehouse.config.state_dir)
     assert state.shard_files() == []
+    # Nothing of the rows stays with the relay, either.
+    assert list(state.root.glob("relay/*/files/*")) == []
+    assert list(state.root.glob("relay/*/results/*")) == []
     warehouse.enrich(NOTES, **SYNC)
     assert_paid_once(emulator)
 
@@ -125,45 +132,45 @@ def test_leftovers_of_a_batch_are_asked_at_once(
     assert chats(emulator) == [200]
 
 
+WAYS: dict[str, tuple[dict[str, Any], str, bool]] = {
+    "prompt": ({"fault": "content_filter_prompt"}, "content_filter", False),
+    "answer": ({"fault": "content_filter_answer"}, "content_filter", False),
+    "refusal": ({"fault": "refusal"}, "refusal", False),
+    "truncated": ({"fault": "truncated"}, "truncated", False),
+    "broken": ({"fault": "broken_json"}, "invalid_json", True),
+    "shape": ({"fault": "wrong_shape"}, "schema_mismatch", True),
+    "choices": ({"fault": "no_choices"}, "invalid_json", True),
+    "bad": ({"status": 400}, "provider_error", False),
+    "odd": ({"status": 422}, "provider_error", False),
+    "late": ({"status": 408}, "provider_error", True),
+    "down": ({"status": 500}, "provider_error", True),
+    "gateway": ({"status": 502}, "provider_error", True),
+}
+
+
 @pytest.mark.parametrize("mode", ["run", "submit"])
-@pytest.mark.parametrize(
-    ("rule", "kind", "again"),
-    [
-        ({"fault": "content_filter_prompt"}, "content_filter", False),
-        ({"fault": "content_filter_answer"}, "content_filter", False),
-        ({"fault": "refusal"}, "refusal", False),
-        ({"fault": "truncated"}, "truncated", False),
-        ({"fault": "broken_json"}, "invalid_json", True),
-        ({"fault": "wrong_shape"}, "schema_mismatch", True),
-        ({"fault": "no_choices"}, "invalid_json", True),
-        ({"status": 400}, "provider_error", False),
-        ({"status": 422}, "provider_error", False),
-        ({"status": 408}, "provider_error", True),
-        ({"status": 500}, "provider_error", True),
-        ({"status": 502}, "provider_error", True),
-    ],
-    ids=str,
-)
 def test_failures_have_the_names_that_a_batch_gives_them(
-    rule: dict[str, Any],
-    kind: str,
-    again: bool,
-    mode: str,
-    warehouse: Warehouse,
-    emulator: RunningEmulator,
+    mode: str, warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
-    """And are asked again, at once, by the same rules."""
+    """And are asked again, at once, by the same rules; none is waited out by asking it twice."""
     emulator.rules(
         [
-            {"match": "note 1", "times": 1, **rule},
-            {"match": "note 1", "answer": {"summary": "summary: note 1"}},
+            rule
+            for name, (fault, _, _) in WAYS.items()
+            for rule in (
+                {"match": f"note {name}", "times": 1, **fault},
+                {"match": f"note {name}", "answer": {"summary": f"summary: note {name}"}},
+            )
         ]
     )
-    warehouse.enrich(NOTES, mode=mode, **SYNC)
-    assert warehouse.rows("select distinct kind from enriched__errors") == [(kind,)]
-    failed = {} if again else {"failed": 1}
-    assert warehouse.statuses() == {"done": ROWS - (not again), **failed}
-    assert [shard.requests for shard in shards_of(warehouse)] == [ROWS, *([1] if again else [])]
+    rows = ", ".join(f"('{name}', 'note {name}')" for name in WAYS)
+    notes = f"select * from (values {rows}) as notes(id, note)"
+    warehouse.enrich(notes, mode=mode, **SYNC)
+    failures = dict(warehouse.rows("select id, kind from enriched__errors"))
+    assert failures == {name: kind for name, (_, kind, _) in WAYS.items()}
+    again = sum(once_more for _, _, once_more in WAYS.values())
+    assert warehouse.statuses() == {"done": again, "failed": len(WAYS) - again}
+    assert [shard.requests for shard in shards_of(warehouse)] == [len(WAYS), again]
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -183,23 +190,23 @@ def test_a_busy_service_is_waited_for_and_pays_nothing_twice(
     assert any("trying again" in line for line in warehouse.log)
 
 
-@pytest.mark.parametrize("name", ["lost_reply", "reset", "hang", "truncated"])
 def test_an_unknown_outcome_counts_as_an_attempt(
-    name: str, warehouse: Warehouse, emulator: RunningEmulator
+    warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
     """The row is asked once more, as the service may have been paid for it, and no other row is."""
-    emulator.faults({"name": name, "operation": CHAT, "times": 1})
+    names = ("lost_reply", "reset", "hang", "truncated")
+    emulator.faults(
+        *({"name": name, "operation": CHAT, "call": call} for call, name in enumerate(names, 1))
+    )
     warehouse.enrich(NOTES, **SYNC)
     assert_all_done(warehouse)
-    ((kind, message, attempt),) = warehouse.rows(
-        "select kind, message, attempt from enriched__errors"
-    )
-    assert (kind, attempt) == ("provider_error", 1)
-    assert message.startswith("unknown_outcome: ")
-    assert "may have been paid for all the same" in message
-    paid = emulator.account()["paid"]
-    assert sum(paid.values()) == ROWS + (name in ("lost_reply", "truncated"))
-    assert len(chats(emulator)) == ROWS + 1
+    failures = warehouse.rows("select kind, message, attempt from enriched__errors")
+    assert [(kind, attempt) for kind, _, attempt in failures] == [("provider_error", 1)] * 4
+    assert all(message.startswith("unknown_outcome: ") for _, message, _ in failures)
+    assert all("may have been paid for all the same" in message for _, message, _ in failures)
+    # A lost reply and a cut one were answered, and paid, twice.
+    assert sum(emulator.account()["paid"].values()) == ROWS + 2
+    assert len(chats(emulator)) == ROWS + 4
 
 
 def test_a_row_without_any_outcome_is_asked_max_attempts_times(
@@ -212,14 +219,25 @@ def test_a_row_without_any_outcome_is_asked_max_attempts_times(
     assert len(chats(emulator)) == 2
 
 
+def refuse(emulator: RunningEmulator, status: int, *, since: int) -> None:
+    """Refuse every synchronous request from one on."""
+    emulator.faults(
+        *(
+            {"name": "status", "operation": CHAT, "status": status, "call": call}
+            for call in range(since, 500)
+        )
+    )
+
+
 def test_a_refused_key_ends_the_run_and_keeps_what_came(
     warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
     """The next run asks only the rows that have no reply."""
-    emulator.faults({"name": "status", "operation": CHAT, "status": 401, "call": 6})
-    with pytest.raises(AuthenticationError):
+    refuse(emulator, 401, since=ROWS)
+    with pytest.raises(AuthenticationError, match="HTTP 401"):
         warehouse.enrich(NOTES, **SYNC)
     assert len(emulator.account()["paid"]) == ROWS - 1
+    emulator.faults()
     warehouse.restart()
     warehouse.enrich(NOTES, **SYNC)
     assert_all_done(warehouse)
@@ -240,7 +258,7 @@ def test_a_batch_deployment_for_it_is_named(
     warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
     """Azure says only when it is asked; nothing is paid."""
-    with pytest.raises(ConfigurationError, match=r"sync_below.*'gpt-4o-mini' answers no single"):
+    with pytest.raises(ConfigurationError, match=r"'gpt-4o-mini' answers no single"):
         warehouse.enrich(NOTES, sync_below=10, preview_model="gpt-4o-mini")
     assert emulator.account()["paid"] == {}
 
@@ -303,12 +321,7 @@ def used(warehouse: Warehouse) -> list[tuple[Any, ...]]:
 
 def hung(emulator: RunningEmulator, warehouse: Warehouse, **options: Any) -> threading.Thread:
     """Start a run whose first two requests are answered, and whose others are refused for now."""
-    emulator.faults(
-        *(
-            {"name": "status", "operation": CHAT, "status": 503, "call": call}
-            for call in range(3, 2000)
-        )
-    )
+    refuse(emulator, 503, since=3)
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -355,11 +368,15 @@ def test_replies_on_their_way_are_stayed_for(
     wait_until(lambda: len(emulator.account()["paid"]) >= 2)
     warehouse.engine.cancelled.set()
     thread.join(timeout=30)
-    paid = len(emulator.account()["paid"])
-    assert paid < 80
     emulator.faults()
     warehouse.restart()
+    wait_for_batches(
+        warehouse.config, "tests", models=(), timeout=60, console=Console(print),
+        cancelled=threading.Event(),
+    )  # fmt: skip
     warehouse.enrich(notes, mode="collect", **SYNC)
+    paid = len(emulator.account()["paid"])
+    assert 2 <= paid < 80
     assert warehouse.statuses() == {"done": paid, "pending": 80 - paid}
 
 
@@ -368,7 +385,11 @@ def test_await_timeout_takes_in_what_came(
     mode: str, warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
     """The other rows are pending, and asked by the next run as if they never had been."""
-    hung(emulator, warehouse, mode=mode, await_timeout=1.5).join(timeout=30)
+    clock = HastyClock(moment=60)
+    warehouse = Warehouse(warehouse.config, clock=clock)
+    thread = hung(emulator, warehouse, mode=mode, await_timeout=500)
+    clock.advance(600)
+    thread.join(timeout=60)
     assert warehouse.statuses() == {"done": 2, "pending": 4}
     assert [shard.requests for shard in shards_of(warehouse)] == [2]
     with pytest.raises(AwaitTimeoutError):
@@ -382,8 +403,9 @@ def test_await_timeout_takes_in_what_came(
 def test_submit_does_not_wait_for_ever(warehouse: Warehouse, emulator: RunningEmulator) -> None:
     """It fails with what the service says; nothing is lost or paid."""
     emulator.faults({"name": "status", "operation": CHAT, "status": 503, "times": None})
-    with pytest.raises(Exception, match="HTTP 503"):
-        warehouse.enrich(NOTES, mode="submit", **SYNC)
+    hasty = Warehouse(warehouse.config, clock=HastyClock())
+    with pytest.raises(TransientError, match="HTTP 503"):
+        hasty.enrich(NOTES, mode="submit", **SYNC)
     emulator.faults()
     warehouse.enrich(NOTES, mode="submit", **SYNC)
     assert_all_done(warehouse)
@@ -404,22 +426,15 @@ def test_cancel_ends_a_run_that_asks(warehouse: Warehouse, emulator: RunningEmul
     assert_paid_once(emulator)
 
 
-def left_behind(warehouse: Warehouse, emulator: RunningEmulator) -> None:
-    """Leave a conversation behind in which all but one row were answered."""
-    emulator.faults({"name": "status", "operation": CHAT, "status": 401, "call": ROWS})
-    with pytest.raises(AuthenticationError):
-        warehouse.enrich(NOTES, **SYNC)
-    emulator.faults()
-    (shard,) = shards_of(warehouse)
-    assert shard.step == Step.ANSWERING
-
-
 @pytest.mark.parametrize("how", ["wait", "cancel", "collect", "without", "changed"])
 def test_what_a_run_left_behind_is_taken_in(
     how: str, warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
-    """By every command, whatever is configured now; the row without a reply is new again."""
-    left_behind(warehouse, emulator)
+    """By every command, whatever is configured now; the rows without a reply are new again."""
+    thread = hung(emulator, warehouse)
+    warehouse.engine.cancelled.set()
+    thread.join(timeout=30)
+    emulator.faults()
     warehouse.restart()
     match how:
         case "wait":
@@ -427,53 +442,166 @@ def test_what_a_run_left_behind_is_taken_in(
                 warehouse.config, "tests", models=(), timeout=20, console=Console(print),
                 cancelled=threading.Event(),
             )  # fmt: skip
-            assert waited.stored == ROWS - 1
+            assert waited.stored == 2
         case "cancel":
-            assert (
-                cancel(warehouse.config, "tests", models=(), wait=20, console=Console(print)).kept
-                == ROWS - 1
-            )
+            found = cancel(warehouse.config, "tests", models=(), wait=20, console=Console(print))
+            assert found.kept == 2
         case "collect":
             warehouse.enrich(NOTES, mode="collect")
-            assert warehouse.statuses() == {"done": ROWS - 1, "pending": 1}
+            assert warehouse.statuses() == {"done": 2, "pending": ROWS - 2}
         case "without":
             warehouse.enrich(NOTES)
-            assert [batch["requests"] for batch in emulator.jobs.batches()] == [1]
+            assert [batch["requests"] for batch in emulator.jobs.batches()] == [ROWS - 2]
     warehouse.enrich(NOTES, **SYNC)
     assert_all_done(warehouse)
     assert_paid_once(emulator)
     assert all(shard.is_closed for shard in shards_of(warehouse))
 
 
-class FullDisk:
-    """The module `os` on a disk that is full in the middle of the third line."""
-
-    def __init__(self) -> None:
-        self.writes = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-    def write(self, descriptor: int, data: memoryview) -> int:
-        """Write two lines, then a part of one, then nothing."""
-        self.writes += 1
-        if self.writes > 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return os.write(descriptor, data[:40] if self.writes == 3 else data)
-
-
-def test_a_full_disk_ends_the_run_and_leaves_whole_lines(
-    warehouse: Warehouse, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+def test_an_earlier_version_s_conversation_is_taken_in(
+    warehouse: Warehouse, emulator: RunningEmulator
 ) -> None:
-    """What was written before counts; nothing else is taken for a reply."""
-    with monkeypatch.context() as patched:
-        patched.setattr("dbt_enrich.files.os", FullDisk())
-        with pytest.raises(LedgerError, match="No space left"):
-            warehouse.enrich(NOTES, **SYNC)
+    """It had asked without a batch, and was killed at the step `answering`."""
+    thread = hung(emulator, warehouse)
+    warehouse.engine.cancelled.set()
+    thread.join(timeout=30)
+    emulator.faults()
     (shard,) = shards_of(warehouse)
-    path = StateDirectory(warehouse.config.state_dir).response(shard.shard, "output")
-    assert len(path.read_bytes().splitlines()) == 2
-    assert path.read_bytes().endswith(b"\n")
+    store = StateDirectory(warehouse.config.state_dir)
+    replies = [
+        {
+            "custom_id": f"{key}-1",
+            "response": {"status_code": 200, "body": answer_of(key)},
+            "error": None,
+        }
+        for key in manifest_keys(warehouse, shard)[:3]
+    ]
+    text = "".join(json.dumps(reply) + "\n" for reply in replies)
+    store.response(shard.shard, "output").write_text(text)
+    with sqlite3.connect(store.ledger) as ledger:
+        ledger.execute("update batches set step = 'answering', batch_id = null, status = null")
+    asked = len(chats(emulator))
     warehouse.restart()
     warehouse.enrich(NOTES, **SYNC)
-    assert_all_done(warehouse)
+    assert warehouse.statuses() == {"done": ROWS}
+    assert len(chats(emulator)) == asked + ROWS - 3
+    assert warehouse.rows("select count(*) from enriched where summary = 'of old'") == [(3,)]
+
+
+def answer_of(key: str) -> dict[str, Any]:
+    """A reply as the service gave it."""
+    message = {"role": "assistant", "content": json.dumps({"summary": "of old"})}
+    return {"id": key, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+
+def manifest_keys(warehouse: Warehouse, shard: Shard) -> list[str]:
+    """The request keys that a shard holds."""
+    path = StateDirectory(warehouse.config.state_dir).manifest(shard.shard)
+    found = warehouse.rows(f"select request_key from read_parquet('{path}') order by 1")
+    return [str(key).replace("-", "") for (key,) in found]
+
+
+def relay_process(warehouse: Warehouse) -> int | None:
+    """The process of the relay, if it has begun."""
+    for path in Path(warehouse.config.state_dir).glob(f"relay/*/{ADDRESS_FILE}"):
+        return int(json.loads(path.read_text())["pid"])
+    return None
+
+
+def test_a_relay_that_is_killed_is_started_again(
+    warehouse: Warehouse, emulator: RunningEmulator
+) -> None:
+    """In the middle of it: what was answered is not asked again, what was on its way counts."""
+    notes = NOTES.replace(f"range({ROWS})", "range(60)")
+    emulator.faults({"name": "hang", "operation": CHAT, "call": 20})
+    killed = []
+
+    def kill() -> None:
+        wait_until(lambda: len(emulator.account()["paid"]) >= 30)
+        killed.append(relay_process(warehouse))
+        os.kill(killed[0] or 0, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    warehouse.enrich(notes, **SYNC)
+    thread.join()
+    assert relay_process(warehouse) != killed[0]
+    assert warehouse.statuses() == {"done": 60}
+    unknown = warehouse.rows("select message from enriched__errors")
+    assert all(message.startswith("unknown_outcome: ") for (message,) in unknown)
+    assert 1 <= len(unknown) <= 40
+    again = [key for key, times in emulator.account()["paid"].items() if times > 1]
+    assert len(again) <= len(unknown)
+
+
+@pytest.mark.parametrize(("via", "tier"), [("synchronous", None), ("flex", "flex")])
+def test_a_whole_table(
+    via: str, tier: str | None, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Of a service without any Batch API, in several files, at the price of its tier."""
+    emulator.faults(
+        {"name": "status", "operation": "GET /batches", "status": 404, "times": None},
+        {"name": "status", "operation": CHAT, "status": 429, "times": 3, "call": None},
+    )
+    prices = {"gpt-4o-mini": {"input": 100, "output": 200}}
+    config = parse_config(
+        {
+            "provider": "openai",
+            "base_url": f"{emulator.url}/v1",
+            "api_key": emulator.api_key,
+            "state_dir": str(tmp_path / "state"),
+            "max_requests_per_file": 100,
+            "prices": prices,
+        },
+        duckdb_settings={},
+    )
+    warehouse = Warehouse(config)
+    notes = NOTES.replace(f"range({ROWS})", "range(250)")
+    plan = warehouse.enrich(notes, mode="plan", via=via).summary
+    assert "250 requests to send synchronously" in plan
+    warehouse.enrich(notes, via=via)
+    assert warehouse.statuses() == {"done": 250}
+    assert_paid_once(emulator, 250)
+    assert [shard.requests for shard in shards_of(warehouse)] == [100, 100, 50]
+    shards = shards_of(warehouse)
+    prompt = sum(shard.prompt_tokens or 0 for shard in shards)
+    completion = sum(shard.completion_tokens or 0 for shard in shards)
+    full = (prompt * 100 + completion * 200) / 1e6
+    paid = full / 2 if tier else full
+    assert used(warehouse) == [(250, pytest.approx(paid), pytest.approx(full - paid))]
+    kept = [json.loads(shard.settings or "")["parameters"] for shard in shards]
+    assert kept == [{"service_tier": tier} if tier else {}] * 3
+    # Nothing is asked again as it is asked in another way.
+    warehouse.enrich(notes, via="synchronous" if tier else "flex")
+    assert_paid_once(emulator, 250)
+
+
+def test_two_models_share_one_relay(warehouse: Warehouse, emulator: RunningEmulator) -> None:
+    """The small one is answered while the large one is on its way."""
+    many = "select i as id, 'many ' || i as note from range(400) as numbers(i)"
+    emulator.faults({"name": "slow", "operation": CHAT, "times": None, "delay": 0.05})
+    options = {"via": "synchronous", "preview_model": "standard"}
+    threads = [
+        threading.Thread(
+            target=warehouse.enrich, args=(select,), kwargs={"table": table, **options}
+        )
+        for select, table in ((many, "many"), (NOTES, "few"))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with ledger_of(warehouse) as ledger:
+        ended = {
+            shard.requests: ledger.events.last_time(shard.shard, Step.STORED)
+            for shard in ledger.shards.all()
+        }
+    assert ended[ROWS] < ended[400]  # type: ignore[operator]
+
+
+def test_flex_and_another_tier_are_refused(warehouse: Warehouse, emulator: RunningEmulator) -> None:
+    """Before anything is sent, with both fields."""
+    task = summary_task(parameters={"service_tier": "priority"})
+    with pytest.raises(ConfigurationError, match=r"via is flex.*service_tier is 'priority'"):
+        warehouse.enrich(NOTES, task, via="flex", preview_model="standard")
+    assert emulator.account()["calls"] == []

@@ -288,12 +288,7 @@ def test_chat_is_answered(service: OpenAIBatchService, style: str) -> None:
     """One request at a time, by a deployment that is none for batches, where there are such."""
     hello = [{"role": "user", "content": "hello"}]
     reply = service.ask("/chat/completions", {"model": "gpt-standard", "messages": hello})
-    text = reply["choices"][0]["message"]["content"]
-    assert "e" in text
-    once = service.ask_once(
-        "/chat/completions", {"model": "gpt-standard", "messages": hello}, request_id="r"
-    )
-    assert once.body["choices"][0]["message"]["content"] == text
+    assert "e" in reply["choices"][0]["message"]["content"]
     if style != "openai":
         with pytest.raises(ServiceError, match="`preview_model`"):
             service.ask("/chat/completions", {"model": MODEL, "messages": hello})

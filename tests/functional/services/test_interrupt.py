@@ -48,21 +48,3 @@ def test_a_call_without_a_reply_is_given_up(name: str, tmp_path: Path) -> None:
         released.set()
         assert len(server.requests) == 1
         assert [path.name for path in tmp_path.iterdir()] == ["in"]
-
-
-def test_a_reply_that_is_paid_for_is_waited_for() -> None:
-    """A single request is not given up."""
-    cancelled = threading.Event()
-
-    def late(_: Request) -> Reply:
-        cancelled.set()
-        return Reply(200, {"choices": []})
-
-    with serving(late) as server:
-        service = OpenAIBatchService(settings(server.url), cancelled=cancelled)
-        assert service.ask_once("/chat/completions", {"model": "d"}, request_id="r").body == {
-            "choices": []
-        }
-        assert (
-            service.ask_once("/chat/completions", {"model": "d"}, request_id="r").status_code == 200
-        )

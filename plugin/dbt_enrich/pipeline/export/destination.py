@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.endpoints.packs import Packing
-from dbt_enrich.pipeline.export.small_rounds import Few, requests_of_round
+from dbt_enrich.pipeline.export.relayed_rounds import MOST_REQUESTS, Relayed, requests_of_round
 from dbt_enrich.pipeline.run.breaker import Tolerance
 from dbt_enrich.pipeline.run.deployments import Spread
 from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
@@ -28,8 +28,8 @@ class Destination:
         line_url: The `url` of every line.
         namespace: The mark of our own batches.
         owner: The run that claims.
-        few: Where a round of few requests goes instead, or None.
-        is_synchronous: Whether the requests are asked one by one.
+        relayed: Where rounds of requests go instead, or None.
+        is_synchronous: Whether the requests are asked one by one, through the relay.
         sent_with: What they are sent with, apart from what identifies them.
         tolerance: How many failures alike the run bears.
     """
@@ -41,7 +41,7 @@ class Destination:
     line_url: str
     namespace: str
     owner: str
-    few: Few | None = None
+    relayed: Relayed | None = None
     is_synchronous: bool = False
     sent_with: SentWith | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -50,9 +50,19 @@ class Destination:
         self, paths: Sequence[Path], packing: Packing | None, workspace: Workspace
     ) -> Destination:
         """Return where the requests of a round go, which `paths` hold."""
-        if self.few is None or not self.few.takes(requests_of_round(paths, packing, workspace)):
+        relayed = self.relayed
+        if relayed is None or not self._is_relayed(relayed, paths, packing, workspace):
             return self
-        return replace(self, spread=self.few.spread, is_synchronous=True)
+        limits = replace(self.limits, max_requests=min(self.limits.max_requests, MOST_REQUESTS))
+        return replace(self, spread=relayed.spread, limits=limits, is_synchronous=True)
+
+    @staticmethod
+    def _is_relayed(
+        relayed: Relayed, paths: Sequence[Path], packing: Packing | None, workspace: Workspace
+    ) -> bool:
+        if relayed.below is None:
+            return True
+        return relayed.takes(requests_of_round(paths, packing, workspace))
 
     @property
     def settings(self) -> str | None:
@@ -62,5 +72,5 @@ class Destination:
     @property
     def room(self) -> int | None:
         """The bytes whose batches the smallest known quota holds at once, or None."""
-        tokens = self.spread.max_tokens
+        tokens = None if self.is_synchronous else self.spread.max_tokens
         return None if tokens is None else tokens * BYTES_PER_TOKEN

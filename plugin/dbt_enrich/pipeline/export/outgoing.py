@@ -39,8 +39,13 @@ class Outgoing:
 
     @property
     def price(self) -> Price | None:
-        """What tokens cost, or None if unknown."""
-        return self.config.task_price(self.selection.task)
+        """What tokens cost at the usual tier, or None if unknown."""
+        return self.config.price(self.selection.task.model)
+
+    @property
+    def tier(self) -> object:
+        """The `service_tier` that requests ask for, or None."""
+        return self.selection.task.parameters.get("service_tier")
 
     def remove(self) -> None:
         """Remove the files of the rows and requests."""

@@ -28,6 +28,7 @@ from dbt_enrich.pipeline.load.packed_lines import unpacked
 from dbt_enrich.pipeline.load.unassigned_lines import keep_files_of_packs, keep_unassigned
 from dbt_enrich.pipeline.load.vector_lines import opened_vectors, vectors_apart
 from dbt_enrich.pipeline.run.dispatch import Dispatch
+from dbt_enrich.services.base import BatchStatus
 from dbt_enrich.sql import literal, preferred_sql
 from dbt_enrich.state.answer_store import (
     ANSWER_COLUMNS,
@@ -172,8 +173,8 @@ def load(
     answers = f"read_parquet({literal(target.path)})"
     written = [(target, answered)]
     missing = requests - answered
-    if shard.synchronous:
-        # What got no reply was not asked, or is as if it had not been.
+    if shard.synchronous and shard.status not in (BatchStatus.COMPLETED, GONE):
+        # What has no line was not asked, and is new again.
         missing = 0
         replies = sum(path.read_bytes().count(b"\n") for path in files)
         run.ledger.shards.change(shard, requests=replies, rows=answered)

@@ -18,6 +18,7 @@ from dbt_enrich.environment import command_began
 from dbt_enrich.errors import CapError
 from dbt_enrich.pipeline.run.token_quota import estimated_tokens
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.sent_with import tier_of
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.task.options import EnrichmentOptions
 
@@ -223,7 +224,8 @@ class Spending:
     """What shards cost.
 
     Attributes:
-        cost: At batch price, what was asked synchronously at its own; None if a price is unknown.
+        cost: At batch price, what was asked synchronously at its tier's; None if a price is
+            unknown.
         saved: What the synchronous endpoint would have cost more, or None.
         currency: What they are in.
     """
@@ -279,5 +281,6 @@ def _paid(shard: Shard, price: Price) -> float | None:
     """Return what a shard costs by the endpoint that it is asked of."""
     prompt, completion = shard_tokens(shard)
     if shard.synchronous:
+        price = price.of_tier(tier_of(shard))
         return price.synchronous_cost(prompt, completion, shard.cached_tokens or 0)
     return price.batch_cost(prompt, completion)

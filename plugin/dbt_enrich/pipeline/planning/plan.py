@@ -206,8 +206,8 @@ def notes(plan: Mapping[str, Any]) -> list[str]:
 def estimate_requests(outgoing: Outgoing) -> Estimate:
     """Count the tokens of the requests to send, of a sample where there are many."""
     estimated = _estimate_requests(outgoing)
-    few = outgoing.destination.few
-    if few and estimated.requests and few.takes(estimated.requests):
+    relayed = outgoing.destination.relayed
+    if relayed and estimated.requests and relayed.takes(estimated.requests):
         return estimated.asked_synchronously()
     return estimated
 
@@ -218,19 +218,26 @@ def _estimate_requests(outgoing: Outgoing) -> Estimate:
     completion = _completion_tokens(outgoing, task)
     if not asked:
         # The tokenizer takes its time and its memory.
-        return estimate(0, [], 0.0, completion, outgoing.price)
+        return estimate(0, [], 0.0, completion, outgoing.price, tier=outgoing.tier)
     counted = _sampled_tokens(outgoing)
     packing = outgoing.selection.packing
     mean = sum(counted) / max(1, len(counted))
     alone, packed = row_overheads(outgoing.selection, mean)
     if packing is None:
-        return estimate(asked, counted, alone, completion, outgoing.price)
+        return estimate(asked, counted, alone, completion, outgoing.price, tier=outgoing.tier)
     # Rows that failed before are asked alone.
     share = (asked - again) / max(1, asked)
     overhead = share * packed + (1 - share) * alone
     tokens, source = completion
     wrapping = 0.0 if source in (OF_ANSWERS, NO_OUTPUT) else share * ANSWER_WRAPPING_TOKENS
-    estimated = estimate(asked, counted, overhead, (tokens + wrapping, source), outgoing.price)
+    estimated = estimate(
+        asked,
+        counted,
+        overhead,
+        (tokens + wrapping, source),
+        outgoing.price,
+        tier=outgoing.tier,
+    )
     packs = math.ceil((asked - again) / packing.rows_of(mean))
     return replace(estimated, requests=packs + again)
 

@@ -15,7 +15,7 @@ from dbt_enrich.endpoints.request_lines import request_body
 from dbt_enrich.endpoints.response_lines import message_sql, named_lines_sql, reply_line
 from dbt_enrich.errors import CancelledError, EnrichmentError
 from dbt_enrich.pipeline.export.new_requests import Selection
-from dbt_enrich.pipeline.export.small_rounds import route_of
+from dbt_enrich.pipeline.export.relayed_rounds import route_of
 from dbt_enrich.pipeline.planning.plan import row_overheads
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.pictures import described, shown

@@ -122,7 +122,7 @@ class Relations:
     """The SELECTs of the relations.
 
     Attributes:
-        batches: One row a batch, or a shard that was asked synchronously and has no batch.
+        batches: One row a batch, or a shard that was asked synchronously.
         attempts: One row for each time that a request was answered, or failed.
         usage: Requests, tokens and cost by day, model and version of the task.
         fingerprint: Changes whenever one of them does.
@@ -194,6 +194,8 @@ def _batch_row(config: PluginConfig, shard: Shard) -> dict[str, object]:
     values |= {
         "step": shard.step.value,
         "rows": shard.row_count,
+        # The relay's ids tell nobody anything.
+        "batch_id": None if shard.synchronous else shard.batch_id,
         "enrichment_version": short_version(shard.task_key),
         "cost": spent.cost if counted else None,
         "saved": spent.saved if counted else None,

@@ -90,15 +90,24 @@ class BatchRun:
             raise due.error
         return not self._is_timed_out()
 
-    def wait(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+    def wait(self, shards: Iterable[Shard], *, patience: float | None = None) -> Iterator[Shard]:
         """Drive shards on and yield each one as soon as its files are downloaded.
 
         Shards of another live run are watched; should that run die, they are taken over. Ends
         early, with the rest still open, when `await_timeout` has passed.
+
+        Args:
+            shards: The shards.
+            patience: Seconds for which an outage is waited out, or None for as long as it takes.
+
+        Raises:
+            ServiceError: The outage takes longer.
         """
         waiting = self._waiting(shards)
         while waiting:
-            for current, _ in self._pass(waiting):
+            for current, due in self._pass(waiting):
+                if due.error and self._is_out_of_patience(due, patience):
+                    raise due.error
                 if current.step == Step.DOWNLOADED and current.owner == self._run.id:
                     yield current
                     del waiting[current.shard]
@@ -114,6 +123,9 @@ class BatchRun:
                 )
                 return
             self._pause(waiting)
+
+    def _is_out_of_patience(self, due: Due, patience: float | None) -> bool:
+        return patience is not None and self._now - (due.failing_since or 0.0) > patience
 
     def collect(self, shards: Iterable[Shard]) -> Iterator[Shard]:
         """Look at each shard once, and yield those whose files could be downloaded."""
@@ -206,7 +218,7 @@ class BatchRun:
         """
         current = self._run.ledger.shards.get(shard.shard)
         if current.step == Step.SUBMITTED:
-            batch = self._dispatch.service.batch(current.batch_id or "")
+            batch = self._dispatch.service_of(current).batch(current.batch_id or "")
             if not batch.status.is_terminal:
                 return
         deadline = self._now + _OWNER_SECONDS
@@ -236,7 +248,8 @@ class BatchRun:
         if shard.cancel_requested_at and shard.step.is_unsent:
             self._steps.release(shard, "cancelled before it was sent")
             return [self._run.ledger.shards.get(shard.shard)]
-        if shard.step == Step.UPLOADED and (instead := self._instead(shard, due)):
+        has_quota = shard.step == Step.UPLOADED and not shard.synchronous
+        if has_quota and (instead := self._instead(shard, due)):
             return instead
         try:
             moved = self._steps.advance(shard)
@@ -259,7 +272,7 @@ class BatchRun:
             self._closed_until[shard.deployment] = due.at
             self._refuse_one_too_big(moved)
         elif moved.step == shard.step:
-            due.later(self._now, longest=self._dispatch.poll_interval)
+            due.later(self._now, longest=self._dispatch.interval_of(shard))
         else:
             due.backoff.reset()
         return [moved]
@@ -355,7 +368,7 @@ class BatchRun:
     def _discard_file(self, shard: Shard) -> None:
         """Delete an uploaded file that no batch will be made of."""
         try:
-            self._dispatch.service.delete_file(shard.input_file_id or "")
+            self._dispatch.service_of(shard).delete_file(shard.input_file_id or "")
         except ServiceError as error:
             self._dispatch.console.warn(
                 f"{error}; the file {shard.input_file_id} is left at the service"

@@ -13,8 +13,12 @@ from dbt_enrich.console.progress import Progress
 from dbt_enrich.console.timings import Timings
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.relay import Relay
 from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard
+
+# So often a relay is looked at, at most: it is on this machine.
+_RELAY_SECONDS = 1.0
 
 
 class ShardFiles(Protocol):
@@ -35,6 +39,7 @@ class Dispatch:
         run: The run, which owns the shards.
         config: The plugin's configuration.
         service: The service.
+        relay: The way to the relay before it, whose batches the service knows nothing of.
         poll_interval: Seconds between two looks at a batch, at most; the first ones come sooner.
         await_timeout: Seconds after which waiting ends with the rows pending, or None.
         cancelled: Set when the user interrupts; every wait ends at once.
@@ -48,6 +53,7 @@ class Dispatch:
     run: Run
     config: PluginConfig
     service: BatchService
+    relay: Relay
     poll_interval: float
     await_timeout: float | None
     cancelled: threading.Event
@@ -60,6 +66,18 @@ class Dispatch:
     def room(self) -> TokenRoom:
         """How many tokens the deployments' batches may hold."""
         return TokenRoom(self.run.ledger, self.config.token_limit)
+
+    def service_of(self, shard: Shard) -> BatchService:
+        """Return who gave a shard's batch its ids: the relay, or the service itself."""
+        return self.relay.open() if shard.synchronous else self.service
+
+    def grace_of(self, shard: Shard) -> float:
+        """Return how long what is done to a shard may not be shown yet; the relay shows it."""
+        return 0.0 if shard.synchronous else self.config.grace_seconds
+
+    def interval_of(self, shard: Shard) -> float:
+        """Return the seconds between two looks at a shard's batch, at most."""
+        return min(self.poll_interval, _RELAY_SECONDS) if shard.synchronous else self.poll_interval
 
     def write(self, shard: Shard) -> Shard | None:
         """Write a claimed shard's file; return None if this run did not claim it."""

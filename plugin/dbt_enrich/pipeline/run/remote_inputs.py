@@ -8,6 +8,7 @@ from dbt_enrich.console.console import Console
 from dbt_enrich.endpoints.batch_marks import file_name
 from dbt_enrich.errors import ServiceError
 from dbt_enrich.services.base import BatchService
+from dbt_enrich.services.relay import Relay
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step
 
@@ -32,11 +33,36 @@ def forget_inputs(service: BatchService, *, ledger: Ledger, console: Console) ->
     """
     try:
         for shard in ledger.shards.closed_with_input(service.service_id):
-            service.delete_file(shard.input_file_id or "")
-            ledger.shards.forget_input(shard.shard)
-        _forget_lost_uploads(_with_lost_uploads(service.service_id, ledger), service, ledger)
+            if not shard.synchronous:
+                service.delete_file(shard.input_file_id or "")
+                ledger.shards.forget_input(shard.shard)
+        lost = _with_lost_uploads(service.service_id, ledger)
+        _forget_lost_uploads([s for s in lost if not s.synchronous], service, ledger)
     except ServiceError as error:
         console.say(f"{error}; the next run that turns to the service deletes it")
+
+
+def tidy_relay(relay: Relay, service_id: str, *, ledger: Ledger, console: Console) -> None:
+    """Have the relay forget the batches of closed shards, whose answers are in the answer store.
+
+    What cannot be forgotten now is left for the next run.
+
+    Args:
+        relay: The way to the relay, which is opened only where there is something to forget.
+        service_id: The service that it stands before.
+        ledger: Which shards are closed, and where the ids are forgotten.
+        console: The user's log.
+    """
+    closed = [s for s in ledger.shards.closed_with_input(service_id) if s.synchronous]
+    lost = [s for s in _with_lost_uploads(service_id, ledger) if s.synchronous]
+    try:
+        for shard in closed:
+            relay.open().discard(shard.batch_id, shard.input_file_id)
+            ledger.shards.forget_input(shard.shard)
+        if lost:
+            _forget_lost_uploads(lost, relay.open(), ledger)
+    except ServiceError as error:
+        console.say(f"{error}; the next run that turns to the relay does it")
 
 
 def _with_lost_uploads(service_id: str, ledger: Ledger) -> list[Shard]:

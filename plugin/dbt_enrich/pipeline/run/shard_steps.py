@@ -23,7 +23,7 @@ from dbt_enrich.errors import (
     UnknownOutcomeError,
     concerning,
 )
-from dbt_enrich.pipeline.run.batch_failure import fix_of
+from dbt_enrich.pipeline.run.batch_failure import fix_of, refusal_of
 from dbt_enrich.pipeline.run.dispatch import Dispatch
 from dbt_enrich.pipeline.run.transfers import Transfers
 from dbt_enrich.services.base import (
@@ -52,7 +52,7 @@ class Steps:
     def __init__(self, dispatch: Dispatch, transfers: Transfers) -> None:
         self._dispatch = dispatch
         self._run = dispatch.run
-        self._service = dispatch.service
+        self._created: set[str] = set()
         self._transfers = transfers
 
     def advance(self, shard: Shard) -> Shard:
@@ -68,8 +68,9 @@ class Steps:
 
     def _advanced(self, shard: Shard) -> Shard:
         self.check_cancelled()
-        if shard.synchronous:
-            return self._abandoned(shard)
+        if shard.step == Step.ANSWERING:
+            # Of an earlier version, which asked without a batch: what came is taken in.
+            return self._record(shard, Step.DOWNLOADED)
         match shard.step:
             case Step.CLAIMED:
                 return self._write(shard)
@@ -86,22 +87,13 @@ class Steps:
                 return self._download(shard)
         return shard
 
-    def _abandoned(self, shard: Shard) -> Shard:
-        """Take in what a killed run was answered synchronously; the other requests are new."""
-        if shard.step.is_unsent:
-            self.release(shard, "never asked")
-            return self._run.ledger.shards.get(shard.shard)
-        if shard.step == Step.ANSWERING:
-            return self._record(shard, Step.DOWNLOADED)
-        return shard
-
     def without_files(self, shard: Shard) -> Shard:
         """Go on with a shard whose run was on another machine, where its own files stayed.
 
         What the service answered is downloaded again; what was not sent is let go.
         """
         store, files = self._run.store, self._run.files
-        if not files.is_shared or shard.synchronous:
+        if not files.is_shared:
             return shard
         if shard.step in (Step.EXPORTED, Step.UPLOADING):
             if not store.requests(shard.shard).exists():
@@ -146,12 +138,12 @@ class Steps:
         path = self._run.store.requests(shard.shard)
         remote_name = file_name(shard.namespace, shard.task_key, shard.shard)
         with self._dispatch.timings.span(Stage.UPLOAD, rows=shard.row_count, size=shard.bytes):
-            return self._service.upload(path, filename=remote_name)
+            return self._dispatch.service_of(shard).upload(path, filename=remote_name)
 
     def _create_when_processed(self, shard: Shard) -> Shard:
         file_id = shard.input_file_id or ""
         try:
-            remote = self._service.file(file_id)
+            remote = self._dispatch.service_of(shard).file(file_id)
         except NotFoundError as error:
             return self._upload_again(shard, error)
         if remote.status == FileStatus.PENDING:
@@ -160,7 +152,7 @@ class Steps:
             self.release(shard, f"file {file_id} was refused")
             raise BatchFailedError(
                 f"the service refused the input file {file_id}: "
-                f"{self._service.masked(remote.status_details or 'no reason given')}; "
+                f"{self._dispatch.service.masked(remote.status_details or 'no reason given')}; "
                 "nothing was paid"
             )
         return self._create(shard)
@@ -171,8 +163,10 @@ class Steps:
         term = owners.term()
         self._record(shard, Step.CREATING)
         metadata = batch_metadata(shard.namespace, shard.task_key, shard.shard)
+        if shard.synchronous:
+            metadata |= _tolerance_of(shard)
         try:
-            batch = self._service.create(
+            batch = self._dispatch.service_of(shard).create(
                 shard.input_file_id or "",
                 metadata,
                 endpoint_of(shard.endpoint).path,
@@ -191,6 +185,7 @@ class Steps:
             # A clear refusal: the file is still good for another try.
             self._record(shard, Step.UPLOADED, error=str(error))
             raise
+        self._created.add(shard.shard)
         try:
             return self._submitted(shard, batch)
         except LostOwnershipError:
@@ -204,17 +199,15 @@ class Steps:
         if now.step == Step.CREATING or now.batch_id == batch.id:
             return
         with suppress(ServiceError):
-            self._service.cancel(batch.id)
+            self._dispatch.service_of(shard).cancel(batch.id)
         self._dispatch.console.warn(
             f"batch {batch.id} is cancelled, as another run sent its requests, too"
         )
 
     def _upload_again(self, shard: Shard, error: NotFoundError) -> Shard:
         """Send a file anew that the service has lost or that has expired."""
-        uploaded = (
-            self._run.ledger.events.last_time(shard.shard, Step.UPLOADED) or self._run.clock.now()
-        )
-        if abs((self._run.clock.now() - uploaded).total_seconds()) < _FILE_GRACE_SECONDS:
+        uploaded = self._run.ledger.events.last_time(shard.shard, Step.UPLOADED)
+        if self._is_within_grace(uploaded, 0.0 if shard.synchronous else _FILE_GRACE_SECONDS):
             raise TransientError(error.problem, fix=error.fix) from error
         if not self._run.store.requests(shard.shard).exists():
             return self._record(shard, Step.RELEASED, error=str(error))
@@ -226,7 +219,7 @@ class Steps:
 
         An earlier batch of the shard that found no room is not the one.
         """
-        for batch in self._service.batches():
+        for batch in self._dispatch.service_of(shard).batches():
             if batch.is_void and found_no_room(batch):
                 continue
             same_file = shard.input_file_id and batch.input_file_id == shard.input_file_id
@@ -237,26 +230,25 @@ class Steps:
     def settle(self, shard: Shard) -> Shard:
         """Find the batch of a creation that got no reply, or note that there is none."""
         found = self.find(shard)
-        if found or self._is_within_grace(
-            self._run.ledger.events.last_time(shard.shard, Step.CREATING)
-        ):
+        created = self._run.ledger.events.last_time(shard.shard, Step.CREATING)
+        if found or self._is_within_grace(created, self._dispatch.grace_of(shard)):
             return found or shard
         if shard.cancel_requested_at:
             self.release(shard, "cancelled before it was sent")
             return self._run.ledger.shards.get(shard.shard)
         return self._record(shard, Step.UPLOADED)
 
-    def _is_within_grace(self, moment: datetime | None, seconds: float | None = None) -> bool:
+    def _is_within_grace(self, moment: datetime | None, seconds: float) -> bool:
         """Whether the service may not yet say everywhere what it has done at a moment.
 
         Args:
             moment: The moment, or None where it is now.
-            seconds: How long it may take; by default as for a batch.
+            seconds: How long it may take.
         """
         now = self._run.clock.now()
         age = (now - (moment or now)).total_seconds()
         # The service's clock, or ours, may be ahead.
-        return abs(age) < (self._dispatch.config.grace_seconds if seconds is None else seconds)
+        return abs(age) < seconds
 
     def _submitted(self, shard: Shard, batch: RemoteBatch) -> Shard:
         self._dispatch.room.learn_from_batch(shard, batch)
@@ -271,17 +263,9 @@ class Steps:
 
     def _poll(self, shard: Shard) -> Shard:
         try:
-            batch = self._service.batch(shard.batch_id or "")
+            batch = self._dispatch.service_of(shard).batch(shard.batch_id or "")
         except NotFoundError as error:
-            # One call that does not find it is not enough to pay for its rows again.
-            if self._is_within_grace(
-                self._run.ledger.events.last_time(shard.shard, Step.SUBMITTED)
-            ):
-                return shard
-            if any(batch.id == shard.batch_id for batch in self._service.batches()):
-                return shard
-            self._dispatch.console.warn(f"{error}; {_of_lost_rows(shard)}")
-            return self._record(shard, Step.ENDED, status=GONE, error=str(error))
+            return self._gone(shard, error)
         self._run.ledger.statuses.add(shard.shard, {batch.status.value: None, **batch.reached_at})
         changes: ShardChanges = {
             "status": batch.status.value,
@@ -293,17 +277,32 @@ class Steps:
             if not batch.status.is_terminal:
                 self._dispatch.progress(shard)
         if not batch.status.is_terminal:
+            if shard.synchronous and batch.errors and not shard.cancel_requested_at:
+                # Of a batch that goes on: why the relay holds its requests back.
+                raise TransientError(self._dispatch.service.masked(batch.errors[0].message))
             if shard.cancel_requested_at and batch.status != BatchStatus.CANCELLING:
-                self._service.cancel(batch.id)
+                self._dispatch.service_of(shard).cancel(batch.id)
             return shard
         ended = self._run.ledger.statuses.of(shard.shard).get(batch.status.value)
-        if batch.lacks_files and self._is_within_grace(ended):
+        if batch.lacks_files and self._is_within_grace(ended, self._dispatch.grace_of(shard)):
             return shard
         if batch.is_void:
             return self._failed(shard, batch)
         changes["output_file_id"] = batch.output_file_id
         changes["error_file_id"] = batch.error_file_id
         return self._record(shard, Step.ENDED, **changes)
+
+    def _gone(self, shard: Shard, error: NotFoundError) -> Shard:
+        """Deal with a batch that one call did not find."""
+        # One call that does not find it is not enough to pay for its rows again.
+        submitted = self._run.ledger.events.last_time(shard.shard, Step.SUBMITTED)
+        if self._is_within_grace(submitted, self._dispatch.grace_of(shard)):
+            return shard
+        listed = self._dispatch.service_of(shard).batches()
+        if any(batch.id == shard.batch_id for batch in listed):
+            return shard
+        self._dispatch.console.warn(f"{error}; {_of_lost_rows(shard)}")
+        return self._record(shard, Step.ENDED, status=GONE, error=str(error))
 
     def _failed(self, shard: Shard, batch: RemoteBatch) -> Shard:
         """Deal with a batch that failed as a whole: wait where it was quota, else say why."""
@@ -314,13 +313,19 @@ class Steps:
         )
         if found_no_room(batch):
             self._dispatch.room.learn_from_refusal(shard, limit_in(text))
-            text = self._service.masked(text)
+            text = self._dispatch.service.masked(text)
             self._dispatch.console.warn(
                 f"batch {batch.id} found no room in the quota ({text}); sending it again"
             )
             return self._record(shard, Step.UPLOADED, batch_id=None, error=text)
-        text = self._service.masked(text)
+        text = self._dispatch.service.masked(text)
         self.release(shard, text)
+        if shard.synchronous and shard.shard not in self._created:
+            # What an earlier run was refused may be accepted now.
+            self._dispatch.console.warn(text)
+            return self._run.ledger.shards.get(shard.shard)
+        if shard.synchronous and errors:
+            raise refusal_of(errors[0], text, shard)
         codes = {error.code.lower() for error in errors}
         raise BatchFailedError(
             f"the service failed batch {batch.id} of {counted(shard.requests, 'request')} as a "
@@ -337,7 +342,8 @@ class Steps:
         name = shard.shard
         if self._transfers.is_over(name):
             lost = self._transfers.take(name)
-            if lost and self._is_within_grace(self._run.ledger.events.last_time(name, Step.ENDED)):
+            ended = self._run.ledger.events.last_time(name, Step.ENDED)
+            if lost and self._is_within_grace(ended, self._dispatch.grace_of(shard)):
                 raise TransientError(lost[0].problem, fix=lost[0].fix)
             for error in lost:
                 self._dispatch.console.warn(f"{error}; {_of_lost_rows(shard)}")
@@ -359,17 +365,18 @@ class Steps:
             if not file_id:
                 continue
             try:
-                self._service.download(file_id, self._run.store.response(shard.shard, kind))
+                path = self._run.store.response(shard.shard, kind)
+                self._dispatch.service_of(shard).download(file_id, path)
             except NotFoundError as error:
-                if self._is_there(file_id):
+                if self._is_there(shard, file_id):
                     raise TransientError(error.problem, fix=error.fix) from error
                 lost.append(error)
         return lost
 
-    def _is_there(self, file_id: str) -> bool:
+    def _is_there(self, shard: Shard, file_id: str) -> bool:
         """Whether the service knows a file that one call did not find."""
         try:
-            self._service.file(file_id)
+            self._dispatch.service_of(shard).file(file_id)
         except NotFoundError:
             return False
         return True
@@ -378,6 +385,16 @@ class Steps:
         moved = self._run.ledger.shards.record(shard, step, **changes)
         self._dispatch.progress(moved)
         return moved
+
+
+def _tolerance_of(shard: Shard) -> dict[str, str]:
+    """Return what a relay needs to know to end a batch whose requests are all refused alike."""
+    if shard.max_failed_share is None or shard.least_answers is None:
+        return {}
+    return {
+        "max_failed_share": f"{shard.max_failed_share:g}",
+        "least_answers": str(shard.least_answers),
+    }
 
 
 def _of_lost_rows(shard: Shard) -> str:

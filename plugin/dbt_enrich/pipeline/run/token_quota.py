@@ -53,7 +53,10 @@ class TokenRoom:
         return sum(
             estimated_tokens(other.bytes)
             for other in self._ledger.shards.open(service=shard.service)
-            if other.deployment == name and other.step.holds_tokens and other.shard != shard.shard
+            if other.deployment == name
+            and other.step.holds_tokens
+            and not other.synchronous
+            and other.shard != shard.shard
         )
 
     def has_room(self, shard: Shard, deployment: str | None = None) -> bool:
