@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from batch_server.server import running_emulator
+from chaos.test_interrupt import END_SECONDS, press
 from dbt_enrich.state.shards import Step
 from support.bench import ROWS, Bench
 from support.dbt_project import DbtProject, azure
@@ -57,6 +59,26 @@ def test_killed_after_some_replies(bench: Bench) -> None:
     bench.project.dbt(*SELECT)
     bench.assert_whole()
     assert bench.creations() == 0
+
+
+def test_interrupted_after_some_replies(bench: Bench) -> None:
+    """Ctrl-C ends dbt at once, the relay stays for what is on its way; nothing is paid twice."""
+    bench.emulator.faults(
+        {"name": "slow", "operation": "POST /chat/completions", "times": None, "delay": 0.2}
+    )
+    dbt = bench.project.fork(*SELECT)
+    deadline = time.monotonic() + 60
+    while replies(bench) < 3:
+        assert time.monotonic() < deadline, dbt.output
+        time.sleep(0.02)
+    press(dbt)
+    dbt.process.join(END_SECONDS)
+    if dbt.process.is_alive():
+        press(dbt)
+    assert dbt.wait(END_SECONDS) not in (0, -signal.SIGKILL), dbt.output
+    bench.emulator.faults()
+    bench.project.dbt(*SELECT)
+    bench.assert_whole()
 
 
 def replies(bench: Bench) -> int:

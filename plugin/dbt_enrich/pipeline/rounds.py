@@ -11,6 +11,7 @@ from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
 from dbt_enrich.errors import (
     AwaitTimeoutError,
+    CancelledError,
     CapError,
     EnrichmentError,
     ServiceError,
@@ -134,6 +135,14 @@ class Exchange:
         except StoppedError:
             self._wind_down()
             raise
+        except CancelledError:
+            ours = [shard for shard in self._open() if shard.owner == self.session.run.id]
+            if not ours or not all(shard.synchronous for shard in ours):
+                raise
+            raise CancelledError(
+                "interrupted; the replies that came are kept, and the next dbt run asks the other "
+                "rows"
+            ) from None
 
     def _carry_out(self, found: Found) -> None:
         mode = self.session.request.options.mode

@@ -253,6 +253,22 @@ def test_azure_is_refused_before_anything_is_staged(
     assert emulator.jobs.files.all() == []
 
 
+def test_azure_answers_them_without_batches(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """By the same rows, claims and answers, through its synchronous endpoint."""
+    emulator.deployments({"name": "vectors", "sku": "Standard"})
+    config = config_for(
+        emulator.url, emulator.api_key, tmp_path / "state", deployments={MODEL: ["vectors"]}
+    )
+    warehouse = Warehouse(config)
+    warehouse.enrich(NOTES, vector_task(), via="synchronous", rows_per_request=100)
+    assert vectors(warehouse) == all_vectors()
+    assert emulator.jobs.batches() == []
+    warehouse.enrich(NOTES, vector_task(), via="synchronous", rows_per_request=100)
+    assert warehouse.statuses() == {"done": ROWS}
+    calls = [call["path"] for call in emulator.account()["calls"] if call["method"] == "POST"]
+    assert calls == ["/embeddings"] * (ROWS // 100)
+
+
 def test_one_request_by_itself(emulator: RunningEmulator) -> None:
     """By each style of path, of a deployment that is no batch's."""
     import httpx2 as httpx

@@ -118,8 +118,7 @@ class BatchRun:
                 self._dispatch.console.warn(
                     f"the service did not finish within await_timeout = "
                     f"{self._dispatch.await_timeout:g} seconds; "
-                    f"{counted(len(waiting), 'batch', 'batches')} at the service stay there, with "
-                    "their rows pending, and the next run collects them"
+                    f"{_of_open_shards([shard for shard, _ in waiting.values()])}"
                 )
                 return
             self._pause(waiting)
@@ -405,6 +404,17 @@ class BatchRun:
         elif wait > 0:
             with self._dispatch.timings.span(Stage.WAIT):
                 self._run.clock.wait(self._dispatch.cancelled, wait)
+
+
+def _of_open_shards(shards: list[Shard]) -> str:
+    """Say what becomes of shards that are not waited for any longer."""
+    if all(shard.synchronous for shard in shards):
+        return "no more is asked: what came is taken in, and the next run asks the other rows"
+    at_service = sum(not shard.synchronous for shard in shards)
+    return (
+        f"{counted(at_service, 'batch', 'batches')} at the service stay there, with their rows "
+        "pending, and the next run collects them"
+    )
 
 
 def _least(error: ServiceError) -> float:
