@@ -36,15 +36,7 @@ def measure(rows: int, directory: Path) -> Figures:
     """
     movies.make_warehouse(directory / "movies.duckdb", rows)
     requests = directory / "requests.jsonl"
-    with requests.open("w") as file:
-        for number, body in enumerate(_bodies(directory / "movies.duckdb")):
-            line = {
-                "custom_id": str(number),
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": body,
-            }
-            file.write(json.dumps(line) + "\n")
+    write_requests(directory / "movies.duckdb", requests)
     singles = list(itertools.islice(_bodies(directory / "movies.duckdb"), _SINGLE_REQUESTS))
     with running_service(directory / "service") as service:
         idle = service.cpu_seconds
@@ -61,6 +53,19 @@ def measure(rows: int, directory: Path) -> Figures:
             "single_cpu": (service.cpu_seconds - after_batch) / len(singles) * 10_000,
             "peak_mb": service.peak_mb,
         }
+
+
+def write_requests(warehouse: Path, requests: Path) -> None:
+    """Write an input file that asks of each film of a warehouse."""
+    with requests.open("w") as file:
+        for number, body in enumerate(_bodies(warehouse)):
+            line = {
+                "custom_id": str(number),
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": body,
+            }
+            file.write(json.dumps(line) + "\n")
 
 
 def _bodies(warehouse: Path) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dbt_run, emulator, pictures, quality, shared_state, tokens, vectors
+from benchmarks import dbt_run, emulator, pictures, quality, relay, shared_state, tokens, vectors
 from benchmarks.contest import Contest, contest
 from benchmarks.daily import DailyRuns
 from benchmarks.films import make_films
@@ -179,6 +179,17 @@ def emulators(plan: Plan) -> Iterator[Result]:
         yield result
 
 
+def relays(plan: Plan) -> Iterator[Result]:
+    """The relay before a service that answers at once."""
+    rows = plan.rows or 10_000
+    result = Result("relay", rows)
+    for _ in plan.rounds(rows):
+        result.begin_round()
+        with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
+            result.enter("relay", partial(relay.measure, rows, Path(directory)))
+        yield result
+
+
 def shared_states(plan: Plan) -> Iterator[Result]:
     """State that machines share beside one machine's own, and a new machine's plan."""
     for rows in (plan.rows,) if plan.rows else (100_000, 1_000_000):
@@ -245,6 +256,7 @@ PARTS: dict[str, Part] = {
     "nothing-new": nothing_new,
     "dbt-run": dbt_runs,
     "emulator": emulators,
+    "relay": relays,
     "pictures": picture_exports,
     "shared-state": shared_states,
     "embeddings": embeddings,

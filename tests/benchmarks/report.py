@@ -79,6 +79,7 @@ def report(results: Results) -> str:
         _nothing_new(results.of("nothing-new")),
         _dbt_runs(results.of("dbt-run")),
         _emulators(results.of("emulator")),
+        _relays(results.of("relay")),
         _pictures(results.of("pictures")),
         _embeddings(results.of("embeddings")),
         _METHOD.format(
@@ -91,7 +92,7 @@ def report(results: Results) -> str:
 def _machines(results: Results) -> str:
     parts = (
         *("sides", "shapes", "peers", "nothing-new", "dbt-run", "emulator", "pictures"),
-        "embeddings",
+        *("relay", "embeddings"),
     )
     found = [one for part in parts for one in results.of(part)]
     days = sorted({one.measured_at[:10] for one in found})
@@ -297,6 +298,23 @@ def _emulators(results: Sequence[Result]) -> str:
         "four callers over HTTP, in a process that shares the machine with them.\n\n"
     )
     return section("The emulator", text + table(head, rows) + _missing(results)) if rows else ""
+
+
+def _relays(results: Sequence[Result]) -> str:
+    rows = [
+        (
+            f"{one.rows:,}", number(one.median("relay", "relayed")),
+            number(one.median("relay", "cpu"), 2), number(one.largest("relay", "peak_mb")),
+            str(len(one.rounds)),
+        )
+        for one in results
+    ]  # fmt: skip
+    head = ("requests", "requests/s", "CPU s for 10,000", "peak MB", "rounds")
+    text = (
+        "Requests without batches, before a service on the same machine that answers at once: "
+        "each asked by itself, each reply on the disk before it counts.\n\n"
+    )
+    return section("The relay", text + table(head, rows) + _missing(results)) if rows else ""
 
 
 def _pictures(results: Sequence[Result]) -> str:
