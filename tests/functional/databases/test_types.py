@@ -48,6 +48,7 @@ VALUES = {
     "struct(e enum('a','b'), s struct(t varchar))[]": ["[{'e': 'a', 's': {'t': null}}]"],
     "map(varchar, integer)": ["map {'a, b': 1}"],
     "double[2]": ["[1, 2.5]"],
+    "float[3]": ["[1, 2.5, -0.5]"],
 }  # fmt: skip
 # What cannot be held without losing something.
 REFUSED = {
