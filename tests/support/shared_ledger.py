@@ -79,6 +79,11 @@ def ledger_server() -> Iterator[LedgerServer]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def document(keys: StateKeys) -> dict[str, str]:
+    """Return the keys of a state as a profile has them."""
+    return {**keys.model_dump(), "ledger": keys.ledger.get_secret_value()}
+
+
 class OpenLedger(Protocol):
     """Opens one ledger, each time another connection to it."""
 

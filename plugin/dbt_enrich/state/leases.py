@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS: Final = 60.0
 """For how long a run owns its shards after it was last heard of."""
-RENEWAL_SECONDS: Final = 15.0
-"""How often a lease is renewed; three renewals in a row may fail."""
+# How often a lease is renewed while it lasts: three renewals in a row may fail.
+_RENEWALS = 4
 # The run's own clock may run slower than the database's, and a call is on its way for a moment.
 _MARGIN = 0.1
 _RETRY_SECONDS = 1.0
@@ -131,7 +131,7 @@ class LeasedOwnership:
 
     def _keep(self) -> None:
         """Renew the lease until the run ends; look sooner where it could not be renewed."""
-        pause = self._seconds * RENEWAL_SECONDS / LEASE_SECONDS
+        pause = self._seconds / _RENEWALS
         due = _boot_time() + pause
         # In short waits, as those of a machine that was suspended go on from where they were.
         while not self._ended.wait(min(pause, _RETRY_SECONDS)):
