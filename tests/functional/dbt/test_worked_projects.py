@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 from batch_server.server import RunningEmulator, running_emulator
-from support.dbt_project import REPOSITORY, DbtProject, azure
+from support.dbt_project import REPOSITORY, DbtProject
 
 LONGEST = 2_000
-PROJECTS = ["tag:tickets", "tag:feedback", "tag:pictures", "+tag:notebook"]
+PROJECTS = ["tag:tickets", "tag:feedback", "tag:pictures", "tag:articles", "+tag:notebook"]
 SHAPES = ("circle", "ring", "square", "diamond", "triangle", "cross", "stripes")
 PICTURES = REPOSITORY / "dbt_project" / "pictures"
 FILMS = """movie_id,title,released_year,runtime_minutes,director,genres,overview
@@ -65,6 +65,18 @@ RULES: list[dict[str, Any]] = [
         },
     },
     {"match": "english: ", "answer": {"aspects": []}},
+    # Summaries of two articles that share most of their words, so that their vectors lie near.
+    *(
+        {
+            "match": title,
+            "answer": {
+                "headline": f"On {what}",
+                "sentence": f"It is about {what}.",
+                "paragraph": f"A probe far from the Sun sends {what} to the Earth.",
+            },
+        }
+        for title, what in (("Voyager 1, still", "signals"), ("Rocks from the far", "rocks"))
+    ),
     {
         "match": "Ticket: Charged twice\n",
         "answer": {
@@ -115,7 +127,9 @@ class Built:
 
 def copy_of_the_projects(directory: Path, emulator: RunningEmulator) -> DbtProject:
     """Return the projects as a clone of the repository has them, which ask the emulator."""
-    project = DbtProject(directory, azure(emulator.url, emulator.api_key))
+    # OpenAI's batches take embeddings, which Azure's do not.
+    openai = {"provider": "openai", "base_url": f"{emulator.url}/v1", "api_key": emulator.api_key}
+    project = DbtProject(directory, {**openai, "poll_interval": 0.05, "adoption_grace": 0.0})
     for part in ("models", "macros", "tests", "pictures", "selectors.yml"):
         path = REPOSITORY / "dbt_project" / part
         copied = project.directory / part
@@ -210,6 +224,13 @@ def test_aspects_are_found_in_translations(built: Built) -> None:
     assert built.project.rows(f"{quoted} 'F-009'") == [("price", False)]
 
 
+def test_the_second_enrichment_is_previewed_once_it_has_texts(built: Built) -> None:
+    """From the translations that are there."""
+    shown = built.project.command("preview", "feedback_enriched", "-n", "1")
+    assert "asked:    english: Very bright" in shown
+    assert '"aspects"' in shown
+
+
 def test_words_that_the_comment_does_not_have_are_named_and_not_counted(built: Built) -> None:
     """The data test warns of a few, and the mart leaves them out."""
     assert "WARN 1 quotes_are_in_the_text" in built.log
@@ -256,6 +277,28 @@ def test_a_product_without_a_usable_picture_is_named_and_never_sent(built: Built
         ("P-038", "unusable_image"),
         ("P-039", "missing_input"),
     ]
+
+
+def test_articles_are_near_those_with_a_like_summary(built: Built) -> None:
+    """By vectors of their summaries; an article that is there twice is one."""
+    statuses = "select enrichment_status, count(*) from articles_embedded group by all order by all"
+    assert built.project.rows(statuses) == [("done", 39), ("skipped", 1)]
+    assert built.values("select distinct typeof(embedding) from articles_embedded") == [
+        "FLOAT[384]"
+    ]
+    related = "select article_id, related_id from related_articles where place = 1"
+    nearest = dict(built.project.rows(related))
+    assert len(nearest) == 38
+    assert (nearest["A-01"], nearest["A-35"]) == ("A-35", "A-01")
+    assert built.values("select count(*) from related_articles") == [3 * 38]
+
+
+def test_summaries_are_translated(built: Built) -> None:
+    """What the first enrichment wrote is what the second one reads."""
+    translated = "select headline_de, summary_es from articles_translated where article_id = 'A-01'"
+    ((german, spanish),) = built.project.rows(translated)
+    assert german == "headline_de: Headline: On signals\nSummary: It is about signals."
+    assert spanish.startswith("summary_es: ")
 
 
 def test_films_are_asked_as_the_notebook_asks_them(built: Built) -> None:
