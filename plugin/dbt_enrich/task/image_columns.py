@@ -28,6 +28,8 @@ HELD: Final = (DATA, BLOB)
 """Kinds whose bytes are in the warehouse."""
 
 _TYPES = re.compile(r"^(varchar|blob)(\[\d*\])?$", re.IGNORECASE)
+# No file's path is longer, and what is (base64 without its head, say) is no path.
+_LONGEST_PATH = 4_096
 _WHITE = r"e' \t\r\n'"
 
 
@@ -76,7 +78,7 @@ class ImageColumn:
                 rf"case when regexp_matches(v, '^\s*data:', 'i') then '{DATA}' || sha256(v) "
                 rf"when regexp_matches(v, '^\s*https?://', 'i') "
                 f"then '{ADDRESS}' || trim(v, {_WHITE}) "
-                f"else '{PATH}' || v end"
+                f"else '{PATH}' || left(v, {_LONGEST_PATH}) end"
             )
         size = "octet_length(v)" if self.is_blob else "strlen(v)"
         found = (

@@ -176,12 +176,14 @@ def test_what_is_broken_is_skipped_and_the_rest_goes_on(
     (pictures / "link.png").symlink_to(pictures.parent / "secret.png")
     values = [
         "'good.png'", "'gone.png'", "'cut.png'", "'page.png'", "'large.jpg'", "'folder'",
-        "'../secret.png'", "'link.png'", "'s3://bucket/a.png'", "null", "' '",
+        "'../secret.png'", "'link.png'", "'s3://bucket/a.png'",
+        f"'{data_address(JPEG)[22:] * 3_000}'", "null", "' '",
         "'data:image/png;base64,%%%'", f"'{data_address(ANIMATED_GIF)}'",
     ]  # fmt: skip
     warehouse.enrich(rows_of(*values), image_task())
     errors = warehouse.rows("select enrichment_status, enrichment_error from enriched order by id")
     outside = f"is outside {pictures}, which image_dir sets"
+    begin = data_address(JPEG)[22:122]
     reasons = [
         "cut.png is cut off",
         "page.png is an HTML page, and no PNG, JPEG, WebP or GIF",
@@ -190,6 +192,7 @@ def test_what_is_broken_is_skipped_and_the_rest_goes_on(
         f"../secret.png {outside}",
         f"link.png {outside}",
         "s3://bucket/a.png is neither an http(s) address nor a path",
+        f"{begin}… is base64 without data:image/png;base64, before it, or its like",
     ]
     of_data = [
         "the data: address cannot be read: it has no comma or no base64",
@@ -204,7 +207,7 @@ def test_what_is_broken_is_skipped_and_the_rest_goes_on(
         *(("skipped", f"unusable_image: picture: {reason}") for reason in of_data),
     ]
     assert len(paid(emulator)) == 1
-    assert any("10 rows are skipped for pictures" in line for line in warehouse.log)
+    assert any("11 rows are skipped for pictures" in line for line in warehouse.log)
 
 
 def test_too_many_pictures_are_skipped(warehouse: Warehouse, emulator: RunningEmulator) -> None:

@@ -29,16 +29,19 @@ from dbt_enrich.files import make_private, writing
 from dbt_enrich.images.scaling import scaled_down
 from dbt_enrich.images.store import PictureStore
 
-# Bytes that are read ahead, and threads that read.
+# Bytes that are read ahead, in how many pictures, and threads that read.
 _AHEAD = 33_554_432
+_WAITING = 256
 _THREADS = 4
 # A picture that is scaled down may be larger than what is sent.
 _MOST_READ = 200_000_000
 # Where so many files are looked for and none is there, the directory is another one.
 _SEVERAL = 5
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# How the four types begin as base64.
+_BASE64 = re.compile(r"\s*(iVBORw0KGgo|/9j/|UklGR|R0lGOD)[A-Za-z0-9+/\s]{40}")
 _DATA = re.compile(r"\s*data:([^,]*),", re.IGNORECASE)
-_LONGEST_NAME = 200
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class PictureReader:
             self._report.open("a", encoding="utf-8") as report,
         ):
             for ref, size, read in sources:
-                while waiting and ahead + size > _AHEAD:
+                while waiting and (ahead + size > _AHEAD or len(waiting) >= _WAITING):
                     ahead -= waiting[0][1]
                     self._keep(*waiting.popleft(), report.write)
                 waiting.append((ref, size, pool.submit(read)))
@@ -151,14 +154,19 @@ class PictureReader:
     def _file(self, ref: str, path: str) -> Source:
         name = _shortened(path)
         resolved = place_of(path, self._root)
+        if _BASE64.match(path):
+            resolved = "is base64 without data:image/png;base64, before it, or its like"
         if isinstance(resolved, str):
             problem = f"{name} {resolved}"
             return ref, 0, lambda: _Read(problem=problem)
         try:
             found = resolved.stat()
-        except OSError:
+        except FileNotFoundError:
             self._found[False] += 1
             return ref, 0, lambda: _Read(problem=f"{name} does not exist", is_absent=True)
+        except OSError as error:
+            problem = f"{name} cannot be read ({error.strerror})"
+            return ref, 0, lambda: _Read(problem=problem)
         self._found[True] += 1
         if not stat.S_ISREG(found.st_mode):
             return ref, 0, lambda: _Read(problem=f"{name} is no file")

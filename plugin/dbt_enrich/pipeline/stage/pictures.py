@@ -277,9 +277,12 @@ class _Staging:
                         {len(_PREFIX) + len('""')} + strlen(pictures.media_type) + pictures.size,
                         strlen(cast(to_json(named.address) as varchar))
                     ) as bytes,
-                    case when pictures.problem is not null then
-                        if(pictures.is_absent, '', {literal(UNUSABLE)})
-                        || concat(named.name, ': ', pictures.problem)
+                    case
+                        when pictures.problem is not null then
+                            if(pictures.is_absent, '', {literal(UNUSABLE)})
+                            || concat(named.name, ': ', pictures.problem)
+                        when named.address is null and pictures.ref is null then
+                            {literal(UNUSABLE)} || concat(named.name, ': the picture was not read')
                     end as problem
                 -- The rows of a part are the smaller side.
                 from {found} as pictures
