@@ -11,7 +11,7 @@ import duckdb
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.config import PluginConfig, parse_config
-from dbt_enrich.errors import ConfigurationError, InputError
+from dbt_enrich.errors import CapError, ConfigurationError, InputError
 from dbt_enrich.task.enrichment_task import EnrichmentTask, image_row_key
 from dbt_enrich.task.schema import OutputColumn
 from support.pictures import (
@@ -332,6 +332,13 @@ def test_plan_counts_pictures_and_says_what_it_assumes(
     counted = int(line.split("about ")[1].split(" input")[0].replace(",", ""))
     assert 0 < counted - 2 * (2833 + 4 * 5667) < 300
     assert "pictures at addresses are counted as 1024 x 1024 pixels" in line
+    assert paid(emulator) == {}
+
+
+def test_caps_count_pictures(warehouse: Warehouse, emulator: RunningEmulator) -> None:
+    """What the text alone would allow is refused before it is sent."""
+    with pytest.raises(CapError, match="max_tokens"):
+        warehouse.enrich(rows_of(blob(png())), image_task(), max_tokens=5_000)
     assert paid(emulator) == {}
 
 
