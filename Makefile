@@ -98,8 +98,9 @@ soak: install
 	cd tests && $(BIN)/python -m chaos.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 # Everything in docs/benchmarks.md, tokens.md and million-rows.md, in two hours; in parts with
-# ONLY=sides,shapes,peers,nothing-new,dbt-run,emulator,shared-state,tokens,quality,report, SIZES=10000,100000 (of
-# sides), ROWS=10000 (of the others) and RUNS=1; FILMS names the CSV file of real films
+# ONLY=sides,shapes,peers,nothing-new,dbt-run,emulator,shared-state,pictures,tokens,quality,report,
+# SIZES=10000,100000 (of sides), ROWS=10000 (of the others) and RUNS=1; FILMS names the CSV file of
+# real films
 # (tests/benchmarks/films.py says where it is from), DUCKDB2 a Python with DuckDB 2.0, which is that
 # of `make test-duckdb2` otherwise. Results stay in .bench, and what fails loses no other's.
 bench: install

@@ -78,6 +78,18 @@ def test_what_fails_loses_no_other_result(
     assert "emulator: 50 rows, 2 rounds" in capsys.readouterr().err
 
 
+def test_pictures_go_out_from_files_and_blobs(tmp_path: Path) -> None:
+    """As base64, all of them, with nothing left of them but the request files."""
+    places = ["--root", str(tmp_path), "--docs", str(tmp_path)]
+    main(["--only", "pictures", "--rows", "20", "--runs", "1", *places])
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    (result,) = Results(tmp_path / "results").of("pictures")
+    for way in ("files", "blobs"):
+        assert f"| 20 | {way} |" in page
+        assert result.largest(way, "request_mb") == pytest.approx(20 * 0.1334, rel=0.02)
+        assert result.largest(way, "state_left_mb") == pytest.approx(20 * 0.1334, rel=0.15)
+
+
 def test_a_run_in_which_nothing_is_new_takes_little_memory(tmp_path: Path) -> None:
     """The keys of 200,000 answered rows are grouped and joined in 100 bytes each, beyond 40 MB."""
     rows, warehouse_file, store = 200_000, tmp_path / "movies.duckdb", tmp_path / "store"
