@@ -30,11 +30,12 @@ from dbt_enrich.errors import translated_errors
 )
 @click.option(
     "--responder",
-    type=click.Choice(["llama", "upstream", "scripted"]),
+    type=click.Choice(["llama", "minilm", "upstream", "scripted"]),
     default="llama",
     show_default=True,
-    help="Who answers: a language model on this machine, a model server of your own (Ollama, "
-    "vLLM, …), or scripted answers for tests.",
+    help="Who answers: models on this machine (llama, a language model, with an embedding model "
+    "beside it; minilm, that one alone), a model server of your own (Ollama, vLLM, …), or scripted "
+    "answers for tests.",
 )
 @click.option(
     "--gguf",
