@@ -306,16 +306,21 @@ def _end_earlier(jobs: Jobs) -> None:
     for record in jobs.open_batches():
         if record["status"] == "finalizing":
             continue
-        results = jobs.storage.results(record["id"])
-        unknown = results.sent.places() - set(results.answered())
-        path = jobs.storage.content(record["input_file_id"])
-        if unknown and path.exists():
-            lost = [request for request in requests_of(path, set()) if request.index in unknown]
-            results.add(_result(request, _LOST) for request in lost)
-        done = len(results.answered())
-        jobs.finish(
-            record, "completed" if done >= record.get("requests", done + 1) else "cancelled"
-        )
+        try:
+            _end_one(jobs, record)
+        except Exception as error:  # noqa: BLE001 - one batch's trouble must not stop the others
+            jobs.break_off(record["id"], error)
+
+
+def _end_one(jobs: Jobs, record: dict[str, Any]) -> None:
+    results = jobs.storage.results(record["id"])
+    unknown = results.sent.places() - set(results.answered())
+    path = jobs.storage.content(record["input_file_id"])
+    if unknown and path.exists():
+        lost = [request for request in requests_of(path, set()) if request.index in unknown]
+        results.add(_result(request, _LOST) for request in lost)
+    done = len(results.answered())
+    jobs.finish(record, "completed" if done >= record.get("requests", done + 1) else "cancelled")
 
 
 _LOST: Final = Outcome(

@@ -38,7 +38,9 @@ class _Kept:
     sent: float = 0.0
 
     def wait(self, wanted: float, now: float) -> float:
-        return self.allowance.wait(self.sent + wanted, now - self.at)
+        since = now - self.at
+        # A limit of a day, or a header that is wrong, must not stop everything: a refusal tells.
+        return min(self.allowance.wait(self.sent + wanted, since), max(_LONGEST_PAUSE - since, 0.0))
 
 
 class Pace:

@@ -22,6 +22,7 @@ _SECONDS: Final = {
     "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9,
 }  # fmt: skip
 _LONGEST_SECONDS: Final = 86_400.0
+_LONGEST_ASKED: Final = 3_600.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def allowance(headers: Mapping[str, str], kind: str) -> Allowance | None:
 
 
 def asked_wait(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Return the seconds that a reply asks to wait, as a number or a date, or None.
+    """Return the seconds, at most an hour, that a reply asks to wait by number or date, or None.
 
     Args:
         headers: The reply's headers, with names that are compared without case.
@@ -83,14 +84,14 @@ def asked_wait(headers: Mapping[str, str], *, now: float | None = None) -> float
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         seconds = _number(headers.get(name))
         if seconds is not None:
-            return min(max(seconds / unit, 0.0), _LONGEST_SECONDS)
+            return min(max(seconds / unit, 0.0), _LONGEST_ASKED)
     try:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after") or "")
     except (ValueError, TypeError, OverflowError):
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     seconds = date.timestamp() - (time.time() if now is None else now)
-    return min(max(seconds, 0.0), _LONGEST_SECONDS)
+    return min(max(seconds, 0.0), _LONGEST_ASKED)
 
 
 def _duration(text: str | None) -> float | None:

@@ -165,7 +165,7 @@ def _token_sentences(plan: dict[str, Any]) -> list[str]:
     if estimate["synchronous"]:
         found.append(
             f"{name}: {counted(estimate['synchronous'], 'request goes', 'requests go')} through "
-            "the synchronous endpoint, at its price (sync_below)"
+            "the synchronous endpoint, at its price"
         )
     if plan["requests"] and estimate["completion_source"] != NO_OUTPUT:
         found.append(f"{name}: output tokens from the {_source(plan)}")

@@ -152,6 +152,18 @@ def test_pauses_grow_while_nothing_is_answered() -> None:
     assert (pace.failing_since, pace.wait(now, SIZE), pace.window) == (None, 0.0, 1)
 
 
+@pytest.mark.parametrize("kind", ["requests", "tokens"])
+def test_a_limit_of_a_day_is_tried_again_within_a_minute(kind: str) -> None:
+    """It may be another one than what stands in the way, or a lie: a refusal says so."""
+    pace = Pace(chance=random.Random(1))
+    told = {f"x-ratelimit-remaining-{kind}": "0", f"x-ratelimit-reset-{kind}": "23h0m0s"}
+    pace.sent(SIZE)
+    pace.answered(5.0, told, 100, was_full=False)
+    pace.back()
+    assert pace.wait(5.0, SIZE) == pytest.approx(60.0)
+    assert pace.wait(65.0, SIZE) == 0.0
+
+
 @given(
     remaining=st.floats(0, 1e6),
     seconds=st.floats(0, 3_600),
