@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import duckdb
@@ -18,6 +19,9 @@ _SAMPLED_ROWS = 200
 _SAMPLED_OF_A_PROBLEM = 20
 _SAMPLED_MESSAGES = 3
 _CHARACTERS = 400
+# Of a vector so many numbers are shown.
+_SHOWN_NUMBERS = 4
+_VECTOR = re.compile(r"FLOAT\[(\d+)\]")
 _KIND = "split_part(enrichment_error, ':', 1)"
 
 
@@ -152,6 +156,22 @@ def _raw_answer(
     return None if row is None else _shortened(row[0])
 
 
+def shown_sql(column: str, kind: str) -> str:
+    """Build the text that a value is shown as: of a vector its first numbers, and how many it has.
+
+    Args:
+        column: SQL of the column.
+        kind: Its type, as DuckDB describes it.
+    """
+    size = _VECTOR.fullmatch(kind)
+    if size is None:
+        return f"cast({column} as varchar)"
+    first = f"cast({column} as float[])[:{_SHOWN_NUMBERS}]"
+    numbers = f"list_transform({first}, lambda n: printf('%.4f', cast(n as double)))"
+    rest = ", …" if int(size[1]) > _SHOWN_NUMBERS else ""
+    return f"'[' || array_to_string({numbers}, ', ') || '{rest}] ({int(size[1]):,} numbers)'"
+
+
 def sample(
     connection: duckdb.DuckDBPyConnection,
     table: EnrichedTable,
@@ -169,8 +189,10 @@ def sample(
         outputs: The columns of the answer.
         thumbnails: Makes those of a row's pictures.
     """
+    kinds = {name.lower(): kind for name, kind in table.columns.items()}
     values = "".join(
-        f", left(cast(enriched.{identifier(name)} as varchar), {_CHARACTERS + 1}) as c{i}"
+        f", left({shown_sql(f'enriched.{identifier(name)}', kinds.get(name.lower(), ''))}, "
+        f"{_CHARACTERS + 1}) as c{i}"
         for i, name in enumerate([*inputs, *outputs])
     )
     rows = connection.execute(

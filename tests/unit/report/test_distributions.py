@@ -7,6 +7,7 @@ from dbt_enrich.report.charts import bin_rows, crossing_chart, histogram_chart
 from dbt_enrich.report.contents import ColumnReport
 from dbt_enrich.report.distributions import column_reports, crossings
 from dbt_enrich.report.documents import cross_table
+from dbt_enrich.report.rows import shown_sql
 from dbt_enrich.task.schema import OutputColumn
 
 
@@ -90,3 +91,14 @@ def test_fractions_between_whole_ends_are_no_whole_numbers() -> None:
     assert found.histogram
     assert not found.histogram.whole
     assert bin_rows(found.histogram) == [("0 to 1", 1), ("3 to 4", 1), ("20 to 21", 1)]
+
+
+def test_a_vector_is_counted_and_shown_by_its_first_numbers() -> None:
+    """No number of it means anything by itself."""
+    found = reports("from (values ([1, 2, 3]), (null)) as t(value)", "float[3]")["found"]
+    assert (found.filled, found.empty, found.histogram, found.sizes) == (1, 1, None, None)
+    for size, text in ((3, "[1.0000, 1.0000, 1.0000] (3 numbers)"), (1_536, None)):
+        shown = shown_sql("v", f"FLOAT[{size}]")
+        vector = f"list_transform(range({size}), lambda n: 1)::float[{size}]"
+        ((found_text,),) = duckdb.sql(f"select {shown} from (select {vector} as v)").fetchall()
+        assert found_text == (text or "[1.0000, 1.0000, 1.0000, 1.0000, …] (1,536 numbers)")
