@@ -24,6 +24,7 @@ _COMMANDS = (
     "retry",
     "run",
     "serve",
+    "state",
     "status",
     "versions",
     "wait",

@@ -6,7 +6,7 @@ Every remote step is written before it is taken (`uploading`, `creating`) and af
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,20 @@ from dbt_enrich.state.tables.stops import Retries, Stops
 from dbt_enrich.state.tables.tasks import Tasks
 
 T = TypeVar("T")
+
+# The tables whose rows are copied from one ledger to another, with the order in which they came.
+_COPIED = {
+    "tasks": "task_key",
+    "batches": "shard",
+    "answers": "name",
+    "events": "id",
+    "statuses": "1, 2",
+    "token_limits": "1, 2",
+    "publications": "enrichment",
+    "retries": "id",
+    "forgotten": "task_key",
+    "stops": "id",
+}
 
 
 class Ledger:
@@ -70,6 +84,52 @@ class Ledger:
     def id(self) -> str:
         """What the ledger was named as it was made; empty where it is one machine's."""
         return self._connection.ledger_id
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever asked or answered."""
+        return not any(
+            self._connection.first(f"select 1 as one from {table} limit 1")
+            for table in ("tasks", "batches", "answers", "publications")
+        )
+
+    def copy_to(self, other: Ledger, renamed: Mapping[str, str]) -> None:
+        """Write all that this ledger knows into an empty one, in one transaction.
+
+        What published tables hold is left out: the next run of each model finds it out.
+
+        Args:
+            other: The empty ledger.
+            renamed: The names there of files of answers that have another one.
+        """
+        tables = {
+            table: self._connection.read(f"select * from {table} order by {key}")
+            for table, key in _COPIED.items()
+        }
+        for row in tables["answers"]:
+            row["name"] = renamed.get(row["name"], row["name"])
+
+        def write() -> None:
+            for table, rows in tables.items():
+                for row in rows:
+                    # A database counts its own numbers.
+                    values = {name: value for name, value in row.items() if name != "id"}
+                    marks = ", ".join("?" for _ in values)
+                    other._connection.write(
+                        f"insert into {table} ({', '.join(values)}) values ({marks})",
+                        list(values.values()),
+                    )
+
+        other._connection.exclusively(write)
+
+    def running(self) -> list[str]:
+        """Return the machine of each run that holds a lease of a shared ledger."""
+        if not self.id:
+            return []
+        found = self._connection.read(
+            "select host from leases where expires_at > extract(epoch from clock_timestamp())"
+        )
+        return sorted(row["host"] for row in found)
 
     def close(self) -> None:
         """Close the connection."""

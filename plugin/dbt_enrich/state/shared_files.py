@@ -54,7 +54,7 @@ class SharedFiles:
 
     def __init__(self, directory: StateDirectory, bucket: Bucket) -> None:
         self.bucket = bucket
-        self._directory = directory
+        self.directory = directory
         self._fetched: Counter[FileKind] = Counter()
         self._lock = threading.Lock()
 
@@ -77,12 +77,10 @@ class SharedFiles:
         Raises:
             LedgerError: It is that of another one.
         """
-        with suppress(ObjectGoneError):
-            if self.bucket.content(_OWNER).decode(errors="replace") == ledger:
-                return
-        if self.bucket.put_new(_OWNER, ledger.encode()):
+        found = self.owner()
+        if found is None and self.bucket.put_new(_OWNER, ledger.encode()):
             return
-        found = self.bucket.content(_OWNER).decode(errors="replace")
+        found = found or self.owner()
         if found != ledger:
             raise LedgerError(
                 f"{self.place} holds the files of the ledger {found}, and the ledger of the "
@@ -91,9 +89,19 @@ class SharedFiles:
                 "of this one",
             )
 
+    def owner(self) -> str | None:
+        """Return which ledger the bucket belongs to, or None where it is new."""
+        with suppress(ObjectGoneError):
+            return self.bucket.content(_OWNER).decode(errors="replace")
+        return None
+
+    def hand_over(self, owner: str) -> None:
+        """Say whose the bucket is from now on: runs of any other ledger are refused."""
+        self.bucket.replace(_OWNER, owner.encode())
+
     def path(self, file: StateFile) -> Path:
         """Return where the copy of a file lies, if there is one."""
-        return path_in(self._directory, file)
+        return path_in(self.directory, file)
 
     def where(self, file: StateFile) -> str:
         """Return where a user finds a file."""
@@ -184,7 +192,7 @@ class SharedFiles:
                 link_or_copy(self.path(file), held)
                 return held
         raise LedgerError(
-            f"copies of files in {self._directory.root} are removed as soon as they are there",
+            f"copies of files in {self.directory.root} are removed as soon as they are there",
             fix="keep other programs from that directory",
         )
 

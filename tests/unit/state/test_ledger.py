@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 from dbt_enrich.errors import LedgerError, LostOwnershipError
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
-from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.ledger import _COPIED, Ledger
 from dbt_enrich.state.migrations import MIGRATIONS
 from dbt_enrich.state.shards import Shard, ShardChanges, Step
 from dbt_enrich.state.tables.contents import Content
@@ -303,3 +305,14 @@ def test_a_step_without_its_next_is_found(ledger: Ledger) -> None:
     ledger.statuses.add("lost", {"validating": None})
     ledger.statuses.add("lost", {"validating": datetime(2020, 1, 1, tzinfo=UTC)})
     assert ledger.statuses.of("lost")["validating"].year > 2020
+
+
+def test_every_table_is_copied_or_known_not_to_be(tmp_path: Path) -> None:
+    """A new one is forgotten by no move of a state."""
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
+    left_out = {"contents", "identity", "leases", "locks", "migrations", "sqlite_sequence"}
+    assert {name for (name,) in found} - left_out == set(_COPIED)
