@@ -34,7 +34,7 @@ def show(location: Location) -> None:
         else:
             with project.state.no_run_begins("") as is_alone:
                 running = [] if is_alone else ["this machine"]
-    click.echo(f"running: {', '.join(running) or 'nobody'}")
+    click.echo(f"running: {', '.join(running) or 'no run'}")
 
 
 @state.command()
@@ -48,7 +48,7 @@ def show(location: Location) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @project_options
 def move(to: str, yes: bool, location: Location) -> None:
-    """Move ledger and answers, with nobody running; nothing is sent.
+    """Move ledger and answers, while no run is under way; nothing is sent.
 
     What was moved away stays where it was, marked, so that no run goes on with it.
     """
