@@ -28,6 +28,7 @@ from typing import Any
 import duckdb
 from batch_server.http_client import httpx
 from support.dbt_project import DbtProject, azure
+from support.text_endpoints import TEXT_ENDPOINTS
 from support.warehouse import SUMMARY
 
 HERE = Path(__file__).parent
@@ -132,6 +133,8 @@ class Soak:
         self.directory = directory
         self.state = directory / "state"
         self.chance = random.Random(seed)
+        # One for all runs: what failed for good at one is asked again at another.
+        self.endpoint = random.Random(seed).choice(TEXT_ENDPOINTS)
         self.service = Service(directory)
         self.done: list[str] = []
         self._next_row = 0
@@ -222,7 +225,7 @@ class Soak:
             "data_type": SUMMARY.data_type,
             "description": SUMMARY.description,
         }
-        meta = {"mode": mode, "max_attempts": _ATTEMPTS}
+        meta = {"mode": mode, "max_attempts": _ATTEMPTS, "endpoint": self.endpoint}
         self.project.enrichment("notes", select, meta=meta, columns=[described])
         return self.project.start("run")
 
@@ -236,6 +239,7 @@ class Soak:
             "select": select,
             "mode": mode,
             "max_attempts": _ATTEMPTS,
+            "endpoint": self.endpoint,
             "config": CONFIG,
         }
         path = self.directory / f"{name}.json"

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from dbt_enrich.errors import EnrichmentError
-from support.warehouse import Warehouse, config_for
+from support.warehouse import Warehouse, config_for, summary_task
 
 # A named failure, after which an orchestrator tries again.
 NAMED = 9
@@ -24,6 +24,7 @@ def main() -> int:
     try:
         warehouse.enrich(
             job["select"],
+            summary_task(endpoint=job["endpoint"]),
             table=job["table"],
             mode=job["mode"],
             max_attempts=job["max_attempts"],
