@@ -190,12 +190,17 @@ class _Check:
         return line == batch or (batch, line) == (CHAT, RESPONSES)
 
     def _form_of(self, line: Any) -> type[Line | AnyLine]:
-        """Return what a line must hold, by the endpoint that it may ask."""
+        """Return what a line must hold, by the endpoint that it asks.
+
+        Of one that asks another than its batch does, nothing else is said.
+        """
         if self._any_url:
             return AnyLine
         url = line.get("url") if isinstance(line, dict) else None
-        fits = is_offered(url, self._flavour) and self._fits(str(url))
-        return BY_PATH[plain(str(url) if fits else self._endpoint)].line
+        if not isinstance(url, str):
+            return BY_PATH[plain(self._endpoint)].line
+        fits = is_offered(url, self._flavour) and self._fits(url)
+        return BY_PATH[plain(url)].line if fits else AnyLine
 
     def _url_error(self, url: str, number: int) -> LineError | None:
         if self._any_url:
