@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dbt_run, emulator, pictures, quality, relay, shared_state, tokens, vectors
+from benchmarks import (
+    claims,
+    dbt_run,
+    emulator,
+    pictures,
+    quality,
+    relay,
+    shared_state,
+    tokens,
+    vectors,
+)
 from benchmarks.contest import Contest, contest
 from benchmarks.daily import DailyRuns
 from benchmarks.films import make_films
@@ -191,7 +201,7 @@ def relays(plan: Plan) -> Iterator[Result]:
 
 
 def shared_states(plan: Plan) -> Iterator[Result]:
-    """State that machines share beside one machine's own, and a new machine's plan."""
+    """State that machines share beside one machine's own, a new machine's plan, two at once."""
     for rows in (plan.rows,) if plan.rows else (100_000, 1_000_000):
         result = Result("shared-state", rows)
         with ledger_server() as ledgers:
@@ -204,6 +214,9 @@ def shared_states(plan: Plan) -> Iterator[Result]:
                     with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
                         measure = partial(shared_state.measure, rows, Path(directory), keys)
                         result.enter(name, measure)
+                with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
+                    measure = partial(claims.measure, rows, Path(directory), ledgers.new())
+                    result.enter(claims.RUNNERS, measure)
                 yield result
 
 
