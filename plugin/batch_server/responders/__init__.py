@@ -107,11 +107,11 @@ def create_responder(spec: ResponderSpec) -> Responder:
         from batch_server.responders.minilm import MiniLmResponder
 
         language = LlamaResponder(gguf=spec.gguf, slots=spec.slots, threads=spec.threads)
-        return ByEndpoint(language, MiniLmResponder())
+        return ByEndpoint(language, MiniLmResponder(spec.threads))
     if spec.name == "minilm":
         from batch_server.responders.minilm import MiniLmResponder
 
-        return MiniLmResponder()
+        return MiniLmResponder(spec.threads)
     if spec.name == "upstream":
         from batch_server.responders.upstream import UpstreamResponder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from batch_server.responders.base import EMBEDDINGS, ChatReply, ChatRequest
@@ -26,9 +27,13 @@ class MiniLmResponder:
     """Answers requests for embeddings with the packaged model, which the first one loads.
 
     The vector is the model's: 384 numbers of length 1, of the first 256 tokens of a text.
+
+    Args:
+        threads: Threads of the CPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 2) -> None:
+        self._threads = threads
         self._lock = threading.Lock()
         self._model: MiniLm | None = None
 
@@ -81,11 +86,13 @@ class MiniLmResponder:
             # Texts of like length waste the least on what fills up the shorter ones.
             order = sorted(range(len(texts)), key=lambda place: len(tokens[place]))
             vectors = [b""] * len(texts)
-            for start in range(0, len(order), _TOGETHER):
-                places = order[start : start + _TOGETHER]
-                made = self._model.embed([tokens[place] for place in places]).astype("<f4")
-                for place, vector in zip(places, made, strict=True):
-                    vectors[place] = vector.tobytes()
+            embed = self._model.embed
+            groups = [order[i : i + _TOGETHER] for i in range(0, len(order), _TOGETHER)]
+            with ThreadPoolExecutor(self._threads, thread_name_prefix="minilm") as pool:
+                made = pool.map(lambda group: embed([tokens[place] for place in group]), groups)
+                for group, found in zip(groups, made, strict=True):
+                    for place, vector in zip(group, found.astype("<f4"), strict=True):
+                        vectors[place] = vector.tobytes()
         return vectors, [len(known) for known in tokens]
 
 

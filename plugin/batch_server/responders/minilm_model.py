@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +52,9 @@ class MiniLm:
 
     def __init__(self) -> None:
         directory = _checked_directory()
+        # Threads of ours take a part of the texts each; those of the numbers' library, which read
+        # this as it is loaded, would wait for each other in a loop.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
 
