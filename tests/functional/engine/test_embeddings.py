@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from array import array
+from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.scripted import ScriptedResponder
 from batch_server.responders.scripted_vectors import scripted_vector
-from batch_server.server import RunningEmulator
+from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.config import parse_config
 from dbt_enrich.endpoints.embeddings import EMBEDDINGS
 from dbt_enrich.endpoints.packs import keys_sql
@@ -267,6 +271,27 @@ def test_azure_answers_them_without_batches(emulator: RunningEmulator, tmp_path:
     assert warehouse.statuses() == {"done": ROWS}
     calls = [call["path"] for call in emulator.account()["calls"] if call["method"] == "POST"]
     assert calls == ["/embeddings"] * (ROWS // 100)
+
+
+class Numbers(ScriptedResponder):
+    """Takes no notice of `encoding_format`, as Ollama does not (BerriAI/litellm#42426)."""
+
+    def answer(
+        self, requests: Iterable[ChatRequest]
+    ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
+        """Yield vectors as numbers."""
+        for request in requests:
+            body = {**request.body, "encoding_format": "float"}
+            for _, reply in super().answer([replace(request, body=body)]):
+                yield request, reply
+
+
+def test_numbers_are_read_as_base64_is(tmp_path: Path) -> None:
+    """Bit by bit, whatever was asked for."""
+    with running_emulator(tmp_path / "numbers", responder=Numbers()) as emulator:
+        warehouse = warehouse_for(emulator, tmp_path)
+        warehouse.enrich(NOTES, vector_task())
+        assert vectors(warehouse) == all_vectors()
 
 
 def test_one_request_by_itself(emulator: RunningEmulator) -> None:
