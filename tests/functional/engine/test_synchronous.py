@@ -607,3 +607,31 @@ def test_flex_and_another_tier_are_refused(warehouse: Warehouse, emulator: Runni
     with pytest.raises(ConfigurationError, match=r"via is flex.*service_tier is 'priority'"):
         warehouse.enrich(NOTES, task, via="flex", preview_model="standard")
     assert emulator.account()["calls"] == []
+
+
+def test_no_text_of_rows_stays_where_it_may_not(emulator: RunningEmulator, tmp_path: Path) -> None:
+    """Not with the relay either, also where a run was interrupted."""
+    emulator.deployments({"name": "standard", "sku": "GlobalStandard"})
+    config = config_for(
+        emulator.url, emulator.api_key, tmp_path / "state", store_inputs=False, timeout=2
+    )
+    warehouse = Warehouse(config)
+    options = {"via": "synchronous", "preview_model": "standard"}
+    emulator.faults({"name": "status", "operation": CHAT, "status": 503, "times": None})
+    thread = threading.Thread(target=lambda: _interrupted(warehouse, **options))
+    thread.start()
+    wait_until(lambda: len(chats(emulator)) >= 4)
+    warehouse.engine.cancelled.set()
+    thread.join(timeout=60)
+    emulator.faults()
+    warehouse.restart()
+    warehouse.enrich(NOTES, **options)
+    assert_all_done(warehouse)
+    kept = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    texts = [path for path in kept if b"note 3" in path.read_bytes() and path.suffix != ".parquet"]
+    assert [path for path in texts if path.parent.name != "answers"] == []
+
+
+def _interrupted(warehouse: Warehouse, **options: Any) -> None:
+    with pytest.raises(CancelledError):
+        warehouse.enrich(NOTES, **options)
