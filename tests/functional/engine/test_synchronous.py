@@ -616,7 +616,7 @@ def test_no_text_of_rows_stays_where_it_may_not(emulator: RunningEmulator, tmp_p
         emulator.url, emulator.api_key, tmp_path / "state", store_inputs=False, timeout=2
     )
     warehouse = Warehouse(config)
-    options = {"via": "synchronous", "preview_model": "standard"}
+    options: dict[str, Any] = {"via": "synchronous", "preview_model": "standard"}
     emulator.faults({"name": "status", "operation": CHAT, "status": 503, "times": None})
     thread = threading.Thread(target=lambda: _interrupted(warehouse, **options))
     thread.start()
