@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from dbt_enrich.cli.project import Location
+from dbt_enrich.cli.project import Location, yaml_document
 from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.task.options import Mode
@@ -32,7 +32,8 @@ class DbtOptions:
 
     Attributes:
         location: Where dbt finds the project.
-        select: What dbt selects; every enrichment by default.
+        select: What dbt selects; by default every enrichment of the project's default selector, or
+            of the whole project.
         full_refresh: Whether tables that are merged into are rebuilt.
     """
 
@@ -46,7 +47,7 @@ class DbtOptions:
         The user's variables go to dbt as they are: other ones would have dbt parse the whole
         project anew, and the next `dbt run` once more.
         """
-        selected = self.select or (_ALL_CHAINS,)
+        selected = self.select or _within_default(self.location, _ALL_CHAINS)
         refresh = ["--full-refresh"] if self.full_refresh else []
         return [*self.location.arguments(), *refresh, "--select", *selected]
 
@@ -119,8 +120,26 @@ def _quiet_dbt(*arguments: str, environment: Mapping[str, str] | None = None) ->
 
 def _narrowed(options: DbtOptions) -> DbtOptions:
     """Leave out what is selected and is no enrichment."""
-    select = tuple(map(_enrichments_of, options.select)) or (ALL_ENRICHMENTS,)
-    return replace(options, select=select)
+    select = tuple(map(_enrichments_of, options.select))
+    return replace(options, select=select or _within_default(options.location, ALL_ENRICHMENTS))
+
+
+def _within_default(location: Location, wanted: str) -> tuple[str, ...]:
+    """Narrow a selection to what a bare `dbt build` takes: dbt drops that where one is given."""
+    if not _has_default_selector(location.root / "selectors.yml"):
+        return (wanted,)
+    shown = ("--resource-type", "model", "--output", "selector")
+    listed = _quiet_dbt("ls", *location.arguments(), *shown)
+    names = (line.strip() for line in listed.splitlines())
+    return tuple(f"fqn:{name},{wanted}" for name in names if name) or ("",)
+
+
+def _has_default_selector(path: Path) -> bool:
+    """Whether a file of selectors has one that is meant where none is named."""
+    selectors = yaml_document(path).get("selectors")
+    return isinstance(selectors, list) and any(
+        isinstance(one, dict) and "default" in one for one in selectors
+    )
 
 
 def _enrichments_of(selected: str) -> str:

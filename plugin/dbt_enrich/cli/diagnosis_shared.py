@@ -21,6 +21,9 @@ from dbt_enrich.state.open_ledger import ledger_place, open_ledger
 from dbt_enrich.wording import counted
 from dbt_enrich.workspace.database import Workspace
 
+# Less is the time that a query takes on a slow line.
+_MOST_SECONDS = 30.0
+
 
 def shared_findings(config: PluginConfig, keys: StateKeys) -> Iterator[Finding]:
     """Look at the ledger, at what a runner may do in the bucket, and at the answers in it.
@@ -36,7 +39,9 @@ def shared_findings(config: PluginConfig, keys: StateKeys) -> Iterator[Finding]:
         return
     with ledger:
         in_flight = counted(len(ledger.shards.open()), "batch", "batches")
-        yield Finding("ledger", "ok", f"{ledger_place(config)}, with {in_flight} in flight")
+        pooler = ", through a pooler" if ledger.is_pooled() else ""
+        yield Finding("ledger", "ok", f"{ledger_place(config)}{pooler}, with {in_flight} in flight")
+        yield _clock(ledger.seconds_ahead())
         try:
             checks = list(check_bucket(Bucket(keys.bucket)))
         except EnrichmentError as error:
@@ -46,6 +51,19 @@ def shared_findings(config: PluginConfig, keys: StateKeys) -> Iterator[Finding]:
             yield Finding(check.subject, "ok" if check.is_good else "wrong", check.found, check.fix)
         if all(check.is_good for check in checks):
             yield _answers(config, ledger)
+
+
+def _clock(ahead: float) -> Finding:
+    """Look at this machine's clock. Runs follow the ledger's, so that a wrong one costs nothing."""
+    if abs(ahead) <= _MOST_SECONDS:
+        return Finding("clock", "ok", "this machine's and the ledger's agree")
+    way = "behind" if ahead > 0 else "ahead of"
+    return Finding(
+        "clock",
+        "warning",
+        f"this machine's is {abs(ahead):,.0f} seconds {way} the ledger's",
+        "let NTP set both; signing in to the service may fail with a wrong clock",
+    )
 
 
 def _answers(config: PluginConfig, ledger: Ledger) -> Finding:

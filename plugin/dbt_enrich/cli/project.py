@@ -74,8 +74,8 @@ class Location:
         home, root = Path.home() / ".dbt", self.root
         if not (root / "profiles.yml").exists():
             return home
-        name = self.profile or _document(root / "dbt_project.yml").get("profile")
-        known = _document(home / "profiles.yml")
+        name = self.profile or yaml_document(root / "dbt_project.yml").get("profile")
+        known = yaml_document(home / "profiles.yml")
         is_expression = bool(known) and "{{" in str(name)
         return home if is_expression or name in known else root
 
@@ -95,7 +95,8 @@ def _has_project(directory: Path) -> bool:
     return (directory / "dbt_project.yml").exists()
 
 
-def _document(path: Path) -> dict[str, Any]:
+def yaml_document(path: Path) -> dict[str, Any]:
+    """Return what a YAML file says, or nothing where it cannot be read."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

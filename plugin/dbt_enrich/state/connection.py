@@ -72,6 +72,14 @@ class Connection(ABC):
     def _change(self, sql: str, arguments: Arguments) -> int:
         """Run a statement in the transaction that is open; return how many rows it changed."""
 
+    def seconds_ahead(self) -> float:
+        """Return by how many seconds the ledger's clock is ahead of this machine's, about."""
+        return 0.0
+
+    def is_pooled(self) -> bool:
+        """Whether a pooler stands between this process and the server."""
+        return False
+
     def transacted(self, work: Callable[[], T]) -> T:
         """Return what `work` does in a transaction of its own, or in the one that is open.
 

@@ -85,6 +85,14 @@ class Ledger:
         """What the ledger was named as it was made; empty where it is one machine's."""
         return self._connection.ledger_id
 
+    def seconds_ahead(self) -> float:
+        """Return by how many seconds the ledger's clock is ahead of this machine's, about."""
+        return self._connection.seconds_ahead()
+
+    def is_pooled(self) -> bool:
+        """Whether a pooler stands between this process and the ledger's server."""
+        return self._connection.is_pooled()
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing was ever asked or answered."""

@@ -206,6 +206,11 @@ class PostgresConnection(Connection):
         found = float(self.value("select extract(epoch from clock_timestamp()) as now"))
         return found - (before + time.time()) / 2
 
+    def is_pooled(self) -> bool:
+        """Whether a pooler answers: it names a process of its own, and not the server's."""
+        (found,) = self.read("select pg_backend_pid() as pid")
+        return bool(found["pid"] != self._opened().info.backend_pid)
+
     def beside(self) -> PostgresConnection:
         """Open another connection to the same ledger, which waits for nothing that is away.
 

@@ -72,6 +72,22 @@ def test_plan_shows_cost_and_changes_and_sends_nothing(
     assert answered(emulator) == 6
 
 
+def test_plan_and_run_take_what_a_bare_dbt_build_takes(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """A default selector leaves out what may not even have its rows yet."""
+    project.enrichment("others_enriched", "select * from not_there_yet")
+    definition = {"method": "fqn", "value": "notes_enriched"}
+    selector = {"name": "usual", "default": True, "definition": definition}
+    project.write("selectors.yml", {"selectors": [selector]})
+    assert [plan["name"] for plan in json.loads(command(project, "plan", "--json"))] == [
+        "notes_enriched"
+    ]
+    command(project, "run")
+    assert answered(emulator) == 6
+    assert project.rows("select count(*) from notes_enriched") == [(6,)]
+
+
 def test_plan_and_preview_run_no_other_model(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
