@@ -141,6 +141,9 @@ class LlamaResponder:
             completion = parse_request(request.body)
             if completion.schema is not None and not self._server.can_follow(completion.schema):
                 return schema_reply(completion.schema)
+            if completion.prefix != self._shared_prefix:
+                # It takes a slot whose beginning is another's from now on.
+                self._shared_prefix = None
             body = completion.body(has_chat_template=self._weights.has_chat_template)
             last, text = self._server.complete(body, stopped)
         except BadRequest as problem:

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,24 @@ class DbtOptions:
         return [*self.location.arguments(), *refresh, "--select", *selected]
 
 
-def run_dbt(options: DbtOptions, mode: Mode, environment: Mapping[str, str]) -> int:
-    """Run `dbt run` in the foreground and return its exit code.
+def run_dbt(
+    options: DbtOptions, mode: Mode, environment: Mapping[str, str]
+) -> tuple[int, list[dict[str, Any]]]:
+    """Run `dbt run` in the foreground.
 
     Args:
         options: How dbt finds the project.
         mode: How far every enrichment goes.
         environment: What dbt's environment has beside this process's own.
+
+    Returns:
+        Its exit code, and what the engine reports of each enrichment.
     """
-    command = [*_DBT, "run", *options.arguments()]
-    given = {**os.environ, **environment, MODE_VARIABLE: mode.value}
-    return subprocess.run(command, check=False, env=given).returncode  # noqa: S603
+    with _reports() as (lines, path):
+        command = [*_DBT, "run", *options.arguments()]
+        given = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: path, **environment}
+        done = subprocess.run(command, check=False, env={**os.environ, **given})  # noqa: S603
+        return done.returncode, lines()
 
 
 def reports_of_dbt(
@@ -80,13 +88,24 @@ def reports_of_dbt(
     Raises:
         EnrichmentError: dbt failed; its own words are printed before.
     """
+    with _reports() as (lines, path):
+        enrichments = _narrowed(options)
+        given = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: path, **(environment or {})}
+        _quiet_dbt("run", *enrichments.arguments(), environment=given)
+        return lines()
+
+
+@contextmanager
+def _reports() -> Iterator[tuple[Callable[[], list[dict[str, Any]]], str]]:
+    """Make a file for the engine's reports; yield what reads it, and its path."""
     with tempfile.TemporaryDirectory(prefix="dbt-enrich-") as directory:
         path = Path(directory) / "reports.jsonl"
-        enrichments = _narrowed(options)
-        given = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: str(path), **(environment or {})}
-        _quiet_dbt("run", *enrichments.arguments(), environment=given)
-        lines: Sequence[str] = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+
+        def lines() -> list[dict[str, Any]]:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            return [json.loads(line) for line in text.splitlines()]
+
+        yield lines, str(path)
 
 
 def models_of_dbt(options: DbtOptions) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from dbt_enrich.cli.scaffold import (
     find_target,
     parsed,
     provider_needs,
+    shared_state,
     with_package,
     with_plugin,
 )
@@ -78,9 +79,24 @@ class Change:
     help="The dbt package for packages.yml: path of this repository, or its git address "
     "(default: where the Python package was installed from).",
 )
+@click.option(
+    "--ledger",
+    help="For a state that several machines share: the Postgres of the ledger, such as "
+    "postgresql://enrich@db.internal/enrich.",
+)
+@click.option(
+    "--files", help="For the same: the bucket of the answers, such as az://container/enrich."
+)
 @click.option("--yes", is_flag=True, help="Write without asking.")
 @project_options
-def init(provider: str, package: str | None, yes: bool, location: Location) -> None:
+def init(
+    provider: str,
+    package: str | None,
+    ledger: str | None,
+    files: str | None,
+    yes: bool,
+    location: Location,
+) -> None:
     """Add dbt-enrich to an existing dbt project.
 
     The package, the plugin's block in the profile, an example model, sources with tests for the
@@ -92,9 +108,14 @@ def init(provider: str, package: str | None, yes: bool, location: Location) -> N
     project = parsed(root / "dbt_project.yml", _read(root / "dbt_project.yml") or "") or {}
     profiles = location.profiles / "profiles.yml"
     target = _target(location, project, profiles)
+    asks = not (yes or ledger or files or CONFIGS[provider].facts.runs_here or target.plugin)
+    if asks and click.confirm("do machines run this project that keep no disk?", default=False):
+        ledger = click.prompt("the Postgres of their ledger, postgresql://USER@HOST/DATABASE")
+        files = click.prompt("the bucket of their answers, such as az://CONTAINER/PREFIX")
+    state = shared_state(ledger, files)
     changes = [
         *_package(root, package),
-        *_plugin(profiles, target, provider),
+        *_plugin(profiles, target, provider, state),
         *_models(root, [str(path) for path in project.get("model-paths") or ["models"]]),
         *_ignored(root, target.state_dir),
     ]
@@ -128,8 +149,9 @@ def _target(location: Location, project: dict[Any, Any], profiles: Path) -> Targ
     )
 
 
-def _plugin(profiles: Path, target: Target, provider: str) -> Iterator[Change]:
-    yield from _changed(profiles, with_plugin(profiles, _read(profiles) or "", target, provider))
+def _plugin(profiles: Path, target: Target, provider: str, state: str) -> Iterator[Change]:
+    text = _read(profiles) or ""
+    yield from _changed(profiles, with_plugin(profiles, text, target, provider, state))
 
 
 def _package(root: Path, package: str | None) -> Iterator[Change]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -15,7 +15,6 @@ from dbt_enrich.cli.project import Location, Project, load_project, project_opti
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.console import Console
 from dbt_enrich.environment import RUN_BEGAN_VARIABLE, TIMINGS_VARIABLE
-from dbt_enrich.state.run import existing_ledger
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
@@ -54,10 +53,12 @@ def run(
     environment = {RUN_BEGAN_VARIABLE: datetime.now(UTC).isoformat()}
     started = None
     while True:
-        before, dbt_began = _published(project), datetime.now(UTC)
-        if run_dbt(options, Mode.SUBMIT, environment):
+        dbt_began = datetime.now(UTC)
+        code, reports = run_dbt(options, Mode.SUBMIT, environment)
+        if code:
             raise SystemExit(ERROR)
-        tables = _changed(before, _published(project))
+        # Not of the ledger, where others that share it may have published theirs meanwhile.
+        tables = [Publication(**found["published"]) for found in reports if "published" in found]
         started = started or {table.enrichment for table in tables}
         tables = [table for table in tables if table.enrichment in started]
         waiting = _open_shards(project, tables)
@@ -86,19 +87,6 @@ def run(
         )
 
 
-def _published(project: Project) -> dict[str, Publication]:
-    ledger = existing_ledger(project.config)
-    if ledger is None:
-        return {}
-    with ledger:
-        return {table.enrichment: table for table in ledger.publications.all()}
-
-
-def _changed(before: dict[str, Publication], after: dict[str, Publication]) -> list[Publication]:
-    """Return what dbt has just published."""
-    return [table for name, table in after.items() if before.get(name) != table]
-
-
 def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
     """Return what the tables still wait for, adopted batches of their tasks among it."""
     models = {table.enrichment for table in tables}
@@ -117,6 +105,7 @@ def _has_unpublished_answers(project: Project, tables: list[Publication], since:
     if not pending:
         return False
     with project.opened_ledger() as ledger:
+        since += timedelta(seconds=ledger.seconds_ahead())
         return any(
             shard.step == Step.STORED
             and shard.task_key in pending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import yaml
 
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
-from dbt_enrich.config.profile import CONFIGS
+from dbt_enrich.config.local import LOCAL
+from dbt_enrich.config.profile import CONFIGS, parse_config
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.publish.usage_relations import (
     ATTEMPT_COLUMNS,
@@ -21,6 +23,7 @@ from dbt_enrich.pipeline.publish.usage_relations import (
 )
 
 _MODULE = "dbt_enrich.plugin"
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|\bpassword ?=", re.IGNORECASE)
 _OUR_NAME = re.compile(r"dbt[-_]enrich(\.git)?/?", re.IGNORECASE)
 EXAMPLE_SQL = """{{ config(materialized = 'enrichment', unique_key = 'ticket_id') }}
 select *
@@ -210,7 +213,35 @@ def find_target(
     return Target(str(profile), name, outputs[name])
 
 
-def with_plugin(path: Path, text: str, target: Target, provider: str) -> str | None:
+def shared_state(ledger: str | None, files: str | None) -> str:
+    """Return the key `state` of the plugin's block, or an empty text where none is wanted.
+
+    Args:
+        ledger: The Postgres of the ledger, or None.
+        files: The bucket of the answers, or None.
+
+    Raises:
+        ConfigurationError: One is given without the other, cannot be one, or holds a password.
+    """
+    if not ledger and not files:
+        return ""
+    if not (ledger and files):
+        raise ConfigurationError(
+            "a shared state needs both a ledger and files", fix="give --ledger and --files"
+        )
+    if _PASSWORD.search(ledger):
+        raise ConfigurationError(
+            "the ledger's address holds a password, and would be written to profiles.yml",
+            fix="leave it out: PGPASSWORD, a password file or a service names it",
+        )
+    block = {"ledger": ledger, "files": files}
+    parse_config({"provider": LOCAL.name, "state": block}, duckdb_settings={})
+    return "".join(
+        ("  state:\n", *(f"    {key}: {json.dumps(value)}\n" for key, value in block.items()))
+    )
+
+
+def with_plugin(path: Path, text: str, target: Target, provider: str, state: str) -> str | None:
     """Return profiles.yml with the plugin's block in the target, or None if it has one.
 
     Args:
@@ -218,6 +249,7 @@ def with_plugin(path: Path, text: str, target: Target, provider: str) -> str | N
         text: What it holds.
         target: The target.
         provider: The service that the block names.
+        state: The block's key `state`, as `shared_state` returns it.
 
     Raises:
         ConfigurationError: Nothing can be added to the file.
@@ -225,7 +257,7 @@ def with_plugin(path: Path, text: str, target: Target, provider: str) -> str | N
     if target.plugin is not None:
         return None
     place = (target.profile, "outputs", target.name, "plugins")
-    return _added(path, text, place, CONFIGS[provider].facts.block)
+    return _added(path, text, place, CONFIGS[provider].facts.block + state)
 
 
 def parsed(path: Path, text: str) -> dict[Any, Any] | None:

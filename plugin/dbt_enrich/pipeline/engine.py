@@ -238,13 +238,11 @@ class Engine:
             recorded = self._contents.pop(run_id, None)
         if publication and counts is not None:
             with open_ledger(self.config, clock=self._clock) as ledger:
-                ledger.publications.put(
-                    replace(
-                        publication,
-                        counts={**counts, **publication.counts},
-                        target=self._target,
-                    )
+                published = replace(
+                    publication, counts={**counts, **publication.counts}, target=self._target
                 )
+                ledger.publications.put(published)
+                report({"published": asdict(published)})
                 if recorded and content is not None:
                     rows = add_rows(recorded.rows, content)
                     ledger.contents.put(replace(recorded, rows=rows))

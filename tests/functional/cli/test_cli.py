@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
 from click.testing import CliRunner
 from dbt_enrich.cli import main
-from dbt_enrich.cli.dbt import DbtOptions
+from dbt_enrich.cli.dbt import DbtOptions, run_dbt
 from dbt_enrich.cli.exits import FAILED_ROWS, PENDING
 from dbt_enrich.console.timings import Stage
-from dbt_enrich.environment import MODE_VARIABLE
 from dbt_enrich.task.options import Mode
 from filelock import FileLock
 from support.dbt_project import DbtProject, azure
@@ -214,18 +214,15 @@ def test_run_goes_on_where_another_command_stores_what_it_waits_for(
 ) -> None:
     """Between the end of dbt and the command's look at what is in flight."""
 
-    def interleaved(options: DbtOptions, mode: Mode, environment: Mapping[str, str]) -> int:
-        code, _ = run_forked(
-            "dbt",
-            "run",
-            *options.arguments(),
-            directory=project.directory,
-            environment={**environment, MODE_VARIABLE: mode.value},
-        )
+    def interleaved(
+        options: DbtOptions, mode: Mode, environment: Mapping[str, str]
+    ) -> tuple[int, list[dict[str, Any]]]:
+        done = run_dbt(options, mode, environment)
         command(project, "wait")
-        return code
+        return done
 
-    monkeypatch.setattr(sys.modules["dbt_enrich.cli.run"], "run_dbt", interleaved)
+    module = importlib.import_module("dbt_enrich.cli.run")
+    monkeypatch.setattr(module, "run_dbt", interleaved)
     monkeypatch.chdir(project.directory)
     done = CliRunner().invoke(main, ["run", "--profiles-dir", str(project.directory)])
     assert done.exit_code == 0, done.output

@@ -108,6 +108,39 @@ def test_the_block_is_one_that_the_plugin_reads(project: Path, provider: str) ->
     assert parse_config(plugin(project), duckdb_settings={}).provider == provider
 
 
+LEDGER, BUCKET = "postgresql://enrich@db.internal/enrich", "az://container/enrich"
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_state_that_machines_share(project: Path, is_asked: bool) -> None:
+    """By options, or as it is asked for where no option says anything."""
+    options = () if is_asked else ("--ledger", LEDGER, "--files", BUCKET, "--yes")
+    answers = f"y\n{LEDGER}\n{BUCKET}\n" + "y\n" * 9
+    assert init(project, "--provider", "azure", *options, answers=answers).exit_code == 0
+    state = parse_config(plugin(project), duckdb_settings={}).state
+    assert state is not None
+    assert (state.ledger.get_secret_value(), state.files) == (LEDGER, BUCKET)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--ledger", LEDGER), "a shared state needs both a ledger and files"),
+        (("--ledger", LEDGER.replace("@", ":hunter2@"), "--files", BUCKET), "holds a password"),
+        (("--ledger", "mysql://db", "--files", BUCKET), "no address of a Postgres database"),
+        (("--ledger", LEDGER, "--files", "ftp://host/files"), "state.files"),
+    ],
+)
+def test_a_shared_state_that_cannot_be(project: Path, options: tuple[str, ...], said: str) -> None:
+    """It is refused before anything is written, and no password is repeated."""
+    before = files(project)
+    done = init(project, "--yes", "--provider", "azure", *options)
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "hunter2" not in done.output
+    assert files(project) == before
+
+
 def test_a_second_time_changes_nothing(project: Path) -> None:
     """And says so."""
     init(project, "--yes")

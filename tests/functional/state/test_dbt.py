@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from batch_server.server import RunningEmulator
@@ -39,3 +42,32 @@ def test_what_one_machine_sent_another_one_collects(
     found = second.command("doctor")
     assert f"schema {state['ledger_schema']}" in found
     assert not (second.state_dir / "ledger.sqlite").exists()
+
+
+def test_jobs_without_a_volume_run_at_once(
+    emulator: RunningEmulator, ledgers: LedgerServer, tmp_path: Path
+) -> None:
+    """The scheduled command in directories that were made a moment ago: two together, then one."""
+    state = document(ledgers.new())
+
+    def job(name: str) -> tuple[DbtProject, subprocess.Popen[str]]:
+        made = project(tmp_path / name, emulator, state)
+        # Not forked, as other commands in tests are: the bucket's client has threads by then.
+        return made, subprocess.Popen(
+            [Path(sys.executable).parent / "dbt-enrich", "run", "--timeout", "120"],
+            cwd=made.directory,
+            env={**os.environ, "DBT_PROFILES_DIR": str(made.directory)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def ended(made: DbtProject, running: subprocess.Popen[str]) -> None:
+        output, _ = running.communicate(timeout=180)
+        assert running.returncode == 0, output
+        assert made.rows("select count(*) from enriched where enrichment_status = 'done'") == [(4,)]
+
+    for jobs in ((job("one"), job("two")), (job("three"),)):
+        for made, running in jobs:
+            ended(made, running)
+    assert set(emulator.account()["paid"].values()) == {1}
