@@ -199,25 +199,32 @@ def run_forked(
         return running.wait(), running.output
 
 
-def kill_at(moment: str) -> None:
-    """Have this process kill itself at a moment of the ledger.
+def kill_at(moment: str, by: signal.Signals = signal.SIGKILL) -> None:
+    """Have this process kill itself, or stop, the first time that it is at a moment of the ledger.
 
     Before a step is written, what it stands for has happened and nothing says so; after, what it
     announces has not happened yet.
 
     Args:
         moment: `<step>:before` or `<step>:after`.
+        by: The signal that it sends itself.
     """
     step, when = moment.split(":")
+    moments = {when}
+
+    def signalled(now: str) -> None:
+        if now in moments:
+            moments.discard(now)
+            os.kill(os.getpid(), by)
 
     def killing(method: Callable[..., Any], step_of: Callable[..., Step]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **named: Any) -> Any:
             hit = step_of(*arguments, **named) == step
-            if hit and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
+            if hit:
+                signalled("before")
             result = method(*arguments, **named)
-            if hit and when == "after":
-                os.kill(os.getpid(), signal.SIGKILL)
+            if hit:
+                signalled("after")
             return result
 
         return wrapped

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import psutil
 from dbt_enrich.state import leases
-from dbt_enrich.state.shards import Shard, Step
-from dbt_enrich.state.tables.shards import Shards
+from dbt_enrich.task.options import Mode
 
-from support.forked_dbt import fork_server
+from support.forked_dbt import fork_server, kill_at
 from support.waiting import wait_until
 from support.warehouse import Warehouse, config_for
 
 _SECONDS = 200.0
+_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Work:
         lease: Seconds that a lease lasts.
         freeze: `<step>:before` or `<step>:after`, where it is stopped; empty for nowhere.
         select: The rows that it enriches.
+        mode: `run`, or `submit` until all of them are done.
+        by: What it sends itself there: SIGSTOP, or SIGKILL.
+        environment: What its environment has beside the tests' own.
     """
 
     url: str
@@ -43,6 +47,9 @@ class Work:
     lease: float
     freeze: str
     select: str
+    mode: Mode = Mode.RUN
+    by: signal.Signals = signal.SIGSTOP
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runner:
@@ -69,6 +76,11 @@ class Runner:
         process = psutil.Process(self.process.pid)
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, _SECONDS)
 
+    def wait_until_killed(self) -> None:
+        """Wait until it has killed itself."""
+        self.process.join(_SECONDS)
+        assert self.process.exitcode == -signal.SIGKILL, self.statuses()
+
     def thaw(self) -> None:
         """Let it go on."""
         assert self.process.pid is not None
@@ -91,32 +103,17 @@ class Runner:
 def _work(work: Work, connection: Connection) -> None:
     """Enrich the rows once a message comes; send what became of them."""
     leases.LEASE_SECONDS = work.lease  # type: ignore[misc]
+    os.environ.update(work.environment)
     if work.freeze:
-        _freeze_at(work.freeze)
+        kill_at(work.freeze, work.by)
     try:
         warehouse = Warehouse(config_for(work.url, work.key, work.state_dir, state=work.state))
         connection.send("ready")
         connection.recv()
-        warehouse.enrich(work.select)
+        warehouse.enrich(work.select, mode=work.mode)
+        while work.mode == Mode.SUBMIT and warehouse.statuses().keys() != {"done"}:
+            time.sleep(_PAUSE_SECONDS)
+            warehouse.enrich(work.select, mode=work.mode)
         connection.send(warehouse.statuses())
     except Exception:  # noqa: BLE001 - said where the test reads it
         connection.send(traceback.format_exc())
-
-
-def _freeze_at(moment: str) -> None:
-    """Have this process stopped at the first moment of a name."""
-    step, when = moment.split(":")
-    record, moments = Shards.record, [when]
-
-    def recorded(shards: Shards, shard: Shard, to: Step, **changes: Any) -> Shard:
-        hit = to == step and bool(moments)
-        if hit and when == "before":
-            moments.pop()
-            os.kill(os.getpid(), signal.SIGSTOP)
-        moved = record(shards, shard, to, **changes)
-        if hit and when == "after":
-            moments.pop()
-            os.kill(os.getpid(), signal.SIGSTOP)
-        return moved
-
-    Shards.record = recorded  # type: ignore[method-assign, assignment]

@@ -1,0 +1,143 @@
+"""Runners that vanish or stand still at every step, on one shared state, in trouble of every kind.
+
+Each has a machine of its own: no disk in common, and that of a killed one is gone. As in
+`test_matrix.py`, `make chaos` runs as many cases as it takes for every pair to occur, and the
+ordinary suite few of them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_server.server import RunningEmulator
+from dbt_enrich.state.shards import Step
+from dbt_enrich.task.options import Mode
+from support.buckets import (
+    Proxy,
+    lost_reply,
+    make_s3_bucket,
+    proxy_to,
+    s3_environment,
+    s3_server,
+    twice,
+    unavailable,
+)
+from support.pairs import Case, all_pairs, covering
+from support.runner import Runner, Work
+from support.shared_ledger import LedgerServer, document
+
+ROWS = 6
+LEASE_SECONDS = 1.5
+_NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
+_SERVICE: dict[str, dict[str, Any]] = {
+    "create's reply lost": {"name": "lost_reply", "operation": "POST /batches"},
+    "upload's reply lost": {"name": "lost_reply", "operation": "POST /files"},
+    "poll reset": {"name": "reset", "operation": "GET /batches/"},
+    "download truncated": {"name": "truncated", "operation": "GET /files/file-", "call": 3},
+    "503": {"name": "status", "operation": "GET /batches", "status": 503},
+}
+_BUCKET = {
+    "bucket away for a moment": unavailable,
+    "bucket's reply lost": lost_reply,
+    "bucket asked twice": twice,
+}
+_LEDGER = "ledger's connections cut"
+# `answering` is of earlier versions, and a shard is released where the service refuses its batch.
+STEPS = tuple(str(step) for step in Step if step not in (Step.ANSWERING, Step.RELEASED))
+FACTORS = {
+    "step": STEPS,
+    "moment": ("before", "after"),
+    "end": ("killed", "frozen"),
+    "mode": ("run", "submit"),
+    "trouble": ("none", *_SERVICE, *_BUCKET, _LEDGER),
+}
+
+
+def quickened(case: Case) -> Case:
+    """Kill who would be stopped while it claims: the ledger undoes that after two minutes only."""
+    return {**case, "end": "killed"} if case["step"] == Step.CLAIMED else case
+
+
+CASES = [quickened(case) for case in all_pairs(FACTORS, seed=7)]
+ORDINARY = covering(CASES, ("step",), ("moment",), ("end",), ("mode",), ("trouble",))
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Proxy]:
+    """A network before a server of S3."""
+    with s3_server() as server, proxy_to(server) as made:
+        yield made
+
+
+def parameters() -> list[Any]:
+    """Return every case once; those that the ordinary suite leaves out are marked."""
+    return [
+        pytest.param(
+            case,
+            id=", ".join(case[name] for name in ("end", "moment", "step", "mode", "trouble")),
+            marks=() if case in ORDINARY else (pytest.mark.matrix,),
+        )
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize("case", parameters())
+def test_each_request_is_paid_for_once(
+    case: Case, emulator: RunningEmulator, ledgers: LedgerServer, network: Proxy, tmp_path: Path
+) -> None:
+    """Another runner has every answer, and so has the one that goes on after it stood still."""
+    bucket = f"b{secrets.token_hex(8)}"
+    make_s3_bucket(network.address, bucket)
+    state = {**document(ledgers.new()), "files": f"s3://{bucket}/p"}
+
+    def runner(name: str, moment: str = "") -> Runner:
+        return Runner(
+            Work(
+                emulator.url, emulator.api_key, tmp_path / name, state, LEASE_SECONDS, moment,
+                _NOTES, mode=Mode(case["mode"]), environment=s3_environment(network.address),
+                by=signal.SIGKILL if case["end"] == "killed" else signal.SIGSTOP,
+            )
+        )  # fmt: skip
+
+    first, second = runner("first", f"{case['step']}:{case['moment']}"), runner("second")
+    try:
+        trouble = case["trouble"]
+        if trouble in _SERVICE:
+            emulator.faults(_SERVICE[trouble])
+        if trouble in _BUCKET:
+            network.fail("PUT", f"/{bucket}/", _BUCKET[trouble], times=2)
+        first.begin()
+        if case["end"] == "killed":
+            first.wait_until_killed()
+            shutil.rmtree(tmp_path / "first")
+        else:
+            first.wait_until_frozen()
+        if trouble == _LEDGER:
+            ledgers.end_connections()
+        second.begin()
+        assert second.statuses() == {"done": ROWS}
+        if case["end"] == "frozen":
+            first.thaw()
+            assert first.statuses() == {"done": ROWS}
+    finally:
+        first.kill()
+        second.kill()
+    paid = emulator.account()["paid"]
+    assert len(paid) == ROWS
+    assert set(paid.values()) == {1}
+
+
+def test_what_is_among_the_cases() -> None:
+    """Each step with each moment, end and trouble; few cases with every value every day."""
+    for name in ("moment", "end", "trouble"):
+        wanted = set(product(STEPS, FACTORS[name])) - {(str(Step.CLAIMED), "frozen")}
+        assert {(case["step"], case[name]) for case in CASES} == wanted
+    for name, values in FACTORS.items():
+        assert {case[name] for case in ORDINARY} == set(values)
