@@ -42,15 +42,18 @@ class DbtOptions:
     select: tuple[str, ...] = ()
     full_refresh: bool = False
 
+    def resolved(self) -> DbtOptions:
+        """Return the options with what dbt selects written out, for several runs of dbt."""
+        return replace(self, select=self.select or _within_default(self.location, _ALL_CHAINS))
+
     def arguments(self) -> list[str]:
         """Return dbt's arguments.
 
         The user's variables go to dbt as they are: other ones would have dbt parse the whole
         project anew, and the next `dbt run` once more.
         """
-        selected = self.select or _within_default(self.location, _ALL_CHAINS)
         refresh = ["--full-refresh"] if self.full_refresh else []
-        return [*self.location.arguments(), *refresh, "--select", *selected]
+        return [*self.location.arguments(), *refresh, "--select", *self.resolved().select]
 
 
 def run_dbt(

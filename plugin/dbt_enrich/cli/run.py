@@ -47,7 +47,7 @@ def run(
 
     if timings:
         os.environ[TIMINGS_VARIABLE] = "1"
-    options = DbtOptions(location, select)
+    options = DbtOptions(location, select).resolved()
     project = load_project(location)
     began = time.monotonic()
     environment = {RUN_BEGAN_VARIABLE: datetime.now(UTC).isoformat()}
