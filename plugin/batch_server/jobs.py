@@ -335,14 +335,23 @@ class Jobs:
         record = self.storage.get("batch", batch_id)
         return record if record and record["status"] == status else None
 
-    def enter(self, record: dict[str, Any], status: str) -> None:
-        """Move a batch to a state."""
+    def enter(self, record: dict[str, Any], status: str) -> bool:
+        """Move a batch to a state, unless it has left the one that the record shows.
+
+        It may have been cancelled meanwhile, or lost: neither is undone.
+
+        Returns:
+            Whether it was moved.
+        """
         now = int(self.clock())
-        record.update({"status": status, f"{status}_at": now, "entered_at": now, "polls": 0})
         with self._lock:
+            if self.current(record["id"], record["status"]) is None:
+                return False
+            record.update({"status": status, f"{status}_at": now, "entered_at": now, "polls": 0})
             if status in TERMINAL:
                 self._open.pop(record["id"], None)
             self.storage.put("batch", record)
+        return True
 
     def validate(self, record: dict[str, Any]) -> None:
         """Check a batch's input file and let it go on, or fail."""
@@ -362,19 +371,21 @@ class Jobs:
             self.enter(current, "in_progress")
 
     def finish(self, record: dict[str, Any], status: str) -> None:
-        """Write a batch's output and error files and end it."""
+        """Write a batch's output and error files and end it, unless it has moved on meanwhile."""
         path = self.storage.content(record["input_file_id"])
-        record.update(
-            write_results(
-                record,
-                status,
-                files=self.files,
-                results=self.storage.results(record["id"]),
-                unanswered=lambda answered: () if self._relays else requests_of(path, answered),
-                shuffle=self._random,
-            )
+        written = write_results(
+            record,
+            status,
+            files=self.files,
+            results=self.storage.results(record["id"]),
+            unanswered=lambda answered: () if self._relays else requests_of(path, answered),
+            shuffle=self._random,
         )
-        self.enter(record, status)
+        if self.enter(record | written, status):
+            return
+        for name in (written["output_file_id"], written["error_file_id"]):
+            if name:
+                self.files.delete(name)
 
     def break_off(self, batch_id: str, error: Exception) -> None:
         """Fail a batch that cannot be answered; what was answered is in its files.
