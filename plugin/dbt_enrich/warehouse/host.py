@@ -1,4 +1,4 @@
-"""A database that dbt stages and publishes in, while the paid work is done between two dbt commands.
+"""A database in which dbt stages and publishes; the paid work is done between two dbt commands.
 
 dbt writes the rows of a model's SELECT to a table, each with a fingerprint (`enrichment_row`) of
 what its request is made of, and builds the enriched table from those rows and a table of results.
