@@ -2,22 +2,29 @@
 
 dbt writes the rows of a model's SELECT to a table, each with a fingerprint (`enrichment_row`) of
 what its request is made of, and builds the enriched table from those rows and a table of results.
-The command reads the rows that have no result, and writes results; it never writes the enriched
+The command reads the rows that have no answer, and writes results; it never writes the enriched
 table. A fingerprint says only that a row is still the one that was staged: it is computed by the
 host's own SQL, is never compared between hosts, and is no part of a row's identity.
+
+The work tables lie beside each other in a schema of their own, which the macro `_work_relation`
+names as `ModelTables.of` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from dbt_enrich.warehouse.catalogs import Catalog
+
 FINGERPRINT: Final = "enrichment_row"
-"""The column of staged rows and results that says which row was staged."""
+"""The column of staged rows, results and failures that says which row was staged."""
 TASK: Final = "enrichment_task"
-"""The column of results that holds the task's key."""
+"""The column of results and failures that holds the task's key."""
+WORK_ENDING: Final = "_enrichment"
+"""What the name of a schema with work tables has after that of the enriched tables' schema."""
 
 
 @dataclass(frozen=True)
@@ -40,82 +47,125 @@ class ModelTables:
     """The tables of one enrichment model.
 
     Attributes:
-        rows: The rows of the SELECT with their fingerprint. dbt writes it.
-        results: A row for each unique key: it, the fingerprint, the task, the outputs and the
-            status columns. The command writes it.
-        failures: A row for each failed attempt, as the errors table has it, with the task. The
-            command writes it.
         enriched: The enriched table. dbt writes it.
+        rows: The rows of the SELECT with their fingerprint. dbt writes it.
+        results: At most a row for each unique key: it, the fingerprint, the task, the outputs and
+            the status columns. The command writes it.
+        failures: A row for each failed attempt: the unique key, the fingerprint, the task, and the
+            columns of the errors table. The command writes it.
         unique_key: The columns that tell rows apart.
     """
 
+    enriched: HostTable
     rows: HostTable
     results: HostTable
     failures: HostTable
-    enriched: HostTable
     unique_key: tuple[str, ...]
+
+    @staticmethod
+    def of(enriched: HostTable, unique_key: Sequence[str]) -> ModelTables:
+        """Return the tables of the model whose enriched table is given."""
+        schema, name = f"{enriched.schema}{WORK_ENDING}", enriched.identifier
+        work = replace(enriched, schema=schema)
+        return ModelTables(
+            enriched=enriched,
+            rows=replace(work, identifier=f"{name}__rows"),
+            results=replace(work, identifier=f"{name}__results"),
+            failures=replace(work, identifier=f"{name}__failures"),
+            unique_key=tuple(unique_key),
+        )
+
+
+@dataclass(frozen=True)
+class CopiedRows:
+    """Staged rows that were copied, and those that were not.
+
+    Attributes:
+        files: Parquet files of the rows, in their order where the host has one.
+        done: How many rows were left out, as they have their answer.
+        kept: How many of these were answered by another version of the task.
+    """
+
+    files: tuple[Path, ...]
+    done: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """Rows for a table of a host.
+
+    Attributes:
+        files: Parquet files of the rows.
+        columns: The types of the columns, by name, in their order: such that the host's catalog
+            holds them. A value may be a text in the files where Parquet has no such type.
+    """
+
+    files: tuple[Path, ...]
+    columns: Mapping[str, str]
 
 
 class Host(Protocol):
     """A connection to one host. Types are DuckDB's in every argument and result.
 
-    Each raises `EnrichmentError` where the host cannot be reached or refuses.
+    Each call raises `EnrichmentError` where the host cannot be reached or refuses. Files are
+    Parquet, written to a directory that is there and empty, streamed: no more than a part of the
+    rows is in memory. A value whose type Parquet does not hold, or not exactly, is written as
+    something that DuckDB's `cast` turns into the type that `columns` gives, such as a text.
     """
 
-    name: str
-    """What its makers call it."""
-
-    def stored(self, kind: str) -> str | None:
-        """Return the DuckDB type that values of a type are written as, or None if it holds none.
-
-        Args:
-            kind: The type of an output, a staged column or a status column.
-        """
-        ...
+    catalog: Catalog
+    """What a table of it can hold, and as what (`warehouse/catalogs.py`)."""
 
     def columns(self, table: HostTable) -> dict[str, str] | None:
         """Return a table's columns in their order with their types, or None if it is not there."""
         ...
 
-    def copy_rows(self, tables: ModelTables, task: str, directory: Path) -> tuple[Path, ...]:
-        """Copy the staged rows without a final result of a task to Parquet files.
-
-        A final result is one of the task with the same unique key and fingerprint. Streamed: no
-        more than a part of the rows is in memory.
+    def copy(
+        self,
+        table: HostTable,
+        directory: Path,
+        *,
+        columns: Sequence[str] | None = None,
+        statuses: Sequence[str] | None = None,
+    ) -> tuple[Path, ...]:
+        """Copy a table to files.
 
         Args:
-            tables: The model's tables; the results may not be there yet.
-            task: The task's key.
-            directory: An empty directory.
-
-        Returns:
-            The files, in the order of the rows where the host has one. The columns are those of the
-            staged rows, the fingerprint among them.
+            table: The table; it is there.
+            directory: Where the files go.
+            columns: Which of its columns; all by default.
+            statuses: Which `enrichment_status` the rows have; any by default.
         """
         ...
 
-    def copy_results(self, tables: ModelTables, directory: Path) -> tuple[Path, ...]:
-        """Copy all results to Parquet files, or none where there are none yet."""
+    def copy_rows(
+        self, tables: ModelTables, directory: Path, *, task: str | None = None, version: str = ""
+    ) -> CopiedRows:
+        """Copy the staged rows, without those that are done.
+
+        Done is a row with a result of the same unique key, fingerprint and task whose
+        `enrichment_status` is `done`.
+
+        Args:
+            tables: The model's tables; the results may not be there yet.
+            directory: Where the files go.
+            task: The task's key; None where all rows are wanted.
+            version: The task's version, as `enrichment_version` has it.
+        """
         ...
 
-    def write_results(
-        self,
-        tables: ModelTables,
-        results: Sequence[Path],
-        failures: Sequence[Path],
-        columns: Mapping[str, str],
-    ) -> None:
+    def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one that its unique key had.
 
-        Failures of those keys are replaced likewise. Both tables are made where they are not there,
-        and made anew where their columns have other types. One transaction, where the host has
-        such; else failures first, then results, each whole.
+        The failures of those keys are replaced likewise. Both tables are made where they are not
+        there, and made anew, without what they held, where they have other columns or types. One
+        transaction where the host has such; else failures first, then results, each whole.
 
         Args:
             tables: The model's tables.
-            results: Parquet files of results, as `stored` says.
-            failures: Parquet files of failed attempts.
-            columns: The types of the results' columns, by name, in their order.
+            results: The rows for `tables.results`. Their unique keys are not repeated.
+            failures: The rows for `tables.failures`. Their unique keys are among the results'.
         """
         ...
 
