@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from docs.prose import code, names, prose, sentences, words, wrong_commands
+from docs.reference.commands import leaf_commands
 from support.dbt_project import REPOSITORY
-
-from docs.reference import leaf_commands
 
 _DOCS = REPOSITORY / "docs"
 _LONGEST_SENTENCE = 30

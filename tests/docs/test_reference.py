@@ -15,8 +15,8 @@ from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.result_columns import STATUSES
 from dbt_enrich.task.schema import OutputColumn
-
-from docs.reference import PAGES, leaf_commands, path_of
+from docs.reference.commands import leaf_commands
+from docs.reference.pages import PAGES, path_of
 
 
 def headings(page: str) -> list[str]:

@@ -9,9 +9,8 @@ import yaml
 from click.testing import CliRunner
 from dbt_enrich.cli import main
 from dbt_enrich.errors import SITE
+from docs.reference.commands import leaf_commands
 from support.dbt_project import REPOSITORY
-
-from docs.reference import leaf_commands
 
 
 def test_docs_prints_the_address_of_the_site() -> None:
