@@ -20,7 +20,9 @@ from dbt.adapters.events.logging import AdapterLogger
 from dbt_common.exceptions import DbtRuntimeError
 
 from dbt_enrich import __version__
-from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.config import PluginConfig, parse_config, read_project_file
+from dbt_enrich.config.place import PROFILE, PROJECT_FILE
+from dbt_enrich.config.profile import own_values, refusal
 from dbt_enrich.console.console import Console
 from dbt_enrich.environment import report
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
@@ -93,7 +95,12 @@ class Plugin(BasePlugin):
             server = server_of(self.creds) if self.creds else None
             if server:
                 raise server
-            self.config: PluginConfig = parse_config(plugin_config, duckdb_settings=settings)
+            self._profile_config: PluginConfig | None = None
+            if own_values(plugin_config, settings):
+                self._profile_config = parse_config(plugin_config, duckdb_settings=settings)
+            else:
+                # A mistake in the file shows in any run of dbt, as one in the profile does.
+                self._config_of(host_project())
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._engines: dict[HostProject, Engine] = {}
         self._lock = threading.Lock()
@@ -225,14 +232,26 @@ class Plugin(BasePlugin):
                 self._engines[project] = self._new_engine(project)
             return self._engines[project]
 
+    def _config_of(self, project: HostProject) -> PluginConfig:
+        """Return the profile's configuration, or else that of the project's own file."""
+        config = self._profile_config or read_project_file(project.root, project.target)
+        if config is None:
+            raise refusal(
+                PROFILE,
+                "has no 'provider'",
+                f"add config: {{provider: ...}} to it, or {PROJECT_FILE} beside dbt_project.yml",
+            )
+        return config
+
     def _new_engine(self, project: HostProject) -> Engine:
+        config = self._config_of(project)
         engine = Engine(
-            self.config.within(project.root),
+            config.within(project.root),
             project=project.name,
             console=Console(logger.info, logger.warning),
             target=project.target,
         )
-        stray = stray_state(self.config, project.root, engine.namespace)
+        stray = stray_state(config, project.root, engine.namespace)
         if stray:
             logger.warning(stray)
         return engine

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 from batch_server.responders import UpstreamOptions
-from dbt_enrich.config.profile import CONFIGS
+from dbt_enrich.config.profile import CONFIGS, INTERNAL
 from dbt_enrich.config.state import StateKeys
 from dbt_enrich.cost.caps import Cap
 from dbt_enrich.task.enrichment_task import EnrichmentTask
@@ -33,7 +33,7 @@ def test_a_page_is_what_the_code_says(page: str) -> None:
 
 def test_every_key_of_the_profile_has_its_place() -> None:
     """Those of each provider, of caps and of a model server."""
-    keys = {key for config in CONFIGS.values() for key in config.model_fields} - {"foreign"}
+    keys = {key for config in CONFIGS.values() for key in config.model_fields} - INTERNAL
     keys |= {*Cap.model_fields, *StateKeys.model_fields}
     keys |= {field.name for field in fields(UpstreamOptions)}
     assert keys <= {*headings("profile")}

@@ -30,12 +30,14 @@ class PlainProfile:
     Attributes:
         project: The project's name.
         target: The profile's target.
+        adapter: The target's type, such as `duckdb`.
         settings: DuckDB's settings of the target.
         plugins: The plugins of the target, as the profile lists them.
     """
 
     project: str
     target: str
+    adapter: str
     settings: dict[str, Any]
     plugins: list[dict[str, Any]]
 
@@ -62,11 +64,13 @@ def read_plain(
         outputs = _mapping(_mapping(chosen).get("outputs"))
         name = target or _text(_rendered(_mapping(chosen).get("target", "default")))
         output = _mapping(_rendered(outputs.get(name)))
-        if output.get("type") != "duckdb":
-            return None
+        adapter = _text(output.get("type"))
+        if adapter != "duckdb":
+            output = {}
         return PlainProfile(
             project=_text(_rendered(project.get("name"))),
             target=name,
+            adapter=adapter,
             settings=_mapping(_given(output.get("settings"), {})),
             plugins=[_mapping(plugin) for plugin in _list(_given(output.get("plugins"), []))],
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
@@ -19,7 +19,9 @@ import click
 import yaml
 
 from dbt_enrich.cli.plain_profile import read_plain
-from dbt_enrich.config import PluginConfig, parse_config
+from dbt_enrich.config import PluginConfig, parse_config, read_project_file
+from dbt_enrich.config.place import PROJECT_FILE
+from dbt_enrich.config.profile import own_values
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
@@ -111,15 +113,20 @@ class Project:
 
     Attributes:
         name: Its name, the default namespace.
-        config: Our plugin's configuration in the profile's target, with absolute paths.
+        config: The configuration in force, with absolute paths; its `place` says where it is
+            written.
         root: Its directory.
         target: The profile's target.
+        adapter: The type of the target, such as `duckdb`.
+        has_plugin: Whether the target has our plugin.
     """
 
     name: str
     config: PluginConfig
     root: Path = Path()
     target: str = ""
+    adapter: str = "duckdb"
+    has_plugin: bool = True
 
     @property
     def namespace(self) -> str:
@@ -226,24 +233,30 @@ def load_project(location: Location) -> Project:
     The working directory stays: dbt-duckdb counts a relative path of the warehouse from it.
 
     Raises:
-        ConfigurationError: dbt cannot read them, or the target has no plugin of ours.
+        ConfigurationError: dbt cannot read them, or neither the target's plugin nor the
+            project's file says how to enrich.
     """
     root = project_root(location)
     _variables(location.cli_vars)
     plain = read_plain(root, location.profiles, location.profile, location.target)
     if plain:
-        project, target = plain.project, plain.target
-        config = _plugin_config(plain.settings, plain.plugins, target)
+        project, target, adapter = plain.project, plain.target, plain.adapter
+        settings, plugins = plain.settings, plain.plugins
     else:
         project, loaded = _read_by_dbt(location)
         target, credentials = str(loaded.target_name), loaded.credentials
+        adapter = str(credentials.type)
         settings = dict(getattr(credentials, "settings", None) or {})
         plugins = [vars(plugin) for plugin in getattr(credentials, "plugins", None) or []]
-        config = _plugin_config(settings, plugins, target)
+    plugin = next((one for one in plugins if one.get("module") == _MODULE), None)
+    config = _profile_config(settings, plugin) or read_project_file(root, target)
+    if config is None:
+        raise _not_configured(target, adapter, plugin is not None)
     stray = stray_state(config, root, config.namespace or project)
     if stray:
         click.secho(stray, fg="yellow", err=True)
-    return Project(project, config.within(root), root, target)
+    has_plugin = plugin is not None
+    return Project(project, config.within(root), root, target, adapter, has_plugin)
 
 
 def load_databases(location: Location) -> Databases:
@@ -294,22 +307,25 @@ def _variables(text: str) -> dict[str, Any]:
     return found
 
 
-def _plugin_config(
-    settings: dict[str, Any], plugins: Sequence[Mapping[str, Any]], target: str
-) -> PluginConfig:
-    """Return our plugin's configuration.
+def _profile_config(
+    settings: Mapping[Any, Any], plugin: Mapping[str, Any] | None
+) -> PluginConfig | None:
+    """Return the configuration that the profile has, or None where the project's file has it.
 
     Args:
         settings: DuckDB's settings of the target.
-        plugins: Its plugins, as the profile lists them.
-        target: The target's name.
+        plugin: Our plugin, as the profile lists it.
     """
     settings = {str(name): value for name, value in settings.items()}
-    for plugin in plugins:
-        if plugin.get("module") == _MODULE:
-            own = plugin.get("config") or {}
-            return parse_config({**settings, **own}, duckdb_settings=settings)
-    raise ConfigurationError(
-        f"the target '{target}' of the profile has no plugin with module: {_MODULE}",
-        fix="add it under plugins, or name another target by --target",
+    values = {**settings, **((plugin or {}).get("config") or {})}
+    return parse_config(values, duckdb_settings=settings) if own_values(values, settings) else None
+
+
+def _not_configured(target: str, adapter: str, has_plugin: bool) -> ConfigurationError:
+    found = "has no config" if has_plugin else "is not there"
+    plugin = f"its plugin {_MODULE} {found}, and " if adapter == "duckdb" else ""
+    return ConfigurationError(
+        f"the target '{target}' is not configured: {plugin}there is no {PROJECT_FILE} beside "
+        "dbt_project.yml",
+        fix="run dbt-enrich init, which writes what fits, or name another target by --target",
     )

@@ -13,6 +13,7 @@ import yaml
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
 from dbt_enrich.config.local import LOCAL
 from dbt_enrich.config.profile import CONFIGS, parse_config
+from dbt_enrich.config.state import holds_password
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.publish.usage_relations import (
     ATTEMPT_COLUMNS,
@@ -23,7 +24,6 @@ from dbt_enrich.pipeline.publish.usage_relations import (
 )
 
 _MODULE = "dbt_enrich.plugin"
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|\bpassword ?=", re.IGNORECASE)
 _OUR_NAME = re.compile(r"dbt[-_]enrich(\.git)?/?", re.IGNORECASE)
 EXAMPLE_SQL = """{{ config(materialized = 'enrichment', unique_key = 'ticket_id') }}
 select *
@@ -229,7 +229,7 @@ def shared_state(ledger: str | None, files: str | None) -> str:
         raise ConfigurationError(
             "a shared state needs both a ledger and files", fix="give --ledger and --files"
         )
-    if _PASSWORD.search(ledger):
+    if holds_password(ledger):
         raise ConfigurationError(
             "the ledger's address holds a password, and would be written to profiles.yml",
             fix="leave it out: PGPASSWORD, a password file or a service names it",

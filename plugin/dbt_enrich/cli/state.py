@@ -58,7 +58,8 @@ def move(to: str, yes: bool, location: Location) -> None:
     keys = project.config.state
     if keys is None:
         raise ConfigurationError(
-            "the profile has no `state`", fix="write it there, and leave state_dir as it is"
+            f"{project.config.place.name} has no `state`",
+            fix="write it there, and leave state_dir as it is",
         )
     if to == "shared":
         _say(project, keys)
@@ -70,7 +71,7 @@ def move(to: str, yes: bool, location: Location) -> None:
         if not yes:
             click.confirm("move it?", abort=True)
         unshare(project.config, keys)
-        click.echo("moved; take `state` out of the profile")
+        click.echo(f"moved; take `state` out of {project.config.place.name}")
         return
     click.echo("moved")
 

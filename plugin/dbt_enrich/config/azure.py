@@ -98,10 +98,11 @@ class AzureConfig(EntraKeys, RemoteConfig):
     def url(self) -> str:
         """The resource's address."""
         if self.endpoint is None:
+            self.check_set()
             raise ConfigurationError(
                 "The provider `azure` needs `endpoint`, and it is missing or empty",
-                fix="write the resource's address, such as https://NAME.openai.azure.com, in the "
-                "profile",
+                fix="write the resource's address, such as https://NAME.openai.azure.com, in "
+                f"{self.place.name}",
             )
         parts = checked_url("endpoint", self.endpoint)
         path = parts.path.rstrip("/")
@@ -109,14 +110,14 @@ class AzureConfig(EntraKeys, RemoteConfig):
             raise ConfigurationError(
                 "`endpoint` is the address of one deployment, but batches belong to the whole "
                 "resource",
-                fix=f"write {parts.scheme}://{parts.netloc} in the profile",
+                fix=f"write {parts.scheme}://{parts.netloc} in {self.place.name}",
             )
         for suffix in ("/openai/v1", "/openai"):
             path = path.removesuffix(suffix)
         if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise ConfigurationError(
                 "`endpoint` begins with http://, which would send the key in the clear",
-                fix="write https:// in the profile",
+                fix=f"write https:// in {self.place.name}",
             )
         return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -147,7 +148,7 @@ class AzureConfig(EntraKeys, RemoteConfig):
         if endpoint == EndpointName.RESPONSES and date and date < _FIRST_WITH_RESPONSES:
             raise ConfigurationError(
                 f"The `api_version` {self.api_version} is older than the Responses API",
-                fix="take `api_version` out of the profile for the v1 API, or write "
+                fix=f"take `api_version` out of {self.place.name} for the v1 API, or write "
                 f"{_FIRST_WITH_RESPONSES}-preview or later",
             )
 
@@ -160,14 +161,15 @@ class AzureConfig(EntraKeys, RemoteConfig):
             self._check_key(
                 "The provider `azure` needs `api_key` or `credential`, and both are missing or "
                 "empty",
-                fix="write `api_key: \"{{ env_var('AZURE_OPENAI_API_KEY') }}\"` in the profile and "
-                "set AZURE_OPENAI_API_KEY, or write `credential: default` to sign in with "
+                fix=f"write `api_key: {self.place.variable('AZURE_OPENAI_API_KEY')}` in "
+                f"{self.place.name} and set AZURE_OPENAI_API_KEY, or write `credential: default` "
+                "to sign in with "
                 "Microsoft Entra ID",
             )
         elif self.key:
             raise ConfigurationError(
                 "`api_key` and `credential` are two ways to sign in, and both are given",
-                fix="take one of them out of the profile",
+                fix=f"take one of them out of {self.place.name}",
             )
 
     @property

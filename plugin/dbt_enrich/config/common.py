@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.keys import Keys
+from dbt_enrich.config.place import PROFILE, Place, unset_variable
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.config.state import StateKeys
 from dbt_enrich.cost.caps import Caps
@@ -86,6 +87,8 @@ class PluginConfig(Keys, ABC):
         store_inputs: Whether the rows' text may outlive collection, here and at the service.
         state: Where several machines share their state (default: in `state_dir` alone).
         foreign: Keys of other providers that have a value here, as a shared block may.
+        place: Where it is written.
+        unset: Keys without a value, as their text names a variable that is not set: which.
     """
 
     facts: ClassVar[Provider]
@@ -118,6 +121,8 @@ class PluginConfig(Keys, ABC):
     store_inputs: bool = True
     state: StateKeys | None = None
     foreign: tuple[str, ...] = ()
+    place: Place = PROFILE
+    unset: Mapping[str, str] = Field(default_factory=dict)
 
     @field_validator("deployments", mode="before")
     @classmethod
@@ -199,9 +204,19 @@ class PluginConfig(Keys, ABC):
         for key, (problem, fix) in self.facts.refused.items():
             if key in self.foreign:
                 raise ConfigurationError(problem, fix=fix)
+        self.check_set()
         self.check_service()
         self._check_calls()
         self._check_files()
+
+    def check_set(self) -> None:
+        """Refuse keys without a value, as the variable that they name is not set.
+
+        Raises:
+            ConfigurationError: There is one; the text names key, file and variable.
+        """
+        for key, variable in self.unset.items():
+            raise unset_variable(self.place, key, variable)
 
     @property
     def extra(self) -> Extra | None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from dbt_enrich.config.keys import Keys
+from dbt_enrich.config.place import PROFILE, Place
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import AZURE, Extra, require
 from dbt_enrich.wording import near_match
@@ -58,6 +59,7 @@ class EntraKeys(Keys):
         authority_host: The host that gives tokens, such as `login.microsoftonline.us`; by default
             the public cloud's, or what the environment variable AZURE_AUTHORITY_HOST names.
         scope: What the token is for (default: Azure's public cloud's Cognitive Services).
+        place: Where these keys are written.
     """
 
     credential: str | None = None
@@ -66,6 +68,7 @@ class EntraKeys(Keys):
     client_secret: SecretStr | None = None
     authority_host: str | None = None
     scope: str | None = None
+    place: Place = PROFILE
 
     @property
     def kind(self) -> CredentialKind:
@@ -80,8 +83,8 @@ class EntraKeys(Keys):
         meant = near_match(str(self.credential), known)
         raise ConfigurationError(
             f"The `credential` {str(self.credential)!r} is not known",
-            fix=f"{f'{meant} Else ' if meant else ''}write one of {', '.join(known)} in the "
-            "profile",
+            fix=f"{f'{meant} Else ' if meant else ''}write one of {', '.join(known)} in "
+            f"{self.place.name}",
         )
 
     @property
@@ -134,11 +137,11 @@ class EntraKeys(Keys):
 
     def _refuse_keys_alone(self) -> None:
         for key in EntraKeys.model_fields:
-            if getattr(self, key) is not None:
+            if key != "place" and getattr(self, key) is not None:
                 raise ConfigurationError(
                     f"`{key}` is of no use without `credential`",
                     fix="write `credential: service_principal`, or another way to sign in with "
-                    "Microsoft Entra ID, in the profile, or take it out",
+                    f"Microsoft Entra ID, in {self.place.name}, or take it out",
                 )
 
     def _refuse_idle_keys(self) -> None:
@@ -148,7 +151,7 @@ class EntraKeys(Keys):
                 raise ConfigurationError(
                     f"`{name}` is of no use to `credential: {self.kind}`, which takes "
                     f"{' and '.join(f'`{key}`' for key in taken)}",
-                    fix="take it out of the profile, or change `credential`",
+                    fix=f"take it out of {self.place.name}, or change `credential`",
                 )
 
     def _demand_all(self) -> None:
@@ -156,7 +159,7 @@ class EntraKeys(Keys):
             if getattr(self, name) is None:
                 raise ConfigurationError(
                     f"`credential: {self.kind}` needs `{name}`, and it is missing or empty",
-                    fix=f"write \"{{{{ env_var('{variable}') }}}}\" in the profile and set "
+                    fix=f"write {self.place.variable(variable)} in {self.place.name} and set "
                     f"{variable}",
                 )
 

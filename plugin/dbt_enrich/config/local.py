@@ -42,7 +42,7 @@ config:
     refused={
         key: (
             f"`{key}` does not belong to the provider `local`, which runs on this machine",
-            "take it out of the profile, or change `provider`",
+            "take it out, or change `provider`",
         )
         for key in ("endpoint", "base_url", "api_version", "api_key", "credential")
     },
@@ -155,7 +155,8 @@ class LocalConfig(PluginConfig):
         if self.responder == "minilm":
             raise ConfigurationError(
                 f"The responder minilm makes embeddings, and endpoint is {endpoint}",
-                fix="take `responder` out of the profile, for the packaged language model as well",
+                fix=f"take `responder` out of {self.place.name}, for the packaged language model "
+                "as well",
             )
 
     @property

@@ -43,7 +43,7 @@ config:
         },
         "credential": (
             "`credential` belongs to the provider `azure`",
-            "for `openai`, write `api_key` in the profile",
+            "for `openai`, write `api_key`",
         ),
     },
 )
@@ -75,5 +75,6 @@ class OpenAIConfig(RemoteConfig):
         _ = self.url
         self._check_key(
             "The provider `openai` needs `api_key`, and it is missing or empty",
-            fix="write \"{{ env_var('OPENAI_API_KEY') }}\" in the profile and set OPENAI_API_KEY",
+            fix=f"write {self.place.variable('OPENAI_API_KEY')} in {self.place.name} and set "
+            "OPENAI_API_KEY",
         )

@@ -16,6 +16,7 @@ from dbt_enrich.config.azure import AzureConfig
 from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.local import LocalConfig
 from dbt_enrich.config.openai import OpenAIConfig
+from dbt_enrich.config.place import PROFILE, Place
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.wording import first_problem, near_match
@@ -24,6 +25,15 @@ CONFIGS: Final[Mapping[str, type[PluginConfig]]] = {
     config.facts.name: config for config in (AzureConfig, OpenAIConfig, LocalConfig)
 }
 """The keys of each provider, with what is known of it in advance, by the provider's name."""
+
+
+INTERNAL: Final = frozenset({"foreign", "place", "unset"})
+"""What a configuration holds beside the keys that a user may write."""
+
+KEYS: Final = (
+    frozenset(key for config in CONFIGS.values() for key in config.model_fields) - INTERNAL
+)
+"""The keys that a user may write."""
 
 
 def provider_of(service_id: str) -> Provider | None:
@@ -36,47 +46,63 @@ def provider_of(service_id: str) -> Provider | None:
     return config.facts if config else None
 
 
-def parse_config(values: Mapping[str, Any], *, duckdb_settings: Mapping[str, Any]) -> PluginConfig:
-    """Read the plugin's configuration out of what dbt-duckdb hands over.
+def parse_config(
+    values: Mapping[str, Any],
+    *,
+    duckdb_settings: Mapping[str, Any],
+    place: Place = PROFILE,
+    unset: Mapping[str, str] | None = None,
+) -> PluginConfig:
+    """Read the plugin's configuration out of what dbt-duckdb hands over, or another file says.
 
     Args:
         values: The profile's `settings` merged with the plugin's own `config`.
         duckdb_settings: The profile's `settings`, whose keys are DuckDB's unless they are ours.
+        place: Where it is written.
+        unset: Keys left out of `values`, as the variable that they name is not set: which.
 
     Raises:
         ConfigurationError: A key of ours is unknown, missing or wrong.
     """
-    known = {key for config in CONFIGS.values() for key in config.model_fields} - {"foreign"}
-    own = {
-        key: value
-        for key, value in values.items()
-        if key not in duckdb_settings or (key in known and value != duckdb_settings[key])
-    }
-    unknown = next((key for key in own if key not in known), None)
+    own = own_values(values, duckdb_settings)
+    unknown = next((key for key in own if key not in KEYS), None)
     if unknown is not None:
-        fix = near_match(unknown, known) or f"use one of the keys {', '.join(sorted(known))}"
-        raise _refusal(f"has the unknown key '{unknown}'", fix)
+        fix = near_match(unknown, KEYS) or f"use one of the keys {', '.join(sorted(KEYS))}"
+        raise refusal(place, f"has the unknown key '{unknown}'", fix)
     if "provider" not in own:
-        raise _refusal("has no 'provider'", f"set it to {_either(CONFIGS)}")
+        raise refusal(place, "has no 'provider'", f"set it to {_either(CONFIGS)}")
     kind = CONFIGS.get(str(own["provider"]))
     if kind is None:
         names = _either([f"'{name}'" for name in CONFIGS])
-        raise _refusal(f"is wrong: 'provider': Input should be {names}")
+        raise refusal(place, f"is wrong: 'provider': Input should be {names}")
     taken = {key: value for key, value in own.items() if key in kind.model_fields}
     foreign = tuple(key for key in own if key not in taken and str(own[key] or "").strip())
     try:
-        return kind(**taken, foreign=foreign)
+        return kind(**taken, foreign=foreign, place=place, unset=unset or {})
     except ValidationError as error:
         found = first_problem(error, is_secret=True)
-        place = f"'{found.path}': " if found.path else ""
-        raise _refusal(f"is wrong: {place}{found.text}", found.fix) from None
+        key = f"'{found.path}': " if found.path else ""
+        raise refusal(place, f"is wrong: {key}{found.text}", found.fix) from None
 
 
-def _refusal(problem: str, fix: str = "") -> ConfigurationError:
-    return ConfigurationError(
-        f"profiles.yml: the config of the plugin dbt_enrich.plugin {problem}",
-        fix=fix or "correct it in profiles.yml",
-    )
+def own_values(values: Mapping[str, Any], duckdb_settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is the plugin's own of what dbt-duckdb hands over."""
+    return {
+        key: value
+        for key, value in values.items()
+        if key not in duckdb_settings or (key in KEYS and value != duckdb_settings[key])
+    }
+
+
+def refusal(place: Place, problem: str, fix: str = "") -> ConfigurationError:
+    """Return the error of a configuration.
+
+    Args:
+        place: Where it is written.
+        problem: What is wrong with it, as the rest of a sentence.
+        fix: What to do about it.
+    """
+    return ConfigurationError(f"{place.block} {problem}", fix=fix or f"correct it in {place.file}")
 
 
 def _either(names: Iterable[str]) -> str:

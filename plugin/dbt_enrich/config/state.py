@@ -14,7 +14,13 @@ from dbt_enrich.errors import WrongValueError
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
 _KEYWORDS = re.compile(r"(\w+ ?= ?('[^']*'|\S+)\s*)+")
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|\bpassword ?=", re.IGNORECASE)
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+def holds_password(address: str) -> bool:
+    """Whether an address of a Postgres database has a password in it."""
+    return _PASSWORD.search(address) is not None
 
 
 class StateKeys(Keys):

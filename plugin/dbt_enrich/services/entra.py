@@ -58,8 +58,7 @@ _MENDS: Final[Mapping[CredentialKind, str]] = {
     ),
     CredentialKind.AZURE_CLI: "run `az login` as the user that runs dbt",
     CredentialKind.SERVICE_PRINCIPAL: (
-        "check `tenant_id`, `client_id` and `client_secret` in the profile: the secret may have "
-        "expired"
+        "check `tenant_id`, `client_id` and `client_secret`: the secret may have expired"
     ),
 }
 
@@ -287,7 +286,7 @@ class SignInFailures(Failures):
             return AuthenticationError, (
                 f"it refused a fresh token of `credential: {self._sign_in.kind}` as well: check "
                 f"that the identity is of the resource's tenant and has the role {ROLE} there, "
-                "and that `scope` in the profile fits the service"
+                "and that `scope` fits the service"
             )
         return super()._final_verdict(operation, status, code)
 

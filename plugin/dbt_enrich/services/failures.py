@@ -121,6 +121,7 @@ class Failures:
         self._host = settings.host
         self._timeout = settings.timeout
         self._address = f"`{settings.facts.address_key}`"
+        self._place = settings.place.name
         key = settings.key
         escaped = (json.dumps(key)[1:-1], key.replace("/", "\\/"))
         self._masked = _mask_of({key, quote(key, safe=""), *escaped} - {""})
@@ -204,7 +205,7 @@ class Failures:
     def _fix_of_unknown(self, operation: Operation) -> str:
         if operation.acts:
             return operation.lost
-        return f"check that {self._address} in the profile is the address of a Batch API"
+        return f"check that {self._address} in {self._place} is the address of a Batch API"
 
     def _verdict(
         self, operation: Operation, status: int, code: str, message: str
@@ -229,14 +230,15 @@ class Failures:
     ) -> tuple[type[ServiceError], str]:
         """The same, for what waiting does not help."""
         if status == 401:
-            return AuthenticationError, "check `api_key` in the profile: is it a key of this host?"
+            fix = f"check `api_key` in {self._place}: is it a key of this host?"
+            return AuthenticationError, fix
         if status == 403:
             fix = "check that access by key, and from this network, is allowed there"
             return AuthenticationError, fix
         if status < 400:
             return ServiceError, f"write the address that it leads to as {self._address}"
         if status == 413:
-            return ServiceError, "lower `max_bytes_per_file` in the profile"
+            return ServiceError, f"lower `max_bytes_per_file` in {self._place}"
         if code == UNSUPPORTED_CODE:
             return ServiceError, _fix_of_unsupported(operation)
         return ServiceError, "correct what it names"
@@ -259,7 +261,7 @@ class Failures:
         verb = "broke off when asked" if sent else "could not be reached"
         return TransientError(
             f"The service at {self._host} {verb} to {operation.what} ({self._reason(error)})",
-            fix=f"check {self._address} in the profile and the network, then try again",
+            fix=f"check {self._address} in {self._place} and the network, then try again",
         )
 
     def _reason(self, error: Exception) -> str:

@@ -326,7 +326,7 @@ class OpenAIBatchService:
         """
         operation = Operation(
             f"chat with {body.get('model')}",
-            missing="there is no such deployment or model: check `deployments` in the profile",
+            missing="there is no such deployment or model: check `deployments`",
         )
         return self._calls.reply(
             operation,

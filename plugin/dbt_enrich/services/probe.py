@@ -105,7 +105,7 @@ def no_batch_api(settings: RemoteConfig, error: ServiceError) -> ConfigurationEr
         fix = "check `endpoint`, and write 2024-10-21 as `api_version` or leave it out"
     return ConfigurationError(
         f"There is no Batch API at {settings.host} under this address (HTTP {error.status})",
-        fix=f"{fix} in the profile",
+        fix=f"{fix} in {settings.place.name}",
     )
 
 
@@ -164,7 +164,7 @@ def _not_found(settings: RemoteConfig, deployment: str, known: tuple[str, ...]) 
     thing = "deployment" if settings.facts.has_deployments else "model"
     return NotFoundError(
         f"The service at {settings.host} has no {thing} {deployment!r}",
-        fix=f"correct `deployments` in the profile or `model` in the task; {fix}",
+        fix=f"correct `deployments` in {settings.place.name} or `model` in the task; {fix}",
         status=404,
     )
 
@@ -177,7 +177,7 @@ def _refuse_other_kinds(settings: RemoteConfig, deployment: str, found: Mapping[
         f"The deployment {deployment!r} at {settings.host} is of the type {kind}, which takes no "
         "batches",
         fix="deploy the model as Global Batch or Data Zone Batch, and name that deployment under "
-        "`deployments` in the profile",
+        f"`deployments` in {settings.place.name}",
     )
 
 
@@ -189,7 +189,7 @@ def _refuse_batch_kinds(settings: RemoteConfig, deployment: str, found: Mapping[
         f"The deployment {deployment!r} at {settings.host} is of the type {kind}, which answers no "
         "single requests",
         fix="name a standard deployment of the model as enrichment.preview_model, or under "
-        "`deployments` in the profile",
+        f"`deployments` in {settings.place.name}",
     )
 
 

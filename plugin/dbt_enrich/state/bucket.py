@@ -299,7 +299,7 @@ class Bucket:
         if any(word in said for word in _NO_BUCKET):
             return LedgerError(
                 f"{problem} {self.address}: there is no such bucket or container",
-                fix="make it, or correct the address `files` in the profile's `state`",
+                fix="make it, or correct the address `state.files`",
             )
         return ObjectGoneError(f"{problem} {self.address}: it is not there")
 

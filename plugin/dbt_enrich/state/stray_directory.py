@@ -29,8 +29,8 @@ def stray_state(config: PluginConfig, root: Path, namespace: str) -> str | None:
     return (
         f"{here} holds answers of this project, but its state directory is {own}, where there is "
         "no ledger: a relative state_dir counts from the project's directory. Stop and move "
-        f"{here} to {own}, or set state_dir: {here} in the profile, so that nothing is paid for "
-        "again"
+        f"{here} to {own}, or set state_dir: {here} in {config.place.name}, so that nothing is "
+        "paid for again"
     )
 
 

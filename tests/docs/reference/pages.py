@@ -12,11 +12,13 @@ from docs.reference.matrix import matrix
 from docs.reference.model_settings import model_settings
 from docs.reference.outcomes import failures, statuses
 from docs.reference.profile import profile
+from docs.reference.project_file import project_file
 from docs.reference.relations import relations
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "model-settings": model_settings,
     "profile": profile,
+    "project-file": project_file,
     "commands": commands,
     "statuses": statuses,
     "failures": failures,

@@ -8,7 +8,7 @@ from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.credential import EntraKeys
 from dbt_enrich.config.local import LocalConfig
 from dbt_enrich.config.openai import OpenAIConfig
-from dbt_enrich.config.profile import CONFIGS
+from dbt_enrich.config.profile import CONFIGS, INTERNAL
 from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.config.state import StateKeys
 from dbt_enrich.cost.caps import Cap, Caps
@@ -26,7 +26,7 @@ def profile() -> str:
         "belong to the provider is refused before anything is sent.",
         "## Every provider\n",
         _provider_key(),
-        keys(PluginConfig, without=["provider", "foreign"]),
+        keys(PluginConfig, without=["provider", *INTERNAL]),
         "## `caps`\n",
         "Below `caps:`, in `run:` and in `day:`.\n",
         table(["key", "what it caps"], ([f"`{n}`", text] for n, text in attributes(Caps).items())),
@@ -43,7 +43,7 @@ def profile() -> str:
         keys(OpenAIConfig, without=["provider"]),
         "## Microsoft Entra ID\n",
         "For `azure`, in place of `api_key`; with the extra `azure`.\n",
-        keys(EntraKeys),
+        keys(EntraKeys, without=INTERNAL),
         "## `local`\n",
         keys(LocalConfig, without=["provider"]),
         "## `upstream`\n",

@@ -169,7 +169,10 @@ def test_the_command_reads_the_profile_as_dbt_does(
     ("arguments", "said"),
     [
         (["--project-dir", "."], "holds no dbt_project.yml"),
-        (["--project-dir", "shop", "--target", "plain"], "has no plugin with module"),
+        (
+            ["--project-dir", "shop", "--target", "plain"],
+            "'plain' is not configured: its plugin dbt_enrich.plugin is not there",
+        ),
         (["--project-dir", "shop", "--target", "prod"], "prod"),
     ],
 )

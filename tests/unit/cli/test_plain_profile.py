@@ -93,7 +93,6 @@ def test_it_reads_what_dbt_reads(
         ("target: dev", 'target: "{{ target_of_theirs }}"'),
         ("  target: dev\n", ""),
         ("type: duckdb", "type: \"{{ env_var('FILMS_NOTHING', 'duckdb') }}\""),
-        ("type: duckdb", "type: postgres"),
         ("type: duckdb", "type: duckdb\n      path: \"{{ env_var('FILMS_NOTHING') }}\""),
         ("type: duckdb", "type: duckdb\n      settings: {timeout: 3, threads: 2}"),
         ("type: duckdb", "type: duckdb\n      settings: []"),
@@ -128,6 +127,46 @@ def test_projects_are_dbt_s(project: str, tmp_path: Path, monkeypatch: pytest.Mo
     """The project's file likewise."""
     location = _written(tmp_path, project, _PROFILE.format(api_key="key", namespace="films"))
     _assert_the_same(location, monkeypatch)
+
+
+_FILE = "provider: local\nthreads: 3\n"
+
+
+def test_another_adapter_has_the_project_s_file(tmp_path: Path) -> None:
+    """It is read where neither dbt nor the adapter can be imported, such as with dbt 2."""
+    profile = "films:\n  target: dev\n  outputs:\n    dev: {type: oracle, host: db, port: 1}\n"
+    location = _written(tmp_path, _PROJECT, profile)
+    missing = _read(location)
+    assert isinstance(missing, str)
+    assert "the target 'dev' is not configured: there is no dbt_enrich.yml beside" in missing
+    assert "plugin" not in missing
+    (tmp_path / "dbt_enrich.yml").write_text(_FILE)
+    found = load_project(location)
+    assert (found.adapter, found.has_plugin, found.config.threads) == ("oracle", False, 3)
+    assert found.config.state_dir == tmp_path / ".enrichment"
+    assert found.config.place.file == "dbt_enrich.yml"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "has_plugin", "threads"),
+    [
+        (_PLUGIN.format(api_key="key", namespace="films"), True, 2),
+        ("      plugins: [{module: dbt_enrich.plugin}]\n", True, 3),
+        ("      plugins: [{module: dbt_enrich.plugin, config: {}}]\n", True, 3),
+        ("      plugins: [{module: excel}]\n", False, 3),
+        ("      settings: {threads: 7}\n", False, 3),
+    ],
+)
+def test_the_profile_s_block_wins_as_a_whole(
+    plugin: str, has_plugin: bool, threads: int, tmp_path: Path
+) -> None:
+    """Where it has one; the settings of DuckDB are none."""
+    profile = _PROFILE.replace(_PLUGIN, plugin)
+    location = _written(tmp_path, _PROJECT, profile)
+    (tmp_path / "dbt_enrich.yml").write_text(_FILE)
+    found = load_project(location)
+    assert (found.has_plugin, found.config.threads) == (has_plugin, threads)
+    assert found.config.place.file == ("profiles.yml" if threads == 2 else "dbt_enrich.yml")
 
 
 def test_a_usual_profile_needs_no_dbt(tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ def refusal_of(error: BatchError, said: str, shard: Shard) -> EnrichmentError:
             fix="name a standard deployment of the model as enrichment.preview_model",
         )
     if status in (401, 403):
-        fix = "check the key, or the role of the identity, that the profile names"
+        fix = "check the key, or the role of the identity that signs in"
         return AuthenticationError(problem, fix=fix, status=status, code=error.code)
     if status in (404, 410):
-        fix = "there is no such deployment or model: check `deployments` in the profile"
+        fix = "there is no such deployment or model: check `deployments`"
         return NotFoundError(problem, fix=fix, status=status, code=error.code)
     fix = "correct what it names, then run again"
     return ServiceError(problem, fix=fix, status=status, code=error.code)
