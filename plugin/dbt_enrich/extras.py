@@ -15,6 +15,7 @@ __all__ = [
     "EXTRAS",
     "IMAGES",
     "LOCAL",
+    "POSTGRES",
     "REMOTE",
     "REPORT",
     "Extra",
@@ -23,9 +24,10 @@ __all__ = [
 
 AZURE: Final = Extra("azure", ("azure.identity",))
 IMAGES: Final = Extra("images", ("PIL",))
+POSTGRES: Final = Extra("postgres", ("adbc_driver_manager", "adbc_driver_postgresql", "pyarrow"))
 REMOTE: Final = Extra("remote", ("obstore", "psycopg"))
 REPORT: Final = Extra("report", ("altair", "jinja2", "vl_convert"))
-EXTRAS: Final = (AZURE, EMBEDDINGS, EMULATOR, IMAGES, LOCAL, REMOTE, REPORT)
+EXTRAS: Final = (AZURE, EMBEDDINGS, EMULATOR, IMAGES, LOCAL, POSTGRES, REMOTE, REPORT)
 
 
 @translated_errors()

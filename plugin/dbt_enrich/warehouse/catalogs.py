@@ -19,13 +19,14 @@ from dbt_enrich.sql import identifier, literal
 
 
 class Catalog(StrEnum):
-    """The type of a database, as `duckdb_databases()` says it."""
+    """The type of a database, as `duckdb_databases()` says it, or a host."""
 
     DUCKDB = "duckdb"
     MOTHERDUCK = "motherduck"
     DUCKLAKE = "ducklake"
     DUCKLAKE_ON_POSTGRES = "ducklake on postgres"
     POSTGRES = "postgres"
+    POSTGRES_SERVER = "postgres server"
     SQLITE = "sqlite"
 
     @property
@@ -64,7 +65,7 @@ class Catalog(StrEnum):
     @property
     def merges(self) -> bool:
         """Whether DuckDB can `merge into` a table; in Postgres not where a column is JSON."""
-        return self not in (Catalog.POSTGRES, Catalog.SQLITE)
+        return self not in (*_POSTGRES, Catalog.SQLITE)
 
     @property
     def trouble_of_threads(self) -> str:
@@ -78,14 +79,16 @@ class Catalog(StrEnum):
     @property
     def name_bytes(self) -> int | None:
         """How long a name can be, or None where nothing cuts it off."""
-        return 63 if self == Catalog.POSTGRES else None
+        return 63 if self in _POSTGRES else None
 
     @property
     def holds_nul(self) -> bool:
         """Whether a text can hold the character NUL; a lake notes texts in its catalog too."""
-        return self not in (Catalog.POSTGRES, Catalog.DUCKLAKE_ON_POSTGRES)
+        return self not in (*_POSTGRES, Catalog.DUCKLAKE_ON_POSTGRES)
 
 
+# As DuckDB attaches it, and as a host.
+_POSTGRES = (Catalog.POSTGRES, Catalog.POSTGRES_SERVER)
 _LAKES = (Catalog.DUCKLAKE, Catalog.DUCKLAKE_ON_POSTGRES)
 _LABELS = {
     Catalog.DUCKDB: "DuckDB",
@@ -93,6 +96,7 @@ _LABELS = {
     Catalog.DUCKLAKE: "DuckLake",
     Catalog.DUCKLAKE_ON_POSTGRES: "DuckLake with its catalog in Postgres",
     Catalog.POSTGRES: "Postgres",
+    Catalog.POSTGRES_SERVER: "Postgres (dbt-postgres)",
     Catalog.SQLITE: "SQLite",
 }
 
@@ -111,7 +115,7 @@ def catalog_of(kind: str, database: str, path: str | None = None) -> Catalog:
     if kind == "quack":
         raise refused_server(f"the database '{database}' is a DuckDB server reached through Quack")
     if kind not in tuple(Catalog):
-        known = ", ".join(_LABELS.values())
+        known = ", ".join(c.label for c in Catalog if c != Catalog.POSTGRES_SERVER)
         raise ConfigurationError(
             f"the database '{database}' is of the type {kind}, to which enriched tables are not "
             f"published (only to {known})",
@@ -181,13 +185,22 @@ def _without_nul(value: str, kind: str) -> str:
         return f"replace({value}, chr(0), chr(65533))"
     if not holds_text(kind):
         return value
-    document = f"cast(to_json({value}) as varchar)"
-    for _ in range(2):
-        document = f"regexp_replace({document}, {literal(_NUL_IN_JSON)}, '\\1\ufffd', 'g')"
+    document = nul_replaced_in_json(f"cast(to_json({value}) as varchar)")
     return (
         f"if(contains(cast({value} as varchar), chr(0)), "
         f"cast(cast({document} as json) as {kind}), {value})"
     )
+
+
+def nul_replaced_in_json(document: str) -> str:
+    """Build the expression of a JSON document whose texts hold U+FFFD in place of NUL.
+
+    Args:
+        document: SQL of the document, a text.
+    """
+    for _ in range(2):
+        document = f"regexp_replace({document}, {literal(_NUL_IN_JSON)}, '\\1\ufffd', 'g')"
+    return document
 
 
 def holds_text(kind: str) -> bool:
@@ -247,7 +260,7 @@ def stored(catalog: Catalog, kind: str) -> Stored | None:
         # Parquet would round it; `place` looks for numbers of 39 digits.
         found = "DECIMAL(38,0)" if parsed.id == "hugeint" else _in_lake(parsed)
         return None if found is None else Stored(found)
-    return _in_postgres(parsed) if catalog == Catalog.POSTGRES else _in_sqlite(parsed)
+    return _in_postgres(parsed) if catalog in _POSTGRES else _in_sqlite(parsed)
 
 
 def changed_columns(catalog: Catalog, columns: Mapping[str, str]) -> dict[str, str]:
@@ -265,7 +278,7 @@ def changed_columns(catalog: Catalog, columns: Mapping[str, str]) -> dict[str, s
         if found is None or _is_same(found.type, kind):
             continue
         if found.is_json:
-            changed[name] = "JSON"
+            changed[name] = "JSONB" if catalog == Catalog.POSTGRES_SERVER else "JSON"
         elif "VARCHAR" in found.type or kind.upper() == "BOOLEAN":
             changed[name] = found.type.lower()
     return changed

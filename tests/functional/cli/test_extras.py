@@ -52,8 +52,9 @@ def model(dbt, session):
     return enrich(dbt, session, rows, task, unique_key="id")
 """
 _MODES = ["run", "submit", "collect", "plan", "preview"]
-# dbt brings one of them itself, and pandas, which the forks of the tests begin with, the other.
-_HIDDEN = sorted({name for extra in EXTRAS for name in extra.modules} - {"jinja2", "numpy"})
+# dbt brings one of them itself, and pandas, which the forks of the tests begin with, the others.
+_THERE = {"jinja2", "numpy", "pyarrow"}
+_HIDDEN = sorted({name for extra in EXTRAS for name in extra.modules} - _THERE)
 
 
 @pytest.mark.parametrize(("values", "module", "extra"), _CASES)
