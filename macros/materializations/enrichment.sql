@@ -1,6 +1,9 @@
 {% materialization enrichment, adapter='duckdb', supported_languages=['sql'] %}
 
   {%- do dbt_enrich._refuse_server() -%}
+  {% if not dbt_enrich._has_plugin() %}
+    {{ return(dbt_enrich._stage_and_publish()) }}
+  {% endif %}
   {%- set existing_relation = load_cached_relation(this) -%}
   {%- set target_relation = this.incorporate(type='table') -%}
   {%- set intermediate_relation = make_intermediate_relation(target_relation) -%}

@@ -67,7 +67,8 @@ from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.open_ledger import has_ledger, open_ledger
 from dbt_enrich.state.run import existing_ledger, open_run
 from dbt_enrich.state.tables.contents import Content, RowSums, add_rows
-from dbt_enrich.state.tables.publications import Publication
+from dbt_enrich.state.tables.publications import KEPT, Publication
+from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import Mode, Via
 from dbt_enrich.warehouse.merge import stage_unfinished, untouched_kept
 from dbt_enrich.warehouse.placement import place
@@ -117,6 +118,17 @@ class Engine:
         self.config.check_installed()
         _ = self.config.price_table
 
+    def task_key(self, request: EnrichmentRequest) -> str:
+        """Return the identity of what a request asks.
+
+        Raises:
+            ConfigurationError: Its options and its task contradict each other.
+        """
+        return self._task_key(request.identified().task)
+
+    def _task_key(self, task: EnrichmentTask) -> str:
+        return task.task_key(self.config.answered_by(task.model, task.endpoint))
+
     def enrich(self, request: EnrichmentRequest) -> Outcome:
         """Enrich a relation as far as its mode says.
 
@@ -149,9 +161,7 @@ class Engine:
             session = Session(
                 run=run,
                 request=request,
-                task_key=request.task.task_key(
-                    self.config.answered_by(request.task.model, request.task.endpoint)
-                ),
+                task_key=self._task_key(request.task),
                 config=self.config,
                 namespace=self.namespace,
                 console=console,
@@ -228,7 +238,8 @@ class Engine:
 
         Args:
             run_id: The run.
-            counts: Rows of the published table by status, or None if nothing was published.
+            counts: Rows of the published table by status, or None if nothing was published. Done
+                rows of other versions, under KEPT, are those beside the ones that it looked at.
             content: Of the rows that were put into the table: their number by status, and the sums
                 of the expressions `content` of the outcome; None if they were not summed up.
         """
@@ -238,9 +249,9 @@ class Engine:
             recorded = self._contents.pop(run_id, None)
         if publication and counts is not None:
             with open_ledger(self.config, clock=self._clock) as ledger:
-                published = replace(
-                    publication, counts={**counts, **publication.counts}, target=self._target
-                )
+                kept = counts.get(KEPT, 0) + publication.counts.get(KEPT, 0)
+                counts = {**counts, **({KEPT: kept} if kept else {})}
+                published = replace(publication, counts=counts, target=self._target)
                 ledger.publications.put(published)
                 report({"published": asdict(published)})
                 if recorded and content is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from dbt_enrich.errors import LedgerError
 _DIRECTORIES = (
     "requests", "responses", "answers", "runs", EMULATOR_DIRECTORY, RELAY_DIRECTORY,
 )  # fmt: skip
+# What the name of a scratch directory begins with that is no run's.
+_WORK = "work-"
 
 
 class StateDirectory:
@@ -100,6 +103,10 @@ class StateDirectory:
     def _answers(self) -> Path:
         return self.root / "answers"
 
+    def begin_work(self) -> RunLock:
+        """Make a scratch directory, as a run has one, for what owns no shards."""
+        return self.begin_run(f"{_WORK}{secrets.token_hex(8)}")
+
     def begin_run(self, run_id: str) -> RunLock:
         """Make a run's scratch directory and hold its lock until it ends or its process dies."""
         path = self.run(run_id)
@@ -131,7 +138,8 @@ class StateDirectory:
     def no_run_begins(self, run_id: str) -> Iterator[bool]:
         """Hold off new runs for the block; yield whether `run_id` is the only one alive."""
         with self._runs_lock():
-            names = [path.name for path in (self.root / "runs").iterdir()]
+            paths = (self.root / "runs").iterdir()
+            names = [path.name for path in paths if not path.name.startswith(_WORK)]
             yield not any(self.is_alive(name) for name in names if name != run_id)
 
     def shard_files(self) -> list[tuple[Path, str]]:

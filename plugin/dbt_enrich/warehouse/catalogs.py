@@ -6,7 +6,7 @@ extensions of that version and Postgres 15; MotherDuck is as its documentation s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -284,24 +284,57 @@ def changed_columns(catalog: Catalog, columns: Mapping[str, str]) -> dict[str, s
     return changed
 
 
+_NOT_IN_LAKE = frozenset({"bit", "bignum", "union", "hugeint", "uhugeint"})
+# Those that a Parquet file of DuckDB's would not give back exactly, or not at all.
+_NOT_IN_PARQUET = frozenset(
+    {"bit", "bignum", "hugeint", "uhugeint", "interval", "time with time zone", "time_ns"}
+)
+
+
+def in_parquet(kind: str) -> str | None:
+    """Return the type that values are written to Parquet as, from which a cast brings them back.
+
+    Args:
+        kind: Their type.
+
+    Returns:
+        The type, or None where there is none.
+    """
+    parsed = _parsed(kind)
+    return None if parsed is None else _mapped(parsed, _scalar_in_parquet)
+
+
 def _in_lake(kind: DuckDBPyType) -> str | None:
+    return _mapped(kind, _scalar_in_lake)
+
+
+def _scalar_in_lake(kind: DuckDBPyType) -> str | None:
+    if kind.id == "enum":
+        return "VARCHAR"
+    return None if kind.id in _NOT_IN_LAKE else str(kind)
+
+
+def _scalar_in_parquet(kind: DuckDBPyType) -> str | None:
+    if kind.id == "enum" or kind.id in _NOT_IN_PARQUET:
+        return "VARCHAR"
+    return None if kind.id in ("union", "variant", "geometry") else str(kind)
+
+
+def _mapped(kind: DuckDBPyType, scalar: Callable[[DuckDBPyType], str | None]) -> str | None:
+    """Return a type with others in place of the scalar ones that it is made of, or None."""
     match kind.id:
-        case "enum":
-            return "VARCHAR"
-        case "bit" | "bignum" | "union" | "hugeint" | "uhugeint":
-            return None
         case "list" | "array":
-            item = _in_lake(_child(kind))
+            item = _mapped(_child(kind), scalar)
             return None if item is None else f"{item}[]"
         case "map":
-            key, value = (_in_lake(part) for part in _parts(kind).values())
+            key, value = (_mapped(part, scalar) for part in _parts(kind).values())
             return None if key is None or value is None else f"MAP({key}, {value})"
         case "struct":
-            fields = [(name, _in_lake(part)) for name, part in _parts(kind).items()]
+            fields = [(name, _mapped(part, scalar)) for name, part in _parts(kind).items()]
             if any(part is None for _, part in fields):
                 return None
             return f"STRUCT({', '.join(f'{identifier(name)} {part}' for name, part in fields)})"
-    return str(kind)
+    return scalar(kind)
 
 
 _IN_POSTGRES = {

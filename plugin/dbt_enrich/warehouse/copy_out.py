@@ -14,7 +14,7 @@ from dbt_enrich.sql import literal
 from dbt_enrich.workspace.row_sizes import rows_within, too_long
 
 # Few, as rows may be long, and the user's memory limit small.
-_ROW_GROUP = 4_096
+ROW_GROUP = 4_096
 # Where rows are longer still: bytes of a row group, and how many of them one statement writes.
 _LONG_ROW_GROUP_BYTES = 4_194_304
 _LONG_ROW_GROUPS = 32
@@ -40,7 +40,7 @@ class _Copy:
     """A SELECT whose rows are written by one statement, so many to a row group."""
 
     query: str
-    row_group: int = _ROW_GROUP
+    row_group: int = ROW_GROUP
 
 
 def copy_out(

@@ -25,11 +25,13 @@ class Attached:
     Attributes:
         name: What it is called in SQL.
         statement: What attaches it for reading; it may hold a password.
+        writing: What attaches it as the profile says; likewise.
         is_quack: Whether it is a DuckDB server reached through Quack.
     """
 
     name: str
     statement: str = field(repr=False)
+    writing: str = field(repr=False)
     is_quack: bool = False
 
 
@@ -95,6 +97,7 @@ def _attached(attachment: Any, credentials: Any) -> Attached:
     return Attached(
         name=attachment.alias or credentials.path_derived_database_name(attachment.path),
         statement=reading.to_sql(),
+        writing=attachment.to_sql(),
         is_quack=str(kind).lower() == "quack",
     )
 
@@ -134,13 +137,14 @@ def find_catalog(connection: duckdb.DuckDBPyConnection, database: str) -> Catalo
 
 @contextmanager
 def opened(
-    databases: Databases, settings: Mapping[str, object]
+    databases: Databases, settings: Mapping[str, object], *, writes: bool = False
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a target's databases for reading.
+    """Open a target's databases.
 
     Args:
         databases: The databases.
         settings: Which of DuckDB's settings to change.
+        writes: Whether they are written to, and not read alone.
 
     Raises:
         ConfigurationError: There is no warehouse, or it cannot be read, as while another process
@@ -160,7 +164,7 @@ def opened(
             fix="run `dbt run` with this target first, or name another by --target",
         )
     try:
-        connection = _connected(databases)
+        connection = _connected(databases, writes=writes)
     except duckdb.Error as error:
         raise _unreadable(path, error) from None
     try:
@@ -171,7 +175,7 @@ def opened(
         for name, value in settings.items():
             connection.execute(f"set {identifier(name)} = {literal(str(value))}")
         for other in databases.attached:
-            _attach(connection, other)
+            _attach(connection, other, writes=writes)
         yield connection
     except (duckdb.IOException, duckdb.HTTPException) as error:
         raise _unreadable(path, error) from None
@@ -179,16 +183,15 @@ def opened(
         connection.close()
 
 
-def _connected(databases: Databases) -> duckdb.DuckDBPyConnection:
-    reads_only = databases.path != ":memory:" and (
-        urlsplit(databases.path).scheme not in _MOTHERDUCK
-    )
+def _connected(databases: Databases, *, writes: bool) -> duckdb.DuckDBPyConnection:
+    is_remote = urlsplit(databases.path).scheme in _MOTHERDUCK
+    reads_only = databases.path != ":memory:" and not is_remote and not writes
     return duckdb.connect(databases.path, read_only=reads_only, config=dict(databases.options))
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, other: Attached) -> None:
+def _attach(connection: duckdb.DuckDBPyConnection, other: Attached, *, writes: bool) -> None:
     try:
-        connection.execute(other.statement)
+        connection.execute(other.writing if writes else other.statement)
     except duckdb.Error as error:
         # DuckDB's own text may repeat a connection string, with its password.
         raise ConfigurationError(

@@ -51,6 +51,21 @@ _COLLECTED_ROWS = 96
 _DAMAGE = ("no files found", "parquet", "don't know what type", "thrift")
 
 
+def limited(connection: duckdb.DuckDBPyConnection, memory_limit: str | None) -> int:
+    """Give a database of ours a share of the memory, and return how many bytes it may have.
+
+    Args:
+        connection: A connection to it.
+        memory_limit: The limit that it was opened with, or None for the share.
+    """
+    ((memory,),) = connection.execute(_MEMORY).fetchall()
+    if memory_limit:
+        return int(memory)
+    share = max(int(memory) // _SHARES, _LEAST_MEMORY)
+    connection.execute(f"set memory_limit = '{share}B'")
+    return share
+
+
 class Workspace:
     """A private in-memory DuckDB, which opens with its first query.
 
@@ -89,10 +104,7 @@ class Workspace:
                     "autoload_known_extensions": False,
                 },
             )
-            ((self._memory,),) = connection.execute(_MEMORY).fetchall()
-            if not given:
-                self._memory = max(self._memory // _SHARES, _LEAST_MEMORY)
-                connection.execute(f"set memory_limit = '{self._memory}B'")
+            self._memory = limited(connection, self._memory_limit)
             # Our joins are written with the smaller side last; the estimates behind the
             # optimizer's choice know nothing of text files and would build on the large side.
             connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")

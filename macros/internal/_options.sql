@@ -1,0 +1,3 @@
+{% macro _options() %}
+  {{ return((model.config.meta or {}).get('enrichment') or {}) }}
+{% endmacro %}

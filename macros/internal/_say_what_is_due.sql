@@ -1,0 +1,18 @@
+{% macro _say_what_is_due(counts) %}
+  {#- Not where a command runs dbt, which goes on with them. -#}
+  {%- if env_var('DBT_ENRICH_MODE', '') -%}
+    {{ return('') }}
+  {%- endif -%}
+  {%- set due = namespace(rows=0) -%}
+  {%- for row in counts if row[0] in ['pending', 'stale'] -%}
+    {%- set due.rows = due.rows + row[1] -%}
+  {%- endfor -%}
+  {%- if due.rows -%}
+    {%- set name = dbt_enrich._label(model) -%}
+    {%- do log(
+      name ~ ': ' ~ due.rows ~ (' row is' if due.rows == 1 else ' rows are') ~ ' pending; `dbt-enrich run --select '
+      ~ name ~ '` sends and collects them',
+      info=true
+    ) -%}
+  {%- endif -%}
+{% endmacro %}

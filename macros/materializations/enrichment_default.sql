@@ -1,0 +1,3 @@
+{% materialization enrichment, default %}
+  {{ return(dbt_enrich._stage_and_publish()) }}
+{% endmaterialization %}
