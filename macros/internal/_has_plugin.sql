@@ -2,9 +2,10 @@
   {%- if target.type != 'duckdb' -%}
     {{ return(false) }}
   {%- endif -%}
-  {%- set aliases = [] -%}
-  {%- for plugin in adapter.config.credentials.plugins or [] -%}
-    {%- do aliases.append(plugin.alias or plugin.module) -%}
+  {%- for plugin in target.get('plugins') or [] -%}
+    {%- if (plugin.alias or plugin.module) == dbt_enrich._plugin_alias() -%}
+      {{ return(true) }}
+    {%- endif -%}
   {%- endfor -%}
-  {{ return(dbt_enrich._plugin_alias() in aliases) }}
+  {{ return(false) }}
 {% endmacro %}

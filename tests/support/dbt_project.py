@@ -14,6 +14,7 @@ import yaml
 from support.forked_dbt import ForkedDbt, run_forked
 
 _DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors"]
+PLUGIN, COMMAND = "plugin", "command"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -37,6 +38,8 @@ class DbtProject:
         plugin: The plugin's `config:`; `state_dir` defaults to one in the directory.
         threads: dbt's threads.
         target: What else the profile's target `dev` says, such as `attach`.
+        door: `plugin`, or `command` for a profile without it, with the configuration beside
+            dbt_project.yml.
     """
 
     def __init__(
@@ -46,7 +49,10 @@ class DbtProject:
         *,
         threads: int = 2,
         target: dict[str, Any] | None = None,
+        door: str = PLUGIN,
     ) -> None:
+        self.door = door
+        self._environment: dict[str, str] = {}
         self.directory = directory / "project"
         self.warehouse = directory / "notes.duckdb"
         self.state_dir = directory / "state"
@@ -77,11 +83,22 @@ class DbtProject:
             "type": "duckdb",
             "path": str(self.warehouse),
             "threads": self._threads,
-            "plugins": [{"module": "dbt_enrich.plugin", "alias": "enrich", "config": config}],
         }
+        if self.door == PLUGIN:
+            ours = {"module": "dbt_enrich.plugin", "alias": "enrich", "config": config}
+            target["plugins"] = [ours]
+        else:
+            self._configure_file(config)
         prod = {**target, "path": str(self.warehouse.with_name("prod.duckdb"))}
         outputs = {"dev": {**target, **self._target}, "prod": prod}
         self.write("profiles.yml", {"notes": {"target": "dev", "outputs": outputs}})
+
+    def _configure_file(self, config: dict[str, Any]) -> None:
+        """Write dbt_enrich.yml; a key of the service goes into the environment."""
+        if "api_key" in config:
+            self._environment["NOTES_API_KEY"] = config["api_key"]
+            config = {**config, "api_key": "${NOTES_API_KEY}"}
+        self.write("dbt_enrich.yml", config)
 
     def write(self, path: str, content: str | dict[str, Any]) -> None:
         """Write a file of the project; a dict becomes YAML."""
@@ -150,7 +167,8 @@ class DbtProject:
         **environment: str,
     ) -> str:
         """Run dbt and return what it printed; assert that it succeeded, or that it failed."""
-        dbt = self.fork(*arguments, largest_file=largest_file, environment=environment)
+        given = {**self._environment, **environment}
+        dbt = self.fork(*arguments, largest_file=largest_file, environment=given)
         code = dbt.wait()
         assert (code == 0) == succeeds, dbt.output
         return dbt.output
@@ -163,7 +181,7 @@ class DbtProject:
             "--project-dir",
             str(self.directory),
             directory=self.directory.parent,
-            environment={"DBT_PROFILES_DIR": str(self.directory)},
+            environment={"DBT_PROFILES_DIR": str(self.directory), **self._environment},
         )
         assert code == exits, text
         assert "Traceback" not in text

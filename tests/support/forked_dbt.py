@@ -343,7 +343,8 @@ def _run_dbt(
     **_: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Do what `subprocess.run` does with dbt's command, in a fork of this process."""
-    assert list(command[:2]) == [sys.executable, "-c"]
+    # By the Python of this process, or by its name.
+    arguments = command[3:] if list(command[:2]) == [sys.executable, "-c"] else command[1:]
     sys.stdout.flush()
     reading, writing = os.pipe()
     child = os.fork()
@@ -351,7 +352,7 @@ def _run_dbt(
         os.close(reading)
         code: int | str | None = 1
         try:
-            _be("dbt", command[3:], env, writing if stdout else os.dup(1))
+            _be("dbt", arguments, env, writing if stdout else os.dup(1))
         except SystemExit as end:
             code = end.code
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,12 +18,36 @@ from typing import Any
 import click
 
 from dbt_enrich.cli.project import Location, yaml_document
-from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE
-from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.environment import DBT_VARIABLE, MODE_VARIABLE, REPORTS_VARIABLE, given
+from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.task.options import Mode
 
 # Importing dbt's entry point by name works wherever dbt-core is installed beside this package.
 _DBT = (sys.executable, "-c", "from dbt.cli.main import cli; cli()")
+
+
+def dbt_command() -> tuple[str, ...]:
+    """Return the dbt that works without our plugin: of any version, and in any environment.
+
+    The one that the environment names, else the first on the path, else the one beside this
+    interpreter.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    named = given(DBT_VARIABLE)
+    if named:
+        return tuple(shlex.split(named))
+    beside = Path(sys.executable).with_name("dbt")
+    found = shutil.which("dbt") or (str(beside) if beside.exists() else None)
+    if found is None:
+        raise ConfigurationError(
+            "there is no dbt on the path, nor beside the Python of dbt-enrich",
+            fix=f"install it, or name it in the environment variable {DBT_VARIABLE}",
+        )
+    return (found,)
+
+
 ALL_ENRICHMENTS = "config.materialized:enrichment"
 # With the models between them, which a chain of enrichments needs to go on.
 _ALL_CHAINS = f"{ALL_ENRICHMENTS}+,+{ALL_ENRICHMENTS}"
@@ -36,15 +62,22 @@ class DbtOptions:
         select: What dbt selects; by default every enrichment of the project's default selector, or
             of the whole project.
         full_refresh: Whether tables that are merged into are rebuilt.
+        command: What starts dbt.
     """
 
     location: Location
     select: tuple[str, ...] = ()
     full_refresh: bool = False
+    command: tuple[str, ...] = _DBT
 
     def resolved(self) -> DbtOptions:
         """Return the options with what dbt selects written out, for several runs of dbt."""
-        return replace(self, select=self.select or _within_default(self.location, _ALL_CHAINS))
+        return replace(self, select=self.select or _within_default(self, _ALL_CHAINS))
+
+    def narrowed(self) -> DbtOptions:
+        """Return the options without what is selected and is no enrichment."""
+        select = tuple(map(_enrichments_of, self.select))
+        return replace(self, select=select or _within_default(self, ALL_ENRICHMENTS))
 
     def arguments(self) -> list[str]:
         """Return dbt's arguments.
@@ -69,11 +102,21 @@ def run_dbt(
     Returns:
         Its exit code, and what the engine reports of each enrichment.
     """
-    with _reports() as (lines, path):
-        command = [*_DBT, "run", *options.arguments()]
+    with reports() as (lines, path):
         given = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: path, **environment}
-        done = subprocess.run(command, check=False, env={**os.environ, **given})  # noqa: S603
-        return done.returncode, lines()
+        return foreground_dbt(options, given), lines()
+
+
+def foreground_dbt(options: DbtOptions, environment: Mapping[str, str]) -> int:
+    """Run `dbt run` in the foreground, and return its exit code.
+
+    Args:
+        options: How dbt finds the project.
+        environment: What dbt's environment has beside this process's own.
+    """
+    command = [*options.command, "run", *options.arguments()]
+    done = subprocess.run(command, check=False, env={**os.environ, **environment})  # noqa: S603
+    return done.returncode
 
 
 def reports_of_dbt(
@@ -91,15 +134,14 @@ def reports_of_dbt(
     Raises:
         EnrichmentError: dbt failed; its own words are printed before.
     """
-    with _reports() as (lines, path):
-        enrichments = _narrowed(options)
+    with reports() as (lines, path):
         given = {MODE_VARIABLE: mode.value, REPORTS_VARIABLE: path, **(environment or {})}
-        _quiet_dbt("run", *enrichments.arguments(), environment=given)
+        quiet_dbt(options, "run", *options.narrowed().arguments(), environment=given)
         return lines()
 
 
 @contextmanager
-def _reports() -> Iterator[tuple[Callable[[], list[dict[str, Any]]], str]]:
+def reports() -> Iterator[tuple[Callable[[], list[dict[str, Any]]], str]]:
     """Make a file for the engine's reports; yield what reads it, and its path."""
     with tempfile.TemporaryDirectory(prefix="dbt-enrich-") as directory:
         path = Path(directory) / "reports.jsonl"
@@ -117,17 +159,28 @@ def models_of_dbt(options: DbtOptions) -> list[dict[str, Any]]:
     Raises:
         EnrichmentError: dbt cannot read the project; its own words are printed before.
     """
-    enrichments = _narrowed(options)
+    enrichments = options.narrowed()
     keys = ("name", "alias", "database", "schema", "config", "columns")
     shown = ("--resource-type", "model", "--output", "json", "--output-keys", *keys)
-    listed = _quiet_dbt("ls", *enrichments.arguments(), *shown)
+    listed = quiet_dbt(options, "ls", *enrichments.arguments(), *shown)
     return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
 
 
-def _quiet_dbt(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run dbt in silence and return what it printed, which is shown where it failed."""
+def quiet_dbt(
+    options: DbtOptions, *arguments: str, environment: Mapping[str, str] | None = None
+) -> str:
+    """Run dbt in silence and return what it printed, which is shown where it failed.
+
+    Args:
+        options: How dbt is started.
+        arguments: Its arguments.
+        environment: What its environment has beside this process's own.
+
+    Raises:
+        EnrichmentError: dbt failed.
+    """
     done = subprocess.run(  # noqa: S603
-        [*_DBT, "--quiet", *arguments],
+        [*options.command, "--quiet", *arguments],
         check=False,
         env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
@@ -140,18 +193,13 @@ def _quiet_dbt(*arguments: str, environment: Mapping[str, str] | None = None) ->
     return done.stdout
 
 
-def _narrowed(options: DbtOptions) -> DbtOptions:
-    """Leave out what is selected and is no enrichment."""
-    select = tuple(map(_enrichments_of, options.select))
-    return replace(options, select=select or _within_default(options.location, ALL_ENRICHMENTS))
-
-
-def _within_default(location: Location, wanted: str) -> tuple[str, ...]:
+def _within_default(options: DbtOptions, wanted: str) -> tuple[str, ...]:
     """Narrow a selection to what a bare `dbt build` takes: dbt drops that where one is given."""
+    location = options.location
     if not _has_default_selector(location.root / "selectors.yml"):
         return (wanted,)
     shown = ("--resource-type", "model", "--output", "selector")
-    listed = _quiet_dbt("ls", *location.arguments(), *shown)
+    listed = quiet_dbt(options, "ls", *location.arguments(), *shown)
     names = (line.strip() for line in listed.splitlines())
     return tuple(f"fqn:{name},{wanted}" for name in names if name) or ("",)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
+from dbt_enrich.cli.dbt import DbtOptions
+from dbt_enrich.cli.doors import door_of
 from dbt_enrich.cli.exits import ERROR
-from dbt_enrich.cli.project import Location, project_options
+from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.cli.tables import markdown_table, plain_table
 from dbt_enrich.cost.estimate import NO_OUTPUT, OF_SCHEMA, WITHOUT_REASONING
@@ -51,7 +52,7 @@ def plan(
     error, or a run would refuse (on_task_change).
     """
     options = DbtOptions(location, select, full_refresh=full_refresh)
-    reports = reports_of_dbt(options, Mode.PLAN)
+    reports = door_of(load_project(location), options).reports(Mode.PLAN)
     plans = [report["plan"] for report in reports if "plan" in report]
     unplanned = [report["unplanned"] for report in reports if "unplanned" in report]
     if form == "json":

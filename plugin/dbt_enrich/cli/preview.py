@@ -6,8 +6,9 @@ import json
 
 import click
 
-from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt
-from dbt_enrich.cli.project import Location, project_options
+from dbt_enrich.cli.dbt import DbtOptions
+from dbt_enrich.cli.doors import door_of
+from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.environment import PREVIEW_MODEL_VARIABLE, PREVIEW_ROWS_VARIABLE
 from dbt_enrich.task.options import Mode
 
@@ -37,7 +38,7 @@ def preview(
     """
     options = DbtOptions(location, (model,))
     given = {PREVIEW_MODEL_VARIABLE: model, PREVIEW_ROWS_VARIABLE: str(rows)}
-    reports = reports_of_dbt(options, Mode.PREVIEW, given)
+    reports = door_of(load_project(location), options).reports(Mode.PREVIEW, given)
     found = [report["preview"] for report in reports if "preview" in report]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))

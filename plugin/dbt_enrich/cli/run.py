@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from dbt_enrich.cli.dbt import DbtOptions, run_dbt
+from dbt_enrich.cli.dbt import DbtOptions
+from dbt_enrich.cli.doors import door_of
 from dbt_enrich.cli.exits import DONE, ERROR, FAILED_ROWS, PENDING
 from dbt_enrich.cli.project import Location, Project, load_project, project_options
 from dbt_enrich.cli.selection import dbt_selection
 from dbt_enrich.console.console import Console
-from dbt_enrich.environment import RUN_BEGAN_VARIABLE, TIMINGS_VARIABLE
+from dbt_enrich.environment import TIMINGS_VARIABLE
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.options import Mode
@@ -47,23 +48,24 @@ def run(
 
     if timings:
         os.environ[TIMINGS_VARIABLE] = "1"
-    options = DbtOptions(location, select).resolved()
     project = load_project(location)
+    door = door_of(project, DbtOptions(location, select))
     began = time.monotonic()
-    environment = {RUN_BEGAN_VARIABLE: datetime.now(UTC).isoformat()}
     started = None
     while True:
-        dbt_began = datetime.now(UTC)
-        code, reports = run_dbt(options, Mode.SUBMIT, environment)
-        if code:
+        step_began = datetime.now(UTC)
+        step = door.step(Mode.SUBMIT)
+        if step.code:
             raise SystemExit(ERROR)
         # Not of the ledger, where others that share it may have published theirs meanwhile.
-        tables = [Publication(**found["published"]) for found in reports if "published" in found]
+        tables = step.published
         started = started or {table.enrichment for table in tables}
         tables = [table for table in tables if table.enrichment in started]
+        if step.goes_on:
+            continue
         waiting = _open_shards(project, tables)
         if not waiting:
-            if _has_unpublished_answers(project, tables, dbt_began):
+            if _has_unpublished_answers(project, tables, step_began):
                 continue
             raise SystemExit(_verdict(tables))
         left = None if timeout is None else timeout - (time.monotonic() - began)

@@ -178,7 +178,7 @@ class _Work:
         written = 0
         try:
             if outcome.replaces:
-                results, failures = self._written(outcome, task_key, staged, is_kept)
+                results, failures = self._written(outcome, task_key, is_kept)
                 written = self._count(results)
                 if written:
                     self._host.write_results(self._tables, results, failures)
@@ -275,9 +275,7 @@ class _Work:
             self._show(shown, files, columns)
             yield Upstream(other.name, other.enrichment, (shown,), tuple(keys), other.is_alone)
 
-    def _written(
-        self, outcome: Outcome, task_key: str, staged: Mapping[str, str], is_kept: bool
-    ) -> tuple[Written, Written]:
+    def _written(self, outcome: Outcome, task_key: str, is_kept: bool) -> tuple[Written, Written]:
         """Write what is new of the results, and the failed attempts of those rows."""
         keys = [identifier(key) for key in self._tables.unique_key]
         listed = ", ".join(keys)

@@ -149,9 +149,7 @@ def _same_row(tables: ModelTables) -> str:
     return " and ".join(f"done.{name} = staged.{name}" for name in names)
 
 
-def _columns(
-    connection: duckdb.DuckDBPyConnection, table: HostTable
-) -> dict[str, str] | None:
+def _columns(connection: duckdb.DuckDBPyConnection, table: HostTable) -> dict[str, str] | None:
     if table.database is not None:
         _refuse(connection, table.database)
     in_database = (

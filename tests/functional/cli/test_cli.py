@@ -221,7 +221,7 @@ def test_run_goes_on_where_another_command_stores_what_it_waits_for(
         command(project, "wait")
         return done
 
-    module = importlib.import_module("dbt_enrich.cli.run")
+    module = importlib.import_module("dbt_enrich.cli.doors")
     monkeypatch.setattr(module, "run_dbt", interleaved)
     monkeypatch.chdir(project.directory)
     done = CliRunner().invoke(main, ["run", "--profiles-dir", str(project.directory)])

@@ -1,0 +1,155 @@
+"""The command's door: dbt stages and publishes by itself, and the paid work is done in between.
+
+For projects whose target has no plugin of ours. dbt is a process of its own, of any version; what
+it has staged is told by its manifest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from dbt_enrich.cli.dbt import DbtOptions, dbt_command, foreground_dbt, quiet_dbt, reports
+from dbt_enrich.cli.doors import Step
+from dbt_enrich.cli.exits import DONE, ERROR
+from dbt_enrich.cli.hosts import open_host
+from dbt_enrich.cli.manifest import Manifest, ran
+from dbt_enrich.cli.project import Project
+from dbt_enrich.console.console import Console
+from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE, RUN_BEGAN_VARIABLE
+from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.pipeline.engine import Engine
+from dbt_enrich.pipeline.hosted import work
+from dbt_enrich.task.command_options import refuse_several
+from dbt_enrich.task.options import Mode
+from dbt_enrich.warehouse.host import Host
+
+# dbt's own word on a model that is built, of its versions.
+_BUILT = ("success", "pass")
+
+
+class CommandDoor:
+    """A project in which dbt works by itself.
+
+    Args:
+        project: The project.
+        options: How dbt finds it, and what it selects.
+    """
+
+    def __init__(self, project: Project, options: DbtOptions) -> None:
+        self._project = project
+        self._given = replace(options, command=dbt_command())
+        self._options: DbtOptions | None = None
+        self._began = datetime.now(UTC).isoformat()
+        self._is_staged = False
+        self._selected: Collection[str] = ()
+        # A step that only has dbt publish brings the next one something to do for each model
+        # that reads another one's answers.
+        self._publishes = 0
+
+    def step(self, mode: Mode) -> Step:
+        """Have dbt stage and publish where there is something new, and do the work on its rows."""
+        if not self._is_staged:
+            code = self._dbt(mode)
+            if code:
+                return Step(ERROR)
+        results, found, errors = self._work(mode, {RUN_BEGAN_VARIABLE: self._began})
+        self._is_staged = not results
+        self._publishes = self._publishes + 1 if results else 0
+        if errors and results:
+            self._dbt(mode)
+        if errors:
+            return Step(ERROR, found)
+        goes_on = bool(results) and self._publishes <= len(self._selected) + 1
+        return Step(DONE, found, goes_on)
+
+    def reports(
+        self, mode: Mode, environment: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Have dbt stage in silence, and return what the engine reports; see `Door`."""
+        options = self._given.narrowed()
+        quiet_dbt(options, "run", *options.arguments(), environment=_for_dbt(mode))
+        self._take_selection()
+        _, found, errors = self._work(mode, environment or {})
+        if errors:
+            raise EnrichmentError(
+                f"{errors} of {len(self._selected)} enrichments cannot be looked at",
+                fix="fix what is named above, then try again",
+            )
+        return found
+
+    def _dbt(self, mode: Mode) -> int:
+        self._options = self._options or self._given.resolved()
+        code = foreground_dbt(self._options, _for_dbt(mode))
+        if not code:
+            self._take_selection()
+        return code
+
+    def _take_selection(self) -> None:
+        self._selected = {i for i, status in ran(self._project.root).items() if status in _BUILT}
+
+    def _work(
+        self, mode: Mode, environment: Mapping[str, str]
+    ) -> tuple[int, list[dict[str, Any]], int]:
+        """Work on what is staged; return how many results are new, the reports, and the errors."""
+        project = self._project
+        manifest = Manifest.read(project.root)
+        wanted = manifest.enrichments(self._selected)
+        engine = Engine(
+            project.config,
+            project=project.name,
+            console=Console(click.echo, _warn),
+            target=project.target,
+        )
+        results, failed = 0, set[str]()
+        with (
+            reports() as (lines, path),
+            _environment({MODE_VARIABLE: mode.value, REPORTS_VARIABLE: path, **environment}),
+            closing(open_host(project, self._given.location)) as host,
+        ):
+            refuse_several(wanted)
+            for unique_id in wanted:
+                if failed.intersection(manifest.reads(unique_id)):
+                    continue
+                try:
+                    results += _worked(engine, host, manifest, unique_id)
+                except EnrichmentError as error:
+                    failed.add(unique_id)
+                    click.echo(f"Error: {error.with_page}", err=True)
+            return results, lines(), len(failed)
+
+
+def _for_dbt(mode: Mode) -> dict[str, str]:
+    # What is selected, and how it is staged, is told by what dbt writes.
+    return {MODE_VARIABLE: mode.value, "DBT_WRITE_JSON": "true"}
+
+
+def _worked(engine: Engine, host: Host, manifest: Manifest, unique_id: str) -> int:
+    worked = work(engine, host, manifest.model(unique_id))
+    click.echo(worked.outcome.summary)
+    if worked.outcome.warning:
+        _warn(worked.outcome.warning)
+    return worked.results
+
+
+def _warn(text: str) -> None:
+    click.secho(text, fg="yellow", err=True)
+
+
+@contextmanager
+def _environment(given: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process's environment for as long as the block runs."""
+    before = dict(os.environ)
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name in given:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in given if name in before})

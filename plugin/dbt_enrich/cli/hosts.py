@@ -1,0 +1,29 @@
+"""Which host a profile's target leads to: a line for each that there is."""
+
+from __future__ import annotations
+
+from dbt_enrich.cli.project import Location, Project, load_databases
+from dbt_enrich.errors import ConfigurationError
+from dbt_enrich.warehouse.host import Host
+
+
+def open_host(project: Project, location: Location) -> Host:
+    """Open the database in which dbt stages and publishes.
+
+    Args:
+        project: The project.
+        location: Where dbt finds it.
+
+    Raises:
+        ConfigurationError: dbt-enrich does not work there, or the profile cannot be read.
+    """
+    match project.adapter:
+        case "duckdb":
+            from dbt_enrich.warehouse.duckdb_host import DuckdbHost
+
+            return DuckdbHost(load_databases(location))
+    raise ConfigurationError(
+        f"the target '{project.target}' is of the type {project.adapter}, in which dbt-enrich does "
+        "not work",
+        fix="name another target by --target",
+    )

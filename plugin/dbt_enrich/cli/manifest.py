@@ -1,0 +1,202 @@
+"""The enrichments of a dbt project, out of the manifest that dbt leaves in its target directory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from dbt_enrich.cli.project import yaml_document
+from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.pipeline.hosted import HostedModel, HostedUpstream
+from dbt_enrich.pipeline.planning.constraints import parse_constraints
+from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
+from dbt_enrich.task.command_options import commanded
+from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
+from dbt_enrich.task.model_names import labels
+from dbt_enrich.task.version_lists import blocks_in, separated
+from dbt_enrich.warehouse.host import HostTable, ModelTables
+
+_MATERIALIZED = "enrichment"
+_Node = Mapping[str, Any]
+
+
+def target_path(root: Path) -> Path:
+    """Return the directory in which dbt leaves what it has parsed and done.
+
+    Args:
+        root: The project's directory.
+    """
+    given = (os.environ.get(name) for name in ("DBT_ENGINE_TARGET_PATH", "DBT_TARGET_PATH"))
+    written = yaml_document(root / "dbt_project.yml").get("target-path")
+    return root / (next(filter(None, given), None) or str(written or "target"))
+
+
+def ran(root: Path) -> dict[str, str]:
+    """Return the models of dbt's last run by unique id, with what became of each.
+
+    Args:
+        root: The project's directory.
+
+    Raises:
+        EnrichmentError: dbt has left no word of it.
+    """
+    results = _document(target_path(root) / "run_results.json").get("results") or ()
+    return {str(one["unique_id"]): str(one["status"]) for one in results}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What dbt has parsed.
+
+    Attributes:
+        root: The project's directory.
+        nodes: Models and others by unique id.
+        names: What each enrichment is called, by unique id.
+    """
+
+    root: Path
+    nodes: Mapping[str, _Node]
+    names: Mapping[str, str]
+
+    @staticmethod
+    def read(root: Path) -> Manifest:
+        """Read what dbt has left of a project.
+
+        Args:
+            root: The project's directory.
+
+        Raises:
+            EnrichmentError: It has left none.
+        """
+        nodes = _document(target_path(root) / "manifest.json").get("nodes") or {}
+        models = {i for i, node in nodes.items() if node.get("resource_type") == "model"}
+        names = labels(models)
+        enrichments = (i for i in models if _is_enrichment(nodes[i]))
+        return Manifest(root, nodes, {i: names[i] for i in enrichments})
+
+    def enrichments(self, among: Collection[str]) -> list[str]:
+        """Return the unique ids of enrichments, each after those that it reads.
+
+        Args:
+            among: The unique ids of the models that are meant.
+        """
+        graph = {i: _parents(node) for i, node in sorted(self.nodes.items())}
+        order = TopologicalSorter(graph).static_order()
+        return [i for i in order if i in self.names and i in among]
+
+    def reads(self, unique_id: str) -> Iterator[str]:
+        """Yield the unique ids of all that a model reads, directly or through others."""
+        seen: set[str] = set()
+        wanted = list(_parents(self.nodes[unique_id]))
+        while wanted:
+            one = wanted.pop()
+            if one in seen:
+                continue
+            seen.add(one)
+            yield one
+            wanted += _parents(self.nodes.get(one, {}))
+
+    def model(self, unique_id: str) -> HostedModel:
+        """Return an enrichment.
+
+        Raises:
+            ConfigurationError: Something in its YAML is wrong.
+        """
+        name, node = self.names[unique_id], self.nodes[unique_id]
+        config = node["config"]
+        meta = (config.get("meta") or {}).get("enrichment")
+        if not isinstance(meta, Mapping) or not meta:
+            raise ConfigurationError(
+                f"model '{name}': the YAML has no config.meta.enrichment",
+                fix="add it with model, user and output",
+            )
+        meta = self._of_version(name, node, meta)
+        enforced = (config.get("contract") or {}).get("enforced")
+        docs = config.get("persist_docs") or {}
+        key = parse_unique_key(name, config.get("unique_key"))
+        return HostedModel(
+            name=name,
+            enrichment=unique_id,
+            tables=ModelTables.of(_table(node), key),
+            task=task_from_yaml(name, meta, node["columns"]),
+            options=commanded(options_from_yaml(name, meta)),
+            target=node.get("relation_name"),
+            upstream=tuple(self._upstream(_parents(node))),
+            constraints=parse_constraints(name, node["columns"], node.get("constraints") or ())
+            if enforced
+            else (),
+            indexes=bool(config.get("indexes")),
+            comments=bool(docs.get("relation") or docs.get("columns")),
+        )
+
+    def _of_version(self, name: str, node: _Node, meta: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the block of a versioned model without lists that dbt has joined."""
+        _, _, file = str(node.get("patch_path") or "").partition("://")
+        if node.get("version") is None or not file:
+            return meta
+        blocks = blocks_in(
+            self._package(node["package_name"]) / file, node["name"], node["version"]
+        )
+        return separated(meta, blocks, model=name) if blocks else meta
+
+    def _package(self, package: str) -> Path:
+        document = yaml_document(self.root / "dbt_project.yml")
+        if document.get("name") == package:
+            return self.root
+        return self.root / str(document.get("packages-install-path") or "dbt_packages") / package
+
+    def _upstream(
+        self, parents: Collection[str], *, is_alone: bool = True, seen: set[str] | None = None
+    ) -> Iterator[HostedUpstream]:
+        """Yield the enrichments that are read, directly or through models between them."""
+        seen = set() if seen is None else seen
+        is_alone = is_alone and len(parents) == 1
+        for unique_id in parents:
+            node = self.nodes.get(unique_id)
+            if node is None or unique_id in seen:
+                continue
+            seen.add(unique_id)
+            # What a Python model is, its table says.
+            if _is_enrichment(node) or node.get("language") == "python":
+                yield HostedUpstream(
+                    name=self.names.get(unique_id, str(node["name"])),
+                    enrichment=unique_id,
+                    tables=tuple(map(_table, filter(None, (node, node.get("defer_relation"))))),
+                    unique_key=_names(node["config"].get("unique_key")),
+                    is_alone=is_alone,
+                )
+            if not _is_enrichment(node):
+                yield from self._upstream(_parents(node), is_alone=is_alone, seen=seen)
+
+
+def _is_enrichment(node: _Node) -> bool:
+    return (node.get("config") or {}).get("materialized") == _MATERIALIZED
+
+
+def _parents(node: _Node) -> list[str]:
+    return list(dict.fromkeys((node.get("depends_on") or {}).get("nodes") or ()))
+
+
+def _table(node: _Node) -> HostTable:
+    return HostTable(node.get("database"), str(node["schema"]), str(node["alias"]))
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(map(str, value or ()))  # type: ignore[call-overload]
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EnrichmentError(
+            f"{path}, which dbt writes, cannot be read ({error})",
+            fix="let dbt write it (write_json), and name its directory as target-path in "
+            "dbt_project.yml or by DBT_TARGET_PATH",
+        ) from None
+    return dict(found)
