@@ -21,6 +21,9 @@
   {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
   {%- set columns = dbt_enrich._stage_rows(rows, compiled_code) -%}
+  {% if config.get('contract').enforced %}
+    {% do dbt_enrich._describe_status_columns() %}
+  {% endif %}
   {% if merges %}
     {% do dbt_enrich._stage_unfinished(rows, columns, existing_relation) %}
   {% endif %}

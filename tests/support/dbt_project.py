@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,19 @@ class DbtProject:
         assert code == exits, text
         assert "Traceback" not in text
         return text
+
+    def killed_command(self, *arguments: str, kill_at: str) -> None:
+        """Run `dbt-enrich` until it kills itself at a moment."""
+        code, text = run_forked(
+            "dbt-enrich",
+            *arguments,
+            "--project-dir",
+            str(self.directory),
+            directory=self.directory.parent,
+            environment={"DBT_PROFILES_DIR": str(self.directory), **self._environment},
+            kill_at=kill_at,
+        )
+        assert code == -signal.SIGKILL, text
 
     def killed(self, *arguments: str, kill_at: str, **environment: str) -> str:
         """Run dbt until it kills itself at a moment of the ledger; return what it printed."""

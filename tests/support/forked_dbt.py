@@ -31,6 +31,7 @@ import dbt_enrich.cli.dbt as commands
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.tables.shards import Shards
+from dbt_enrich.warehouse.duckdb_host import DuckdbHost
 
 from support.without import absent
 
@@ -206,7 +207,7 @@ def kill_at(moment: str, by: signal.Signals = signal.SIGKILL) -> None:
     announces has not happened yet.
 
     Args:
-        moment: `<step>:before` or `<step>:after`.
+        moment: `<step>:before` or `<step>:after`, where a step may be a call of a host, too.
         by: The signal that it sends itself.
     """
     step, when = moment.split(":")
@@ -217,7 +218,7 @@ def kill_at(moment: str, by: signal.Signals = signal.SIGKILL) -> None:
             moments.discard(now)
             os.kill(os.getpid(), by)
 
-    def killing(method: Callable[..., Any], step_of: Callable[..., Step]) -> Callable[..., Any]:
+    def killing(method: Callable[..., Any], step_of: Callable[..., str]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **named: Any) -> Any:
             hit = step_of(*arguments, **named) == step
             if hit:
@@ -232,6 +233,9 @@ def kill_at(moment: str, by: signal.Signals = signal.SIGKILL) -> None:
     Shards.add = killing(Shards.add, _added)  # type: ignore[method-assign]
     Shards.record = killing(Shards.record, _recorded)  # type: ignore[method-assign]
     Shards.store = killing(Shards.store, _stored)  # type: ignore[method-assign]
+    for name in ("copy_rows", "write_results"):
+        method = killing(getattr(DuckdbHost, name), _named(name))
+        setattr(DuckdbHost, name, method)
 
 
 def limit_files(largest: int) -> None:
@@ -270,6 +274,10 @@ def _recorded(_: Shards, __: Shard, step: Step, **___: Any) -> Step:
 
 def _stored(*_: Any, **__: Any) -> Step:
     return Step.STORED
+
+
+def _named(step: str) -> Callable[..., str]:
+    return lambda *_, **__: step
 
 
 def _run(

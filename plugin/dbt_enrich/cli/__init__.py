@@ -12,6 +12,7 @@ from dbt_enrich.errors import SITE, EnrichmentError
 # Each is the module of its name, which is imported when the command is called.
 _COMMANDS = (
     "cancel",
+    "collect",
     "describe",
     "docs",
     "doctor",
@@ -26,6 +27,7 @@ _COMMANDS = (
     "serve",
     "state",
     "status",
+    "submit",
     "versions",
     "wait",
 )

@@ -28,7 +28,6 @@ from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.hosted import work
 from dbt_enrich.task.command_options import refuse_several
 from dbt_enrich.task.options import Mode
-from dbt_enrich.warehouse.host import Host
 
 # dbt's own word on a model that is built, of its versions.
 _BUILT = ("success", "pass")
@@ -59,7 +58,9 @@ class CommandDoor:
             code = self._dbt(mode)
             if code:
                 return Step(ERROR)
-        results, found, errors = self._work(mode, {RUN_BEGAN_VARIABLE: self._began})
+        results, found, errors = self._work(
+            mode, {RUN_BEGAN_VARIABLE: self._began}, Console(click.echo, _warn)
+        )
         self._is_staged = not results
         self._publishes = self._publishes + 1 if results else 0
         if errors and results:
@@ -76,7 +77,8 @@ class CommandDoor:
         options = self._given.narrowed()
         quiet_dbt(options, "run", *options.arguments(), environment=_for_dbt(mode))
         self._take_selection()
-        _, found, errors = self._work(mode, environment or {})
+        silent = Console(_say_nothing, _say_nothing)
+        _, found, errors = self._work(mode, environment or {}, silent)
         if errors:
             raise EnrichmentError(
                 f"{errors} of {len(self._selected)} enrichments cannot be looked at",
@@ -95,7 +97,7 @@ class CommandDoor:
         self._selected = {i for i, status in ran(self._project.root).items() if status in _BUILT}
 
     def _work(
-        self, mode: Mode, environment: Mapping[str, str]
+        self, mode: Mode, environment: Mapping[str, str], console: Console
     ) -> tuple[int, list[dict[str, Any]], int]:
         """Work on what is staged; return how many results are new, the reports, and the errors."""
         project = self._project
@@ -104,7 +106,7 @@ class CommandDoor:
         engine = Engine(
             project.config,
             project=project.name,
-            console=Console(click.echo, _warn),
+            console=console,
             target=project.target,
         )
         results, failed = 0, set[str]()
@@ -118,10 +120,15 @@ class CommandDoor:
                 if failed.intersection(manifest.reads(unique_id)):
                     continue
                 try:
-                    results += _worked(engine, host, manifest, unique_id)
+                    worked = work(engine, host, manifest.model(unique_id))
                 except EnrichmentError as error:
                     failed.add(unique_id)
                     click.echo(f"Error: {error.with_page}", err=True)
+                    continue
+                results += worked.results
+                console.say(worked.outcome.summary)
+                if worked.outcome.warning:
+                    console.warn(worked.outcome.warning)
             return results, lines(), len(failed)
 
 
@@ -130,12 +137,8 @@ def _for_dbt(mode: Mode) -> dict[str, str]:
     return {MODE_VARIABLE: mode.value, "DBT_WRITE_JSON": "true"}
 
 
-def _worked(engine: Engine, host: Host, manifest: Manifest, unique_id: str) -> int:
-    worked = work(engine, host, manifest.model(unique_id))
-    click.echo(worked.outcome.summary)
-    if worked.outcome.warning:
-        _warn(worked.outcome.warning)
-    return worked.results
+def _say_nothing(_: str) -> None:
+    pass
 
 
 def _warn(text: str) -> None:

@@ -93,3 +93,11 @@ def door_of(project: Project, options: DbtOptions) -> Door:
     from dbt_enrich.cli.command_door import CommandDoor
 
     return CommandDoor(project, options)
+
+
+def finished(door: Door, mode: Mode) -> Step:
+    """Take steps until nothing more can be done without waiting, and return the last one."""
+    step = door.step(mode)
+    while step.goes_on and not step.code:
+        step = door.step(mode)
+    return step

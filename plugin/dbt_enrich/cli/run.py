@@ -67,7 +67,7 @@ def run(
         if not waiting:
             if _has_unpublished_answers(project, tables, step_began):
                 continue
-            raise SystemExit(_verdict(tables))
+            raise SystemExit(verdict(tables))
         left = None if timeout is None else timeout - (time.monotonic() - began)
         if left is not None and left <= 0:
             click.echo(
@@ -120,7 +120,8 @@ def _pending(table: Publication) -> int:
     return table.counts.get("pending", 0) + table.counts.get("stale", 0)
 
 
-def _verdict(tables: list[Publication]) -> int:
+def verdict(tables: list[Publication]) -> int:
+    """Return the exit code that says how tables stand, and print what is left to do."""
     failed = sum(table.counts.get("failed", 0) for table in tables)
     pending = sum(map(_pending, tables))
     if pending:

@@ -172,7 +172,7 @@ class _Work:
         # All rows, where the table of results is about to be made anew.
         copied = self._copied_rows(staged, task_key if is_kept else None)
         existing = self._existing(there) if there else None
-        request = self._request(staged, existing, self._upstream())
+        request = self._request(staged, existing, tuple(self._upstream()))
         outcome = self._engine.enrich(request)
         counts = None
         written = 0
@@ -191,7 +191,7 @@ class _Work:
         self,
         staged: Mapping[str, str],
         existing: ExistingTable | None = None,
-        upstream: Sequence[Upstream] = (),
+        upstream: tuple[Upstream, ...] = (),
     ) -> EnrichmentRequest:
         model = self._model
         if FINGERPRINT not in staged:
@@ -212,7 +212,7 @@ class _Work:
             enrichment=model.enrichment,
             existing=existing,
             target=model.target,
-            upstream=tuple(upstream),
+            upstream=upstream,
             constraints=model.constraints,
             placement=self._placement,
         )
@@ -373,13 +373,16 @@ class _Work:
 def _scratch(config: PluginConfig, directory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database of our own in a directory; what does not fit into memory is spilled there."""
     given = {"memory_limit": config.memory_limit} if config.memory_limit else {}
-    settings = {
-        **given,
-        "threads": config.threads,
-        "temp_directory": str(directory / "spill"),
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    with closing(duckdb.connect(str(directory / "rows.duckdb"), config=settings)) as connection:
+    connection = duckdb.connect(
+        str(directory / "rows.duckdb"),
+        config={
+            **given,
+            "threads": config.threads,
+            "temp_directory": str(directory / "spill"),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+    with closing(connection):
         limited(connection, config.memory_limit)
         yield connection

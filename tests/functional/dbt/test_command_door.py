@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,198 @@ def test_dbt_alone_sends_nothing_and_the_command_does_it_all(
     assert "pending" not in output
     assert project.rows("from notes order by id") == before
     assert project.rows("select count(*) from notes__errors") == [(0,)]
+
+
+def test_rows_that_change_are_asked_and_never_wear_another_texts_answer(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """A bare `dbt run` has them stale, or pending without a word where `on_pending` says so."""
+    project.enrichment("notes", NOTES)
+    project.command("run")
+    changed = NOTES.replace("'note ' || i", "if(i = 1, 'another', 'note ' || i)")
+    project.enrichment("notes", changed)
+    project.dbt("run")
+    assert statuses(project) == {"done": 3, "stale": 1}
+    ((previous, status),) = project.rows(
+        "select summary, enrichment_status from notes where id = 1"
+    )
+    assert (previous is not None, status) == (True, "stale")
+    project.enrichment("notes", changed, meta={"on_pending": "null"})
+    project.dbt("run")
+    assert project.rows("select summary, enriched_at, enrichment_key from notes where id = 1") == [
+        (None, None, None)
+    ]
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+    paid = emulator.account()["paid"]
+    assert (len(paid), set(paid.values())) == (5, {1})
+
+
+def test_failures_are_told_and_asked_again_on_request(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """The errors table has each attempt; the exit code says so; `retry` asks the row once more."""
+    emulator.rules([{"match": "note 2", "fault": "wrong_shape"}])
+    project.enrichment("notes", NOTES, meta={"max_attempts": 2, "warn_failed_share": 1})
+    project.command("run", exits=4)
+    assert statuses(project) == {"done": 3, "failed": 1}
+    assert project.rows("select id, attempt, kind from notes__errors order by all") == [
+        (2, 1, "schema_mismatch"),
+        (2, 2, "schema_mismatch"),
+    ]
+    document = json.loads(project.command("status", "--json"))
+    assert document["tables"][0]["counts"] == {"done": 3, "failed": 1}
+    emulator.rules([])
+    project.command("retry", "--select", "notes", "--kind", "schema_mismatch")
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+
+
+def test_plan_and_preview_leave_the_table_alone(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """They count and show all rows, those that have their answer too."""
+    project.enrichment("notes", NOTES)
+    (plan,) = json.loads(project.command("plan", "--json"))
+    assert (plan["staged"], plan["new"], plan["requests"]) == (4, 4, 4)
+    assert project.rows("select count(*) from notes") == [(0,)]
+    assert emulator.account()["paid"] == {}
+    project.command("run")
+    project.enrichment("notes", NOTES.replace("range(4)", "range(6)"))
+    (plan,) = json.loads(project.command("plan", "--json"))
+    assert (plan["staged"], plan["answered"], plan["requests"]) == (6, 4, 2)
+    shown = json.loads(project.command("preview", "notes", "-n", "2", "--json"))
+    assert [len(one["rows"]) for one in shown] == [2]
+    assert statuses(project) == {"done": 4}
+
+
+@pytest.mark.parametrize(
+    "moment", ["copy_rows:after", "stored:after", "write_results:before", "write_results:after"]
+)
+def test_the_command_may_be_killed_between_its_calls(
+    project: DbtProject, emulator: RunningEmulator, moment: str
+) -> None:
+    """Nothing is asked twice, and no answer is lost; dbt alone publishes what was written."""
+    project.enrichment("notes", NOTES)
+    project.killed_command("run", kill_at=moment)
+    project.dbt("run")
+    assert statuses(project) == {"done" if moment == "write_results:after" else "pending": 4}
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+    paid = emulator.account()["paid"]
+    assert (len(paid), set(paid.values())) == (4, {1})
+    assert list((project.state_dir / "runs").iterdir()) == []
+
+
+def test_a_row_that_changes_while_it_is_asked_is_asked_anew(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """Between staging and publishing: its answer is kept, and stands for its own text alone."""
+    project.enrichment("notes", NOTES)
+    project.killed_command("run", kill_at="write_results:before")
+    project.enrichment("notes", NOTES.replace("'note ' || i", "if(i = 1, 'new', 'note ' || i)"))
+    emulator.pause()
+    project.command("submit")
+    assert statuses(project) == {"done": 3, "pending": 1}
+    emulator.resume()
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+    project.enrichment("notes", NOTES)
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+    paid = emulator.account()["paid"]
+    assert (len(paid), set(paid.values())) == (5, {1})
+
+
+def test_lost_results_come_back_and_a_lost_ledger_learns_from_them(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """Each of the two is a second source of the answers to the other."""
+    project.enrichment("notes", NOTES)
+    project.command("run")
+    project.execute("drop table main_enrichment.notes__results")
+    project.dbt("run")
+    assert statuses(project) == {"pending": 4}
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+    shutil.rmtree(project.state_dir)
+    for (batch,) in project.rows("select distinct enrichment_batch_id from notes"):
+        emulator.forget(batch)
+    # As if another version of dbt had staged them: all rows are looked at again.
+    project.execute("update main_enrichment.notes__results set enrichment_row = 'another'")
+    project.enrichment("notes", NOTES.replace("range(4)", "range(5)"))
+    project.command("run")
+    assert statuses(project) == {"done": 5}
+    paid = emulator.account()["paid"]
+    assert (len(paid), set(paid.values())) == (5, {1})
+
+
+def test_both_doors_share_their_answers(
+    project: DbtProject, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Keys are the engine's own: what one has paid, the other finds, whatever staged it."""
+    other = DbtProject(tmp_path / "other", azure(emulator.url, emulator.api_key))
+    other.configure(azure(emulator.url, emulator.api_key, state_dir=str(project.state_dir)))
+    select = (
+        f"select *, 1.5::decimal(4,1) as number, now()::timestamp is null as flag from ({NOTES})"
+    )
+    meta = {"user": "{note} {number} {flag}"}
+    other.enrichment("notes", select, meta=meta)
+    other.dbt("run")
+    project.enrichment("notes", select, meta=meta)
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+    columns = "id, enrichment_key, summary, enrichment_batch_id"
+    assert project.rows(f"select {columns} from notes order by id") == other.rows(
+        f"select {columns} from notes order by id"
+    )
+    paid = emulator.account()["paid"]
+    assert (len(paid), set(paid.values())) == (4, {1})
+
+
+def test_a_chain_goes_on_to_its_end(project: DbtProject, emulator: RunningEmulator) -> None:
+    """A second enrichment waits for the first one's texts, and skips none that is still to come."""
+    project.enrichment("notes", NOTES)
+    select = "select id, summary as note from {{ ref('notes') }}"
+    columns = [{"name": "topic", "data_type": "varchar"}]
+    project.enrichment("topics", select, meta={"output": ["topic"]}, columns=columns)
+    emulator.pause()
+    project.command("submit")
+    assert statuses(project, "topics") == {"pending": 4}
+    (text,) = project.rows("select distinct enrichment_error from topics")[0]
+    assert text == "missing_input: waits for the text of notes"
+    emulator.resume()
+    project.command("run")
+    assert (statuses(project), statuses(project, "topics")) == ({"done": 4}, {"done": 4})
+    assert set(emulator.account()["paid"].values()) == {1}
+
+
+def test_rows_are_merged_by_their_key(project: DbtProject, emulator: RunningEmulator) -> None:
+    """With `publish: merge` the SELECT may yield new rows alone; unfinished ones go on."""
+    select = f"""select * from ({NOTES}) {{% if dbt_enrich.is_incremental() %}}
+        where id > (select max(id) from {{{{ this }}}}){{% endif %}}"""
+    project.enrichment("notes", select, meta={"publish": "merge"})
+    emulator.pause()
+    project.command("submit")
+    assert statuses(project) == {"pending": 4}
+    emulator.resume()
+    emulator.settle()
+    project.command("collect")
+    assert statuses(project) == {"done": 4}
+    emulator.rules([{"match": "note 5", "fault": "wrong_shape"}])
+    more = select.replace("range(4)", "range(6)")
+    project.enrichment("notes", more, meta={"publish": "merge", "max_attempts": 1})
+    project.command("run", exits=4)
+    assert statuses(project) == {"done": 5, "failed": 1}
+    assert project.rows("select id from notes__errors") == [(5,)]
+    assert project.rows("select count(*) from main_enrichment.notes__rows") == [(2,)]
+
+
+def test_a_repeated_key_is_refused_by_dbt_alone(project: DbtProject) -> None:
+    """Also where one of the rows has its answer, so that the command would see the other alone."""
+    project.enrichment("notes", NOTES)
+    project.command("run")
+    project.enrichment("notes", f"{NOTES} union all select 2, 'another'")
+    output = " ".join(project.dbt("run", succeeds=False).split())
+    assert "the unique_key 'id' is not unique: the value 2 stands in 2 rows" in output
+    assert statuses(project) == {"done": 4}
