@@ -11,6 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from dbt_enrich import __version__
+from dbt_enrich.cli.diagnosis_host import door_findings, host_findings
 from dbt_enrich.cli.diagnosis_prices import price_findings
 from dbt_enrich.cli.diagnosis_service import service_findings
 from dbt_enrich.cli.diagnosis_state import state_findings
@@ -37,13 +38,17 @@ def diagnose(location: Location, models: tuple[str, ...]) -> Iterator[Finding]:
         # Without dbt the profile cannot be read.
         return
     try:
-        databases = load_databases(location)
         project = load_project(location)
+        databases = load_databases(location) if project.adapter == "duckdb" else None
     except ConfigurationError as error:
         yield of_error("profile", error)
         return
     yield Finding("profile", "ok", f"{project.name}, provider {project.config.provider}")
-    yield from _databases(databases)
+    yield from door_findings(project)
+    if databases is not None:
+        yield from _databases(databases)
+    else:
+        yield from host_findings(project, location)
     yield from state_findings(project.config)
     yield from price_findings(project.config, models)
     yield from service_findings(project.config, models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from dbt_enrich.cli.scaffold import (
     Target,
     find_target,
     parsed,
+    project_file_text,
     provider_needs,
     shared_state,
     with_package,
     with_plugin,
 )
 from dbt_enrich.config.local import LOCAL
+from dbt_enrich.config.place import PROJECT_FILE
 from dbt_enrich.config.profile import CONFIGS
 from dbt_enrich.errors import SITE, ConfigurationError
 
@@ -87,6 +89,12 @@ class Change:
 @click.option(
     "--files", help="For the same: the bucket of the answers, such as az://container/enrich."
 )
+@click.option(
+    "--no-plugin",
+    is_flag=True,
+    help="Write dbt_enrich.yml in place of the plugin's block, as for dbt 2. Targets of other "
+    "adapters than duckdb always have that file.",
+)
 @click.option("--yes", is_flag=True, help="Write without asking.")
 @project_options
 def init(
@@ -94,28 +102,32 @@ def init(
     package: str | None,
     ledger: str | None,
     files: str | None,
+    no_plugin: bool,
     yes: bool,
     location: Location,
 ) -> None:
     """Add dbt-enrich to an existing dbt project.
 
-    The package, the plugin's block in the profile, an example model, sources with tests for the
-    relations of the schema enrichment, and a line in .gitignore. Each change is shown, and nothing
-    is written without a yes. What is there already stays as it is.
+    The package, the plugin's block in the profile or the file dbt_enrich.yml, an example model,
+    sources with tests for the relations of the schema enrichment, and a line in .gitignore. Each
+    change is shown, and nothing is written without a yes. What is there already stays as it is.
     """
     root = project_root(location)
     # All changes are worked out, and all files read, before the first one is written.
     project = parsed(root / "dbt_project.yml", _read(root / "dbt_project.yml") or "") or {}
     profiles = location.profiles / "profiles.yml"
-    target = _target(location, project, profiles)
-    asks = not (yes or ledger or files or CONFIGS[provider].facts.runs_here or target.plugin)
+    target = _target(location, project, profiles, root / PROJECT_FILE)
+    has_block = target.has_block and not (no_plugin and target.plugin is None)
+    is_there = target.plugin if has_block else target.file is not None
+    asks = not (yes or ledger or files or CONFIGS[provider].facts.runs_here or is_there)
     if asks and click.confirm("do machines run this project that keep no disk?", default=False):
         ledger = click.prompt("the Postgres of their ledger, postgresql://USER@HOST/DATABASE")
         files = click.prompt("the bucket of their answers, such as az://CONTAINER/PREFIX")
     state = shared_state(ledger, files)
     changes = [
         *_package(root, package),
-        *_plugin(profiles, target, provider, state),
+        *(_plugin(profiles, target, provider, state) if has_block else ()),
+        *(_file(root / PROJECT_FILE, provider, state) if not (has_block or is_there) else ()),
         *_models(root, [str(path) for path in project.get("model-paths") or ["models"]]),
         *_ignored(root, target.state_dir),
     ]
@@ -133,20 +145,27 @@ def init(
     if not written:
         click.echo("nothing was written")
         return
+    run = "dbt run" if has_block or target.plugin else "dbt-enrich run"
     click.echo(
-        f"{needs}\nnext: dbt deps, dbt-enrich doctor, then dbt run --select example_enriched, "
+        f"{needs}\nnext: dbt deps, dbt-enrich doctor, then {run} --select example_enriched, "
         f"which sends its three rows\nwhole projects to copy from: {SITE}recipes/index.html"
     )
 
 
-def _target(location: Location, project: dict[Any, Any], profiles: Path) -> Target:
-    return find_target(
+def _target(location: Location, project: dict[Any, Any], profiles: Path, file: Path) -> Target:
+    target = find_target(
         profiles,
         _read(profiles) or "",
         profile=location.profile or project.get("profile"),
         target=location.target,
         chosen_by="--profile" if location.profile else "dbt_project.yml",
     )
+    text = _read(file)
+    return target if text is None else replace(target, file=parsed(file, text) or {})
+
+
+def _file(path: Path, provider: str, state: str) -> Iterator[Change]:
+    yield Change(path, None, project_file_text(provider, state))
 
 
 def _plugin(profiles: Path, target: Target, provider: str, state: str) -> Iterator[Change]:

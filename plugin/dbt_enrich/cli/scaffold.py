@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dbt_enrich.cli.host_facts import ADAPTERS
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
 from dbt_enrich.config.local import LOCAL
+from dbt_enrich.config.place import FILE
 from dbt_enrich.config.profile import CONFIGS, parse_config
+from dbt_enrich.config.project_file import TARGETS
 from dbt_enrich.config.state import holds_password
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.pipeline.publish.usage_relations import (
@@ -24,6 +28,7 @@ from dbt_enrich.pipeline.publish.usage_relations import (
 )
 
 _MODULE = "dbt_enrich.plugin"
+_ENV_VAR = re.compile(r"\"{{ env_var\('(\w+)'[^}]*}}\"")
 _OUR_NAME = re.compile(r"dbt[-_]enrich(\.git)?/?", re.IGNORECASE)
 EXAMPLE_SQL = """{{ config(materialized = 'enrichment', unique_key = 'ticket_id') }}
 select *
@@ -102,11 +107,25 @@ class Target:
         profile: The profile's name.
         name: The target's.
         output: What it holds.
+        file: What the project's dbt_enrich.yml holds, or None where there is none.
     """
 
     profile: str
     name: str
     output: dict[str, Any]
+    file: dict[Any, Any] | None = None
+
+    @property
+    def has_block(self) -> bool:
+        """Whether the configuration is, or is to be, the plugin's block in the profile."""
+        if self.plugin is None:
+            return self.takes_plugin and self.file is None
+        return bool(self.plugin.get("config"))
+
+    @property
+    def takes_plugin(self) -> bool:
+        """Whether its adapter knows plugins."""
+        return self.output.get("type") == "duckdb"
 
     @property
     def plugin(self) -> dict[str, Any] | None:
@@ -118,19 +137,24 @@ class Target:
 
     @property
     def provider(self) -> str | None:
-        """The provider that our plugin's block names already."""
+        """The provider that the configuration names already."""
         name = self._config.get("provider")
         return None if name is None else str(name)
 
     @property
     def state_dir(self) -> str:
-        """Where our plugin keeps its state."""
+        """Where the state is kept."""
         return str(self._config.get("state_dir", ".enrichment"))
 
     @property
     def _config(self) -> dict[Any, Any]:
         config = (self.plugin or {}).get("config")
-        return config if isinstance(config, dict) else {}
+        if isinstance(config, dict) and config:
+            return config
+        file = self.file or {}
+        targets = file.get(TARGETS)
+        own = targets.get(self.name) if isinstance(targets, dict) else None
+        return {**file, **(own if isinstance(own, dict) else {})}
 
 
 def provider_needs(provider: str) -> str:
@@ -184,7 +208,7 @@ def find_target(
         chosen_by: What named the profile, for the message.
 
     Raises:
-        ConfigurationError: The profile or the target is not there, or is not DuckDB's.
+        ConfigurationError: The profile or the target is not there, or has no host.
     """
     if profile is None:
         raise ConfigurationError(
@@ -194,7 +218,7 @@ def find_target(
     if not isinstance(found, dict):
         raise ConfigurationError(
             f"{path} has no profile '{profile}', which {chosen_by} names",
-            fix="add it with a duckdb target, or name the directory by --profiles-dir",
+            fix="add it with a target, or name the directory by --profiles-dir",
         )
     name = target or str(found.get("target", "default"))
     outputs = found.get("outputs")
@@ -204,10 +228,11 @@ def find_target(
             f"{path}: the profile '{profile}' has no target '{name}'",
             fix=f"name one by --target: {', '.join(map(str, outputs)) or 'it has none'}",
         )
-    if outputs[name].get("type") != "duckdb":
+    adapter = outputs[name].get("type")
+    if adapter not in ADAPTERS:
         raise ConfigurationError(
-            f"{path}: the target '{name}' is of the type {outputs[name].get('type')}; dbt-enrich "
-            "works on duckdb targets",
+            f"{path}: the target '{name}' is of the type {adapter}; dbt-enrich works on targets of "
+            f"the types {', '.join(ADAPTERS)}",
             fix="name another by --target",
         )
     return Target(str(profile), name, outputs[name])
@@ -231,7 +256,7 @@ def shared_state(ledger: str | None, files: str | None) -> str:
         )
     if holds_password(ledger):
         raise ConfigurationError(
-            "the ledger's address holds a password, and would be written to profiles.yml",
+            "the ledger's address holds a password, and would be written to a file",
             fix="leave it out: PGPASSWORD, a password file or a service names it",
         )
     block = {"ledger": ledger, "files": files}
@@ -239,6 +264,17 @@ def shared_state(ledger: str | None, files: str | None) -> str:
     return "".join(
         ("  state:\n", *(f"    {key}: {json.dumps(value)}\n" for key, value in block.items()))
     )
+
+
+def project_file_text(provider: str, state: str) -> str:
+    """Return dbt_enrich.yml, where a secret is the name of an environment's variable.
+
+    Args:
+        provider: The provider.
+        state: The key `state` as `shared_state` returns it.
+    """
+    _, _, keys = (CONFIGS[provider].facts.block + state).partition("config:\n")
+    return _ENV_VAR.sub(lambda found: FILE.variable(found[1]), textwrap.dedent(keys))
 
 
 def with_plugin(path: Path, text: str, target: Target, provider: str, state: str) -> str | None:

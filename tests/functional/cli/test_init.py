@@ -12,7 +12,8 @@ import yaml
 from click.testing import CliRunner, Result
 from dbt_enrich import __version__
 from dbt_enrich.cli import main
-from dbt_enrich.config import parse_config
+from dbt_enrich.config import parse_config, read_project_file
+from dbt_enrich.config.remote import RemoteConfig
 from support.dbt_project import REPOSITORY
 from support.forked_dbt import run_forked
 
@@ -25,6 +26,8 @@ shop:
       path: shop.duckdb
     prod:
       type: postgres
+    lake:
+      type: oracle
 """
 
 
@@ -336,10 +339,49 @@ def test_what_cannot_be_read_is_left_alone(
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [("prod", "of the type postgres"), ("test", "has no target 'test'")]
+    ("target", "said"),
+    [("lake", "of the type oracle; dbt-enrich works on"), ("test", "has no target 'test'")],
 )
-def test_a_target_that_cannot_have_the_plugin(project: Path, target: str, said: str) -> None:
+def test_a_target_that_dbt_enrich_does_not_know(project: Path, target: str, said: str) -> None:
     """Is named with its fix."""
     done = init(project, "--yes", "--target", target)
     assert done.exit_code == 1
     assert said in done.output
+
+
+@pytest.mark.parametrize("options", [("--target", "prod"), ("--no-plugin",)])
+@pytest.mark.parametrize("provider", ["azure", "openai", "local"])
+def test_where_there_is_no_plugin_the_project_has_a_file(
+    project: Path, options: tuple[str, ...], provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another adapter, or for dbt 2: with the provider's keys, and no secret in it."""
+    shared = () if provider == "local" else ("--ledger", LEDGER, "--files", BUCKET)
+    done = init(project, "--yes", "--provider", provider, *options, *shared)
+    assert done.exit_code == 0, done.output
+    assert (project / "profiles.yml").read_text() == PROFILE
+    assert "then dbt-enrich run --select example_enriched" in done.output
+    for name in ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "https://planted.example")
+    config = read_project_file(project, "prod")
+    assert config is not None
+    assert (config.provider, config.state is None) == (provider, provider == "local")
+    if isinstance(config, RemoteConfig):
+        assert config.key == "https://planted.example"
+        assert config.url.startswith("https://")
+    written = files(project)
+    again = init(project, "--yes", "--provider", "openai", *options)
+    assert "everything is there already" in again.output
+    assert f"the provider {provider} needs" in again.output
+    assert files(project) == written
+
+
+def test_a_file_that_is_there_serves_the_plugin(project: Path) -> None:
+    """Where the profile has the plugin without a block of its own."""
+    plugin = "      plugins: [{module: dbt_enrich.plugin, alias: enrich}]\n"
+    profile = PROFILE.replace("    prod:\n", f"{plugin}    prod:\n")
+    (project / "profiles.yml").write_text(profile)
+    done = init(project, "--yes")
+    assert done.exit_code == 0, done.output
+    assert (project / "profiles.yml").read_text() == profile
+    assert (project / "dbt_enrich.yml").read_text() == "provider: local\n"
+    assert "then dbt run --select example_enriched" in done.output

@@ -1,0 +1,175 @@
+"""The macros by MiniJinja, the template engine of dbt 2, which itself cannot be had here.
+
+All of them can be read. Those that work behind `dbt-enrich run` are rendered for each host; those
+that only the dbt-duckdb plugin calls are not, as dbt 2 has no plugins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import minijinja
+import pytest
+from support.dbt_project import REPOSITORY
+from support.minijinja_dbt import Dbt, Relation, macros_in, methods_of
+
+HOSTS = ("duckdb", "postgres", "spark")
+# Called with the plugin alone.
+OF_THE_PLUGIN = {
+    "_add_status_columns", "_call_plugin", "_comment_on", "_enrichment_schema", "_is_unplanned",
+    "_merge_into", "_missing_parents", "_model_request", "_package_version", "_plugin_alias",
+    "_refuse_others",
+    "_rehearse", "_replace_errors", "_shape", "_touch_rows", "_upstream",
+}  # fmt: skip
+# Of relations, adapters, dictionaries and texts, as dbt 2 has them too.
+METHODS = {
+    "check_schema_exists", "commit", "create_schema", "dispatch", "drop_relation", "get",
+    "get_columns_in_relation", "get_relation", "hash", "incorporate", "items", "quote",
+    "raise_compiler_error", "rename_relation", "replace", "require", "type_string", "values",
+    "warn",
+}  # fmt: skip
+# It is called under an enforced contract alone that leaves status columns out, and dbt 2 may not
+# know it of a model's columns: docs/hosts says so.
+NEAR_MISSES = {"_describe_status_columns": {"update"}}
+TARGET = Relation()
+
+
+@cache
+def macros() -> dict[str, str]:
+    """The package's macros."""
+    return macros_in(REPOSITORY / "macros")
+
+
+def work(kind: str) -> str:
+    """The table beside the model's that holds its rows, results or failures."""
+    path = {"schema": "main_enrichment", "identifier": f"notes_enriched__{kind}"}
+    return str(TARGET.incorporate(path=path))
+
+
+PUBLISHED = {
+    str(TARGET): ("id", "note", "summary", "enrichment_status", "enrichment_error"),
+    work("results"): ("id", "enrichment_row", "summary", "enrichment_status"),
+    work("failures"): ("id", "enrichment_row", "kind"),
+}
+
+
+def enrichment(dbt: Dbt) -> Any:
+    """Build the model by the materialization of the target's adapter."""
+    own = f"materialization_enrichment_{dbt.type}"
+    return dbt.macro(own if own in dbt.macros else "materialization_enrichment_default")()
+
+
+def with_options(**options: Any) -> dict[str, Any]:
+    """What the context has for a model with more options."""
+    dbt = Dbt({})
+    model = dbt.stubs()["model"]
+    model["config"]["meta"]["enrichment"] |= options
+    return {"model": model}
+
+
+def scenarios(host: str) -> Iterator[Dbt]:
+    """A model in every state that it may be in, with every way of publishing it."""
+    yield Dbt(macros(), host)
+    yield Dbt(macros(), host, PUBLISHED)
+    yield Dbt(macros(), host, PUBLISHED, with_options(publish="merge"))
+    without_errors = {str(TARGET): PUBLISHED[str(TARGET)]}
+    yield Dbt(macros(), host, without_errors, with_options(publish="merge", on_pending="null"))
+    yield Dbt(macros(), host, PUBLISHED, {"env_var": lambda *_: "plan"})
+    yield Dbt(macros(), host, {}, {"env_var": lambda *_: "preview"})
+    header = Dbt({}).stubs()["config"]
+    header.update(sql_header="set x = 1", contract={"enforced": True}, unique_key=["id", "note"])
+    yield Dbt(macros(), host, PUBLISHED, {"config": header})
+
+
+@pytest.mark.parametrize("name", sorted(macros()))
+def test_every_macro_can_be_read(name: str) -> None:
+    """Those of the plugin too: dbt 2 reads them all before it calls one."""
+    minijinja.Environment().add_template(name, macros()[name])
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_materialization_stages_and_publishes(host: str) -> None:
+    """The rows with their fingerprint, then the table; no call of a plugin."""
+    for dbt in scenarios(host):
+        assert enrichment(dbt) == {"relations": [TARGET]}
+        assert "enrichment_row" in "".join(dbt.done)
+        assert not OF_THE_PLUGIN & dbt.called
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_what_users_call_and_dbt_s_hooks_render(host: str) -> None:
+    """The hooks do nothing there: the schema of costs is the plugin's."""
+    dbt = Dbt(macros(), host, PUBLISHED, rows=[[1]])
+    assert str(dbt.macro("enrichment_errors")("notes_enriched")).endswith('notes_enriched__errors"')
+    assert dbt.macro("is_incremental")() is False
+    assert "done_rows" in dbt.macro("test_enrichment_complete")(TARGET)
+    merged = Dbt(macros(), host, PUBLISHED, with_options(publish="merge"), rows=[])
+    assert merged.macro("is_incremental")() is False
+    for hook in ("_create_relations", "_refresh_relations"):
+        assert dbt.macro(hook)() == ""
+    assert not OF_THE_PLUGIN & dbt.called
+
+
+def test_rows_that_are_due_are_said() -> None:
+    """With the command that goes on with them."""
+    dbt = Dbt(macros(), "postgres", rows=[])
+    dbt.macro("_say_what_is_due")([["pending", 2], ["done", 7]])
+    assert "2 rows are pending" in "".join(dbt.done)
+    assert "`dbt-enrich run --select notes_enriched`" in "".join(dbt.done)
+
+
+def test_no_macro_of_the_command_s_door_is_left_out() -> None:
+    """Each is rendered above, or is the plugin's by name."""
+    called: set[str] = {"_say_what_is_due", "_label"}
+    for host in HOSTS:
+        for dbt in scenarios(host):
+            enrichment(dbt)
+            called |= dbt.called
+        dbt = Dbt(macros(), host, PUBLISHED, with_options(publish="merge"))
+        for name in ("is_incremental", "_create_relations", "_refresh_relations"):
+            dbt.macro(name)()
+        dbt.macro("enrichment_errors")("notes_enriched")
+        dbt.macro("test_enrichment_complete")(TARGET)
+        called |= dbt.called
+    assert {*macros()} - called == OF_THE_PLUGIN
+    assert not OF_THE_PLUGIN & called
+
+
+def test_methods_are_those_that_dbt_2_has() -> None:
+    """Of lists and dictionaries too: MiniJinja knows few of Python's."""
+    known = METHODS | {*macros()}
+    for name, text in macros().items():
+        if name not in OF_THE_PLUGIN and name != "materialization_enrichment_duckdb":
+            found = {*methods_of(text)} - NEAR_MISSES.get(name, set())
+            assert found <= known, name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{% set x = [] %}{% do x.append(1) %}",
+        "{% do {}.update({'a': 1}) %}",
+        "{{ 'a' | no_such_filter }}",
+        "{% if 'a' is no_such_test %}{% endif %}",
+        "{{ no_such_function() }}",
+        "{{ adapter.config.credentials }}",
+        "{{ adapter.store_relation('enrich') }}",
+        "{{ modules.datetime.datetime.now() }}",
+        "{{ '%s' % 1 }}",
+        "{% no_such_block %}",
+    ],
+)
+def test_what_the_engine_does_not_know_is_found(line: str, tmp_path: Path) -> None:
+    """In a macro that is like one of ours."""
+    (tmp_path / "one.sql").write_text(f"{{% macro one() %}}{line}{{% endmacro %}}")
+    with pytest.raises((minijinja.TemplateError, AttributeError)):
+        Dbt(macros_in(tmp_path)).macro("one")()
+
+
+def test_a_method_of_python_s_is_found() -> None:
+    """Not one within a text, nor one of a comment."""
+    text = "{% do found.append(1) %}{# x.extend(y) #}{{ 'x.pop(y)' }} x.sort(y) {{ a.get('b') }}"
+    assert [*methods_of(text)] == ["append", "get"]
