@@ -8,7 +8,7 @@
     {{ return(false) }}
   {% endif %}
   {#- A preview shows the first rows, whether or not they are new. -#}
-  {% if (var('enrichment_mode', none) or options.get('mode')) == 'preview' %}
+  {% if dbt_enrich._mode(this) == 'preview' %}
     {{ return(false) }}
   {% endif %}
   {#- Texts that another enrichment owed stand in rows that no filter lets through any more. -#}

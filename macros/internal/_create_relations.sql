@@ -1,6 +1,10 @@
 {% macro _create_relations() %}
   {%- do dbt_enrich._refuse_server() -%}
-  {%- if not execute or not dbt_enrich._has_plugin() -%}
+  {%- if not execute -%}
+    {{ return('') }}
+  {%- endif -%}
+  {%- if not dbt_enrich._has_plugin() -%}
+    {%- do dbt_enrich._create_work_schemas() -%}
     {{ return('') }}
   {%- endif -%}
   {%- set relations = dbt_enrich._enrichment_schema() -%}

@@ -11,6 +11,14 @@
   {%- set publishes = dbt_enrich._mode(this) not in ['plan', 'preview'] -%}
   {%- set merges = publishes and dbt_enrich._is_merged(existing_relation) -%}
 
+  {% if dbt_enrich._mode(this) == 'plan' and dbt_enrich._missing_parents(model.depends_on.nodes) %}
+    {#- The command says so, which finds them missing too. -#}
+    {% call statement('main') -%}
+      select 1
+    {%- endcall %}
+    {{ return({'relations': []}) }}
+  {% endif %}
+
   {{ drop_relation_if_exists(preexisting_intermediate_relation) }}
   {{ drop_relation_if_exists(preexisting_backup_relation) }}
 

@@ -19,18 +19,15 @@ from dbt_enrich.cli.dbt import DbtOptions, dbt_command, foreground_dbt, quiet_db
 from dbt_enrich.cli.doors import Step
 from dbt_enrich.cli.exits import DONE, ERROR
 from dbt_enrich.cli.hosts import open_host
-from dbt_enrich.cli.manifest import Manifest, ran
+from dbt_enrich.cli.manifest import Manifest, RunResults
 from dbt_enrich.cli.project import Project
 from dbt_enrich.console.console import Console
-from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE, RUN_BEGAN_VARIABLE
+from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE, RUN_BEGAN_VARIABLE, report
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.hosted import work
 from dbt_enrich.task.command_options import refuse_several
 from dbt_enrich.task.options import Mode
-
-# dbt's own word on a model that is built, of its versions.
-_BUILT = ("success", "pass")
 
 
 class CommandDoor:
@@ -47,6 +44,8 @@ class CommandDoor:
         self._options: DbtOptions | None = None
         self._began = datetime.now(UTC).isoformat()
         self._is_staged = False
+        # A step that brings nothing new need not say so again.
+        self._said: set[str] = set()
         self._selected: Collection[str] = ()
         # A step that only has dbt publish brings the next one something to do for each model
         # that reads another one's answers.
@@ -75,8 +74,9 @@ class CommandDoor:
     ) -> list[dict[str, Any]]:
         """Have dbt stage in silence, and return what the engine reports; see `Door`."""
         options = self._given.narrowed()
+        results = RunResults(self._project.root)
         quiet_dbt(options, "run", *options.arguments(), environment=_for_dbt(mode))
-        self._take_selection()
+        self._selected = results.built()
         silent = Console(_say_nothing, _say_nothing)
         _, found, errors = self._work(mode, environment or {}, silent)
         if errors:
@@ -88,13 +88,11 @@ class CommandDoor:
 
     def _dbt(self, mode: Mode) -> int:
         self._options = self._options or self._given.resolved()
+        results = RunResults(self._project.root)
         code = foreground_dbt(self._options, _for_dbt(mode))
         if not code:
-            self._take_selection()
+            self._selected = results.built()
         return code
-
-    def _take_selection(self) -> None:
-        self._selected = {i for i, status in ran(self._project.root).items() if status in _BUILT}
 
     def _work(
         self, mode: Mode, environment: Mapping[str, str], console: Console
@@ -119,6 +117,12 @@ class CommandDoor:
             for unique_id in wanted:
                 if failed.intersection(manifest.reads(unique_id)):
                     continue
+                missing = manifest.missing(unique_id, host) if mode == Mode.PLAN else []
+                if missing:
+                    name = manifest.names[unique_id]
+                    unplanned = {"name": name, "enrichment": unique_id, "missing": missing}
+                    report({"unplanned": unplanned})
+                    continue
                 try:
                     worked = work(engine, host, manifest.model(unique_id))
                 except EnrichmentError as error:
@@ -126,7 +130,10 @@ class CommandDoor:
                     click.echo(f"Error: {error.with_page}", err=True)
                     continue
                 results += worked.results
-                console.say(worked.outcome.summary)
+                if unique_id in self._said and not worked.is_news:
+                    continue
+                self._said.add(unique_id)
+                console.say(worked.summary)
                 if worked.outcome.warning:
                     console.warn(worked.outcome.warning)
             return results, lines(), len(failed)

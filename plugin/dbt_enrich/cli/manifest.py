@@ -19,9 +19,11 @@ from dbt_enrich.task.command_options import commanded
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
 from dbt_enrich.task.model_names import labels
 from dbt_enrich.task.version_lists import blocks_in, separated
-from dbt_enrich.warehouse.host import HostTable, ModelTables
+from dbt_enrich.warehouse.host import Host, HostTable, ModelTables
 
 _MATERIALIZED = "enrichment"
+# dbt's own word on a model that is built, of its versions.
+_BUILT = ("success", "pass")
 _Node = Mapping[str, Any]
 
 
@@ -36,17 +38,31 @@ def target_path(root: Path) -> Path:
     return root / (next(filter(None, given), None) or str(written or "target"))
 
 
-def ran(root: Path) -> dict[str, str]:
-    """Return the models of dbt's last run by unique id, with what became of each.
+class RunResults:
+    """What dbt leaves of a run that comes next.
 
     Args:
         root: The project's directory.
-
-    Raises:
-        EnrichmentError: dbt has left no word of it.
     """
-    results = _document(target_path(root) / "run_results.json").get("results") or ()
-    return {str(one["unique_id"]): str(one["status"]) for one in results}
+
+    def __init__(self, root: Path) -> None:
+        self._path = target_path(root) / "run_results.json"
+        self._before = self._written()
+
+    def built(self) -> set[str]:
+        """Return the unique ids of the models that the run has built.
+
+        Raises:
+            EnrichmentError: dbt has written what cannot be read.
+        """
+        # Where it selects nothing, dbt leaves the word of an earlier run.
+        if self._written() == self._before:
+            return set()
+        results = _document(self._path).get("results") or ()
+        return {str(one["unique_id"]) for one in results if one["status"] in _BUILT}
+
+    def _written(self) -> int | None:
+        return self._path.stat().st_mtime_ns if self._path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,7 @@ class Manifest:
     Attributes:
         root: The project's directory.
         nodes: Models and others by unique id.
-        names: What each enrichment is called, by unique id.
+        names: What each model is called, by unique id.
     """
 
     root: Path
@@ -75,9 +91,7 @@ class Manifest:
         """
         nodes = _document(target_path(root) / "manifest.json").get("nodes") or {}
         models = {i for i, node in nodes.items() if node.get("resource_type") == "model"}
-        names = labels(models)
-        enrichments = (i for i in models if _is_enrichment(nodes[i]))
-        return Manifest(root, nodes, {i: names[i] for i in enrichments})
+        return Manifest(root, nodes, labels(models))
 
     def enrichments(self, among: Collection[str]) -> list[str]:
         """Return the unique ids of enrichments, each after those that it reads.
@@ -87,7 +101,7 @@ class Manifest:
         """
         graph = {i: _parents(node) for i, node in sorted(self.nodes.items())}
         order = TopologicalSorter(graph).static_order()
-        return [i for i in order if i in self.names and i in among]
+        return [i for i in order if i in among and _is_enrichment(self.nodes.get(i, {}))]
 
     def reads(self, unique_id: str) -> Iterator[str]:
         """Yield the unique ids of all that a model reads, directly or through others."""
@@ -100,6 +114,25 @@ class Manifest:
             seen.add(one)
             yield one
             wanted += _parents(self.nodes.get(one, {}))
+
+    def missing(self, unique_id: str, host: Host) -> list[str]:
+        """Return the names of models, seeds and snapshots that a model reads and no table is of.
+
+        Args:
+            unique_id: The model.
+            host: Where the tables are.
+        """
+        found = []
+        for parent in _parents(self.nodes[unique_id]):
+            node = self.nodes.get(parent)
+            if node is None or node.get("defer_relation"):
+                continue
+            if not node.get("relation_name"):
+                # An ephemeral model is part of the SELECT.
+                found += self.missing(parent, host)
+            elif host.columns(_table(node)) is None:
+                found.append(self.names.get(parent) or str(node["name"]))
+        return list(dict.fromkeys(found))
 
     def model(self, unique_id: str) -> HostedModel:
         """Return an enrichment.

@@ -103,11 +103,18 @@ class Worked:
 
     Attributes:
         outcome: What the engine says.
+        summary: One line for the log.
         results: How many rows of the host's table of results are other ones now.
     """
 
     outcome: Outcome
+    summary: str
     results: int = 0
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it sent something, or the table is another one now."""
+        return bool(self.results or self.outcome.figures.requests)
 
 
 def work(engine: Engine, host: Host, model: HostedModel) -> Worked:
@@ -185,7 +192,15 @@ class _Work:
                 counts = self._counts(outcome, copied)
         finally:
             self._engine.finish(outcome.run_id, counts)
-        return Worked(outcome, written)
+        return Worked(outcome, self._summary(outcome, copied), written)
+
+    def _summary(self, outcome: Outcome, copied: CopiedRows) -> str:
+        """Say what came of all rows, of which the engine knows those that were copied."""
+        if not copied.done:
+            return outcome.summary
+        if self._is_empty(_STAGED):
+            return f"{self._model.name}: {copied.done:,} done, nothing new"
+        return f"{outcome.summary}; {copied.done:,} more are done"
 
     def _request(
         self,

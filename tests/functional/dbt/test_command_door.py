@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.cli.dbt import DbtOptions
+from dbt_enrich.cli.doors import door_of
+from dbt_enrich.cli.project import Location, load_project
+from dbt_enrich.task.options import Mode
 from support.dbt_project import COMMAND, DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
@@ -238,3 +242,53 @@ def test_a_repeated_key_is_refused_by_dbt_alone(project: DbtProject) -> None:
     output = " ".join(project.dbt("run", succeeds=False).split())
     assert "the unique_key 'id' is not unique: the value 2 stands in 2 rows" in output
     assert statuses(project) == {"done": 4}
+
+
+def test_what_is_wrong_with_one_model_leaves_the_others_alone(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """Its rows stay pending, and so do those of what reads it; nothing of it is sent."""
+    project.enrichment("notes", NOTES)
+    project.enrichment("bad", NOTES, meta={"temprature": 1})
+    columns = [{"name": "topic", "data_type": "varchar"}]
+    select = "select id, summary as note from {{ ref('bad') }}"
+    project.enrichment("topics", select, meta={"output": ["topic"]}, columns=columns)
+    project.command("submit", "--select", "path:models/notes.sql")
+    output = project.command("run", exits=1)
+    assert "Error: model 'bad': meta.enrichment has the unknown key 'temprature'" in output
+    assert statuses(project, "bad") == {"pending": 4}
+    assert "topics" not in output.partition("Error")[2].partition("Running with dbt")[0]
+    assert project.command("run", "--select", "path:models/notes.sql").count("notes: 4 done") >= 1
+    assert statuses(project) == {"done": 4}
+    assert "nothing new" in project.command("run", "--select", "path:models/notes.sql")
+    project.command("run", "--select", "tag:nothing")
+    assert len(emulator.account()["paid"]) == 4
+
+
+def test_a_model_whose_parents_are_not_built_is_not_planned(project: DbtProject) -> None:
+    """Its SELECT cannot be run; the plan says what it waits for."""
+    project.write("models/source.sql", NOTES)
+    project.enrichment("notes", "select * from {{ ref('source') }}")
+    output = project.command("plan")
+    assert "notes: cannot be counted yet: it reads source, not built yet" in output
+    project.dbt("run", "--select", "source")
+    (plan,) = json.loads(project.command("plan", "--json"))
+    assert plan["requests"] == 4
+
+
+def test_dbt_may_be_another_program(
+    project: DbtProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment names it, with what comes before its arguments."""
+    seen = tmp_path / "seen"
+    program = tmp_path / "mydbt"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {seen}\necho not today\nexit 2\n')
+    program.chmod(0o755)
+    project.enrichment("notes", NOTES)
+    location = Location(project.directory, project.directory)
+    monkeypatch.setenv("DBT_ENRICH_DBT", f"{program} --fast")
+    monkeypatch.setenv("NOTES_API_KEY", "none")
+    step = door_of(load_project(location), DbtOptions(location, ("notes",))).step(Mode.SUBMIT)
+    assert (step.code, step.published) == (1, [])
+    assert seen.read_text().startswith("--fast run --project-dir ")
+    assert seen.read_text().endswith("--select notes\n")

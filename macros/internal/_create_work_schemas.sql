@@ -1,0 +1,9 @@
+{% macro _create_work_schemas() %}
+  {#- Before dbt's threads, which would be in each other's way. -#}
+  {%- for node in graph.nodes.values() if node.unique_id in selected_resources -%}
+    {%- if node.resource_type == 'model' and node.config.materialized == 'enrichment' -%}
+      {%- set table = api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias) -%}
+      {%- do dbt_enrich._create_work_schema(dbt_enrich._work_relation(table, 'rows')) -%}
+    {%- endif -%}
+  {%- endfor -%}
+{% endmacro %}
