@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -91,9 +92,13 @@ class OpenLedger(Protocol):
         """Return a connection, which the test's end closes if its thread opened it."""
 
 
-def connected(keys: StateKeys, clock: Callable[[], datetime] = utc_now) -> PostgresConnection:
+def connected(
+    keys: StateKeys,
+    clock: Callable[[], datetime] = utc_now,
+    cancelled: threading.Event | None = None,
+) -> PostgresConnection:
     """Open a connection to a shared ledger."""
     from dbt_enrich.state.postgres_connection import PostgresAddress, PostgresConnection
 
     address = PostgresAddress(keys.ledger.get_secret_value(), keys.ledger_schema)
-    return PostgresConnection(address, clock)
+    return PostgresConnection(address, clock, cancelled=cancelled)

@@ -152,7 +152,9 @@ class Engine:
             request = replace(request, existing=columns.read(request.existing))
         with (
             ExitStack() as until_published,
-            open_run(self.config, until_published, clock=self._clock) as run,
+            open_run(
+                self.config, until_published, clock=self._clock, cancelled=self.cancelled
+            ) as run,
         ):
             run.store.sweep_runs()
             self._warn_of_network(run.store)

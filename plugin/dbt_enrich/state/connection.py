@@ -7,6 +7,7 @@ in its own module.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -79,6 +80,10 @@ class Connection(ABC):
     def is_pooled(self) -> bool:
         """Whether a pooler stands between this process and the server."""
         return False
+
+    def pause(self, seconds: float) -> None:
+        """Wait before a call is made again."""
+        time.sleep(seconds)
 
     def transacted(self, work: Callable[[], T]) -> T:
         """Return what `work` does in a transaction of its own, or in the one that is open.

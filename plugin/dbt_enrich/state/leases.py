@@ -91,7 +91,7 @@ class LeasedOwnership:
     def adoption_lock(self) -> Iterator[None]:
         """Guard the adoption of batches; the lock is free once its holder's lease is over."""
         while not self._locked(_ADOPTION):
-            time.sleep(_LOOK_SECONDS)
+            self._ledger.pause(_LOOK_SECONDS)
         try:
             yield
         finally:

@@ -76,7 +76,11 @@ def open_ledger(config: PluginConfig, *, clock: Clock = MACHINE_CLOCK) -> Ledger
 
 @contextmanager
 def open_owned(
-    config: PluginConfig, store: StateDirectory, run_id: str, clock: Clock
+    config: PluginConfig,
+    store: StateDirectory,
+    run_id: str,
+    clock: Clock,
+    cancelled: threading.Event | None = None,
 ) -> Iterator[tuple[Ledger, Ownership, Clock]]:
     """Open the ledger for a run that owns shards in it, until the block ends.
 
@@ -85,6 +89,7 @@ def open_owned(
         store: The state directory, in which the run's lock is held.
         run_id: The run.
         clock: This machine's clock.
+        cancelled: Set when the user interrupts, which ends every wait for a shared ledger.
 
     Returns:
         The ledger, the run's hold on its shards, and the clock that all runs of the ledger share.
@@ -99,7 +104,7 @@ def open_owned(
         return
     from dbt_enrich.state import leases
 
-    connection = _connection(config.state, clock)
+    connection = _connection(config.state, clock, cancelled)
     with Ledger(connection) as ledger:
         _refuse_another(store, connection)
         common = DatabaseClock(clock, connection.seconds_ahead())
@@ -113,11 +118,13 @@ def open_owned(
             owners.release()
 
 
-def _connection(state: StateKeys, clock: Clock) -> PostgresConnection:
+def _connection(
+    state: StateKeys, clock: Clock, cancelled: threading.Event | None = None
+) -> PostgresConnection:
     address = _address(state)
     from dbt_enrich.state.postgres_connection import PostgresConnection
 
-    return PostgresConnection(address, clock.now)
+    return PostgresConnection(address, clock.now, cancelled=cancelled)
 
 
 def _address(state: StateKeys) -> PostgresAddress:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from dbt_enrich.backoff import PATIENCE_SECONDS, Backoff
-from dbt_enrich.errors import LedgerError
+from dbt_enrich.errors import CancelledError, LedgerError
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.state.connection import Arguments, Connection, LedgerAwayError, Row
 from dbt_enrich.state.migrations import migrate
@@ -95,6 +96,7 @@ class PostgresConnection(Connection):
         address: Where the ledger is; its tables are made where they are not there.
         clock: The current time in UTC.
         patience: Seconds for which a server that was there, and is away, is waited for.
+        cancelled: Set when the user interrupts, which ends every wait; None where it is not heard.
 
     Attributes:
         ledger_id: What the ledger was named as it was made.
@@ -109,12 +111,14 @@ class PostgresConnection(Connection):
         clock: Callable[[], datetime],
         *,
         patience: float = PATIENCE_SECONDS,
+        cancelled: threading.Event | None = None,
     ) -> None:
         self.address = address
         self.place = str(address)
         self.clock = clock
         self.ledger_id = ""
         self._patience = patience
+        self._cancelled = cancelled or threading.Event()
         self._is_open = False
         self._postgres: _Postgres | None = None
         self._path = f"set local search_path to {identifier(address.schema)}"
@@ -211,6 +215,18 @@ class PostgresConnection(Connection):
         (found,) = self.read("select pg_backend_pid() as pid")
         return bool(found["pid"] != self._opened().info.backend_pid)
 
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the user interrupts.
+
+        Raises:
+            CancelledError: The user interrupted.
+        """
+        if self._cancelled.wait(seconds):
+            raise CancelledError(
+                f"interrupted while the ledger {self.place} was waited for; what was submitted "
+                "goes on at the service, and the next dbt run collects it"
+            )
+
     def beside(self) -> PostgresConnection:
         """Open another connection to the same ledger, which waits for nothing that is away.
 
@@ -302,7 +318,7 @@ class PostgresConnection(Connection):
             )
             if outcome in ("committed", "aborted"):
                 return bool(outcome == "committed")
-            time.sleep(_LOOK_SECONDS)
+            self.pause(_LOOK_SECONDS)
         raise LedgerError(
             f"the ledger {self.place} does not tell whether its last transaction was committed",
             fix="run again: what was written is read anew",
@@ -313,6 +329,7 @@ class PostgresConnection(Connection):
 
         Raises:
             LedgerError: It has not come back in time.
+            CancelledError: The user interrupted the wait.
         """
         backoff = Backoff(first=_LOOK_SECONDS, longest=15.0)
         deadline = time.monotonic() + self._patience
@@ -330,7 +347,7 @@ class PostgresConnection(Connection):
                 if not has_waited:
                     logger.warning("%s; nothing is sent until it is back", error.problem)
                 has_waited = True
-                time.sleep(pause)
+                self.pause(pause)
             else:
                 if has_waited:
                     logger.warning("the ledger %s is back", self.place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -46,7 +47,11 @@ class Run:
 
 @contextmanager
 def open_run(
-    config: PluginConfig, scratch: ExitStack | None = None, *, clock: Clock = MACHINE_CLOCK
+    config: PluginConfig,
+    scratch: ExitStack | None = None,
+    *,
+    clock: Clock = MACHINE_CLOCK,
+    cancelled: threading.Event | None = None,
 ) -> Iterator[Run]:
     """Begin a run in the state directory, and end it with the block.
 
@@ -55,6 +60,8 @@ def open_run(
         scratch: Takes over the removal of the scratch directory, where files in it are read after
             the run; by default it goes with the run.
         clock: The time.
+        cancelled: Set when the user interrupts, which ends every wait for a shared ledger; None
+            where it is not heard.
 
     Raises:
         LedgerError: The state directory cannot be used.
@@ -66,7 +73,9 @@ def open_run(
         (scratch or opened).callback(lock.remove)
         workspace = Workspace(lock.path, memory_limit=config.memory_limit, threads=config.threads)
         opened.callback(workspace.close)
-        ledger, owners, common = opened.enter_context(open_owned(config, store, run_id, clock))
+        ledger, owners, common = opened.enter_context(
+            open_owned(config, store, run_id, clock, cancelled)
+        )
         files = open_files(config, store, ledger)
         answers = AnswerStore(files, ledger, workspace)
         yield Run(run_id, workspace, ledger, owners, store, files, answers, common)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.errors import LedgerError
+from dbt_enrich.errors import CancelledError, LedgerError
+from dbt_enrich.state import leases
 from dbt_enrich.state.connection import Connection, LedgerAwayError
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step
@@ -21,6 +23,7 @@ from pydantic import SecretStr
 from support.shared_ledger import LedgerServer, connected
 from support.warehouse import Warehouse, config_for
 
+NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
 SHARD = Shard("s", Step.CLAIMED, "run-1", namespace="n", service="local", task_key="t")
 
 
@@ -165,6 +168,64 @@ def test_a_server_that_is_away_is_waited_for(connection: Connection, ledgers: Le
     back.join()
 
 
+def test_a_wait_for_a_server_that_is_away_ends_with_an_interrupt(ledgers: LedgerServer) -> None:
+    """At once, also between tries that are far apart; what needs no wait is written still."""
+    cancelled, set_at = threading.Event(), []
+
+    def interrupt() -> None:
+        set_at.append(time.monotonic())
+        cancelled.set()
+
+    with closing(connected(ledgers.new(), cancelled=cancelled)) as connection:
+        ledger = Ledger(connection)
+        ledger.shards.add(SHARD)
+        ledgers.server.stop()
+        later = threading.Timer(1.5, interrupt)
+        later.start()
+        try:
+            with pytest.raises(CancelledError, match="interrupted while the ledger .* waited for"):
+                ledger.shards.record(SHARD, Step.EXPORTED)
+            assert time.monotonic() - set_at[0] < 2
+        finally:
+            later.join()
+            ledgers.server.start()
+        assert ledger.shards.record(SHARD, Step.EXPORTED).step == Step.EXPORTED
+
+
+def test_the_run_of_a_model_hears_an_interrupt_while_its_ledger_is_away(
+    emulator: RunningEmulator,
+    ledgers: LedgerServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing was sent, and the next run asks each row once."""
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
+    config = config_for(emulator.url, emulator.api_key, tmp_path / "state")
+    warehouse = Warehouse(config.model_copy(update={"state": ledgers.new()}))
+    record = Shards.record
+
+    def recorded(shards: Shards, shard: Shard, step: Step, **changes: Any) -> Shard:
+        if step == Step.CREATING:
+            ledgers.server.stop()
+            threading.Timer(0.5, warehouse.engine.cancelled.set).start()
+        return record(shards, shard, step, **changes)
+
+    try:
+        with (
+            monkeypatch.context() as patched,
+            pytest.raises(CancelledError, match="interrupted while the ledger"),
+        ):
+            patched.setattr(Shards, "record", recorded)
+            warehouse.enrich(NOTES)
+    finally:
+        ledgers.server.start()
+    assert emulator.jobs.batches() == []
+    warehouse.restart()
+    warehouse.enrich(NOTES)
+    assert warehouse.statuses() == {"done": 4}
+    assert set(emulator.account()["paid"].values()) == {1}
+
+
 @pytest.mark.parametrize(
     ("disaster", "named"),
     [
@@ -225,7 +286,7 @@ def test_nothing_is_sent_while_the_ledger_is_away(
 
     stopped, back = threading.Event(), threading.Timer(0.7, come_back)
     monkeypatch.setattr(Shards, "record", recorded)
-    warehouse.enrich("select i as id, 'note ' || i as note from range(4) as numbers(i)")
+    warehouse.enrich(NOTES)
     back.join()
     assert batches_while_away == [0 if moment == Step.CREATING else 1]
     assert warehouse.statuses() == {"done": 4}
