@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import os
 import re
 import socket
@@ -27,6 +28,8 @@ AZURITE = (
     Path(__file__).resolve().parents[2] / ".azurite/node_modules/azurite/dist/src/blob/main.js"
 )
 _SECONDS = 60.0
+# What a client of S3 signs with.
+_SIGNED = "AWS4-HMAC-SHA256 Credential=x/20260101/eu-central-1/s3/aws4_request"
 # The account of every Azurite (learn.microsoft.com/azure/storage/common/storage-use-azurite).
 _ACCOUNT = "devstoreaccount1"
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -92,8 +95,7 @@ def make_s3_bucket(address: str, name: str) -> None:
         '<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
         "<LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>"
     )
-    signed = "AWS4-HMAC-SHA256 Credential=x/20260101/eu-central-1/s3/aws4_request"
-    connection.request("PUT", f"/{name}", place, {"Authorization": signed})
+    connection.request("PUT", f"/{name}", place, {"Authorization": _SIGNED})
     assert connection.getresponse().status == 200
     connection.close()
 
@@ -129,6 +131,7 @@ class Proxy:
         faults: Called with the method, the path and what sends the request; the first that returns
             a reply has the last word.
         sent: Bytes of the bodies of its replies, by path.
+        translated: Makes of a request's headers what the bucket is sent.
     """
 
     address: str
@@ -138,6 +141,7 @@ class Proxy:
     )
     sent: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    translated: Callable[[dict[str, str]], dict[str, str]] = dict
 
     def fail(
         self,
@@ -196,6 +200,40 @@ def cut_off(forward: Callable[[], Reply]) -> Reply:
 
 
 @contextmanager
+def gcs_over(s3: str) -> Iterator[str]:
+    """Run what takes the requests of Google Cloud Storage's client before a server of S3.
+
+    Nothing that plays Google's XML API can be had from a package registry. Reading, listing,
+    writing in parts and deleting are S3's there; the condition of a write alone is another header
+    (https://cloud.google.com/storage/docs/xml-api/overview). It is no proof of what Google does.
+    """
+    with proxy_to(s3) as proxy:
+        proxy.translated = _as_for_s3
+        yield proxy.address
+
+
+def _as_for_s3(headers: dict[str, str]) -> dict[str, str]:
+    named = {name.lower(): value for name, value in headers.items()}
+    if named.pop("x-goog-if-generation-match", None) == "0":
+        named["if-none-match"] = "*"
+    return {**named, "authorization": _SIGNED}
+
+
+def gcs_environment(address: str, directory: Path) -> dict[str, str]:
+    """Return what the environment says of a server of Google Cloud Storage.
+
+    Args:
+        address: The server's.
+        directory: Where the file of a service account is written.
+    """
+    account = {"gcs_base_url": address, "disable_oauth": True}
+    account |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    path = directory / "service-account.json"
+    path.write_text(json.dumps(account))
+    return {"GOOGLE_SERVICE_ACCOUNT": str(path), "GOOGLE_BASE_URL": address}
+
+
+@contextmanager
 def proxy_to(upstream: str) -> Iterator[Proxy]:
     """Run a proxy before a bucket."""
     made = Proxy("", upstream)
@@ -235,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         host, _, port = self.proxy.upstream.removeprefix("http://").partition(":")
         connection = HTTPConnection(host, int(port), timeout=_SECONDS)
         headers = {n: v for n, v in self.headers.items() if n.lower() != "connection"}
-        connection.request(self.command, self.path, body, headers)
+        connection.request(self.command, self.path, body, self.proxy.translated(headers))
         reply = _reply(connection.getresponse())
         connection.close()
         return reply

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.bucket_address import BucketAddress
 from dbt_enrich.config.state import StateKeys
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.state.answer_store import AnswerStore
-from dbt_enrich.state.bucket import Bucket
+from dbt_enrich.state.bucket import UNTRIED, Bucket
 from dbt_enrich.state.bucket_checks import check_bucket
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
@@ -47,10 +48,22 @@ def shared_findings(config: PluginConfig, keys: StateKeys) -> Iterator[Finding]:
         except EnrichmentError as error:
             yield of_error("bucket", error)
             return
+        yield from _untried(keys.bucket)
         for check in checks:
             yield Finding(check.subject, "ok" if check.is_good else "wrong", check.found, check.fix)
         if all(check.is_good for check in checks):
             yield _answers(config, ledger)
+
+
+def _untried(bucket: BucketAddress) -> Iterator[Finding]:
+    """Warn of a kind of bucket that the tests of this project have never seen."""
+    if bucket.scheme in UNTRIED:
+        yield Finding(
+            "bucket",
+            "warning",
+            f"{bucket.scheme}:// is untried ({UNTRIED[bucket.scheme]})",
+            "see that each right below is ok, and run a few rows on two machines first",
+        )
 
 
 def _clock(ahead: float) -> Finding:

@@ -20,6 +20,7 @@ def state() -> None:
 @project_options
 def show(location: Location) -> None:
     """Say where the state is, how much it holds, and who works with it now."""
+    from dbt_enrich.state.bucket import UNTRIED
     from dbt_enrich.state.moving import held_by
     from dbt_enrich.state.open_ledger import ledger_place
 
@@ -28,6 +29,8 @@ def show(location: Location) -> None:
     with project.opened_ledger() as ledger:
         click.echo(f"ledger: {ledger_place(config)}")
         click.echo(f"answers: {config.state.files if config.state else project.state.root}")
+        if config.state and config.state.bucket.scheme in UNTRIED:
+            click.echo(f"untried: {UNTRIED[config.state.bucket.scheme]}")
         click.echo(f"holds: {held_by(ledger).sentence()}")
         if config.state:
             running = ledger.running()

@@ -32,8 +32,9 @@ class StateKeys(Keys):
             password file.
         ledger_schema: The schema of the ledger's tables, made where it is not there.
         files: The bucket of the answers: `az://CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`,
-            `gs://BUCKET/PREFIX` or `file:///SHARED/PATH`. Credentials come from the environment
-            (`AZURE_STORAGE_…`, `AWS_…`, `GOOGLE_…`) or are the machine's own.
+            `gs://BUCKET/PREFIX` (untried against Google's own) or `file:///SHARED/PATH`.
+            Credentials come from the environment (`AZURE_STORAGE_…`, `AWS_…`, `GOOGLE_…`) or are
+            the machine's own.
     """
 
     ledger: SecretStr

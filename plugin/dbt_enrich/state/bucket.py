@@ -44,7 +44,7 @@ _QUERY = re.compile(r"\?[^\s\"')]*")
 # Where the environment names another endpoint than the cloud's own.
 _ENDPOINTS = (
     "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT",
-    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "GOOGLE_BASE_URL",
 )  # fmt: skip
 
 CREDENTIALS: Final = {
@@ -67,6 +67,12 @@ RIGHTS: Final = {
     BucketScheme.DIRECTORY: "the right to read and write the directory",
 }
 """What a runner needs for each scheme."""
+
+UNTRIED: Final = {
+    BucketScheme.GOOGLE: "no run of ours has been against Google Cloud Storage: its client's "
+    "requests were tried against a server of S3",
+}
+"""What is to be known of a scheme that was never tried against a store of its kind."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def _write_once(bucket: Bucket, key: str) -> None:
         raise LedgerError(
             f"{bucket.address} lets a file be written over that is there, so that two runs could "
             "take each other's place",
-            fix="use a store that honours `If-None-Match: *`, and a version of it that does",
+            fix="use a store that honours the condition of a write (`If-None-Match: *`, of Google "
+            "`x-goog-if-generation-match: 0`), and a version of it that does",
         )
 
 

@@ -94,7 +94,9 @@ def test_what_is_refused_is_named_without_a_secret(
     assert check.fix == refused.value.fix
 
 
-@pytest.mark.parametrize("address", ["s3", pytest.param("az", marks=needs_azurite)], indirect=True)
+@pytest.mark.parametrize(
+    "address", ["s3", "gs", pytest.param("az", marks=needs_azurite)], indirect=True
+)
 def test_a_bucket_that_is_not_there_is_named(address: str) -> None:
     """It is no file that is missing."""
     scheme, _, _ = address.partition("://")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from dbt_enrich.cli.diagnosis_shared import shared_findings
 from dbt_enrich.state.run import open_run
 from pydantic import SecretStr
+from support.buckets import gcs_environment, make_s3_bucket
 from support.pooler import transaction_pool
 from support.shared_ledger import LedgerServer
 from support.warehouse import config_for
@@ -35,6 +37,21 @@ def test_ledger_bucket_and_answers_are_looked_at(ledgers: LedgerServer, tmp_path
     refused = list(shared_findings(config, other))[-1]
     assert (refused.subject, refused.verdict) == ("answers", "wrong")
     assert "holds the files of the ledger" in refused.found
+
+
+def test_a_kind_of_bucket_that_was_never_tried_is_named(
+    ledgers: LedgerServer, s3: str, gcs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rights are looked at all the same."""
+    name = f"b{secrets.token_hex(8)}"
+    make_s3_bucket(s3, name)
+    for variable, value in gcs_environment(gcs, tmp_path).items():
+        monkeypatch.setenv(variable, value)
+    keys = ledgers.new().model_copy(update={"files": f"gs://{name}/p"})
+    config = config_for("http://127.0.0.1:9", "key", tmp_path / "state")
+    found = list(shared_findings(config.model_copy(update={"state": keys}), keys))
+    assert [finding.verdict for finding in found] == ["ok", "ok", "warning", *["ok"] * 6]
+    assert found[2].found.startswith("gs:// is untried")
 
 
 @pytest.mark.parametrize(("behind", "said"), [(90, "90 seconds behind"), (-90, "90 seconds ahead")])
