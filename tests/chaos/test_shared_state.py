@@ -10,6 +10,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -55,7 +57,8 @@ FACTORS = {
     "step": STEPS,
     "moment": ("before", "after"),
     "end": ("killed", "frozen"),
-    "mode": ("run", "submit"),
+    # Of a SQL model as dbt's adapter drives the engine, and of a Python model under dbt.
+    "mode": ("run", "submit", "python"),
     "trouble": ("none", *_SERVICE, *_BUCKET, _LEDGER),
 }
 
@@ -69,6 +72,18 @@ CASES = [quickened(case) for case in all_pairs(FACTORS, seed=7)]
 ORDINARY = covering(CASES, ("step",), ("moment",), ("end",), ("mode",), ("trouble",))
 
 
+# How long what is away is waited for, where it does not come back in time.
+_PATIENCE = 3.0
+AWAY_FACTORS = {
+    "step": STEPS,
+    "moment": ("before", "after"),
+    "away": ("ledger", "bucket"),
+    "until": ("the lease is over", "it was given up"),
+}
+AWAY = all_pairs(AWAY_FACTORS, seed=3)
+AWAY_ORDINARY = covering(AWAY, ("away",), ("until",))
+
+
 @pytest.fixture(scope="module")
 def network() -> Iterator[Proxy]:
     """A network before a server of S3."""
@@ -76,19 +91,21 @@ def network() -> Iterator[Proxy]:
         yield made
 
 
-def parameters() -> list[Any]:
+def parameters(cases: list[Case], ordinary: list[Case], *names: str) -> list[Any]:
     """Return every case once; those that the ordinary suite leaves out are marked."""
     return [
         pytest.param(
             case,
-            id=", ".join(case[name] for name in ("end", "moment", "step", "mode", "trouble")),
-            marks=() if case in ORDINARY else (pytest.mark.matrix,),
+            id=", ".join(case[name] for name in names),
+            marks=() if case in ordinary else (pytest.mark.matrix,),
         )
-        for case in CASES
+        for case in cases
     ]
 
 
-@pytest.mark.parametrize("case", parameters())
+@pytest.mark.parametrize(
+    "case", parameters(CASES, ORDINARY, "end", "moment", "step", "mode", "trouble")
+)
 def test_each_request_is_paid_for_once(
     case: Case, emulator: RunningEmulator, ledgers: LedgerServer, network: Proxy, tmp_path: Path
 ) -> None:
@@ -101,7 +118,8 @@ def test_each_request_is_paid_for_once(
         return Runner(
             Work(
                 emulator.url, emulator.api_key, tmp_path / name, state, LEASE_SECONDS, moment,
-                _NOTES, mode=Mode(case["mode"]), environment=s3_environment(network.address),
+                _NOTES, mode=Mode.SUBMIT if case["mode"] == "submit" else Mode.RUN,
+                environment=s3_environment(network.address), by_dbt=case["mode"] == "python",
                 by=signal.SIGKILL if case["end"] == "killed" else signal.SIGSTOP,
             )
         )  # fmt: skip
@@ -134,6 +152,63 @@ def test_each_request_is_paid_for_once(
     assert set(paid.values()) == {1}
 
 
+@pytest.mark.parametrize("case", parameters(AWAY, AWAY_ORDINARY, "away", "until", "moment", "step"))
+def test_what_is_away_for_long(
+    case: Case, emulator: RunningEmulator, ledgers: LedgerServer, network: Proxy, tmp_path: Path
+) -> None:
+    """The run goes on once it is back, or has ended by name; nothing is paid for twice."""
+    bucket, away = f"b{secrets.token_hex(8)}", threading.Event()
+    make_s3_bucket(network.address, bucket)
+    network.faults.append(
+        lambda _, path, forward: unavailable(forward) if away.is_set() and bucket in path else None
+    )
+    state = {**document(ledgers.new()), "files": f"s3://{bucket}/p"}
+    is_given_up = case["until"] == "it was given up"
+
+    def runner(name: str, moment: str = "") -> Runner:
+        return Runner(
+            Work(
+                emulator.url, emulator.api_key, tmp_path / name, state, LEASE_SECONDS, moment,
+                _NOTES, environment=s3_environment(network.address),
+                patience=_PATIENCE if is_given_up else None,
+            )
+        )  # fmt: skip
+
+    def take_away(is_away: bool) -> None:
+        if case["away"] == "bucket":
+            (away.set if is_away else away.clear)()
+        else:
+            (ledgers.server.stop if is_away else ledgers.server.start)()
+
+    first, second = runner("first", f"{case['step']}:{case['moment']}"), runner("second")
+    try:
+        first.begin()
+        first.wait_until_frozen()
+        take_away(True)
+        first.thaw()
+        found: dict[str, int] | str = "still waiting"
+        try:
+            if is_given_up:
+                found = first.outcome()
+            else:
+                time.sleep(2 * LEASE_SECONDS)
+        finally:
+            take_away(False)
+        if not is_given_up:
+            assert first.statuses() == {"done": ROWS}
+        elif isinstance(found, str):
+            # What is away was not needed any more, or the error names it.
+            assert "LedgerError: the ledger" in found or "s3://" in found, found
+        second.begin()
+        assert second.statuses() == {"done": ROWS}
+    finally:
+        first.kill()
+        second.kill()
+    paid = emulator.account()["paid"]
+    assert len(paid) == ROWS
+    assert set(paid.values()) == {1}
+
+
 def test_what_is_among_the_cases() -> None:
     """Each step with each moment, end and trouble; few cases with every value every day."""
     for name in ("moment", "end", "trouble"):
@@ -141,3 +216,5 @@ def test_what_is_among_the_cases() -> None:
         assert {(case["step"], case[name]) for case in CASES} == wanted
     for name, values in FACTORS.items():
         assert {case[name] for case in ORDINARY} == set(values)
+    for name in ("away", "until"):
+        assert {case[name] for case in AWAY_ORDINARY} == set(AWAY_FACTORS[name])
