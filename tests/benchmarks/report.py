@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.claims import RUNNERS
 from benchmarks.daily import WAYS
 from benchmarks.markdown import NOTHING, number, section, table
 from benchmarks.peers.environments import PEERS
 from benchmarks.results import Result, Results
+from benchmarks.shared_state import LOCAL, SHARED
 from benchmarks.targets import (
     BOTH,
     ENGINE,
@@ -21,6 +23,7 @@ from benchmarks.targets import (
 )
 
 _TIMES = ("export s", "load s", "table s", "together s", "CPU s")
+_OF_BUCKET = ("stored_mb", "keys_mb", "texts_mb")
 _VERSIONS = {peer.name: f"{peer.name} {peer.version}" for peer in PEERS}
 
 _INTRODUCTION = """\
@@ -82,6 +85,7 @@ def report(results: Results) -> str:
         _relays(results.of("relay")),
         _pictures(results.of("pictures")),
         _embeddings(results.of("embeddings")),
+        _shared_states(results.of("shared-state")),
         _METHOD.format(
             stubs="\n".join(f"  - {peer.name} {peer.version}: {peer.stubbed}." for peer in PEERS)
         ),
@@ -92,7 +96,7 @@ def report(results: Results) -> str:
 def _machines(results: Results) -> str:
     parts = (
         *("sides", "shapes", "peers", "nothing-new", "dbt-run", "emulator", "pictures"),
-        *("relay", "embeddings"),
+        *("relay", "embeddings", "shared-state"),
     )
     found = [one for part in parts for one in results.of(part)]
     days = sorted({one.measured_at[:10] for one in found})
@@ -354,6 +358,34 @@ def _embeddings(results: Sequence[Result]) -> str:
         "part. The output files are the service's, in base64; who writes them is not measured.\n\n"
     )
     return section("Embeddings", text + table(head, rows) + _missing(results)) if rows else ""
+
+
+def _shared_states(results: Sequence[Result]) -> str:
+    rows = [
+        (
+            f"{one.rows:,}",
+            *(number(one.ratio(SHARED, LOCAL, step), 2) for step in ("export_s", "load_s")),
+            number(one.ratio(SHARED, LOCAL, "plan_s"), 1),
+            *(number(one.largest(SHARED, name), 1) for name in _OF_BUCKET),
+            number(one.ratio(RUNNERS, RUNNERS, "second_s", against=("first_s",)), 2),
+            number(one.ratio(RUNNERS, LOCAL, "second_s", against=("export_s",)), 2),
+            str(len(one.rounds)),
+        )
+        for one in results
+    ]  # fmt: skip
+    head = (
+        "rows", "export, times local", "load, times local", "a new machine's plan, times local",
+        "answers in the bucket MB", "keys fetched MB", "texts fetched MB",
+        "two claims at once: second, times first", "second, times a local export", "rounds",
+    )  # fmt: skip
+    text = (
+        "A ledger in Postgres and a bucket, beside one machine's own state directory. Both are on "
+        "this machine, the bucket a directory: a network's own time is in no figure, and ratios "
+        "alone are shown. The plan is that of a machine without any copy, after all rows were "
+        "answered, beside the second plan of the machine that sent them. Two runners that begin "
+        "at the same moment claim the same rows, and each row is one's alone.\n\n"
+    )
+    return section("Shared state", text + table(head, rows) + _missing(results)) if rows else ""
 
 
 def _times(one: Result, name: str) -> list[str]:

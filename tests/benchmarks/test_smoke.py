@@ -9,9 +9,11 @@ import duckdb
 import pytest
 from benchmarks import engine, movies, notebook
 from benchmarks.__main__ import main
+from benchmarks.claims import RUNNERS
 from benchmarks.measuring import REPOSITORY, Clock
 from benchmarks.report import report
 from benchmarks.results import Result, Results
+from benchmarks.shared_state import LOCAL, SHARED
 from benchmarks.targets import (
     DEFAULT,
     ENGINE,
@@ -163,6 +165,18 @@ def test_days_are_held_against_a_plan_and_a_rebuild(tmp_path: Path) -> None:
         "| 1,000 | small | 1.50 (1.0) | 2.00 (1.0) | 5.00 (1.0) | 12.00 (1.0) | 1.33 | 0.42 |"
         in report(results)
     )
+
+
+def test_shared_state_is_held_against_one_machines_own(tmp_path: Path) -> None:
+    """By ratios within a round, and with what a new machine's plan fetched."""
+    local = {"export_s": 2.0, "load_s": 4.0, "plan_s": 1.0}
+    shared = {"export_s": 3.0, "load_s": 5.0, "plan_s": 2.5}
+    shared |= {"keys_mb": 17.25, "texts_mb": 0.0, "stored_mb": 101.5}
+    found = {LOCAL: local, SHARED: shared, RUNNERS: {"first_s": 4.0, "second_s": 5.0}}
+    results = Results(tmp_path)
+    results.keep(Result("shared-state", 1_000_000, [found]))
+    row = "| 1,000,000 | 1.50 | 1.25 | 2.5 | 101.5 | 17.2 | 0.0 | 1.25 | 2.50 | 1 |"
+    assert row in report(results)
 
 
 def test_a_ratio_is_one_within_a_round_and_the_best_peer_counts() -> None:
