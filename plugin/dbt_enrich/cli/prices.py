@@ -14,7 +14,7 @@ import click
 from dbt_enrich.cli.project import Location, load_project, project_options
 from dbt_enrich.cli.tables import plain_table
 from dbt_enrich.config.azure import AZURE
-from dbt_enrich.cost.meters import Meters, models_of
+from dbt_enrich.cost.meters import Meters, is_of_embeddings, models_of
 from dbt_enrich.cost.retail import RETAIL_URL, retail_items
 from dbt_enrich.errors import ServiceError
 from dbt_enrich.wording import counted
@@ -103,7 +103,9 @@ def refresh(output: Path, regions: tuple[str, ...], currency: str, url: str) -> 
             fix="name another --region, such as eastus2; no file was written",
         )
     _write(output, models, currency=currency, url=url)
-    without = sorted(m for m, v in models.items() if not _has_batch(v))
+    # Azure's batches take no embeddings.
+    sold_in_batches = {m: v for m, v in models.items() if not is_of_embeddings(m)}
+    without = sorted(m for m, v in sold_in_batches.items() if not _has_batch(v))
     click.echo(
         f"{output}: {counted(len(models), 'model')}; "
         f"{counted(len(unread), 'other meter was', 'other meters were')} left out"

@@ -2,7 +2,9 @@
 
 A name such as `gpt 4.1 mini Batch Inp glbl Tokens`, `5.4 mini cd Inp Gl 1M Tokens` or
 `gpt 4o mini0718 BatchOutp DataZone Tokens` says the model, its version, the kind of token, the zone
-and the tier, in spellings that differ between models and years.
+and the tier, in spellings that differ between models and years. Those of embedding models, such as
+`text-embedding-3-large-glbl Tokens` and `text embedding 3 large DZ Tokens`, name no kind: the
+tokens of the text are all that there is to pay for.
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ _LONG = {"longco", "loco", "lgco"}
 _NO_MEANING = {"tokens", "token", "1m", "1k", "std", "shortco", "shco"}
 # Written to a cache, at priority, for a fine-tuned model, hosted by the hour: other prices.
 _OTHERS = {"wr", "write", "pp", "priority", "ft", "finetuned", "hstng", "hosting", "grader", "dev"}
+_EMBEDDING = "embedding"
+# Azure's meters leave out of the oldest one's name what the other two have in theirs; of late one
+# was called new for some months.
+_ADA = {"embedding-ada": "text-embedding-ada-002", "embedding-ada-new": "text-embedding-ada-002"}
 _VERSION = re.compile(r"\d{4}|\d{8}")
 
 
@@ -92,6 +98,8 @@ is_long=False)
     if "tokens" not in words or _OTHERS & set(words):
         return None
     kinds = [kind for kind, names in (("input", _INPUT), ("output", _OUTPUT)) if names & set(words)]
+    if _EMBEDDING in words and not kinds:
+        kinds = ["input"]
     zones = [_ZONES[word] for word in words if word in _ZONES]
     if len(kinds) != 1 or len(zones) != 1:
         return None
@@ -131,7 +139,13 @@ def _model(words: list[str]) -> str:
         words = [f"{glued[1]}.{glued[2]}", glued[3], *words[1:]]
     if re.fullmatch(r"\d+(\.\d+)?o?", words[0]):
         words = ["gpt", *words]
-    return "-".join(words)
+    name = "-".join(words)
+    return _ADA.get(name, name)
+
+
+def is_of_embeddings(model: str) -> bool:
+    """Whether a model of the list makes vectors, which have no tokens to pay for."""
+    return _EMBEDDING in model.split("-")
 
 
 def _price_of(item: Mapping[str, Any]) -> float | None:
@@ -192,6 +206,8 @@ def _values(meters: Meters, model: str, zone: str, version: str) -> dict[str, An
             continue
         name = meter.kind if meter.tier == "standard" else f"{meter.tier}_{meter.kind}"
         (long if meter.is_long else values)[name] = price
+    if "input" in values and is_of_embeddings(model):
+        values["output"] = 0.0
     if {"input", "output"} <= long.keys():
         values["long_context"] = {"above": _LONG_ABOVE, **long}
     return values

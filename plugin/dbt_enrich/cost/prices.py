@@ -275,7 +275,7 @@ def _price(where: str, model: str, values: Any, *, halves: bool = True) -> Price
         if name not in given:
             raise ConfigurationError(
                 f"{where}: the price of '{model}' has no '{name}'",
-                fix="add it",
+                fix="add it; the answers of an embedding model have no tokens: output: 0",
             )
     long = dict(values.get(_LONG) or {})
     above = long.pop("above", None)

@@ -52,7 +52,11 @@ PAGES = [
         item("gpt 4o mini 0718 Outp Data Zone Tokens", 0.00066),
         item("5.6 luna ShortCo Inp Std Gl 1M Tokens", 0.2, "1M"),
     ],
-    [item("5.6 luna ShortCo Opt Std Gl 1M Tokens", 1.2, "1M"), {"odd": True}],
+    [
+        item("5.6 luna ShortCo Opt Std Gl 1M Tokens", 1.2, "1M"),
+        item("text-embedding-3-small-glbl Tokens", 0.00002),
+        {"odd": True},
+    ],
 ]
 
 
@@ -125,7 +129,8 @@ def test_all_pages_become_a_file_that_plans_reckon_with(
     output = tmp_path / "prices" / "azure.json"
     result = refresh(price_list, output, "--region", "swedencentral")
     assert result.exit_code == 0, result.output
-    assert "2 models; 2 other meters were left out; no batch price of gpt-5.6-luna" in result.output
+    assert "3 models; 2 other meters were left out; no batch price of gpt-5.6-luna" in result.output
+    assert "no batch price of gpt-5.6-luna\n" in result.output
     assert "armRegionName eq 'swedencentral'" in price_list.queries[0]["$filter"][0]
     assert price_list.queries[0]["currencyCode"] == ["'USD'"]
     assert len(price_list.queries) == 5
@@ -146,6 +151,11 @@ def test_all_pages_become_a_file_that_plans_reckon_with(
     luna = price_table("azure", prices_file=output).find("gpt-5.6-luna")
     assert luna is not None
     assert (luna.input, luna.output) == (0.2, 1.2)
+    vectors = plugin.price("text-embedding-3-small")
+    assert vectors is not None
+    assert vectors.synchronous_cost(1_000_000, 0) == pytest.approx(0.02)
+    # Azure's batches take no embeddings, and none has a price there.
+    assert vectors.batch_cost(1_000_000, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -181,7 +191,7 @@ def test_a_list_that_ends_nowhere_or_is_not_reached(price_list: PriceList) -> No
     cut = (200, {"Content-Length": "100000"}, b'{"Items": [')
     price_list.replies = {0: [(502, {}, b"")] * 3 + [cut]}
     pauses: list[float] = []
-    assert len(list(retail_items("eastus2", url=price_list.url, pause=pauses.append))) == 10
+    assert len(list(retail_items("eastus2", url=price_list.url, pause=pauses.append))) == 11
     assert pauses == [1.0, 2.0, 4.0, 8.0]
     price_list.replies = {0: [(503, {"Retry-After": "30"}, b"")] * 5}
     with pytest.raises(TransientError, match="503"):

@@ -38,6 +38,16 @@ from dbt_enrich.cost.meters import Meters, meter_of, models_of
         ("5.6 luna ShortCo Opt Std DZ 1M Tokens",
          ("gpt-5.6-luna", "", "data_zone", "standard", "output")),
         ("56sol ShCo Inp Fl Gl 1M Tokens", ("gpt-5.6-sol", "", "global", "flex", "input")),
+        ("text-embedding-3-small-glbl Tokens",
+         ("text-embedding-3-small", "", "global", "standard", "input")),
+        ("text-embedding-3-large-regional Tokens",
+         ("text-embedding-3-large", "", "regional", "standard", "input")),
+        ("text embedding 3 large DZ Tokens",
+         ("text-embedding-3-large", "", "data_zone", "standard", "input")),
+        ("embedding-ada-datazone Tokens",
+         ("text-embedding-ada-002", "", "data_zone", "standard", "input")),
+        ("embedding-ada-glbl-new Tokens",
+         ("text-embedding-ada-002", "", "global", "standard", "input")),
     ],
 )  # fmt: skip
 def test_a_meter_says_model_zone_tier_and_kind(name: str, read: tuple[str, ...]) -> None:
@@ -57,7 +67,7 @@ def test_a_meter_says_model_zone_tier_and_kind(name: str, read: tuple[str, ...])
         "5.6 luna ShortCo Inp PP Gl 1M Tokens",
         "o4-mini-ft model grader output Tokens",
         "Sora 2 pro glbl Second",
-        "text-embedding-3-small-glbl Tokens",
+        "Az-Embeddings-Ada Tokens",
         "Phi-3.5-Mini-128K-Instruct-Output Tokens",
         "",
     ],
@@ -97,6 +107,10 @@ def test_the_newest_version_and_the_newest_price_hold() -> None:
             item("gpt 4.1 Inp glbl Tokens", 0.002),
             item("gpt 4.1 Outp glbl Tokens", 0.0),
             item("o3 0416 Inp glbl Tokens", 0.002, "1/Hour"),
+            item("text-embedding-3-small-glbl Tokens", 0.00002),
+            item("text embedding 3 small DZ Tokens", 0.000022),
+            # A product that is free of charge has meters of the same name.
+            item("text-embedding-3-large-glbl Tokens", 0.0),
         ]
     )
     models, text = models_of(meters, data_zone="us")
@@ -106,6 +120,11 @@ def test_the_newest_version_and_the_newest_price_hold() -> None:
         "output": 15.0,
         "long_context": {"above": 272_000, "input": 5.0, "output": 22.5},
     }
-    # Without a price of its output a model has none.
-    assert set(models) == {"gpt-4o", "gpt-5.4"}
+    # A vector costs what its text does.
+    assert models["text-embedding-3-small"] == {
+        "global": {"input": 0.02, "output": 0.0},
+        "us": {"input": 0.022, "output": 0.0},
+    }
+    # Without a price of its output a language model has none.
+    assert set(models) == {"gpt-4o", "gpt-5.4", "text-embedding-3-small"}
     assert text == ["gpt-4o (global): the prices of the version 0806, of 2"]
