@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.pipeline.planning.budget import spending
-from dbt_enrich.report.contents import BatchReport, DayReport, Money, Phase
+from dbt_enrich.report.contents import BatchReport, DayReport, Money, Phase, Way
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.sent_with import tier_of
 from dbt_enrich.state.shards import Shard, Step
+from dbt_enrich.task.options import Via
 
 MOST_BATCHES = 40
 PHASES = ("queued", "validating", "running", "finalizing", "collected")
@@ -35,6 +37,27 @@ def was_sent(shard: Shard) -> bool:
     return asked or shard.batch_id is not None
 
 
+def route_of(shard: Shard) -> str:
+    """Return how a shard's requests go to the service, as `via` names it."""
+    if not shard.synchronous:
+        return Via.BATCH
+    return Via.FLEX if tier_of(shard) == Via.FLEX else Via.SYNCHRONOUS
+
+
+def ways(shards: Iterable[Shard]) -> tuple[Way, ...]:
+    """Add up by which ways shards were sent, those of most requests first."""
+    requests: Counter[tuple[str, str]] = Counter()
+    rows: Counter[tuple[str, str]] = Counter()
+    for shard in filter(was_sent, shards):
+        way = (str(shard.endpoint), route_of(shard))
+        requests[way] += shard.requests
+        rows[way] += shard.row_count
+    return tuple(
+        Way(endpoint, route, count, rows[endpoint, route])
+        for (endpoint, route), count in requests.most_common()
+    )
+
+
 def batch_report(
     shard: Shard, names: Mapping[str, str], ledger: Ledger, now: datetime
 ) -> BatchReport:
@@ -43,6 +66,8 @@ def batch_report(
         batch=(not shard.synchronous and shard.batch_id) or shard.shard,
         model=names[shard.enrichment] if shard.enrichment else "?",
         status="synchronous" if shard.synchronous else shard.status or shard.step.value,
+        endpoint=str(shard.endpoint),
+        route=route_of(shard),
         requests=shard.requests,
         rows=shard.row_count,
         completed=shard.completed,

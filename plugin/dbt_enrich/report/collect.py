@@ -19,7 +19,14 @@ from dbt_enrich.pipeline.load.load_shard import outputs_of
 from dbt_enrich.pipeline.planning.task_versions import answers_by_task, tasks_of
 from dbt_enrich.report import rows
 from dbt_enrich.report.attention import sentences
-from dbt_enrich.report.batches import MOST_BATCHES, batch_report, day_reports, money, was_sent
+from dbt_enrich.report.batches import (
+    MOST_BATCHES,
+    batch_report,
+    day_reports,
+    money,
+    was_sent,
+    ways,
+)
 from dbt_enrich.report.contents import (
     Asked,
     AskedColumn,
@@ -160,6 +167,7 @@ def _model_report(
         "published": datetime.fromisoformat(publication.published_at),
         "money": money(shards, config),
         "asked": _asked(publication, task) if task else None,
+        "ways": ways(shards),
     }
     if table is None:
         return ModelReport(

@@ -246,6 +246,23 @@ class Money:
 
 
 @dataclass(frozen=True)
+class Way:
+    """A way by which requests went to the service.
+
+    Attributes:
+        endpoint: What they asked: `chat`, `responses` or `embeddings`.
+        route: How they went: `batch`, or one by one, `synchronous` or by the tier `flex`.
+        requests: How many went so.
+        rows: The rows that they ask.
+    """
+
+    endpoint: str
+    route: str
+    requests: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class ModelReport:
     """An enriched table.
 
@@ -258,6 +275,7 @@ class ModelReport:
         statuses: Rows by status; those that are.
         money: What it cost so far.
         asked: What was asked.
+        ways: By which ways, those of most requests first.
         versions: Versions of the task, newest first.
         columns: Output columns.
         failures: By kind.
@@ -273,6 +291,7 @@ class ModelReport:
     statuses: dict[str, int]
     money: Money
     asked: Asked | None
+    ways: tuple[Way, ...] = ()
     versions: tuple[VersionReport, ...] = ()
     columns: tuple[ColumnReport, ...] = ()
     failures: tuple[FailureReport, ...] = ()
@@ -297,6 +316,8 @@ class BatchReport:
         batch: Its id, or the shard's while it has none.
         model: The dbt model's name.
         status: How the service sees it, or how far it has come.
+        endpoint: What its requests ask.
+        route: How they go: `batch`, `synchronous` or `flex`.
         requests: Its requests.
         rows: The rows that they ask, several in one where they are packed.
         completed: Requests that were answered.
@@ -307,6 +328,8 @@ class BatchReport:
     batch: str
     model: str
     status: str
+    endpoint: str
+    route: str
     requests: int
     rows: int
     completed: int

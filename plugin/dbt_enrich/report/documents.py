@@ -19,7 +19,13 @@ from dbt_enrich.report.contents import (
     ModelReport,
     Report,
 )
-from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version_rows
+from dbt_enrich.report.tables import (
+    batch_rows,
+    day_rows,
+    failure_rows,
+    version_rows,
+    ways_sentence,
+)
 from dbt_enrich.report.texts import amount, moment, number, shown, visible
 from dbt_enrich.task.result_columns import STATUSES
 
@@ -85,8 +91,8 @@ def _parts(report: Report) -> Iterator[str]:
         )  # fmt: skip
         yield f"## Batches ({len(report.batches):,} of {report.batches_of:,})"
         yield _table(
-            ("batch", "model", "status", "requests", "rows", "completed", "failed", "began",
-             "phases", "requests an hour"),
+            ("batch", "model", "status", "endpoint", "route", "requests", "rows", "completed",
+             "failed", "began", "phases", "requests an hour"),
             batch_rows(report.batches),
         )  # fmt: skip
     yield f"Made {moment(report.made)} by dbt-enrich."
@@ -108,6 +114,7 @@ def _model(model: ModelReport) -> Iterator[str]:
             )
         ],
     )
+    yield ways_sentence(model.ways)
     if model.asked:
         yield from _asked(model.asked)
     if model.versions:

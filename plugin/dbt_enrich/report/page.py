@@ -26,7 +26,13 @@ from dbt_enrich.report.contents import (
     Report,
 )
 from dbt_enrich.report.size import LARGEST_FILE, LIMITS, Limits, left_out, within
-from dbt_enrich.report.tables import batch_rows, day_rows, failure_rows, version_rows
+from dbt_enrich.report.tables import (
+    batch_rows,
+    day_rows,
+    failure_rows,
+    version_rows,
+    ways_sentence,
+)
 from dbt_enrich.report.texts import amount, moment, number, shown, visible
 from dbt_enrich.task.result_columns import STATUSES
 
@@ -87,6 +93,7 @@ def _pieces(report: Report, limits: Limits) -> Iterator[str]:
         "timeline": lambda batches: Markup(charts.timeline_chart(batches)),  # noqa: S704
         "versions": version_rows,
         "visible": visible,
+        "ways": ways_sentence,
     }
     template = environment.from_string((assets / "report.html.j2").read_text(encoding="utf-8"))
     return template.generate(

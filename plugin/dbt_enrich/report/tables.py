@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dbt_enrich.report.attention import age
-from dbt_enrich.report.contents import BatchReport, DayReport, FailureReport, VersionReport
+from dbt_enrich.report.contents import BatchReport, DayReport, FailureReport, VersionReport, Way
 from dbt_enrich.report.texts import amount, moment, number
+from dbt_enrich.task.options import Via
+from dbt_enrich.wording import counted
 
 Rows = list[tuple[object, ...]]
+_ROUTES = {
+    Via.BATCH: "in batches",
+    Via.SYNCHRONOUS: "one by one (synchronous)",
+    Via.FLEX: "one by one (flex)",
+}
 
 
 def batch_rows(batches: Sequence[BatchReport]) -> Rows:
-    """Return batch, model, status, counts, beginning, phases, and requests an hour."""
+    """Return batch, model, status, way, counts, beginning, phases, and requests an hour."""
     return [
         (
             batch.batch,
             batch.model,
             batch.status,
+            batch.endpoint,
+            batch.route,
             number(batch.requests),
             number(batch.rows),
             number(batch.completed),
@@ -28,6 +37,16 @@ def batch_rows(batches: Sequence[BatchReport]) -> Rows:
         )
         for batch in batches
     ]
+
+
+def ways_sentence(ways: Sequence[Way]) -> str:
+    """Say how many requests went to which endpoint, and how; empty where none was sent."""
+    sent = [
+        f"{counted(way.requests, 'request')} of {counted(way.rows, 'row')} to {way.endpoint} "
+        f"{_ROUTES[Via(way.route)]}"
+        for way in ways
+    ]
+    return f"Sent so far: {'; '.join(sent)}." if sent else ""
 
 
 def _throughput(batch: BatchReport) -> str:

@@ -46,6 +46,7 @@ def test_html_is_written_where_one_stands(reported: Reported, tmp_path: Path) ->
     file = tmp_path / "report.html"
     assert f"written: {file}" in done.output
     assert file.stat().st_size < 1_000_000
+    assert "rows to chat in batches" in file.read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -102,6 +103,9 @@ def test_markdown_has_the_same_content(reported: Reported) -> None:
     assert any(failure.raw_answer for failure in tickets.failures)
     assert "## By day" in text
     assert "## Batches" in text
+    assert {(way.endpoint, way.route) for way in tickets.ways} == {("chat", "batch")}
+    assert f"{sum(way.rows for way in tickets.ways)} rows to chat in batches" in text
+    assert "| status | endpoint | route | requests |" in text
 
 
 def test_markdown_formats_nothing_that_it_was_told(reported: Reported) -> None:
