@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from support.dbt_project import REPOSITORY
 
 _SHOWN = re.compile(r"^```\w+\n(?:#|--) (dbt_project/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -47,3 +49,12 @@ def test_the_worked_projects_have_pages_that_show_them() -> None:
     models = REPOSITORY / "dbt_project" / "models"
     for project in (path for path in models.iterdir() if path.is_dir()):
         assert any(path.startswith(f"dbt_project/models/{project.name}/") for path in shown)
+
+
+def test_the_notebooks_prompt_is_quoted_word_for_word() -> None:
+    """As examples/batch_processing.ipynb of openai/openai-cookbook has it."""
+    path = REPOSITORY / "dbt_project" / "models" / "movies" / "notebook" / "_notebook.yml"
+    (model,) = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
+    system = model["config"]["meta"]["enrichment"]["system"].strip()
+    digest = hashlib.sha256(system.encode()).hexdigest()
+    assert digest == "94bcab5814d0e2a53c01647d54565b0d6d8aba0e62628cac547efc950355ba6a"
