@@ -5,6 +5,7 @@ Everything is under `/_control` and demands the same key as the service.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -29,6 +30,8 @@ from batch_server.transitions import Transitions
 
 PREFIX = "/_control"
 _REMEMBERED = 10_000
+# What follows a request's name in its custom_id as it is asked again.
+_ATTEMPT = re.compile(r"-\d{1,4}$")
 
 
 class Answering(Protocol):
@@ -206,7 +209,7 @@ class Control:
 def _by_request_key(custom_ids: Mapping[str, int]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for custom_id, times in custom_ids.items():
-        found[custom_id.rsplit("-", 1)[0]] += times
+        found[_ATTEMPT.sub("", custom_id)] += times
     return dict(found)
 
 

@@ -27,9 +27,15 @@ from typing import Any
 
 import duckdb
 from batch_server.http_client import httpx
-from support.dbt_project import DbtProject, azure
-from support.text_endpoints import TEXT_ENDPOINTS
-from support.warehouse import SUMMARY
+from support.dbt_project import DbtProject
+from support.endpoints import (
+    ENDPOINTS,
+    options_for,
+    paid_rows,
+    provider_for,
+    scripted_answer,
+    task_for,
+)
 
 HERE = Path(__file__).parent
 KEY = "soak-key"
@@ -119,11 +125,11 @@ class Service:
         """Set something over the control plane."""
         self._client.post(f"{self.url}/_control/{action}", json=document).raise_for_status()
 
-    def paid(self) -> dict[str, int]:
-        """How often each request was paid for."""
+    def account(self) -> dict[str, Any]:
+        """What was answered and paid for."""
         reply = self._client.get(f"{self.url}/_control/account")
         reply.raise_for_status()
-        return dict(reply.json()["paid"])
+        return dict(reply.json())
 
 
 class Soak:
@@ -134,14 +140,20 @@ class Soak:
         self.state = directory / "state"
         self.chance = random.Random(seed)
         # One for all runs: what failed for good at one is asked again at another.
-        self.endpoint = random.Random(seed).choice(TEXT_ENDPOINTS)
+        self.endpoint = random.Random(seed).choice(ENDPOINTS)
+        self.output = task_for(self.endpoint).outputs[0]
         self.service = Service(directory)
         self.done: list[str] = []
         self._next_row = 0
         self.rows: dict[int, str] = {}
         self._gone: list[str] = []
-        plugin = azure(self.service.url, KEY, namespace="tests", **CONFIG)
-        self.project = DbtProject(directory, plugin)
+        self.config = {
+            **provider_for(self.endpoint, self.service.url, KEY),
+            "poll_interval": 0.05,
+            "adoption_grace": 0.0,
+            **CONFIG,
+        }
+        self.project = DbtProject(directory, {**self.config, "namespace": "tests"})
 
     def round(self) -> None:
         """Change the rows, run into trouble, run to the end, and hold the promises."""
@@ -220,27 +232,33 @@ class Soak:
         return self._start_dbt(select, mode) if name == DBT else self._engine(name, select, mode)
 
     def _start_dbt(self, select: str, mode: str) -> subprocess.Popen[str]:
+        task = task_for(self.endpoint)
         described = {
-            "name": SUMMARY.name,
-            "data_type": SUMMARY.data_type,
-            "description": SUMMARY.description,
+            "name": self.output.name,
+            "data_type": self.output.data_type,
+            "description": self.output.description,
         }
-        meta = {"mode": mode, "max_attempts": _ATTEMPTS, "endpoint": self.endpoint}
+        meta = {
+            "mode": mode,
+            "max_attempts": _ATTEMPTS,
+            "endpoint": self.endpoint,
+            "model": task.model,
+            "system": task.system or "",
+            "output": [self.output.name],
+            **options_for(self.endpoint),
+        }
         self.project.enrichment("notes", select, meta=meta, columns=[described])
         return self.project.start("run")
 
     def _engine(self, name: str, select: str, mode: str) -> subprocess.Popen[str]:
         job = {
-            "url": self.service.url,
-            "api_key": KEY,
-            "state": str(self.state),
             "warehouse": str(self._warehouse(name)),
             "table": "notes",
             "select": select,
             "mode": mode,
             "max_attempts": _ATTEMPTS,
             "endpoint": self.endpoint,
-            "config": CONFIG,
+            "config": {**self.config, "state_dir": str(self.state)},
         }
         path = self.directory / f"{name}.json"
         path.write_text(json.dumps(job))
@@ -278,13 +296,18 @@ class Soak:
     def _assert_promises(self, name: str) -> None:
         with duckdb.connect(str(self._warehouse(name)), read_only=True) as warehouse:
             found = warehouse.execute(
-                "select id, summary, enrichment_status from notes order by id"
+                f"select id, {self.output.name}, enrichment_status from notes order by id"
             ).fetchall()
-        expected = [(row, f"summary: {text}", "done") for row, text in sorted(self.rows.items())]
+        expected = [
+            (row, scripted_answer(self.endpoint, text), "done")
+            for row, text in sorted(self.rows.items())
+        ]
         wrong = [pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]]
         if wrong or len(found) != len(expected):
             raise BrokenPromiseError(f"{len(found)} rows for {len(expected)}; wrong: {wrong[:3]}")
-        twice = {key: times for key, times in self.service.paid().items() if times != 1}
+        twice = {
+            key: times for key, times in paid_rows(self.service.account()).items() if times > 1
+        }
         if twice:
             raise BrokenPromiseError(f"paid for twice: {twice}")
 

@@ -9,8 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+from dbt_enrich.config import parse_config
 from dbt_enrich.errors import EnrichmentError
-from support.warehouse import Warehouse, config_for, summary_task
+from support.endpoints import options_for, task_for
+from support.warehouse import Warehouse
 
 # A named failure, after which an orchestrator tries again.
 NAMED = 9
@@ -19,15 +21,16 @@ NAMED = 9
 def main() -> int:
     """Run once; say by the exit code how it ended."""
     job = json.loads(Path(sys.argv[1]).read_text())
-    config = config_for(job["url"], job["api_key"], Path(job["state"]), **job["config"])
+    config = parse_config({"memory_limit": "160MB", **job["config"]}, duckdb_settings={})
     warehouse = Warehouse(config, Path(job["warehouse"]))
     try:
         warehouse.enrich(
             job["select"],
-            summary_task(endpoint=job["endpoint"]),
+            task_for(job["endpoint"]),
             table=job["table"],
             mode=job["mode"],
             max_attempts=job["max_attempts"],
+            **options_for(job["endpoint"]),
         )
     except EnrichmentError as error:
         print(error)

@@ -16,8 +16,8 @@ import pytest
 from dbt_enrich.state.shards import Step
 from support.bench import ROWS, Bench
 from support.dbt_project import DbtProject
+from support.endpoints import EMBEDDINGS, ENDPOINTS, paid_rows, scripted_answer
 from support.pairs import Case, all_pairs, covering, pairs_of
-from support.text_endpoints import TEXT_ENDPOINTS
 
 # The row whose answer the faults of an answer spoil.
 SPOILED = 3
@@ -115,6 +115,8 @@ FAULTS = {
     "prompt filtered": answer("content_filter_prompt", answered=1, paid=0, final="failed"),
     "row's server error": answer(status=500, paid=1),
 }
+# A vector of a text alone cannot be at another's place.
+FAULTS_OF_VECTORS = {"wrong_shape": "null_content"}
 # `answering` is of the synchronous endpoint, where `test_kill_synchronous.py` kills at it.
 STEPS = tuple(step for step in Step if step != Step.ANSWERING)
 FACTORS = {
@@ -122,7 +124,7 @@ FACTORS = {
     "fault": tuple(FAULTS),
     "mode": tuple(MODES),
     "moment": MOMENTS,
-    "endpoint": TEXT_ENDPOINTS,
+    "endpoint": ENDPOINTS,
 }
 CASES = all_pairs(FACTORS, seed=20)
 ORDINARY = covering(CASES, ("step", "moment"), ("fault",), ("mode",), ("endpoint",))
@@ -148,16 +150,31 @@ def test_killed_while_something_goes_wrong(case: Case, bench: Bench) -> None:
     """Killed at a step under a fault and run to the end, every row is answered and paid once."""
     fault = FAULTS[case["fault"]]
     released = case["step"] == Step.RELEASED
-    bench.emulator.rules(fault.rules)
+    bench.emulator.rules([rule_for(case["endpoint"], rule) for rule in fault.rules])
     bench.emulator.faults(*fault.faults)
     bench.emulator.endings(*([REFUSED] if released else []), *fault.endings)
-    drive(case, bench, fails=fault.fails + released)
+    with bench.offering(case["endpoint"]):
+        drive(case, bench, fails=fault.fails + released)
     assert_whole(case, bench, fault)
+
+
+def rule_for(endpoint: str, rule: dict[str, Any]) -> dict[str, Any]:
+    """Return a rule whose fault an endpoint's answers can have."""
+    fault = rule.get("fault")
+    if endpoint != EMBEDDINGS or fault not in FAULTS_OF_VECTORS:
+        return rule
+    return {**rule, "fault": FAULTS_OF_VECTORS[fault]}
+
+
+def table_of(case: Case) -> str:
+    """Return the model that is run."""
+    door = "python" if case["mode"] == "python" else "sql"
+    return f"vectors_from_{door}" if case["endpoint"] == EMBEDDINGS else f"from_{door}"
 
 
 def drive(case: Case, bench: Bench, *, fails: int) -> None:
     """Run dbt, which is killed once, until nothing is left to do."""
-    table, modes = f"from_{'python' if case['mode'] == 'python' else 'sql'}", MODES[case["mode"]]
+    table, modes = table_of(case), MODES[case["mode"]]
     moment: str | None = f"{case['step']}:{case['moment']}"
     for _ in range(2 + fails + len(modes)):
         for mode in modes:
@@ -190,23 +207,27 @@ def is_finished(project: DbtProject, table: str, fault: Fault) -> bool:
 
 def assert_whole(case: Case, bench: Bench, fault: Fault) -> None:
     """Every staged row has its own answer, and each was answered and paid for as it must be."""
-    table = f"from_{'python' if case['mode'] == 'python' else 'sql'}"
+    endpoint = case["endpoint"]
+    output = "vector" if endpoint == EMBEDDINGS else "summary"
     found = bench.project.rows(
-        f"select id, summary, enrichment_status, enrichment_key from {table} order by id"
+        f"select id, {output}, enrichment_status, enrichment_key from {table_of(case)} order by id"
     )
-    expected: list[tuple[Any, ...]] = [(i, f"summary: note {i}", "done") for i in range(ROWS)]
+    expected: list[tuple[Any, ...]] = [
+        (i, scripted_answer(endpoint, f"note {i}"), "done") for i in range(ROWS)
+    ]
     if fault.status != "done":
         expected[SPOILED] = (SPOILED, None, fault.status)
     assert [row[:3] for row in found] == expected
     keys = [str(row[3]).replace("-", "") for row in found]
     account = bench.emulator.account()
     paid = dict.fromkeys(keys, 1) | {keys[SPOILED]: fault.paid}
-    assert account["paid"] == {key: times for key, times in paid.items() if times}
+    assert paid_rows(account) == {key: times for key, times in paid.items() if times}
     answered = dict.fromkeys(keys, 1) | {keys[SPOILED]: fault.answered}
-    more = sum(account["request_keys"].values()) - sum(answered.values())
+    found_answered = paid_rows(account, "request_keys")
+    more = sum(found_answered.values()) - sum(answered.values())
     assert more in fault.asked_again
     if not more:
-        assert account["request_keys"] == answered
+        assert found_answered == answered
 
 
 def test_every_pair_is_among_the_cases() -> None:
@@ -222,4 +243,4 @@ def test_every_pair_is_among_the_cases() -> None:
     assert {(case["step"], case["moment"]) for case in ORDINARY} == set(product(STEPS, MOMENTS))
     assert {case["fault"] for case in ORDINARY} == set(FAULTS)
     assert {case["mode"] for case in ORDINARY} == set(MODES)
-    assert {case["endpoint"] for case in ORDINARY} == set(TEXT_ENDPOINTS)
+    assert {case["endpoint"] for case in ORDINARY} == set(ENDPOINTS)

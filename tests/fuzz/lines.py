@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from batch_server.responders.base import RESPONSES, ChatReply, ChatRequest
@@ -123,13 +124,24 @@ def sample_line(key: str, chance: random.Random) -> dict[str, Any]:
     return _line(custom_id, json.dumps(answer))
 
 
-def hostile_line(sample: dict[str, Any], safe: str, chance: random.Random) -> bytes:
+def stranger_line(custom_id: str) -> dict[str, Any]:
+    """Return the line of a good answer to a custom_id."""
+    return _line(custom_id, _answer("stranger"))
+
+
+def hostile_line(
+    sample: dict[str, Any],
+    safe: str,
+    chance: random.Random,
+    good_line: Callable[[str], dict[str, Any]] = stranger_line,
+) -> bytes:
     """Return a line that may be anything but an answer to the request `safe`.
 
     Args:
         sample: A line to be mutated.
         safe: A request that is answered elsewhere.
         chance: Decides.
+        good_line: Makes the line of a good answer to a custom_id.
     """
     kind = chance.random()
     if kind < 0.4:
@@ -147,8 +159,8 @@ def hostile_line(sample: dict[str, Any], safe: str, chance: random.Random) -> by
     if kind < 0.96:
         # Another attempt at a request that is well answered, or nearly its name.
         ending = chance.choice(("-2", "-0", "--1", "-1x", "", "-", "-99999999999", "-1.5"))
-        return json.dumps(_line(safe + ending, _answer("stranger"))).encode()
-    stranger = json.dumps(_line(f"{new_key(chance)}-1", _answer("stranger"))).encode()
+        return json.dumps(good_line(safe + ending)).encode()
+    stranger = json.dumps(good_line(f"{new_key(chance)}-1")).encode()
     if kind < 0.9995:
         return stranger
     line = stranger if kind < 0.9998 else json.dumps(sample).encode()

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dbt_enrich.endpoints.embeddings import slim_reply
+from dbt_enrich.endpoints.response_lines import reply_line
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.services.openai import OpenAIBatchService
 from dbt_enrich.services.parse import (
@@ -49,8 +51,12 @@ _FILE = file_body()
 _PAGE = {"object": "list", "data": [_BATCH, _BATCH], "has_more": True, "last_id": "batch_1"}
 _ERROR = {"error": {"code": "c", "message": "m", "innererror": {"code": "x"}}}
 _CHAT = {"id": "c", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
+_VECTORS = {
+    "data": [{"index": 0, "embedding": "AACAPwAAAEA="}, {"index": 1, "embedding": [1.5, -2]}],
+    "usage": {"prompt_tokens": 3, "total_tokens": 3},
+}
 _DOCUMENTS: tuple[Any, ...] = (
-    *(_BATCH, _FILE, _PAGE, _ERROR, _CHAT, "120"),
+    *(_BATCH, _FILE, _PAGE, _ERROR, _CHAT, _VECTORS, "120"),
     {"object": "list", "data": [_FILE], "has_more": False},
     error_body("token_limit_exceeded", "Too many enqueued tokens"),
     {"statusCode": 401, "message": "Access denied"},
@@ -202,6 +208,7 @@ _READERS: tuple[tuple[Any, Callable[[bytes], Any]], ...] = (
     (_FILE, lambda raw: parse_file(parse_json(raw))),
     (_PAGE, lambda raw: [parse_batch(item) for item in parse_page(parse_json(raw)).items]),
     (_ERROR, parse_error),
+    (_VECTORS, lambda raw: slim_reply(reply_line("a-1", 200, parse_json(raw)), "mark")),
     ("120", _retry_after),
     (VALUES[0], _batch_reply),
 )
@@ -217,4 +224,5 @@ _CALLS: tuple[Callable[[OpenAIBatchService, Path], Any], ...] = (
     lambda service, _: service.cancel("batch_1"),
     lambda service, path: service.download("file-1", path),
     lambda service, _: service.ask("/chat/completions", {"model": "m", "messages": []}),
+    lambda service, _: service.ask("/embeddings", {"model": "m", "input": ["x"]}),
 )

@@ -6,18 +6,21 @@ takes a quarter of the bytes of numbers as JSON. Servers that take no notice of 
 BerriAI/litellm#42426) send numbers.
 
 Before the replies are read by SQL, `slim_reply` takes their vectors out; in the place of `data` it
-leaves the number of the line.
+leaves a mark with the number of the line.
 """
 
 from __future__ import annotations
 
 import binascii
+import json
 import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from dbt_enrich.endpoints.base import Endpoint, Image, Prompt, ReplyPaths
+from dbt_enrich.sql import literal
 from dbt_enrich.task.endpoint_names import EndpointName
 
 # https://platform.openai.com/docs/api-reference/embeddings/create: inputs of a request, and tokens
@@ -25,6 +28,8 @@ from dbt_enrich.task.endpoint_names import EndpointName
 MAX_INPUTS: Final = 2_048
 MAX_REQUEST_TOKENS: Final = 300_000
 _FLOAT_BYTES: Final = 4
+# What gateways put a body into.
+_WRAPPERS: Final = ("result", "response", "body")
 
 _REPLY = ReplyPaths(
     usual={
@@ -78,22 +83,22 @@ class _Embeddings:
 EMBEDDINGS: Final[Endpoint] = _Embeddings()
 
 
-def slim_reply(reply: Any, line: int) -> list[tuple[int, bytes]]:
+def slim_reply(reply: Any, mark: str) -> list[tuple[int, bytes]]:
     """Take the vectors out of the line of an output file, parsed; what else it says stays.
 
     Args:
-        reply: The line, which is changed: its body's `data` becomes the text of `line`.
-        line: The number of the line.
+        reply: The line, which is changed: the `data` of its body becomes `mark`.
+        mark: What no service can have written there, by which the line is found again.
 
     Returns:
         The vectors, each with its place from 0 on, as little-endian floats of 32 bits; an empty one
         for what is no vector. Of a place that is there twice there is none.
     """
-    body = _body(reply)
-    entries = None if body is None else body.get("data")
-    if body is None or not isinstance(entries, list):
+    body = next((body for body in _bodies(reply) if isinstance(body.get("data"), list)), None)
+    if body is None:
         return []
-    body["data"] = str(line) if entries else None
+    entries = body["data"]
+    body["data"] = mark if entries else None
     found: dict[int, bytes] = {}
     twice = set()
     for place, vector in _vectors(entries):
@@ -103,18 +108,34 @@ def slim_reply(reply: Any, line: int) -> list[tuple[int, bytes]]:
     return [(place, vector) for place, vector in found.items() if place not in twice]
 
 
-def _body(reply: Any) -> dict[str, Any] | None:
-    response = reply.get("response") if isinstance(reply, dict) else None
-    body = response.get("body") if isinstance(response, dict) else None
-    return body if isinstance(body, dict) else None
+def _bodies(reply: Any) -> Iterator[dict[str, Any]]:
+    """Return what may be a line's body, where `reply_shapes` finds it, the usual place first.
+
+    One that is written as a JSON text is replaced by what it says.
+    """
+    if not isinstance(reply, dict):
+        return
+    response = reply.get("response")
+    places = ((response, "body"), (reply, "response"), (reply, "body"), (reply, "result"))
+    for holder, key in places:
+        if not isinstance(holder, dict):
+            continue
+        body = holder.get(key)
+        if isinstance(body, str):
+            with suppress(ValueError, RecursionError):
+                holder[key] = body = json.loads(body)
+        if isinstance(body, dict):
+            yield body
+            yield from (inner for name in _WRAPPERS if isinstance(inner := body.get(name), dict))
 
 
 def _vectors(entries: list[Any]) -> Iterator[tuple[int, bytes]]:
     for number, entry in enumerate(entries):
-        if isinstance(entry, dict):
-            place = entry.get("index", number)
-            if isinstance(place, int) and 0 <= place < 2**31:
-                yield place, _bytes_of(entry.get("embedding"))
+        if not isinstance(entry, dict):
+            continue
+        place = number if entry.get("index") is None else entry["index"]
+        if isinstance(place, int) and 0 <= place < 2**31:
+            yield place, _bytes_of(entry.get("embedding"))
 
 
 def _bytes_of(embedding: Any) -> bytes:
@@ -139,19 +160,22 @@ def numbers_of(vector: bytes) -> list[float]:
     return numbers.tolist()
 
 
-def lines_sql(named: str) -> str:
+def lines_sql(named: str, marked: str) -> str:
     """Build the SELECT of what the lines of an output file say, without the vectors.
 
     Args:
         named: A SELECT of the lines, slim: custom_id, outcome, what was said of it, its fields, and
-            in `raw` the number of the line.
+            in `raw` the mark of the line.
+        marked: How each mark begins; the number of the line follows.
     """
     return f"""
         select
             custom_id, outcome, said, body, refusal, finish_reason,
             status_code, model,
             prompt_tokens, cached_tokens, completion_tokens,
-            try_cast(raw as bigint) as line
+            case when starts_with(raw, {literal(marked)})
+                then try_cast(substr(raw, {len(marked) + 1}) as bigint)
+            end as line
         from ({named})
     """
 

@@ -14,7 +14,6 @@ import duckdb
 import pytest
 from batch_server.responders.base import ChatReply, ChatRequest
 from batch_server.responders.scripted import ScriptedResponder
-from batch_server.responders.scripted_vectors import scripted_vector
 from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.config import parse_config
 from dbt_enrich.endpoints.embeddings import EMBEDDINGS
@@ -22,28 +21,18 @@ from dbt_enrich.endpoints.packs import keys_sql
 from dbt_enrich.errors import ConfigurationError, StoppedError
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.task.enrichment_task import EnrichmentTask
-from dbt_enrich.task.schema import OutputColumn
+from support.endpoints import provider_for
+from support.vectors import MODEL, SIZE, expected_vector, vector_task
 from support.warehouse import Warehouse, config_for
 
-ROWS, SIZE = 300, 12
+ROWS = 300
 NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
-MODEL = "text-embedding-3-small"
-
-
-def vector_task(size: int = SIZE, **changes: Any) -> EnrichmentTask:
-    """A task with one vector over the column `note`."""
-    outputs = (OutputColumn(name="vector", data_type=f"float[{size}]"),)
-    values = {"model": MODEL, "endpoint": "embeddings", "user": "{note}", "outputs": outputs}
-    return EnrichmentTask(**{**values, **changes})
 
 
 def warehouse_for(emulator: RunningEmulator, tmp_path: Path, **changes: Any) -> Warehouse:
     """A warehouse whose service is the emulator, by OpenAI's paths."""
     values = {
-        "provider": "openai",
-        "base_url": f"{emulator.url}/v1",
-        "api_key": emulator.api_key,
+        **provider_for("embeddings", emulator.url, emulator.api_key),
         "state_dir": str(tmp_path / "state"),
         "poll_interval": 0.05,
         "adoption_grace": 0.0,
@@ -60,11 +49,6 @@ def warehouse(emulator: RunningEmulator, tmp_path: Path) -> Warehouse:
     return warehouse_for(emulator, tmp_path)
 
 
-def expected(text: str, size: int = SIZE) -> tuple[float, ...]:
-    """The vector that the scripted responder makes of a text."""
-    return tuple(array("f", scripted_vector(text, size)))
-
-
 def vectors(warehouse: Warehouse) -> list[tuple[Any, ...]]:
     """The published vectors, by row."""
     return warehouse.rows("select id, vector from enriched where vector is not null order by id")
@@ -72,7 +56,7 @@ def vectors(warehouse: Warehouse) -> list[tuple[Any, ...]]:
 
 def all_vectors(rows: int = ROWS) -> list[tuple[Any, ...]]:
     """What they are when each row has its own."""
-    return [(i, expected(f"note {i}")) for i in range(rows)]
+    return [(i, expected_vector(f"note {i}")) for i in range(rows)]
 
 
 def lines_sent(emulator: RunningEmulator) -> list[dict[str, Any]]:
@@ -193,11 +177,11 @@ def test_a_changed_task_keeps_the_previous_vectors_until_the_new_ones(
     assert vectors(warehouse) == all_vectors(3)
     emulator.settle()
     warehouse.enrich(few, about, mode="collect")
-    abouts = [(i, expected(f"about note {i}")) for i in range(3)]
+    abouts = [(i, expected_vector(f"about note {i}")) for i in range(3)]
     assert vectors(warehouse) == abouts
     kept = vector_task(user="on {note}")
     warehouse.enrich(f"{NOTES} where i < 4", kept, on_task_change="new_rows")
-    assert vectors(warehouse) == [*abouts, (3, expected("on note 3"))]
+    assert vectors(warehouse) == [*abouts, (3, expected_vector("on note 3"))]
 
 
 def test_another_length_is_another_vector(warehouse: Warehouse) -> None:
@@ -205,7 +189,7 @@ def test_another_length_is_another_vector(warehouse: Warehouse) -> None:
     few = f"{NOTES} where i < 3"
     warehouse.enrich(few, vector_task())
     warehouse.enrich(few, vector_task(8))
-    assert vectors(warehouse) == [(i, expected(f"note {i}", 8)) for i in range(3)]
+    assert vectors(warehouse) == [(i, expected_vector(f"note {i}", 8)) for i in range(3)]
 
 
 def test_a_plan_counts_tokens_and_no_output(warehouse: Warehouse) -> None:
@@ -308,6 +292,6 @@ def test_one_request_by_itself(emulator: RunningEmulator) -> None:
     for path in paths:
         found = httpx.post(f"{emulator.url}{path}", json=body, headers=headers).json()
         got = [tuple(array("f", entry["embedding"])) for entry in found["data"]]
-        assert got == [expected("a", 3), expected("b", 3)]
+        assert got == [expected_vector("a", 3), expected_vector("b", 3)]
         refused = httpx.post(f"{emulator.url}{path}", json={**body, "input": []}, headers=headers)
         assert refused.status_code == 400

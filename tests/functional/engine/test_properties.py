@@ -9,22 +9,27 @@ import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
-from batch_server.responders.base import ChatReply, ChatRequest
+from batch_server.responders.base import EMBEDDINGS, ChatReply, ChatRequest
+from batch_server.responders.embedding_reply import input_text, inputs_of
 from batch_server.responders.responses_form import as_chat, in_form_of
-from batch_server.responders.scripted import completion, last_user_message
+from batch_server.responders.scripted import ScriptedResponder, completion, last_user_message
 from batch_server.server import RunningEmulator, running_emulator
+from dbt_enrich.config import parse_config
 from dbt_enrich.task.schema import OutputColumn
 from fuzz.lines import OUTPUTS, failed_line, joined_lines, right_line
 from fuzz.reading import stored_answers
+from fuzz.vectors import vector_line
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from support.answer_strategies import documents, output_columns
-from support.text_endpoints import TEXT_ENDPOINTS
+from support.endpoints import ENDPOINTS, TEXT_ENDPOINTS, provider_for, task_for
 from support.validation_oracle import verdict
-from support.warehouse import Warehouse, config_for, summary_task
+from support.vectors import expected_vector
+from support.warehouse import Warehouse, summary_task
 
 TEXTS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=60
@@ -34,7 +39,10 @@ TEXTS = st.text(
      "\ud7ff\ue000"]
 )  # fmt: skip
 
-NAMES = st.sampled_from(TEXT_ENDPOINTS)
+NAMES = st.sampled_from(ENDPOINTS)
+
+# What is asked once a task's answers are the same by another endpoint.
+NOW = {"responses": "chat"}
 
 # What a needed text may consist of and still count as none.
 BLANKS = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
@@ -60,6 +68,10 @@ class Echo:
     ) -> Generator[tuple[ChatRequest, ChatReply], None, None]:
         """Yield each request with its reply."""
         for request in requests:
+            if request.path == EMBEDDINGS:
+                self.heard.extend(map(input_text, inputs_of(request.body)))
+                yield from ScriptedResponder().answer([request])
+                continue
             chat = as_chat(request)
             message = last_user_message(chat.body)
             packed = request.custom_id.startswith("pack-")
@@ -91,16 +103,27 @@ def echoing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningE
 
 
 @contextmanager
-def warehouse_of(emulator: RunningEmulator) -> Iterator[Warehouse]:
+def warehouse_of(emulator: RunningEmulator, endpoint: str = "chat") -> Iterator[Warehouse]:
     """A warehouse with a state directory of its own, and its own namespace at the service."""
     directory = Path(tempfile.mkdtemp(prefix="properties-"))
     try:
-        config = config_for(
-            emulator.url, emulator.api_key, directory / "state", namespace=directory.name
-        )
-        yield Warehouse(config)
+        values = {
+            **provider_for(endpoint, emulator.url, emulator.api_key),
+            "state_dir": str(directory / "state"),
+            "namespace": directory.name,
+            "poll_interval": 0.05,
+            "adoption_grace": 0.0,
+            "max_retries": 1,
+            "memory_limit": "160MB",
+        }
+        yield Warehouse(parse_config(values, duckdb_settings={}))
     finally:
         shutil.rmtree(directory)
+
+
+def answer_to(text: str, endpoint: str) -> Any:
+    """What the one output column has of a row."""
+    return text if endpoint in TEXT_ENDPOINTS else expected_vector(text)
 
 
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
@@ -111,21 +134,20 @@ def test_any_text_survives_export_and_load(
     """What the service receives is what the columns hold, and what it says is what comes back."""
     emulator, echo = echoing
     echo.told, echo.heard = {}, []
-    with warehouse_of(emulator) as warehouse:
+    task = task_for(endpoint, user="{note}|\\{note}\\\u2028{Übel}", optional=("Übel",))
+    with warehouse_of(emulator, endpoint) as warehouse:
         warehouse.connection.execute(
             'create table notes (id integer, note varchar, "Übel" varchar)'
         )
         rows = [(i, note, more) for i, (note, more) in enumerate(texts)]
         warehouse.connection.executemany("insert into notes values (?, ?, ?)", rows)
-        user = "{note}|\\{note}\\\u2028{Übel}"
-        task = summary_task(user=user, optional=("Übel",), endpoint=endpoint)
         warehouse.enrich("select * from notes", task)
         answered = warehouse.rows(
-            "select id, summary, enrichment_status from enriched "
+            f"select id, {task.outputs[0].name}, enrichment_status from enriched "
             "where enrichment_status <> 'skipped' order by id"
         )
         wanted = {i: f"{note}|{{note}}\\\u2028{more}" for i, note, more in rows}
-        assert answered == [(i, wanted[i], "done") for i, _, _ in answered]
+        assert answered == [(i, answer_to(wanted[i], endpoint), "done") for i, _, _ in answered]
         assert sorted(echo.heard) == sorted({wanted[i] for i, _, _ in answered})
         skipped = {i for i, _, _ in rows} - {i for i, _, _ in answered}
         assert all(not texts[i][0].strip(BLANKS) for i in skipped)
@@ -139,21 +161,22 @@ def test_any_text_survives_packs_and_their_adoption(
     """Its key too, which is read back from the input file once the state directory is lost."""
     emulator, echo = echoing
     echo.told, echo.heard = {}, []
-    with warehouse_of(emulator) as warehouse:
+    task = task_for(endpoint)
+    with warehouse_of(emulator, endpoint) as warehouse:
         warehouse.connection.execute("create table notes (id integer, note varchar)")
         rows = list(enumerate(texts))
         warehouse.connection.executemany("insert into notes values (?, ?)", rows)
-        task = summary_task(endpoint=endpoint)
         warehouse.enrich("select * from notes", task, mode="submit", rows_per_request=size)
         emulator.settle()
         shutil.rmtree(warehouse.config.state_dir)
         warehouse.restart()
         # What was asked is read as such, whatever the task asks now.
-        warehouse.enrich("select * from notes")
+        warehouse.enrich("select * from notes", task_for(NOW.get(endpoint, endpoint)))
         answered = warehouse.rows(
-            "select id, summary from enriched where enrichment_status <> 'skipped' order by id"
+            f"select id, {task.outputs[0].name} from enriched "
+            "where enrichment_status <> 'skipped' order by id"
         )
-        assert answered == [(i, texts[i]) for i, _ in answered]
+        assert answered == [(i, answer_to(texts[i], endpoint)) for i, _ in answered]
         assert len(echo.heard) == len({texts[i] for i, _ in answered})
 
 
@@ -191,43 +214,53 @@ def test_any_type_survives_its_round_trip(
 
 
 LINES = st.sampled_from(["right", "again", "batch_expired", "batch_cancelled", "oops", "uh-oh"])
+# What the lines that answer say as vectors, of which the first line stands.
+VECTORS = {"again": [0.25, -1.0], "right": [1.0, 0.5]}
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=45, suppress_health_check=list(HealthCheck))
 @given(
     written=st.lists(st.lists(LINES, max_size=4), min_size=1, max_size=12),
     seed=st.integers(0, 2**32),
     cut=st.floats(0, 1),
+    endpoint=st.sampled_from(["chat", "embeddings"]),
 )
 def test_any_order_repetition_and_omission_gives_the_same_table(
-    written: list[list[str]], seed: int, cut: float
+    written: list[list[str]], seed: int, cut: float, endpoint: str
 ) -> None:
     """The table is that of plain Python, which looks at each request's lines as a set."""
     chance = random.Random(seed)
-    text = {f"{i:032x}": lines for i, lines in enumerate(written)}
-    lines = [_written(key, name) for key, names in text.items() for name in names]
-    chance.shuffle(lines)
+    keys = [f"{i:032x}" for i in range(len(written))]
+    names = [(key, name) for key, some in zip(keys, written, strict=True) for name in some]
+    chance.shuffle(names)
+    lines = [_written(key, name, endpoint) for key, name in names]
     place = round(cut * len(lines))
     files = {
         "output": joined_lines(lines[:place], chance),
         "error": joined_lines(lines[place:], chance),
     }
+    outputs = OUTPUTS if endpoint == "chat" else [OutputColumn("summary", "float[2]")]
     found = {
         key: (kind, answer["summary"] if kind == "done" else message)
-        for key, (kind, message, answer) in stored_answers(files, [*text]).items()
+        for key, (kind, message, answer) in stored_answers(files, keys, outputs, endpoint).items()
     }
-    assert found == {key: _standing(set(names)) for key, names in text.items()}
+    ours = {key: [name for other, name in names if other == key] for key in keys}
+    assert found == {key: _standing(some, endpoint) for key, some in ours.items()}
 
 
-def _written(key: str, name: str) -> bytes:
-    return right_line(key, name) if name in ("right", "again") else failed_line(key, name)
+def _written(key: str, name: str, endpoint: str) -> bytes:
+    if name not in VECTORS:
+        return failed_line(key, name)
+    if endpoint == "chat":
+        return right_line(key, name)
+    return json.dumps(vector_line(f"{key}-1", [{"embedding": VECTORS[name]}])).encode()
 
 
-def _standing(names: set[str]) -> tuple[str, str]:
-    """Kind, and text or message, of a request about which such lines were written."""
-    for text in ("again", "right"):
-        if text in names:
-            return "done", text
+def _standing(names: list[str], endpoint: str) -> tuple[str, Any]:
+    """Kind, and answer or message, of a request about which such lines were written, in order."""
+    answers = [name for name in names if name in VECTORS]
+    if answers:
+        return "done", min(answers) if endpoint == "chat" else VECTORS[answers[0]]
     if not names:
         return "missing", "the service returned no line for the request"
     kinds = {"batch_expired": "expired", "batch_cancelled": "cancelled"}

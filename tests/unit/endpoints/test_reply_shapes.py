@@ -14,7 +14,7 @@ from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.endpoints.response_lines import message_sql, named_lines_sql
 from dbt_enrich.endpoints.responses import RESPONSES
 from dbt_enrich.sql import literal
-from support.text_endpoints import TEXT_ENDPOINTS
+from support.endpoints import TEXT_ENDPOINTS
 
 S = '{"summary":"S"}'
 DRAFT = '{"summary":"draft"}'

@@ -23,7 +23,7 @@ from dbt_enrich.task.enrichment_task import EnrichmentTask, Example
 from dbt_enrich.task.schema import OutputColumn
 from hypothesis import given
 from hypothesis import strategies as st
-from support.text_endpoints import TEXT_ENDPOINTS
+from support.endpoints import ENDPOINTS, TEXT_ENDPOINTS, task_for
 from support.warehouse import SUMMARY, summary_task
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
@@ -54,12 +54,12 @@ def line(
 @given(
     message=TEXT,
     system=TEXT.filter(lambda text: "\x00" not in text),
-    name=st.sampled_from(TEXT_ENDPOINTS),
+    name=st.sampled_from(ENDPOINTS),
 )
 def test_any_text_arrives_as_it_is(message: str, system: str, name: str) -> None:
     """Neither a row nor the constant texts can break out of their strings."""
     endpoint = endpoint_of(name)
-    task = summary_task(system=system or None, endpoint=name)
+    task = task_for(name, **({"system": system or None} if name in TEXT_ENDPOINTS else {}))
     assert line(task, message, endpoint=endpoint) == {
         "custom_id": "k-2",
         "method": "POST",

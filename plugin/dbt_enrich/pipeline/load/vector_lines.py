@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,11 +31,14 @@ class SlimFiles:
         lines: The lines, slim.
         vectors: The vectors' bytes, one after the other.
         places: Where each begins there and how long it is, by its line and its place in that.
+        marked: How the mark of each line begins; its number follows. It is drawn by lot, so that no
+            line can say that the vectors of another are its own.
     """
 
     lines: Path
     vectors: Path
     places: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    marked: str = field(default_factory=lambda: f"{secrets.token_hex(8)}:")
 
 
 @contextmanager
@@ -57,6 +61,8 @@ def vectors_apart(files: Sequence[Path], directory: Path) -> Iterator[SlimFiles]
             # pack would have each of its JSON functions reserve memory for all of it.
             for path in files:
                 with path.open("rb") as file:
+                    if file.read(len(BOM_UTF8)) != BOM_UTF8:
+                        file.seek(0)
                     for line in file:
                         lines.write(_slim(line, number, slim, vectors))
                         number += 1
@@ -90,9 +96,9 @@ def opened_vectors(
     named = named_sql(endpoint, [slim.lines], line_bytes)
     said = f"select *, {message_sql('null')} as said from ({named})"
     try:
-        workspace.write_parquet(lines_sql(said), lines)
+        workspace.write_parquet(lines_sql(said, slim.marked), lines)
         numbered = f"(select *, file_row_number as number from read_parquet({literal(lines)}))"
-        order = "outcome = 'answered' desc, line nulls last"
+        order = "outcome = 'answered' desc, line nulls last, outcome, said"
         texts = ["outcome", "said", "line"]
         standing = preferred_sql(numbered, "custom_id", "number", order, texts)
         requests = _requests_sql(manifest, workspace)
@@ -142,7 +148,7 @@ def _slim(line: bytes, number: int, slim: SlimFiles, vectors: BinaryIO) -> bytes
     found: list[tuple[int, bytes]] = []
     with suppress(ValueError):
         reply = from_json(line, cache_strings="keys")
-        found = slim_reply(reply, number)
+        found = slim_reply(reply, f"{slim.marked}{number}")
     if not found:
         return line if line.endswith(b"\n") else line + b"\n"
     for place, vector in found:

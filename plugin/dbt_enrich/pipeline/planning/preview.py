@@ -159,7 +159,7 @@ def _read_sql(selection: Selection, line: dict[str, Any]) -> tuple[str, str]:
     """
     outputs = list(selection.task.outputs)
     vector = vector_of(outputs)
-    found = dict(slim_reply(line, 0)) if vector else {}
+    found = dict(slim_reply(line, "0")) if vector else {}
     text = json.dumps(line, ensure_ascii=True)
     named = named_lines_sql(selection.endpoint, f"select {literal(text)} as line")
     if vector is None:
