@@ -4,16 +4,17 @@
   with counted as (
     select
       count(*) as staged_rows,
-      count(*) filter (enrichment_status = 'done') as done_rows,
-      count(*) filter (enrichment_status in ('pending', 'stale')) as due_rows
+      count(case when enrichment_status = 'done' then 1 end) as done_rows,
+      count(case when enrichment_status in ('pending', 'stale') then 1 end) as due_rows
     from {{ model }}
   )
   select
     staged_rows,
     done_rows,
     due_rows,
-    done_rows / staged_rows as share_done
+    {# Some databases divide whole numbers to whole ones. -#}
+    1e0 * done_rows / staged_rows as share_done
   from counted
   where staged_rows > 0
-    and (done_rows{% if not judges_due %} + due_rows{% endif %}) / staged_rows < {{ min_done }}
+    and 1e0 * (done_rows{% if not judges_due %} + due_rows{% endif %}) / staged_rows < {{ min_done }}
 {% endtest %}

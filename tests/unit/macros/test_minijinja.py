@@ -13,6 +13,8 @@ from typing import Any
 
 import minijinja
 import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
 from support.dbt_project import REPOSITORY
 from support.minijinja_dbt import Dbt, Relation, macros_in, methods_of
 
@@ -173,3 +175,10 @@ def test_a_method_of_python_s_is_found() -> None:
     """Not one within a text, nor one of a comment."""
     text = "{% do found.append(1) %}{# x.extend(y) #}{{ 'x.pop(y)' }} x.sort(y) {{ a.get('b') }}"
     assert [*methods_of(text)] == ["append", "get"]
+
+
+def test_the_package_is_for_dbt_2_as_well() -> None:
+    """Else `dbt deps` installs it, and every run refuses it."""
+    project = yaml.safe_load((REPOSITORY / "dbt_project.yml").read_text(encoding="utf-8"))
+    allowed = SpecifierSet(",".join(project["require-dbt-version"]))
+    assert [version for version in ("1.10.0", "1.12.6", "2.0.9") if version not in allowed] == []
