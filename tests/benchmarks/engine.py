@@ -204,7 +204,7 @@ class Stages:
         return claim(
             Outgoing(
                 self.run, rows, undone, chosen,
-                self.request, self.selection, self.destination, self.config,
+                self.request, self.selection, self.destination, None,
             )
         )  # fmt: skip
 

@@ -30,6 +30,7 @@ _STOREYS = (
     ("pipeline.load", "pipeline.planning", "pipeline.recovery"),
     ("pipeline.publish",),
     ("pipeline",),
+    ("pipeline.partitions",),
     ("host",),
     ("plugin", "report"),
     ("python_models", "cli"),

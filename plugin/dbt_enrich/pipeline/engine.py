@@ -13,7 +13,7 @@ from dbt_enrich.config.model_endpoints import check_endpoint
 from dbt_enrich.console.console import Console
 from dbt_enrich.console.live_lines import live_terminal
 from dbt_enrich.console.progress import Progress
-from dbt_enrich.console.timings import Stage, logged_timings
+from dbt_enrich.console.timings import Stage, Timings, logged_timings
 from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.endpoints.packs import check_packing
 from dbt_enrich.environment import report
@@ -65,7 +65,7 @@ from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_cleanup import sweep_files
 from dbt_enrich.state.filesystems import network_file_system
 from dbt_enrich.state.open_ledger import has_ledger, open_ledger
-from dbt_enrich.state.run import existing_ledger, open_run
+from dbt_enrich.state.run import Run, existing_ledger, open_run
 from dbt_enrich.state.tables.contents import Content, RowSums, add_rows
 from dbt_enrich.state.tables.publications import KEPT, Publication
 from dbt_enrich.task.enrichment_task import EnrichmentTask
@@ -160,20 +160,7 @@ class Engine:
             self._warn_of_network(run.store)
             console = self._console.of(request.relation.model, live_terminal())
             timings = until_published.enter_context(logged_timings(console))
-            session = Session(
-                run=run,
-                request=request,
-                task_key=self._task_key(request.task),
-                config=self.config,
-                namespace=self.namespace,
-                console=console,
-                progress=Progress(console),
-                cancelled=self.cancelled,
-                tally=Tally(),
-                timings=timings,
-                budget=self._budget,
-                began=run_began(self._clock),
-            )
+            session = self._session(run, request, console, timings)
             if not self.config.keep_files:
                 sweep_files(run)
             with closing(console):
@@ -186,6 +173,24 @@ class Engine:
             with self._lock:
                 self._published[run.id] = published
             return outcome
+
+    def _session(
+        self, run: Run, request: EnrichmentRequest, console: Console, timings: Timings
+    ) -> Session:
+        return Session(
+            run=run,
+            request=request,
+            task_key=self._task_key(request.task),
+            config=self.config,
+            namespace=self.namespace,
+            console=console,
+            progress=Progress(console),
+            cancelled=self.cancelled,
+            tally=Tally(),
+            timings=timings,
+            budget=self._budget,
+            began=run_began(self._clock),
+        )
 
     def _warn_of_network(self, store: StateDirectory) -> None:
         # Whose ledger is in a database has no locks there.
@@ -265,13 +270,7 @@ class Engine:
     def _enrich(self, session: Session) -> Outcome:
         run, request = session.run, session.request
         mode = request.options.mode
-        in_batches = self.config.facts.runs_here or request.options.via == Via.BATCH
-        check_endpoint(session.model, request.task, self.config, in_batches=in_batches)
-        check_route(session.model, request.options, self.config)
-        check_examples(session)
-        check_images(session)
-        if request.options.packs and not endpoint_of(request.task.endpoint).takes_lists:
-            check_packing(request.task, request.options.rows_per_request)
+        self._check_request(session)
         if request.empty and mode not in (Mode.PLAN, Mode.PREVIEW):
             self._record_task(session)
             self._record_publication(session)
@@ -288,7 +287,8 @@ class Engine:
         refusal = refusal_of_change(run.ledger, request, session.task_key, fresh)
         if mode == Mode.PLAN:
             outgoing = session.outgoing(rows, (undone, chosen), selection)
-            plan = make_plan(outgoing, fresh, refusal or session.refusal_to_go_on(fresh.requests))
+            stopped = refusal or session.refusal_to_go_on(fresh.requests)
+            plan = make_plan(outgoing, fresh, stopped, self.config)
             report({"plan": plan.document()})
             return unpublished(session, describe(plan), status=plan.short())
         if refusal and mode != Mode.COLLECT:
@@ -326,6 +326,17 @@ class Engine:
             replaces_errors=changes is None or errors_differ(request, published.errors_sql),
             content=content,
         )
+
+    def _check_request(self, session: Session) -> None:
+        """Refuse what cannot be asked, before a row is staged."""
+        request = session.request
+        in_batches = self.config.facts.runs_here or request.options.via == Via.BATCH
+        check_endpoint(session.model, request.task, self.config, in_batches=in_batches)
+        check_route(session.model, request.options, self.config)
+        check_examples(session)
+        check_images(session)
+        if request.options.packs and not endpoint_of(request.task.endpoint).takes_lists:
+            check_packing(request.task, request.options.rows_per_request)
 
     def _record_content(self, session: Session, content: Content | None) -> None:
         """Have `finish` record it, as it does the publication."""

@@ -9,6 +9,7 @@ from functools import partial
 from dbt_enrich.backoff import PATIENCE_SECONDS
 from dbt_enrich.console.timings import Stage
 from dbt_enrich.cost.estimate import Estimate
+from dbt_enrich.endpoints.request_lines import RequestLines
 from dbt_enrich.errors import (
     AwaitTimeoutError,
     CancelledError,
@@ -30,7 +31,7 @@ from dbt_enrich.pipeline.export.new_requests import (
 )
 from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.pipeline.export.request_file import ClaimedFiles
-from dbt_enrich.pipeline.load.load_shard import take_in
+from dbt_enrich.pipeline.load.load_shard import LoadedShard, take_in
 from dbt_enrich.pipeline.planning.plan import estimate_requests
 from dbt_enrich.pipeline.run.alike_failures import Watch
 from dbt_enrich.pipeline.run.batch_run import BatchRun
@@ -108,23 +109,27 @@ class Exchange:
         self.watch = watch
         selection = session.select()
         lines = selection.lines(session.config.url_of(selection.endpoint.path))
-        self._files = ClaimedFiles(session.run, rows, lines, session.timings)
+        self._files = self._made_files(rows, lines)
         self._relay = relay
         self._dispatch = session.dispatch(service, relay, self._files)
         self._batch_run = BatchRun(self._dispatch)
         self._in_vain = 0
+
+    def _made_files(self, rows: StagedRows, lines: RequestLines) -> ClaimedFiles:
+        """Return what writes the input files of claimed shards."""
+        return ClaimedFiles(self.session.run, rows, lines, self.session.timings)
 
     @property
     def timed_out(self) -> bool:
         """Whether `await_timeout` passed first."""
         return self._batch_run.timed_out
 
-    def carry_out(self, found: Found) -> None:
+    def carry_out(self, found: Found | None) -> None:
         """Send and collect as far as the run's mode says.
 
         Args:
             found: The rows that were not done as the run began, and the requests of them that
-                were new.
+                were new; None where they are still to be found.
 
         Raises:
             StoppedError: Too many answers failed alike, now or in an earlier run.
@@ -144,7 +149,7 @@ class Exchange:
                 "rows"
             ) from None
 
-    def _carry_out(self, found: Found) -> None:
+    def _carry_out(self, found: Found | None) -> None:
         mode = self.session.request.options.mode
         if mode == Mode.RUN:
             self._run_to_the_end(found)
@@ -159,16 +164,14 @@ class Exchange:
 
     def _run_to_the_end(self, found: Found | None) -> None:
         """Send, wait and load until no row is to be asked again."""
-        for shard in self._batch_run.wait(self._unknown()):
-            self._load(shard)
+        self._take_in(self._batch_run.wait(self._unknown()))
         while not self.timed_out:
             self._claim_or_leave(found)
             found = None
             waiting = self._open()
             if not waiting:
                 return
-            for shard in self._batch_run.wait(waiting):
-                self._load(shard)
+            self._take_in(self._batch_run.wait(waiting))
             if self.timed_out:
                 self._end_relayed()
             if self.timed_out or self._was_cancelled(waiting):
@@ -185,8 +188,7 @@ class Exchange:
             relayed = [shard for shard in claimed if shard.synchronous]
             self._batch_run.submit(shard for shard in claimed if not shard.synchronous)
             try:
-                for shard in self._batch_run.wait(relayed, patience=PATIENCE_SECONDS):
-                    self._load(shard)
+                self._take_in(self._batch_run.wait(relayed, patience=PATIENCE_SECONDS))
             finally:
                 if self.timed_out:
                     self._end_relayed()
@@ -331,8 +333,7 @@ class Exchange:
 
     def _collect(self, shards: Iterable[Shard]) -> None:
         at_service = [shard for shard in shards if shard.step.is_at_service]
-        for shard in self._batch_run.collect(at_service):
-            self._load(shard)
+        self._take_in(self._batch_run.collect(at_service))
 
     def _wind_down(self) -> None:
         """End what a stopped run has in flight, and keep what it has finished.
@@ -380,6 +381,11 @@ class Exchange:
         run = self.session.run
         return shard.owner == run.id or not run.owners.is_driven(shard)
 
+    def _take_in(self, shards: Iterable[Shard]) -> None:
+        """Take the answers of shards in as they are downloaded."""
+        for shard in shards:
+            self._load(shard)
+
     def _load(self, shard: Shard) -> None:
         """Take a shard's answers in, and see whether all is well."""
         self._store(shard)
@@ -395,8 +401,12 @@ class Exchange:
             )
             return
         loaded = take_in(self._dispatch, shard)
-        if loaded is None:
-            return
+        if loaded is not None:
+            self._note(shard, loaded)
+
+    def _note(self, shard: Shard, loaded: LoadedShard) -> None:
+        """Count what a shard's files held, and say what cannot be assigned."""
+        session = self.session
         self._watch_relay(loaded.shard)
         session.tally.stored.append(loaded.shard)
         if loaded.unassigned:

@@ -132,11 +132,12 @@ class Session:
             chosen=chosen,
             request=self.request,
             selection=selection,
-            destination=self._destination(selection, service or self.config),
-            config=self.config,
+            destination=self.destination(selection, service or self.config),
+            price=self.config.price(selection.task.model),
         )
 
-    def _destination(self, selection: Selection, at: BatchService | PluginConfig) -> Destination:
+    def destination(self, selection: Selection, at: BatchService | PluginConfig) -> Destination:
+        """Return where requests go: to a service, or where the configuration says."""
         service, options = at.service_id, self.request.options
         deployments = self.config.deployments_of(selection.task.model)
         relayed = None

@@ -15,13 +15,14 @@ from dbt_enrich.state.ledger import Ledger
 GRACE: Final = timedelta(days=30)
 """How old a file is at least that is removed: far longer than any run takes to name one."""
 _EVERY = timedelta(days=1)
+_OF_SHARDS = (FileKind.MANIFEST, FileKind.REQUESTS, FileKind.RESPONSES)
 _MARK = "swept"
 
 
 def sweep_bucket(bucket: Bucket, ledger: Ledger, *, clock: Clock = MACHINE_CLOCK) -> int:
     """Remove the files of a bucket that a ledger does not name, once a day at most.
 
-    They are manifests of shards that are closed or were never claimed, and answers that a run which
+    They are files of shards that are closed or were never claimed, and answers that a run which
     lost its shard had stored, or that the user has let go.
 
     Args:
@@ -42,21 +43,21 @@ def sweep_bucket(bucket: Bucket, ledger: Ledger, *, clock: Clock = MACHINE_CLOCK
     before = mark.modified - GRACE
     old = {
         kind: [found for found in bucket.list(kind) if found.modified < before]
-        for kind in (FileKind.MANIFEST, FileKind.ANSWERS, FileKind.KEYS)
+        for kind in (*_OF_SHARDS, FileKind.ANSWERS, FileKind.KEYS)
     }
-    manifests = old.pop(FileKind.MANIFEST)
+    of_shards = [found for kind in _OF_SHARDS for found in old.pop(kind)]
     live = set(ledger.answers.names())
     unnamed = [found for some in old.values() for found in some if _name(found) not in live]
-    unnamed += _unneeded(manifests, ledger, before)
+    unnamed += _unneeded(of_shards, ledger, before)
     bucket.delete(found.key for found in unnamed)
     return len(unnamed)
 
 
 def _unneeded(
-    manifests: Iterable[StoredObject], ledger: Ledger, before: datetime
+    files: Iterable[StoredObject], ledger: Ledger, before: datetime
 ) -> list[StoredObject]:
-    """Return the manifests whose shards are closed since long, or are not known at all."""
-    found = list(manifests)
+    """Return the files whose shards are closed since long, or are not known at all."""
+    found = list(files)
     shards = {shard.shard: shard for shard in ledger.shards.named({_name(one) for one in found})}
     needed = {
         name
@@ -67,4 +68,4 @@ def _unneeded(
 
 
 def _name(found: StoredObject) -> str:
-    return PurePosixPath(found.key).stem
+    return PurePosixPath(found.key).name.partition(".")[0]

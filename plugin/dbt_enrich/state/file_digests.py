@@ -36,7 +36,7 @@ def is_whole(file: StateFile, path: Path) -> bool:
             return file.name.split("-")[-1] == digest(path)
         case FileKind.MANIFEST:
             return _has_ends(path)
-        case FileKind.UNASSIGNED:
+        case FileKind.UNASSIGNED | FileKind.REQUESTS | FileKind.RESPONSES:
             return True
 
 

@@ -30,11 +30,16 @@ class FileKind(StrEnum):
     """The same answers without the texts of those that are valid; shared states alone have it."""
     UNASSIGNED = "unassigned"
     """Lines of response files of which nobody can tell which request they answer."""
+    REQUESTS = "requests"
+    """The input file of a shard that was written where the rows lie, until it was fetched."""
+    RESPONSES = "responses"
+    """A downloaded file of a shard, while it is read where the rows lie."""
 
     @property
     def suffix(self) -> str:
         """How the names of its files end."""
-        return ".jsonl" if self is FileKind.UNASSIGNED else ".parquet"
+        lines = (FileKind.UNASSIGNED, FileKind.REQUESTS, FileKind.RESPONSES)
+        return ".jsonl" if self in lines else ".parquet"
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +48,8 @@ class StateFile:
 
     Attributes:
         kind: What it holds.
-        name: The shard's name, or that of the answers in the ledger.
+        name: The shard's name, or that of the answers in the ledger; of requests `<job>/<shard>`,
+            of a response file `<shard>.output` or `<shard>.error`.
     """
 
     kind: FileKind
@@ -180,6 +186,11 @@ def path_in(directory: StateDirectory, file: StateFile) -> Path:
             return directory.keys(file.name)
         case FileKind.UNASSIGNED:
             return directory.unassigned(file.name)
+        case FileKind.REQUESTS:
+            return directory.requests(file.name.rpartition("/")[2])
+        case FileKind.RESPONSES:
+            shard, _, kind = file.name.partition(".")
+            return directory.response(shard, kind)
 
 
 def missing(file: StateFile, place: str) -> LedgerError:

@@ -6,7 +6,7 @@ Every remote step is written before it is taken (`uploading`, `creating`) and af
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +101,9 @@ class Ledger:
             for table in ("tasks", "batches", "answers", "publications")
         )
 
-    def copy_to(self, other: Ledger, renamed: Mapping[str, str]) -> None:
+    def copy_to(
+        self, other: Ledger, renamed: Mapping[str, str], *, but_not: Collection[str] = ()
+    ) -> None:
         """Write all that this ledger knows into an empty one, in one transaction.
 
         What published tables hold is left out: the next run of each model finds it out.
@@ -109,10 +111,13 @@ class Ledger:
         Args:
             other: The empty ledger.
             renamed: The names there of files of answers that have another one.
+            but_not: Tables that are left out.
         """
+        # What is in flight comes before the answers: what is stored meanwhile is in both.
         tables = {
             table: self._connection.read(f"select * from {table} order by {key}")
             for table, key in _COPIED.items()
+            if table not in but_not
         }
         for row in tables["answers"]:
             row["name"] = renamed.get(row["name"], row["name"])

@@ -176,8 +176,8 @@ class SharedFiles:
 
     def _put(self, file: StateFile) -> None:
         # A manifest of a shard says the same, whichever run made it of its input file.
-        by_content = file.kind in (FileKind.ANSWERS, FileKind.KEYS)
-        self.bucket.put(file.key, self.path(file), is_same=by_content)
+        is_same = file.kind not in (FileKind.MANIFEST, FileKind.UNASSIGNED)
+        self.bucket.put(file.key, self.path(file), is_same=is_same)
 
     def _hold(self, file: StateFile, directory: Path) -> Path | None:
         held = directory / f"{file.kind}-{file.name}{file.kind.suffix}"

@@ -49,7 +49,7 @@ class Swept:
 
     def left(self) -> list[str]:
         """Return the files that are there."""
-        kinds = ("answers", "keys", "manifests", "unassigned")
+        kinds = ("answers", "keys", "manifests", "requests", "responses", "unassigned")
         return sorted(found.key for kind in kinds for found in self.bucket.list(kind))
 
 
@@ -62,7 +62,8 @@ def swept(tmp_path: Path) -> Iterator[Swept]:
 
 
 def test_old_files_that_no_ledger_names_go(swept: Swept) -> None:
-    """Answers, keys and manifests; lines that nobody can assign stay, whoever names them."""
+    """Of whichever kind; but lines that nobody can assign stay, whoever names them."""
+    swept.store("requests/job/r.jsonl", "responses/r.output.jsonl")
     swept.store("answers/a.parquet", "keys/a.parquet", "manifests/m.parquet", "unassigned/u.jsonl")
     swept.store("answers/new.parquet", "manifests/new.parquet", age=_OLD - 7_200.0)
     left = ["answers/new.parquet", "manifests/new.parquet", "unassigned/u.jsonl"]
@@ -76,6 +77,7 @@ def test_what_the_ledger_names_stays_however_old_it_is(swept: Swept) -> None:
     swept.ledger.shards.record(swept.claim("closed"), Step.RELEASED)
     named = ["answers/live.parquet", "keys/live.parquet"]
     named += ["manifests/closed.parquet", "manifests/open.parquet"]
+    named += ["requests/job/open.jsonl", "responses/open.error.jsonl"]
     swept.store(*named)
     assert swept.sweep() == named
 
@@ -87,7 +89,7 @@ def test_a_manifest_goes_when_its_shard_is_closed_for_long(
     swept.clock.jump(-_OLD)
     swept.ledger.shards.record(swept.claim("closed"), Step.RELEASED)
     swept.clock.jump(_OLD)
-    swept.store("manifests/closed.parquet")
+    swept.store("manifests/closed.parquet", "requests/j/closed.jsonl")
     assert swept.sweep() == []
 
 
@@ -104,7 +106,8 @@ def test_an_older_listing_does_no_harm(swept: Swept, monkeypatch: pytest.MonkeyP
     """What it lists and is gone is gone; what it does not list stays."""
     swept.store("answers/gone.parquet")
     listed: dict[str, list[StoredObject]] = {
-        folder: list(swept.bucket.list(folder)) for folder in ("answers", "keys", "manifests")
+        folder: list(swept.bucket.list(folder))
+        for folder in ("answers", "keys", "manifests", "requests", "responses")
     }
     swept.bucket.delete(["answers/gone.parquet"])
     swept.store("answers/later.parquet")

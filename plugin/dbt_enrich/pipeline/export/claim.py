@@ -127,11 +127,11 @@ def claim(
         with ExitStack() as manifests:
             draft = _drafted(outgoing, paths, expected, manifests)
             # What has come meanwhile is fetched here, so that nobody waits for a network inside.
-            _new_since(run, seen, seen_now(run, selection.answer_keys))
+            new_since(run, seen, seen_now(run, selection.answer_keys))
             try:
                 with run.ledger.critical_section():
                     now = seen_now(run, selection.answer_keys)
-                    taken = _taken(run, wanted, seen, now)
+                    taken = taken_since(run, wanted, seen, now)
                     if not taken and (allow is None or allow(chosen) == allowed):
                         if check:
                             check(draft.abandoned)
@@ -147,16 +147,16 @@ def claim(
             wanted = _without(run, wanted, taken)
 
 
-def _taken(run: Run, wanted: Sequence[Path], seen: Seen, now: Seen) -> str | None:
+def taken_since(run: Run, wanted: Sequence[Path], seen: Seen, now: Seen) -> str | None:
     """Return a table expression of the keys that are new in the ledger, if one of them is wanted.
 
     Args:
         run: The run.
-        wanted: Parquet files of the requests that are about to be claimed.
+        wanted: Parquet files with the request_key of what is about to be claimed.
         seen: What was there as they were chosen.
         now: What is there now.
     """
-    taken = _new_since(run, seen, now)
+    taken = new_since(run, seen, now)
     if taken is None:
         return None
     found = run.workspace.rows(
@@ -166,7 +166,7 @@ def _taken(run: Run, wanted: Sequence[Path], seen: Seen, now: Seen) -> str | Non
     return taken if found else None
 
 
-def _new_since(run: Run, seen: Seen, now: Seen) -> str | None:
+def new_since(run: Run, seen: Seen, now: Seen) -> str | None:
     """Return a table expression of the keys that the ledger has now and had not; None for none."""
     claimed, answered = now.in_flight - seen.in_flight, now.answers - seen.answers
     if not (claimed or answered):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.prices import Price
 from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.new_requests import Chosen, Selection, Undone
@@ -25,7 +24,7 @@ class Outgoing:
         request: What the model asks.
         selection: What decided which requests are new.
         destination: Where they go.
-        config: The plugin's configuration.
+        price: What tokens cost at the usual tier, or None if unknown.
     """
 
     run: Run
@@ -35,12 +34,7 @@ class Outgoing:
     request: EnrichmentRequest
     selection: Selection
     destination: Destination
-    config: PluginConfig
-
-    @property
-    def price(self) -> Price | None:
-        """What tokens cost at the usual tier, or None if unknown."""
-        return self.config.price(self.selection.task.model)
+    price: Price | None
 
     @property
     def tier(self) -> object:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.cost.estimate import (
     NO_OUTPUT,
     OF_ANSWERS,
@@ -295,20 +296,21 @@ def row_overheads(selection: Selection, mean_tokens: float) -> tuple[float, floa
     return alone, shared / packing.rows_of(mean_tokens) + MESSAGE_WRAPPING_TOKENS
 
 
-def make_plan(outgoing: Outgoing, fresh: NewRequests, refusal: EnrichmentError | None) -> Plan:
+def make_plan(
+    outgoing: Outgoing,
+    fresh: NewRequests,
+    refusal: EnrichmentError | None,
+    config: PluginConfig,
+) -> Plan:
     """Work out what a run would do. Sends nothing.
 
     Args:
         outgoing: What an export would send.
         fresh: That, counted, and what it would not send.
         refusal: Why a run would send nothing and fail, or None.
+        config: The plugin's configuration.
     """
-    run, request, selection, config = (
-        outgoing.run,
-        outgoing.request,
-        outgoing.selection,
-        outgoing.config,
-    )
+    run, request, selection = outgoing.run, outgoing.request, outgoing.selection
     model, canary = selection.task.model, request.options.canary
     estimated = estimate_requests(outgoing)
     size = size_to_send(outgoing)

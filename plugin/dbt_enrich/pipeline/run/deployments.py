@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from dbt_enrich.endpoints.request_lines import with_deployment
 from dbt_enrich.files import make_private, settle, writing
@@ -79,13 +80,7 @@ def move(run: Run, shard: Shard, deployment: str) -> Shard | None:
     path = run.store.requests(shard.shard)
     if not path.exists():
         return None
-    temporary = path.with_name(f".{path.name}.writing")
-    make_private(temporary)
-    with writing(temporary), path.open("rb") as reader, temporary.open("wb") as writer:
-        while lines := reader.readlines(_BLOCK_BYTES):
-            # A crash may have come between a file that moved and the ledger: it names either.
-            writer.write(with_deployment(b"".join(lines), deployment))
-    settle(temporary, path)
+    readdress(path, deployment)
     return run.ledger.shards.record(
         shard,
         Step.EXPORTED,
@@ -94,3 +89,14 @@ def move(run: Run, shard: Shard, deployment: str) -> Shard | None:
         bytes=path.stat().st_size,
         input_file_id=None,
     )
+
+
+def readdress(path: Path, deployment: str) -> None:
+    """Have each line of an input file ask a deployment, whichever it names now."""
+    temporary = path.with_name(f".{path.name}.writing")
+    make_private(temporary)
+    with writing(temporary), path.open("rb") as reader, temporary.open("wb") as writer:
+        while lines := reader.readlines(_BLOCK_BYTES):
+            # A crash may have come between a file that moved and the ledger: it names either.
+            writer.write(with_deployment(b"".join(lines), deployment))
+    settle(temporary, path)

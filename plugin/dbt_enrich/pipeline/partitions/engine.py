@@ -1,0 +1,238 @@
+"""Enrich rows where they lie: beyond what one machine is to read, write and validate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dbt_enrich.console.live_lines import live_terminal
+from dbt_enrich.console.timings import logged_timings
+from dbt_enrich.errors import AwaitTimeoutError, ConfigurationError, concerning
+from dbt_enrich.pipeline.checks import empty_tables, figures
+from dbt_enrich.pipeline.engine import Engine
+from dbt_enrich.pipeline.partitions.exchange import Jobs, PartedExchange, shared_files
+from dbt_enrich.pipeline.partitions.job import rows_database
+from dbt_enrich.pipeline.request import EnrichmentRequest, Figures
+from dbt_enrich.pipeline.run.alike_failures import Watch
+from dbt_enrich.pipeline.sentences import plan_sentence
+from dbt_enrich.pipeline.session import Session
+from dbt_enrich.sql import identifier
+from dbt_enrich.state.file_cleanup import sweep_files
+from dbt_enrich.state.run import open_run
+from dbt_enrich.task.braces import check_braces
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.options import EnrichmentOptions, Mode, Via
+from dbt_enrich.task.template import message_sql
+from dbt_enrich.warehouse.parted_rows import PART, PartedRows
+from dbt_enrich.warehouse.placement import Placement
+from dbt_enrich.warehouse.relation import StagedRelation
+
+
+@dataclass(frozen=True)
+class PartedModel:
+    """What is asked of rows that stay where they lie.
+
+    Attributes:
+        name: What is enriched, for messages.
+        enrichment: Its unique id.
+        unique_key: The columns that tell rows apart.
+        task: What is asked.
+        options: How far the run goes.
+    """
+
+    name: str
+    enrichment: str
+    unique_key: tuple[str, ...]
+    task: EnrichmentTask
+    options: EnrichmentOptions
+
+
+@dataclass(frozen=True)
+class PartedOutcome:
+    """What came of it.
+
+    Attributes:
+        run_id: The run, for `Engine.finish`.
+        enriched: A table of the rows' engine: each row with its own columns, the outputs and the
+            status columns. None in the mode `plan`. It is worked out whenever it is read, from the
+            answers that were there as the run ended.
+        errors: A table of the failed attempts, likewise.
+        columns: The types of the columns of `enriched`, by name.
+        error_columns: Those of `errors`.
+        summary: One line for the log.
+        figures: What the run did, in numbers.
+    """
+
+    run_id: str
+    enriched: Any
+    errors: Any
+    columns: Mapping[str, str]
+    error_columns: Mapping[str, str]
+    summary: str
+    figures: Figures
+
+
+class PartedEngine(Engine):
+    """Enriches rows that stay where they lie; otherwise as `Engine`."""
+
+    def enrich_parted(self, model: PartedModel, rows: PartedRows) -> PartedOutcome:
+        """Enrich rows as far as the mode says: workers write and read files, this process sends.
+
+        Args:
+            model: What is asked.
+            rows: The rows.
+
+        Raises:
+            EnrichmentError: Something is wrong with the input, the service or the state, or the
+                task needs what only one machine does. Paid answers are safe in every case.
+        """
+        self.check()
+        relation = _empty_relation(model, rows)
+        request = EnrichmentRequest(relation, model.task, model.options, model.enrichment)
+        with (
+            concerning(model=model.name),
+            ExitStack() as opened,
+            open_run(self.config, clock=self._clock) as run,
+        ):
+            run.store.sweep_runs()
+            console = self._console.of(model.name, live_terminal())
+            timings = opened.enter_context(logged_timings(console))
+            session = self._session(run, request.identified(), console, timings)
+            if not self.config.keep_files:
+                sweep_files(run)
+            with closing(console):
+                return self._enrich_parted(session, rows)
+
+    def _enrich_parted(self, session: Session, rows: PartedRows) -> PartedOutcome:
+        self._check_parted(session, rows)
+        self._record_task(session)
+        mode = session.request.options.mode
+        if mode == Mode.PLAN:
+            counted = Jobs(session, rows).count(session.select())
+            return self._outcome(
+                session, plan_sentence(counted.rows, counted.fresh, counted.done), {}, {}
+            )
+        columns, error_columns = _columns(session.request, rows)
+        with self._service.use() as (service, relay):
+            self._service.prepare(session, service, sends=mode != Mode.COLLECT)
+            jobs = Jobs(session, rows, service)
+            exchange = PartedExchange(
+                session, jobs, rows.at_once, service, relay, _watch_of(session)
+            )
+            exchange.carry_out(None)
+            if exchange.timed_out and session.request.options.on_await_timeout == "error":
+                raise AwaitTimeoutError(
+                    f"model '{session.model}': the service did not finish within await_timeout = "
+                    f"{session.request.options.await_timeout:g} seconds; its batches go on, and "
+                    "the next run collects them"
+                )
+        self._record_publication(session)
+        tally = session.tally
+        said = (
+            f"{tally.reused:,} reused, {tally.sent:,} sent, {tally.prompt_tokens:,} input and "
+            f"{tally.completion_tokens:,} output tokens"
+        )
+        outcome = self._outcome(session, said, columns, error_columns)
+        return replace(
+            outcome,
+            enriched=jobs.publish(columns),
+            errors=jobs.publish(error_columns, errors=True),
+        )
+
+    def _outcome(
+        self,
+        session: Session,
+        said: str,
+        columns: Mapping[str, str],
+        error_columns: Mapping[str, str],
+    ) -> PartedOutcome:
+        return PartedOutcome(
+            run_id=session.run.id,
+            enriched=None,
+            errors=None,
+            columns=columns,
+            error_columns=error_columns,
+            summary=f"{session.model}: {said}",
+            figures=figures(session),
+        )
+
+    def _check_parted(self, session: Session, rows: PartedRows) -> None:
+        """Refuse what is wrong with the task or the rows before a job begins."""
+        self._check_request(session)
+        shared_files(session)
+        request, task = session.request, session.request.task
+        _refuse_what_needs_one_machine(session)
+        columns = dict(rows.columns)
+        empty_tables(request.relation, task, Placement())
+        check_braces(task, columns, model=session.model)
+        message_sql(task.template, columns, task.optional, model=session.model)
+        rows.check_key(session.model, request.relation.unique_key)
+
+
+def _watch_of(session: Session) -> Watch:
+    """Return what watches the answers; examples are named by their keys, as rows are elsewhere."""
+    return Watch(
+        model=session.model,
+        enrichment=session.request.enrichment,
+        task_key=session.task_key,
+        tolerance=session.tolerance,
+        settings=session.sent_with,
+        run=session.run,
+    )
+
+
+def _empty_relation(model: PartedModel, rows: PartedRows) -> StagedRelation:
+    """Return a relation with the rows' columns and none of them."""
+    connection = rows_database(None, None)
+    listed = ", ".join(f"{identifier(name)} {kind}" for name, kind in rows.columns.items())
+    connection.execute(f"create table staged ({listed})")
+    return StagedRelation(connection, "staged", model.unique_key, model.name)
+
+
+def _columns(request: EnrichmentRequest, rows: PartedRows) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the columns of the enriched table and of its errors table as they are held there.
+
+    Raises:
+        ConfigurationError: One of them cannot be.
+    """
+    made = empty_tables(request.relation, request.task, Placement())
+    found = []
+    for select in (made.enriched_sql, made.errors_sql):
+        described = request.relation.connection.execute(f"describe {select}").fetchall()
+        held = {row[0]: (row[1], rows.held(row[1])) for row in described}
+        for name, (kind, there) in held.items():
+            if there is None:
+                raise ConfigurationError(
+                    f"model '{request.model}': the column '{name}' has the type {kind}, which "
+                    "cannot be held where the rows lie",
+                    fix="give it another type. Nothing was sent",
+                )
+        found.append({name: str(there) for name, (_, there) in held.items()})
+    return found[0], found[1]
+
+
+def _refuse_what_needs_one_machine(session: Session) -> None:
+    """Refuse options that only one machine that has all rows can carry out.
+
+    Raises:
+        ConfigurationError: One of them is set.
+    """
+    request, options = session.request, session.request.options
+    needs = {
+        "images": bool(request.task.images),
+        "via": options.via != Via.BATCH,
+        "sync_below": bool(options.sync_below),
+        "on_task_change: new_rows": options.on_task_change == "new_rows",
+        "fail_on": bool(options.fail_on),
+        "mode: preview": options.mode == Mode.PREVIEW,
+        f"a column named {PART}": PART in {name.lower() for name in request.relation.columns()},
+    }
+    for key, is_set in needs.items():
+        if is_set:
+            raise ConfigurationError(
+                f"model '{session.model}': {key} needs all rows on one machine, and there are more "
+                "new rows than partition_rows",
+                fix=f"take {key} out, or raise partition_rows. Nothing was sent",
+            )
