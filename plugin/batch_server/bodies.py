@@ -346,6 +346,24 @@ class BatchBody(Body):
     output_expires_after: Expiry | None = None
 
 
+class BlobFolder(Body):
+    """Where a batch writes its blobs."""
+
+    url: Annotated[str, Field(min_length=1)]
+    delimiter: str | None = None
+
+
+class BlobBatchBody(Body):
+    """The body that creates a batch on a blob, of Azure."""
+
+    input_file_id: None = None
+    input_blob: Annotated[str, Field(min_length=1)]
+    output_folder: BlobFolder
+    endpoint: Annotated[str, Field(min_length=1)]
+    completion_window: Annotated[str, Field(min_length=1)]
+    metadata: None = None
+
+
 class AnyBody(Body):
     """What must be known of a line's body where another service judges it."""
 

@@ -122,6 +122,8 @@ class Control:
             "forget": self._forget,
             "discard": lambda document: self._jobs.discard(**document),
             "credentials": self._take_credentials,
+            "blobs": lambda document: self._jobs.permit(**document),
+            "deliver": lambda _: self._jobs.deliver(),
             "pause": lambda _: self._worker.pause(),
             "resume": lambda _: self._worker.resume(),
         }

@@ -75,6 +75,7 @@ class Extra:
 
 
 EMULATOR: Final = Extra("emulator", ("python_multipart", "starlette", "uvicorn"))
+REMOTE: Final = Extra("remote", ("obstore", "psycopg"))
 LOCAL: Final = Extra("local", (*EMULATOR.modules, "xllamacpp", WEIGHTS_PACKAGE))
 # The package of the weights demands PyTorch, which reading them does not.
 EMBEDDINGS: Final = Extra(

@@ -7,12 +7,14 @@ import logging
 import random
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from batch_server.blobs import BlobRefusedError, Blobs
 from batch_server.checking import (
     MAX_LINE,
     CheckedInput,
@@ -28,13 +30,13 @@ from batch_server.model_endpoints import BY_PATH, is_offered, problem_of
 from batch_server.plain import is_text
 from batch_server.problems import BatchServerError
 from batch_server.quota import BYTES_PER_TOKEN, held_tokens, token_limit_exceeded
-from batch_server.records import BATCH
+from batch_server.records import BATCH, content_of
 from batch_server.refusals import quoted
 from batch_server.responders.base import ChatReply, ChatRequest, Responder
 from batch_server.results import requests_of, write_results
 from batch_server.storage import Storage
 from batch_server.transitions import Transition, Transitions
-from batch_server.wire import new_id
+from batch_server.wire import ERRORS, RESULTS, new_id
 
 logger = logging.getLogger(__name__)
 TERMINAL = ("completed", "failed", "expired", "cancelled")
@@ -56,6 +58,7 @@ class Jobs:
         seed: Of the order of output lines, and of what is decided by chance.
         relays: Whether another service answers, whose rules alone hold: any endpoint is taken,
             and of a batch that ends early nothing is said of the requests that were not asked.
+        blobs: The blobs that batches may read and write, if any.
 
     Attributes:
         on_change: Called when there may be something to do for an open batch.
@@ -72,10 +75,13 @@ class Jobs:
         deployments: Sequence[Deployment] | None = None,
         seed: int = 0,
         relays: bool = False,
+        blobs: Blobs | None = None,
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self.trouble: Callable[[str], list[dict[str, Any]]] = lambda _: []
         self._relays = relays
+        self._blobs = blobs
+        self._withheld: list[tuple[str, str]] = []
         self.storage = storage
         self.responder = responder
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)
@@ -104,13 +110,7 @@ class Jobs:
         output_expires_after: int | None = None,
     ) -> dict[str, Any]:
         """Create a batch on an uploaded file."""
-        if not (self._relays or is_offered(endpoint, flavour)):
-            raise invalid(f"The endpoint {quoted(endpoint)} is not supported.", "endpoint")
-        if completion_window != "24h":
-            raise invalid(
-                f"The completion_window {quoted(completion_window)} is not 24h.",
-                "completion_window",
-            )
+        self._check_new(endpoint, completion_window, flavour)
         if output_expires_after is not None:
             check_expiry(output_expires_after, flavour)
         file = self.files.get(input_file_id, polled=False)
@@ -121,23 +121,72 @@ class Jobs:
                 "status 'Processed' are accepted as input.",
                 "input_file_id",
             )
-        now = int(self.clock())
+        return self._begun(
+            {
+                "id": new_id("batch_"),
+                "endpoint": endpoint,
+                "input_file_id": input_file_id,
+                "completion_window": completion_window,
+                "metadata": metadata,
+                "flavour": flavour.value,
+                "output_expires_after": output_expires_after,
+            }
+        )
+
+    @property
+    def reads_blobs(self) -> bool:
+        """Whether batches may read and write blobs."""
+        return self._blobs is not None
+
+    def create_on_blob(
+        self,
+        *,
+        input_blob: str,
+        output_folder: str,
+        endpoint: str,
+        completion_window: str,
+        flavour: Flavour,
+    ) -> dict[str, Any]:
+        """Create a batch on a blob; one that cannot be read is found while it is validated."""
+        self._check_new(endpoint, completion_window, flavour)
         record: dict[str, Any] = {
             "id": new_id("batch_"),
             "endpoint": endpoint,
-            "input_file_id": input_file_id,
+            "input_file_id": None,
+            "input_blob": input_blob,
+            "output_folder": f"{output_folder.rstrip('/')}/{uuid.uuid4()}",
             "completion_window": completion_window,
-            "metadata": metadata,
+            "metadata": None,
+            "flavour": flavour.value,
+        }
+        if self._blobs is not None:
+            with suppress(BlobRefusedError):
+                copy = self.storage.content(content_of(record))
+                record["input_version"] = self._blobs.read(input_blob, copy)
+        return self._begun(record)
+
+    def _check_new(self, endpoint: str, completion_window: str, flavour: Flavour) -> None:
+        """Refuse what no batch is created with."""
+        if not (self._relays or is_offered(endpoint, flavour)):
+            raise invalid(f"The endpoint {quoted(endpoint)} is not supported.", "endpoint")
+        if completion_window != "24h":
+            raise invalid(
+                f"The completion_window {quoted(completion_window)} is not 24h.",
+                "completion_window",
+            )
+
+    def _begun(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Keep a new batch, unless it finds no room."""
+        now = int(self.clock())
+        record |= {
             "status": "validating",
             "created_at": now,
             "entered_at": now,
             "expires_at": now + _DAY,
             "polls": 0,
             "errors": [],
-            "flavour": flavour.value,
             "ending": self.endings.choose(),
             "responder": self.responder.identity,
-            "output_expires_after": output_expires_after,
         }
         with self._lock:
             self._enqueue(record)
@@ -372,7 +421,11 @@ class Jobs:
 
     def finish(self, record: dict[str, Any], status: str) -> None:
         """Write a batch's output and error files and end it, unless it has moved on meanwhile."""
-        path = self.storage.content(record["input_file_id"])
+        path = self.storage.content(content_of(record))
+        if record.get("input_blob") and (changed := self._blob_problem(record)):
+            record["errors"] = [changed.document()]
+            self.enter(record, "failed")
+            return
         written = write_results(
             record,
             status,
@@ -381,11 +434,40 @@ class Jobs:
             unanswered=lambda answered: () if self._relays else requests_of(path, answered),
             shuffle=self._random,
         )
+        if record.get("input_blob"):
+            self.enter(record | self._in_blobs(record, written), status)
+            return
         if self.enter(record | written, status):
             return
         for name in (written["output_file_id"], written["error_file_id"]):
             if name:
                 self.files.delete(name)
+
+    def _in_blobs(self, record: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
+        """Move what a batch has written into blobs, one that is empty to none."""
+        for kind, name in (("output", RESULTS), ("error", ERRORS)):
+            file_id, url = written[f"{kind}_file_id"], f"{record['output_folder']}/{name}"
+            if file_id and record["ending"].get("withholds"):
+                self._withheld.append((file_id, url))
+            elif file_id:
+                self._write_blob(file_id, url)
+        return written | {"output_file_id": None, "error_file_id": None}
+
+    def deliver(self) -> None:
+        """Write the blobs that batches have ended without."""
+        while self._withheld:
+            self._write_blob(*self._withheld.pop(0))
+
+    def _write_blob(self, file_id: str, url: str) -> None:
+        path = self.storage.content(file_id)
+        if self._blobs is not None and path.stat().st_size:
+            self._blobs.write(url, path)
+        self.files.delete(file_id)
+
+    def permit(self, *, read: bool = True, write: bool = True) -> None:
+        """Say what the resource's identity may do to blobs."""
+        if self._blobs is not None:
+            self._blobs.may_read, self._blobs.may_write = read, write
 
     def break_off(self, batch_id: str, error: Exception) -> None:
         """Fail a batch that cannot be answered; what was answered is in its files.
@@ -419,9 +501,11 @@ class Jobs:
         if failure:
             return CheckedInput((LineError(failure, f"The batch failed: {failure}."),))
         flavour = Flavour(record["flavour"])
+        if record.get("input_blob") and (problem := self._blob_problem(record)):
+            return CheckedInput((problem,))
         try:
             return check_input(
-                self.files.content(record["input_file_id"]),
+                self._input(record),
                 record["endpoint"],
                 flavour=flavour,
                 find_deployment=self.deployment,
@@ -431,9 +515,34 @@ class Jobs:
         except (WireError, OSError):
             return CheckedInput((LineError("invalid_request", "The input file is gone."),))
 
+    def _input(self, record: dict[str, Any]) -> Path:
+        """Return where the content is that a batch reads."""
+        if record.get("input_blob"):
+            return self.storage.content(content_of(record))
+        return self.files.content(record["input_file_id"])
+
+    def _blob_problem(self, record: dict[str, Any]) -> LineError | None:
+        """Return why a batch cannot go on with its blob, if it cannot."""
+        version = record.get("input_version")
+        try:
+            now = self._blobs.version(record["input_blob"]) if self._blobs else None
+        except BlobRefusedError:
+            now = None
+        if version is None or now is None:
+            return LineError(
+                "input_no_permissions",
+                "The input blob could not be read. Please ensure that the resource's managed "
+                "identity has access to it.",
+            )
+        if now != version:
+            return LineError("input_modified", "The input blob was changed after the batch began.")
+        return None
+
     def _enqueue(self, record: dict[str, Any]) -> None:
         """Note the tokens that a batch holds, and refuse it where they find no room."""
-        path = self.storage.content(record["input_file_id"])
+        path = self.storage.content(content_of(record))
+        if not path.exists():
+            return
         deployment = self.deployment(_model_of_first_line(path) or "")
         if deployment is None:
             return

@@ -5,6 +5,7 @@ Only what the code relies on is named: a record may have been written by another
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, InstanceOf, TypeAdapter, with_config
@@ -40,7 +41,10 @@ class BatchRecord(TypedDict):
 
     id: _FileId
     endpoint: str
-    input_file_id: _FileId
+    input_file_id: _FileId | None
+    input_blob: NotRequired[str]
+    output_folder: NotRequired[str]
+    input_version: NotRequired[str]
     completion_window: str
     metadata: dict[_AnyText, Any] | None
     status: _Status
@@ -67,6 +71,11 @@ class ResultRecord(TypedDict):
     failed: bool
     lines: list[_AnyText]
     usage: NotRequired[dict[str, int]]
+
+
+def content_of(batch: Mapping[str, Any]) -> str:
+    """Return the name of the content that a batch reads: its file's, or that of a blob's copy."""
+    return str(batch["input_file_id"] or f"blob-{batch['id']}")
 
 
 FILE: Final = TypeAdapter(FileRecord)

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive
 
-from batch_server.bodies import BatchBody, Body, Expiry, ImportBody, UploadForm
+from batch_server.bodies import BatchBody, BlobBatchBody, Body, Expiry, ImportBody, UploadForm
 from batch_server.checking import Deployment
 from batch_server.control import Answering, Control
 from batch_server.errors import Flavour, WireError, denied, invalid, not_found, refused
@@ -46,6 +46,7 @@ _RANGE = re.compile(r"bytes=(?=\d|-\d)(\d{0,18})-(\d{0,18})", re.ASCII)
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 # Older versions take no notice of an expiry.
 _EXPIRY_SINCE = "2025-03-01"
+_BLOBS_SINCE = "2025-04-01"
 _NO_JSON = (
     "We could not parse the JSON body of your request. The API expects a JSON payload, but what "
     "was sent was not valid JSON."
@@ -201,17 +202,18 @@ class Api:
         """POST /batches."""
         body = await _json(request)
         if body.get("input_blob"):
-            raise invalid("'input_blob' is not supported here; upload a file.", "input_blob")
-        asked = _read(BatchBody, body)
-        record = await run_in_threadpool(
-            self._jobs.create,
-            input_file_id=asked.input_file_id,
-            endpoint=asked.endpoint,
-            completion_window=asked.completion_window,
-            metadata=asked.metadata,
-            flavour=request.state.flavour,
-            output_expires_after=_seconds(asked.output_expires_after),
-        )
+            record = await self._create_on_blob(request, body)
+        else:
+            asked = _read(BatchBody, body)
+            record = await run_in_threadpool(
+                self._jobs.create,
+                input_file_id=asked.input_file_id,
+                endpoint=asked.endpoint,
+                completion_window=asked.completion_window,
+                metadata=asked.metadata,
+                flavour=request.state.flavour,
+                output_expires_after=_seconds(asked.output_expires_after),
+            )
         document = batch_document(record, self._jobs.counts(record))
         response = self._created(request, document, f"/batches/{record['id']}")
         deployment = self._jobs.deployment(str(record.get("deployment")))
@@ -222,6 +224,24 @@ class Api:
                 deployment.max_enqueued_tokens
             )
         return response
+
+    async def _create_on_blob(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
+        flavour = request.state.flavour
+        version = request.query_params.get("api-version", "")
+        is_old = flavour is Flavour.AZURE_CLASSIC and version[:10] < _BLOBS_SINCE
+        if not flavour.is_azure or is_old or not self._jobs.reads_blobs:
+            raise invalid("'input_blob' is not supported here; upload a file.", "input_blob")
+        if body.get("metadata"):
+            raise invalid("'metadata' is not supported with 'input_blob'.", "metadata")
+        asked = _read(BlobBatchBody, body)
+        return await run_in_threadpool(
+            self._jobs.create_on_blob,
+            input_blob=asked.input_blob,
+            output_folder=asked.output_folder.url,
+            endpoint=asked.endpoint,
+            completion_window=asked.completion_window,
+            flavour=flavour,
+        )
 
     async def list_batches(self, request: Request) -> Response:
         """GET /batches."""

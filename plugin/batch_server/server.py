@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from batch_server.blobs import Blobs
 from batch_server.checking import Deployment
 from batch_server.control import PREFIX
 from batch_server.fault_middleware import FaultMiddleware
@@ -99,6 +100,14 @@ class RunningEmulator:
         """Lose a file."""
         self._act("forget", {"file_id": file_id})
 
+    def blobs(self, **may: bool) -> None:
+        """Set whether the resource may `read` and `write` blobs."""
+        self._act("blobs", may)
+
+    def deliver(self) -> None:
+        """Write the blobs that batches have ended without."""
+        self._act("deliver", None)
+
     @contextmanager
     def outage(self) -> Iterator[None]:
         """Refuse connections while the block runs; batches go on."""
@@ -149,6 +158,7 @@ def running_emulator(
     clock: Callable[[], float] = time.time,
     transitions: Transitions | None = None,
     deployments: Sequence[Deployment] | None = None,
+    blobs: Blobs | None = None,
 ) -> Iterator[RunningEmulator]:
     """Run an emulator in a thread while the block runs.
 
@@ -159,6 +169,7 @@ def running_emulator(
         clock: The time in seconds since 1970.
         transitions: How states follow one another; at once by default.
         deployments: The resource's deployments; any name by default.
+        blobs: The blobs that its batches may read and write; none by default.
     """
     jobs = Jobs(
         Storage(directory),
@@ -166,6 +177,7 @@ def running_emulator(
         clock=clock,
         transitions=transitions,
         deployments=deployments,
+        blobs=blobs,
     )
     with _working(jobs) as worker:
         server = _ThreadedServer(_make_app(jobs, worker, api_key))

@@ -8,6 +8,8 @@ from typing import Any
 from batch_server.errors import Flavour
 from batch_server.responders.base import ChatReply, ChatRequest
 
+RESULTS, ERRORS = "results.jsonl", "errors.jsonl"
+"""The names of the blobs that a batch writes."""
 _SAFE = {
     kind: {"filtered": False, "severity": "safe"}
     for kind in ("hate", "self_harm", "sexual", "violence")
@@ -18,6 +20,7 @@ _BATCH_FIELDS = (
     "error_file_id", "created_at", "in_progress_at", "expires_at", "finalizing_at",
     "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at", "metadata",
 )  # fmt: skip
+_ENDS = ("completed", "failed", "expired", "cancelled")
 _CONTENT_FILTER = "content_filter"
 
 
@@ -40,9 +43,21 @@ def batch_document(record: dict[str, Any], counts: dict[str, int]) -> dict[str, 
     errors = record.get("errors") or []
     document["errors"] = {"object": "list", "data": errors} if errors else None
     document["request_counts"] = counts
+    if record.get("input_blob"):
+        document |= _blobs_of(record)
     if record.get("flavour") == Flavour.OPENAI:
         document |= {"model": record.get("deployment"), "usage": _usage(record.get("usage") or {})}
     return document
+
+
+def _blobs_of(record: dict[str, Any]) -> dict[str, str]:
+    """Return the names of a batch's blobs, which Azure says also of those that it did not write."""
+    folder = record["output_folder"] if record["status"] in _ENDS else ""
+    return {
+        "input_blob": record["input_blob"],
+        "output_blob": folder and f"{folder}/{RESULTS}",
+        "error_blob": folder and f"{folder}/{ERRORS}",
+    }
 
 
 def _usage(counted: dict[str, int]) -> dict[str, Any]:

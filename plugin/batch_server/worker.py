@@ -15,6 +15,7 @@ from batch_server.errors import Flavour
 from batch_server.jobs import Jobs
 from batch_server.model_endpoints import problem_of
 from batch_server.plain_json import json_bytes
+from batch_server.records import content_of
 from batch_server.responders.base import ChatReply, ChatRequest, WantedRequests
 from batch_server.results import requests_of
 from batch_server.wire import result_line, usage_of
@@ -154,7 +155,7 @@ class Worker:
         done = results.answered()
         limit = record["ending"].get("after") if record["ending"].get("status") else None
         counter = jobs.counter(record["id"])
-        path = jobs.storage.content(record["input_file_id"])
+        path = jobs.storage.content(content_of(record))
         refused: deque[tuple[ChatRequest, ChatReply]] = deque()
         goes_on = self._watch(record["id"])
         requests = WantedRequests(

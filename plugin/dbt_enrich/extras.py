@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from batch_server.extras import EMBEDDINGS, EMULATOR, LOCAL, Extra
+from batch_server.extras import EMBEDDINGS, EMULATOR, LOCAL, REMOTE, Extra
 
 from dbt_enrich.errors import translated_errors
 
@@ -25,7 +25,6 @@ __all__ = [
 AZURE: Final = Extra("azure", ("azure.identity",))
 IMAGES: Final = Extra("images", ("PIL",))
 POSTGRES: Final = Extra("postgres", ("adbc_driver_manager", "adbc_driver_postgresql", "pyarrow"))
-REMOTE: Final = Extra("remote", ("obstore", "psycopg"))
 REPORT: Final = Extra("report", ("altair", "jinja2", "vl_convert"))
 EXTRAS: Final = (AZURE, EMBEDDINGS, EMULATOR, IMAGES, LOCAL, POSTGRES, REMOTE, REPORT)
 

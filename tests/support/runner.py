@@ -11,9 +11,11 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
-from dbt_enrich.state import bucket, leases
+from dbt_enrich.buckets import bucket
+from dbt_enrich.state import leases
 from dbt_enrich.state.postgres_connection import PostgresConnection
 from dbt_enrich.task.options import Mode
 
@@ -44,6 +46,7 @@ class Work:
         by_dbt: Whether a Python model of dbt enriches them, in the mode `run`.
         patience: Seconds for which it waits for a ledger that is away, and for a bucket about; None
             for the usual ones.
+        settings: Other keys of its profile.
     """
 
     url: str
@@ -58,6 +61,7 @@ class Work:
     environment: Mapping[str, str] = field(default_factory=dict)
     by_dbt: bool = False
     patience: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Runner:
@@ -141,7 +145,8 @@ def _hurry(patience: float) -> None:
 
 def _engine_of(work: Work) -> Callable[[], dict[str, int]]:
     """Return what enriches the rows by the engine, as the materialization drives it."""
-    warehouse = Warehouse(config_for(work.url, work.key, work.state_dir, state=work.state))
+    settings = {"state": work.state, **work.settings}
+    warehouse = Warehouse(config_for(work.url, work.key, work.state_dir, **settings))
 
     def enrich() -> dict[str, int]:
         warehouse.enrich(work.select, mode=work.mode)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from dbt_enrich.buckets.bucket import Bucket
 from dbt_enrich.config.bucket_address import parse_bucket_address
-from dbt_enrich.state.bucket import Bucket
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_store import FileKind
 from dbt_enrich.state.shared_files import SharedFiles

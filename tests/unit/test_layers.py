@@ -21,6 +21,7 @@ _STOREYS = (
     ("validation", "cost", "images"),
     ("endpoints",),
     ("config", "workspace"),
+    ("buckets",),
     ("services", "state"),
     ("warehouse", "console"),
     ("pipeline.request",),

@@ -19,6 +19,7 @@ class Ending:
         after: `status`: how many requests are answered before it ends.
         failed: Code with which it fails as a whole while it is validated.
         only_errors: Whether every request ends in the error file, and the batch is `completed`.
+        withholds: Whether its blobs are written later, when a test says so.
         stuck: Whether it stays in `validating` until it is cancelled.
         call: Which batch it is for, counted from 1 since it was declared; None for any.
         times: How many batches it is for; None for all.
@@ -30,6 +31,7 @@ class Ending:
     failed: str | None = None
     only_errors: bool = False
     stuck: bool = False
+    withholds: bool = False
     call: int | None = None
     times: int | None = None
     probability: float = 1.0
@@ -49,6 +51,7 @@ class Ending:
             "failed": self.failed,
             "only_errors": self.only_errors,
             "stuck": self.stuck,
+            "withholds": self.withholds,
         }
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import click
 
+from dbt_enrich.buckets.blob_address import BlobAddresses, is_blob
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.bucket_address import BucketAddress
 from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.errors import AuthenticationError, EnrichmentError, NotFoundError, ServiceError
 from dbt_enrich.extras import Extra
@@ -26,6 +29,8 @@ _NEARLY = 0.9
 # An examination is over soon, also where there is no answer.
 _SECONDS = 30.0
 _RETRIES = 1
+# What the service says of a batch whose blob it may not read.
+_NO_PERMISSION = "input_no_permissions"
 
 
 def service_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[Finding]:
@@ -65,7 +70,7 @@ def service_findings(config: PluginConfig, models: tuple[str, ...]) -> Iterator[
             yield _checked(service, deployment)
             yield _room(config, service.service_id, deployment)
         if not config.facts.runs_here:
-            yield _files(service, config)
+            yield _place(service, config)
 
 
 def _extra(config: PluginConfig, extra: Extra) -> Finding:
@@ -78,10 +83,14 @@ def _extra(config: PluginConfig, extra: Extra) -> Finding:
 
 
 def _impatient(config: PluginConfig) -> PluginConfig:
-    patience = {
+    patience: dict[str, Any] = {
         "timeout": min(config.timeout, _SECONDS),
         "max_retries": min(config.max_retries, _RETRIES),
+        # The bucket has findings of its own.
+        "state": None,
     }
+    if config.sends_blobs:
+        patience["batch_input"] = "upload"
     return config.model_copy(update=patience)
 
 
@@ -163,6 +172,36 @@ def _room(config: PluginConfig, service: str, deployment: str) -> Finding:
     source = "configured" if config.token_limit(deployment) else "learned from the service"
     known = f"{limit:,} enqueued tokens, {source}" if limit else "not known until a batch tells it"
     return Finding(subject, "ok", f"{known}; our batches hold about {held:,} tokens now")
+
+
+def _place(service: BatchService, config: PluginConfig) -> Finding:
+    """Look at where the files of batches go."""
+    if config.sends_blobs and config.container:
+        return _container(config, config.container)
+    return _files(service, config)
+
+
+def _container(config: PluginConfig, container: BucketAddress) -> Finding:
+    """Say whether the service may read and write the container, as far as batches have shown it."""
+    subject = "service and container"
+    fix = (
+        f"give the system-assigned identity of {config.service_id.partition(':')[2]} the role "
+        "Storage Blob Data Contributor on the container; the first batch shows whether it has it, "
+        "and costs nothing where it has not"
+    )
+    try:
+        base = BlobAddresses(container).base
+    except EnrichmentError as error:
+        return of_error(subject, error)
+    shards = [s for s in _used_before(config) if s.service == config.service_id]
+    for shard in sorted(shards, key=lambda shard: shard.updated_at, reverse=True):
+        if shard.step is Step.STORED and is_blob(shard.output_file_id or ""):
+            found = f"batch {shard.batch_id} read its requests below {base} and wrote its answers"
+            return Finding(subject, "ok", found)
+        if shard.step is Step.RELEASED and _NO_PERMISSION in (shard.error or "").lower():
+            found = f"the service could not read the requests of {shard.shard} below {base}"
+            return Finding(subject, "wrong", found, fix)
+    return Finding(subject, "warning", f"no batch has read or written {base} so far", fix)
 
 
 def _files(service: BatchService, config: PluginConfig) -> Finding:

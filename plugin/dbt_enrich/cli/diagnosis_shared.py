@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from dbt_enrich.buckets.bucket import UNTRIED, Bucket
+from dbt_enrich.buckets.bucket_checks import check_bucket
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.bucket_address import BucketAddress
 from dbt_enrich.config.state import StateKeys
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.state.answer_store import AnswerStore
-from dbt_enrich.state.bucket import UNTRIED, Bucket
-from dbt_enrich.state.bucket_checks import check_bucket
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.open_files import open_files

@@ -49,6 +49,12 @@ from dbt_enrich.errors import translated_errors
 )
 @click.option("--slots", default=8, show_default=True, help="Requests answered at once by llama.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the CPU for llama.")
+@click.option(
+    "--blobs",
+    is_flag=True,
+    help="Let batches read and write blobs, with the credentials of AZURE_STORAGE_ACCOUNT_NAME, "
+    "AZURE_STORAGE_ACCOUNT_KEY and, for Azurite, AZURE_STORAGE_ENDPOINT.",
+)
 @upstream_command_options
 @translated_errors()
 def serve(
@@ -61,6 +67,7 @@ def serve(
     script: Path | None,
     slots: int,
     threads: int,
+    blobs: bool,
     **upstream: Any,
 ) -> None:
     """Serve the Files, Batches and chat completions API on this machine.
@@ -80,11 +87,13 @@ def serve(
     spec.check_installed()
     if spec.loads:
         click.echo(f"loading {spec.loads}, which takes some seconds", err=True)
+    from batch_server.blobs import Blobs
     from batch_server.jobs import Jobs
     from batch_server.server import listen, opened_server
     from batch_server.storage import Storage
 
-    jobs = Jobs(Storage(directory), create_responder(spec))
+    account = Blobs() if blobs else None
+    jobs = Jobs(Storage(directory), create_responder(spec), blobs=account)
     try:
         listener = listen(host, port)
     except OSError as error:

@@ -20,7 +20,7 @@ def state() -> None:
 @project_options
 def show(location: Location) -> None:
     """Say where the state is, how much it holds, and who works with it now."""
-    from dbt_enrich.state.bucket import UNTRIED
+    from dbt_enrich.buckets.bucket import UNTRIED
     from dbt_enrich.state.moving import held_by
     from dbt_enrich.state.open_ledger import ledger_place
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from batch_server.loopback import is_loopback
@@ -11,9 +12,15 @@ from pydantic import SecretStr, field_validator
 
 from dbt_enrich import extras
 from dbt_enrich.config.address import checked_url
+from dbt_enrich.config.bucket_address import BucketAddress, BucketScheme
 from dbt_enrich.config.common import PluginConfig
 from dbt_enrich.config.credential import EntraKeys
-from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ImageLimits, ServiceLimits
+from dbt_enrich.config.file_limits import (
+    MAX_BLOB_BYTES,
+    MAX_FILE_BYTES,
+    ImageLimits,
+    ServiceLimits,
+)
 from dbt_enrich.config.providers import Provider
 from dbt_enrich.config.remote import RemoteConfig
 from dbt_enrich.endpoints.choice import endpoint_at
@@ -24,6 +31,7 @@ _DATED_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
 _FIRST_WITH_BATCH = "2024-07-01"
 _FIRST_WITH_EXPIRY = "2025-03-01"
 _FIRST_WITH_RESPONSES = "2025-03-01"
+_FIRST_WITH_BLOBS = "2025-04-01"
 
 AZURE: Final = Provider(
     name="azure",
@@ -80,6 +88,10 @@ class AzureConfig(EntraKeys, RemoteConfig):
         api_version: A dated version such as `2024-10-21` uses the classic paths; none, `v1` or
             `preview` the v1 paths. Dated ones before `2025-03-01-preview` know no expiry of files
             and are not sent any.
+        batch_input: How a batch gets its requests: `upload` through the service's files, or `blob`,
+            by which it reads them from the container of `state.files` (`az://…`), writes its
+            answers there, and takes 1 GB a file. The resource's system-assigned identity needs the
+            role Storage Blob Data Contributor on the container.
     """
 
     facts = AZURE
@@ -87,6 +99,7 @@ class AzureConfig(EntraKeys, RemoteConfig):
     provider: Literal["azure"] = "azure"
     endpoint: str | None = None
     api_version: str | None = None
+    batch_input: Literal["upload", "blob"] = "upload"
 
     @field_validator("api_version", mode="before")
     @classmethod
@@ -138,6 +151,23 @@ class AzureConfig(EntraKeys, RemoteConfig):
         return self.file_expiry_days is not None and (date is None or date >= _FIRST_WITH_EXPIRY)
 
     @property
+    def most(self) -> ServiceLimits:
+        """What the service takes in one input file, which may be larger as a blob."""
+        usual = self.facts.limits
+        return replace(usual, max_bytes=MAX_BLOB_BYTES) if self.sends_blobs else usual
+
+    @property
+    def container(self) -> BucketAddress | None:
+        """The container of the shared state, if it is one of Azure's."""
+        bucket = self.state.bucket if self.state else None
+        return bucket if bucket and bucket.scheme is BucketScheme.AZURE else None
+
+    @property
+    def sends_blobs(self) -> bool:
+        """Whether requests are put there, in place of being uploaded."""
+        return self.batch_input == "blob"
+
+    @property
     def sign_in(self) -> EntraKeys | None:
         """The identity that signs in to Microsoft Entra ID, or None."""
         return self if self.credential is not None else None
@@ -157,6 +187,7 @@ class AzureConfig(EntraKeys, RemoteConfig):
         self.check_credential()
         _ = self.url
         self._check_api_version()
+        self._check_blobs()
         if self.sign_in is None:
             self._check_key(
                 "The provider `azure` needs `api_key` or `credential`, and both are missing or "
@@ -170,6 +201,26 @@ class AzureConfig(EntraKeys, RemoteConfig):
             raise ConfigurationError(
                 "`api_key` and `credential` are two ways to sign in, and both are given",
                 fix=f"take one of them out of {self.place.name}",
+            )
+
+    def _check_blobs(self) -> None:
+        if not self.sends_blobs:
+            return
+        if self.container is None:
+            where = f"is {self.state.files}" if self.state else "is not given"
+            raise ConfigurationError(
+                "batch_input: blob has batches read their requests from a container at Azure, and "
+                f"`files` of the profile's `state` {where}",
+                fix="write files: az://CONTAINER/PREFIX under `state`, or take batch_input out to "
+                "upload the requests",
+            )
+        date = self._date_of_version
+        if date and date < _FIRST_WITH_BLOBS:
+            raise ConfigurationError(
+                f"The `api_version` {self.api_version} has no batches that read blobs, as "
+                "batch_input: blob asks for",
+                fix="take `api_version` out of the profile for the v1 API, or write "
+                f"{_FIRST_WITH_BLOBS}-preview or later",
             )
 
     @property
@@ -203,5 +254,6 @@ def emulator_settings(config: PluginConfig, url: str, key: str, **changes: Any) 
         changes: Keys that have another value there.
     """
     shared = {name: getattr(config, name) for name in PluginConfig.model_fields}
-    own = {"provider": AZURE.name, "endpoint": url, "api_key": SecretStr(key)}
+    # It keeps its files itself.
+    own = {"provider": AZURE.name, "endpoint": url, "api_key": SecretStr(key), "state": None}
     return AzureConfig.model_construct(**{**shared, **own, **changes})

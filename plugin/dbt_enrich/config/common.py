@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from dbt_enrich.config.bucket_address import BucketAddress
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.keys import Keys
 from dbt_enrich.config.place import PROFILE, Place, unset_variable
@@ -272,9 +273,14 @@ class PluginConfig(Keys, ABC):
         return self.facts.grace_seconds if self.adoption_grace is None else self.adoption_grace
 
     @property
+    def most(self) -> ServiceLimits:
+        """What the service takes in one input file."""
+        return self.facts.limits
+
+    @property
     def limits(self) -> ServiceLimits:
         """What one input file may hold."""
-        usual = self.facts.limits
+        usual = self.most
         return ServiceLimits(
             max_requests=self.max_requests_per_file or usual.max_requests,
             max_bytes=self.max_bytes_per_file or usual.max_bytes,
@@ -304,6 +310,21 @@ class PluginConfig(Keys, ABC):
     def sends_expiry(self) -> bool:
         """Whether uploads carry `expires_after`."""
         return self.file_expiry_days is not None
+
+    @property
+    def container(self) -> BucketAddress | None:
+        """Where batches may read their requests from blobs, and write their answers to; or None."""
+        return None
+
+    @property
+    def sends_blobs(self) -> bool:
+        """Whether requests are put there, in place of being uploaded."""
+        return False
+
+    @property
+    def clears_container(self) -> bool:
+        """Whether blobs of batches go from there once their answers are safe."""
+        return self.container is not None and not self.keep_files
 
     @property
     def work_dir(self) -> Path:
@@ -421,7 +442,7 @@ class PluginConfig(Keys, ABC):
                 f"`file_expiry_days` cannot be {self.file_expiry_days}",
                 fix="write a number in that range, or null to keep files until they are deleted",
             )
-        limits = self.facts.limits
+        limits = self.most
         given = {
             "max_requests_per_file": (self.max_requests_per_file, limits.max_requests),
             "max_bytes_per_file": (self.max_bytes_per_file, limits.max_bytes),

@@ -8,6 +8,9 @@ from typing import Final
 # Azure's guide and OpenAI's say 200 MB. Both leave open which megabyte is meant, so the smaller one
 # is taken, less two per cent.
 MAX_FILE_BYTES: Final = 196_000_000
+# Azure's limits of batches with an own storage: 1 GB (learn.microsoft.com/azure/ai-foundry/openai/
+# how-to/batch, "Batch limits"); the smaller gigabyte, less two per cent.
+MAX_BLOB_BYTES: Final = 980_000_000
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ from dbt_enrich.task.endpoint_names import EndpointName
 EMULATOR_DIRECTORY: Final = "local"
 """Where the emulator keeps its files, below the state directory."""
 
+# What says where and how a service is called.
+_OF_SERVICES: Final = (
+    "endpoint", "base_url", "api_version", "api_key", "credential", "batch_input",
+)  # fmt: skip
+
 LOCAL: Final = Provider(
     name="local",
     label="the emulator",
@@ -44,7 +49,7 @@ config:
             f"`{key}` does not belong to the provider `local`, which runs on this machine",
             "take it out, or change `provider`",
         )
-        for key in ("endpoint", "base_url", "api_version", "api_key", "credential")
+        for key in _OF_SERVICES
     },
 )
 

@@ -45,6 +45,10 @@ config:
             "`credential` belongs to the provider `azure`",
             "for `openai`, write `api_key`",
         ),
+        "batch_input": (
+            "`batch_input` belongs to the provider `azure`, whose batches may read blobs",
+            "take it out of the profile: for `openai`, requests are uploaded",
+        ),
     },
 )
 

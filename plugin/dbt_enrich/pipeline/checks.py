@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dbt_enrich import extras
+from dbt_enrich.buckets.blob_address import BlobAddresses
+from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
 from dbt_enrich.pipeline.export.new_requests import (
     Chosen,
@@ -68,11 +70,18 @@ def watch_of(session: Session, rows: StagedRows) -> Watch:
 
 
 def inputs_to_forget(session: Session) -> bool:
-    """Whether a previous run left input files at the service that may not stay there."""
-    if session.config.store_inputs:
-        return False
-    service = session.config.service_id
-    return inputs_may_be_left(service, session.run.ledger)
+    """Whether a previous run left files at the service, or in the container, that are to go."""
+    return inputs_may_be_left(session.config, session.run.ledger)
+
+
+def check_container(config: PluginConfig) -> None:
+    """Refuse blobs as the input of batches where their addresses are not known.
+
+    Raises:
+        ConfigurationError: The environment does not name the storage account, or not by https.
+    """
+    if config.sends_blobs and config.container:
+        BlobAddresses(config.container)
 
 
 def check_examples(session: Session) -> None:
@@ -128,7 +137,9 @@ def reading_of(session: Session) -> ImageReading | None:
     task, config = session.request.task, session.config
     if not task.images:
         return None
-    limits = replace(config.facts.images, request_bytes=config.limits.max_bytes * 99 // 100)
+    # A file may be larger as a blob; a request may not.
+    most = min(config.limits.max_bytes, config.facts.limits.max_bytes)
+    limits = replace(config.facts.images, request_bytes=most * 99 // 100)
     return ImageReading(config.image_dir.expanduser().resolve(), limits, task.image_max_pixels)
 
 

@@ -20,6 +20,7 @@ from dbt_enrich.environment import report
 from dbt_enrich.errors import concerning
 from dbt_enrich.pipeline.checks import (
     BlankRows,
+    check_container,
     check_examples,
     check_images,
     failure_warning,
@@ -116,6 +117,7 @@ class Engine:
         """
         self.config.check()
         self.config.check_installed()
+        check_container(self.config)
         _ = self.config.price_table
 
     def task_key(self, request: EnrichmentRequest) -> str:

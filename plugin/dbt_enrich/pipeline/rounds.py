@@ -441,9 +441,12 @@ class Exchange:
             ledger=session.run.ledger,
             console=session.console,
         )
-        if session.config.store_inputs:
-            return
-        forget_inputs(self.service, ledger=session.run.ledger, console=session.console)
+        forget_inputs(
+            self.service,
+            session.config,
+            ledger=session.run.ledger,
+            console=session.console,
+        )
 
     def _name_other_services(self) -> None:
         elsewhere = [

@@ -98,7 +98,9 @@ class RequestCounts:
 class RemoteBatch:
     """A batch at the service. Empty ids are None; all times are UTC.
 
-    `reached_at` has the states that the service gives a time for, by name.
+    `reached_at` has the states that the service gives a time for, by name. The files of a batch
+    that `is_on_blob` are named by the addresses of blobs. One that `awaits_files` has ended, and
+    blobs of it may still come; of one that `is_cleared`, all of them are gone.
     """
 
     id: str
@@ -114,6 +116,9 @@ class RemoteBatch:
     reached_at: Mapping[str, datetime] = field(default_factory=dict)
     enqueued_tokens: int | None = None
     max_enqueued_tokens: int | None = None
+    is_on_blob: bool = False
+    awaits_files: bool = False
+    is_cleared: bool = False
 
     @property
     def is_void(self) -> bool:
@@ -124,10 +129,48 @@ class RemoteBatch:
     @property
     def lacks_files(self) -> bool:
         """Whether it counts requests that are in none of its files, or says of none what became."""
+        if self.awaits_files:
+            return True
         if self.status == BatchStatus.COMPLETED and not (self.output_file_id or self.error_file_id):
             return True
         completed = self.counts.completed and not self.output_file_id
         return bool(completed or (self.counts.failed and not self.error_file_id))
+
+
+class BatchFiles(Protocol):
+    """The place of the files of batches: the service itself, or a container of the user's.
+
+    Its calls raise what those of `BatchService` do.
+    """
+
+    def upload(self, path: Path, *, filename: str) -> RemoteFile:
+        """Put a batch input file there; every call makes another one."""
+        ...
+
+    def file(self, file_id: str) -> RemoteFile:
+        """Return the file as it stands now."""
+        ...
+
+    def files(self) -> Iterator[RemoteFile]:
+        """Yield the batch input files that are there."""
+        ...
+
+    def delete(self, file_id: str) -> None:
+        """Delete a file; a file that is not there counts as deleted."""
+        ...
+
+    def create_body(self, file_id: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+        """Return what a batch on a file is created with, beside what all have.
+
+        Args:
+            file_id: The file.
+            metadata: What marks the batch as ours, where its file's name alone does not.
+        """
+        ...
+
+    def download(self, file_id: str, path: Path) -> int:
+        """Write the file's content to `path`, all of it or not at all; return its bytes."""
+        ...
 
 
 class BatchService(Protocol):

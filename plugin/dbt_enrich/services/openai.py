@@ -6,30 +6,30 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
 import openai
 
+from dbt_enrich.buckets.blob_address import is_blob
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.remote import RemoteConfig
-from dbt_enrich.errors import AuthenticationError, LedgerError, NotFoundError, ServiceError
-from dbt_enrich.services.base import BatchStatus, RemoteBatch, RemoteFile
+from dbt_enrich.errors import AuthenticationError, NotFoundError, ServiceError
+from dbt_enrich.services.api_files import ServiceFiles
+from dbt_enrich.services.base import BatchFiles, BatchStatus, RemoteBatch, RemoteFile
+from dbt_enrich.services.blob_files import BlobFiles
 from dbt_enrich.services.calls import Calls, Connection, Send
-from dbt_enrich.services.download import PartialFile, RangeMismatchError, complete, receive
 from dbt_enrich.services.failures import Operation
-from dbt_enrich.services.parse import parse_batch, parse_file, parse_object, parse_page
+from dbt_enrich.services.parse import parse_batch, parse_object, parse_page
 from dbt_enrich.services.probe import Getter, check_deployment, check_single, no_batch_api
 
 logger = logging.getLogger(__name__)
 
 _PAGE_SIZE: Final = 100
 _CHECK_SECONDS: Final = 30.0
-# Every line of a batch's files, requests, answers and errors alike, has this key.
-_MARK_OF_LINES: Final = b'"custom_id"'
-_SECONDS_PER_DAY: Final = 86_400
 
 
 class OpenAIBatchService:
@@ -61,6 +61,7 @@ class OpenAIBatchService:
         self._settings = settings
         self._say = say
         self._calls = Calls(self._connected, cancelled, clock)
+        self._files = ServiceFiles(self._calls, max_retries=settings.max_retries)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.service_id!r})"
@@ -112,42 +113,22 @@ class OpenAIBatchService:
         check_single(self._remote, deployment, self._getter)
 
     def upload(self, path: Path, *, filename: str) -> RemoteFile:
-        """Upload `path`, read from the disk as it is sent, as a batch input file.
+        """Put `path`, read from the disk as it is sent, where batches take their input from.
 
         Args:
             path: The file.
-            filename: The name that it has at the service.
+            filename: The name that it has there.
 
         Returns:
             The file as it stands; it may still have to be processed.
 
         Raises:
             QuotaError: The service holds as many files as it may.
-            LedgerError: `path` cannot be read.
+            LedgerError: `path` cannot be read, or the container refuses it.
             ServiceError: The service refused it, or could not be reached.
         """
-        operation = Operation(f"upload {filename}")
-        extra = {}
-        if self._remote.sends_expiry:
-            seconds = (self._remote.file_expiry_days or 0) * _SECONDS_PER_DAY
-            # In the extra body, as the first versions of the client do not know it.
-            extra = {"expires_after": {"anchor": "created_at", "seconds": seconds}}
-        try:
-            with path.open("rb") as content:
-                return self._calls.reply(
-                    operation,
-                    lambda client: client.files.with_raw_response.create(
-                        file=(filename, content, "application/octet-stream"),
-                        purpose="batch",
-                        extra_body=extra,
-                    ),
-                    lambda data, _: parse_file(data),
-                )
-        except OSError as error:
-            raise LedgerError(
-                f"The request file {path} could not be read ({error.strerror or error})",
-                fix="see that the directory is there and can be read, then run again",
-            ) from error
+        place = self._container if self._settings.sends_blobs else self._files
+        return place.upload(path, filename=filename)
 
     def file(self, file_id: str) -> RemoteFile:
         """Return the file as it stands now.
@@ -156,27 +137,17 @@ class OpenAIBatchService:
             NotFoundError: The file is not there.
             ServiceError: The service could not say.
         """
-        return self._calls.reply(
-            Operation(f"describe the file {file_id}"),
-            lambda client: client.files.with_raw_response.retrieve(file_id),
-            lambda data, _: parse_file(data, file_id=file_id),
-        )
+        return self._place_of(file_id).file(file_id)
 
     def files(self) -> Iterator[RemoteFile]:
-        """Yield the batch input files of the resource, in the service's order.
+        """Yield the batch input files of the resource, then those of the container, if it has one.
 
         Raises:
-            ServiceError: The service could not list them all.
+            ServiceError: They could not all be listed.
         """
-
-        def page(after: Mapping[str, str]) -> Send:
-            return lambda client: client.files.with_raw_response.list(
-                purpose="batch", extra_query=after
-            )
-
-        for item in self._calls.items(Operation("list its files"), page):
-            if item.get("purpose") in (None, "batch"):
-                yield parse_file(item)
+        yield from self._files.files()
+        if self._settings.container:
+            yield from self._container.files()
 
     def delete_file(self, file_id: str) -> None:
         """Delete a file; a file that is not there counts as deleted.
@@ -184,13 +155,7 @@ class OpenAIBatchService:
         Raises:
             ServiceError: The service did not delete it.
         """
-        operation = Operation(f"delete the file {file_id}")
-        try:
-            self._calls.send(
-                operation, lambda client: client.files.with_raw_response.delete(file_id)
-            )
-        except NotFoundError:
-            logger.debug("The file %s was already gone", file_id)
+        self._place_of(file_id).delete(file_id)
 
     def create(
         self,
@@ -203,7 +168,7 @@ class OpenAIBatchService:
         """Create a batch on an uploaded, processed file. Sent once, whatever happens.
 
         Args:
-            input_file_id: The file's id.
+            input_file_id: The file's id; the address of one in the container.
             metadata: At most 16 pairs, keys up to 64 and values up to 512 characters.
             path: The path of the endpoint that the file's lines ask.
             before_sending: Called at the last moment; what it raises leaves the call unsent.
@@ -222,22 +187,25 @@ class OpenAIBatchService:
             acts=True,
             missing="the file may have expired or been deleted: upload it again",
         )
+        body = self._place_of(input_file_id).create_body(input_file_id, metadata)
 
         def send(client: openai.OpenAI) -> Any:
             before_sending()
             return client.batches.with_raw_response.create(
-                input_file_id=input_file_id,
+                # What it reads, and its marks, are the place's to say.
+                input_file_id=cast("Any", None),
                 # Azure takes paths that the client's types do not know.
                 endpoint=cast("Any", self._settings.batch_endpoint_of(path)),
                 completion_window=cast("Any", self._settings.completion_window),
-                metadata=dict(metadata),
+                extra_body=body,
             )
 
-        return self._calls.reply(
+        batch = self._calls.reply(
             operation,
             send,
             lambda data, headers: parse_batch(data, headers, masked=self.masked),
         )
+        return self._placed(batch)
 
     def batch(self, batch_id: str) -> RemoteBatch:
         """Return the batch as it stands now.
@@ -246,14 +214,18 @@ class OpenAIBatchService:
             NotFoundError: The batch is not there.
             ServiceError: The service could not say.
         """
-        return self._calls.reply(
+        batch = self._calls.reply(
             Operation(f"describe the batch {batch_id}"),
             lambda client: client.batches.with_raw_response.retrieve(batch_id),
             lambda data, headers: parse_batch(data, headers, batch_id=batch_id, masked=self.masked),
         )
+        return self._placed(batch, is_latest=True)
 
     def batches(self) -> Iterator[RemoteBatch]:
         """Yield all batches of the resource, following the pages.
+
+        Where there is a container, all are listed before what lies in it, so that what a batch has
+        written by then is seen.
 
         Raises:
             ServiceError: The service could not list them all.
@@ -264,8 +236,9 @@ class OpenAIBatchService:
                 limit=_PAGE_SIZE, extra_query=after
             )
 
-        for item in self._calls.items(Operation("list its batches"), page):
-            yield parse_batch(item, masked=self.masked)
+        items = self._calls.items(Operation("list its batches"), page)
+        found = (parse_batch(item, masked=self.masked) for item in items)
+        yield from self._container.listed(list(found)) if self._settings.container else found
 
     def cancel(self, batch_id: str) -> RemoteBatch:
         """Ask the service to cancel the batch; one that has ended already is returned as it is.
@@ -300,19 +273,10 @@ class OpenAIBatchService:
 
         Raises:
             NotFoundError: The file is not there.
-            LedgerError: `path` cannot be written.
+            LedgerError: `path` cannot be written, or the container refuses the file.
             ServiceError: The service did not deliver it.
         """
-        operation = Operation(f"download the file {file_id}", once=True)
-        with PartialFile(path) as part:
-            complete(
-                part,
-                lambda: self._fetch(operation, file_id, part),
-                max_retries=self._settings.max_retries,
-                pause=self._calls.pause,
-            )
-            part.commit()
-        return part.size
+        return self._place_of(file_id).download(file_id, path)
 
     def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send one synchronous request and return the reply's body.
@@ -375,54 +339,30 @@ class OpenAIBatchService:
         """Return the way to the service; it has one address, so that there is no other."""
         return failed or Connection(cast("RemoteConfig", self._settings))
 
+    @cached_property
+    def _container(self) -> BlobFiles:
+        """The files of batches in the container of the shared state.
+
+        Raises:
+            ConfigurationError: The profile names none, or the environment no account.
+        """
+        return BlobFiles(self._settings.container, self._calls)
+
+    def _place_of(self, file_id: str) -> BatchFiles:
+        """Return where a file lies: its name tells it."""
+        return self._container if is_blob(file_id) else self._files
+
+    def _placed(self, batch: RemoteBatch, *, is_latest: bool = False) -> RemoteBatch:
+        """Return a batch with the files that it really has, if they are blobs of ours."""
+        if not batch.is_on_blob or not self._settings.container:
+            return batch
+        placed = self._container.placed(batch)
+        return self._container.seen(placed) if is_latest else placed
+
     def _cancel(self, operation: Operation, batch_id: str) -> RemoteBatch:
-        return self._calls.reply(
+        batch = self._calls.reply(
             operation,
             lambda client: client.batches.with_raw_response.cancel(batch_id),
             lambda data, headers: parse_batch(data, headers, batch_id=batch_id, masked=self.masked),
         )
-
-    def _fetch(self, operation: Operation, file_id: str, part: PartialFile) -> None:
-        """Fetch what `part` lacks, once, and see that it is the file and no proxy's page."""
-        self._receive(operation, file_id, part)
-        if part.contains(_MARK_OF_LINES):
-            return
-        size = part.size
-        # Whatever stands in the way of asking, the next try must not go on from here.
-        part.resumable = False
-        if size == (self.file(file_id).bytes or 0):
-            return
-        why = f"{size} bytes came that hold no line of a batch"
-        raise self._calls.connection.failures.unreadable(operation, why)
-
-    def _receive(self, operation: Operation, file_id: str, part: PartialFile) -> None:
-        """Fetch what `part` lacks, once."""
-        failures = self._calls.connection.failures
-        if not part.resumable:
-            part.rewind(0)
-        headers = {"Accept-Encoding": "identity"}
-        if part.size:
-            headers["Range"] = f"bytes={part.size}-"
-
-        def stream(client: openai.OpenAI) -> int | None:
-            content = client.files.with_streaming_response.content
-            with content(file_id, extra_headers=headers) as reply:
-                return receive(reply, part)
-
-        try:
-            expected = self._calls.send(operation, stream)
-        except RangeMismatchError:
-            part.rewind(0)
-            raise failures.interrupted(operation, "it went on at a wrong place") from None
-        except ServiceError as error:
-            if error.status == 416:
-                part.rewind(0)
-                raise failures.interrupted(operation, str(error)) from None
-            raise
-        if expected is None:
-            expected = self.file(file_id).bytes
-        if expected is not None and part.size != expected:
-            short = f"{part.size} of {expected} bytes came"
-            if part.size > expected:
-                part.rewind(0)
-            raise failures.interrupted(operation, short)
+        return self._placed(batch)

@@ -111,13 +111,14 @@ def parse_batch(
     identity = _identity(body.get("id")) or batch_id
     if identity is None:
         raise MalformedReplyError("the reply has no id")
+    blobs = {name: _identity(body.get(f"{name}_blob")) for name in ("input", "output", "error")}
     return RemoteBatch(
         id=identity,
         status=parse_status(body.get("status"), identity, masked),
         endpoint=_text(body.get("endpoint")),
-        input_file_id=_identity(body.get("input_file_id")),
-        output_file_id=_identity(body.get("output_file_id")),
-        error_file_id=_identity(body.get("error_file_id")),
+        input_file_id=_identity(body.get("input_file_id")) or blobs["input"],
+        output_file_id=_identity(body.get("output_file_id")) or blobs["output"],
+        error_file_id=_identity(body.get("error_file_id")) or blobs["error"],
         metadata=_metadata(body.get("metadata")),
         counts=_counts(body.get("request_counts")),
         errors=parse_errors(body.get("errors")),
@@ -125,6 +126,7 @@ def parse_batch(
         reached_at=_reached_at(body),
         enqueued_tokens=_integer((headers or {}).get("deployment-enqueued-tokens")),
         max_enqueued_tokens=_integer((headers or {}).get("deployment-maximum-enqueued-tokens")),
+        is_on_blob=blobs["input"] is not None,
     )
 
 

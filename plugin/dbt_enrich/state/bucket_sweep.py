@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Final
 
+from dbt_enrich.buckets.bucket import Bucket, StoredObject
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
-from dbt_enrich.state.bucket import Bucket, StoredObject
 from dbt_enrich.state.file_store import FileKind
 from dbt_enrich.state.ledger import Ledger
 

@@ -13,12 +13,13 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.buckets.blob_address import is_blob
+from dbt_enrich.buckets.bucket import Bucket
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.state import StateKeys
 from dbt_enrich.errors import ConfigurationError, LedgerError
 from dbt_enrich.files import link_or_copy
 from dbt_enrich.state.answer_store import AnswerStore
-from dbt_enrich.state.bucket import Bucket
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_store import FileKind, StateFile, missing
 from dbt_enrich.state.ledger import Ledger
@@ -124,6 +125,7 @@ def unshare(config: PluginConfig, keys: StateKeys) -> None:
         files = SharedFiles(made_directory(config), Bucket(keys.bucket))
         with _reserved(files, source.id, (source.id,)):
             _refuse_running(source)
+            _refuse_blobs(source)
             _fetch_answers(source, local, files)
             _fetch_requests(source.shards.open(), local, files)
             coming = local.ledger.with_name(f".{local.ledger.name}-{secrets.token_hex(4)}")
@@ -164,6 +166,17 @@ def _refuse_running(ledger: Ledger) -> None:
     hosts = ledger.running()
     if hosts:
         raise LedgerError(f"a run is under way on {', '.join(hosts)}", fix=_NO_RUN)
+
+
+def _refuse_blobs(ledger: Ledger) -> None:
+    """Refuse to leave a container that batches read from and write to."""
+    held = [s for s in ledger.shards.open() if is_blob(s.input_file_id or "")]
+    if held:
+        raise LedgerError(
+            f"{counted(len(held), 'batch has', 'batches have')} their requests and answers in the "
+            "container, where a state directory does not reach them",
+            fix="collect them first, with dbt run or `dbt-enrich wait`",
+        )
 
 
 def _share_answers(

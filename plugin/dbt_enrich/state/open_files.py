@@ -32,7 +32,7 @@ def open_files(config: PluginConfig, store: StateDirectory, ledger: Ledger) -> F
     """
     if config.state is None:
         return LocalFiles(store)
-    from dbt_enrich.state.bucket import Bucket
+    from dbt_enrich.buckets.bucket import Bucket
     from dbt_enrich.state.shared_files import SharedFiles
 
     files = SharedFiles(store, Bucket(config.state.bucket))

@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+from dbt_enrich.buckets.bucket import Bucket, ObjectGoneError
 from dbt_enrich.clock import Clock
 from dbt_enrich.errors import LedgerError
 from dbt_enrich.files import link_or_copy, make_private, settle
-from dbt_enrich.state.bucket import Bucket, ObjectGoneError
 from dbt_enrich.state.bucket_sweep import sweep_bucket
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_digests import is_whole

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dbt_enrich.buckets.bucket import Bucket
 from dbt_enrich.config.bucket_address import parse_bucket_address
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.state.bucket import Bucket
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_digests import digest
 from dbt_enrich.state.file_store import FileKind, StateFile

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from dbt_enrich.buckets.bucket import Bucket, ObjectGoneError
+from dbt_enrich.buckets.bucket_checks import check_bucket
 from dbt_enrich.config.bucket_address import parse_bucket_address
 from dbt_enrich.errors import ConfigurationError, LedgerError
-from dbt_enrich.state.bucket import Bucket, ObjectGoneError
-from dbt_enrich.state.bucket_checks import check_bucket
 from support.buckets import needs_azurite
 from support.clock import HastyClock
 
@@ -64,6 +64,25 @@ def test_a_large_file_is_sent_in_parts(address: str, tmp_path: Path) -> None:
         bucket.put("answers/large.parquet", source)
     bucket.get("answers/large.parquet", tmp_path / "back", lambda _: True)
     assert (tmp_path / "back").read_bytes() == content
+
+
+def test_a_large_file_comes_piece_by_piece(address: str, tmp_path: Path) -> None:
+    """Of any size, also of none; one that changes meanwhile is named, and one that is gone."""
+    bucket, content = opened(address, range_bytes=100), os.urandom(250)
+    bucket.put("responses/large", written(tmp_path / "large", content))
+    pieces = list(bucket.chunks("responses/large"))
+    assert [len(piece) for piece in pieces] == [100, 100, 50]
+    assert b"".join(pieces) == content
+    bucket.put("responses/empty", written(tmp_path / "empty", b""))
+    assert list(bucket.chunks("responses/empty")) == []
+    coming = bucket.chunks("responses/large")
+    next(coming)
+    bucket.replace("responses/large", content[::-1])
+    with pytest.raises(LedgerError, match="whole: it was changed while it came"):
+        list(coming)
+    bucket.delete(["responses/large"])
+    with pytest.raises(ObjectGoneError):
+        list(bucket.chunks("responses/large"))
 
 
 def test_all_that_a_run_needs_is_allowed(address: str) -> None:

@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from dbt_enrich.buckets.bucket import Bucket, StoredObject
 from dbt_enrich.config.bucket_address import parse_bucket_address
-from dbt_enrich.state.bucket import Bucket, StoredObject
 from dbt_enrich.state.bucket_sweep import GRACE, sweep_bucket
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.state.shards import Shard, Step

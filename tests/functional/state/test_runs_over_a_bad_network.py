@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.buckets.bucket import Bucket
 from dbt_enrich.config.bucket_address import parse_bucket_address
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.state.bucket import Bucket
 from dbt_enrich.state.shared_files import SharedFiles
 from support.buckets import (
     Proxy,

@@ -8,9 +8,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from dbt_enrich.buckets.bucket import Bucket
 from dbt_enrich.config.bucket_address import parse_bucket_address
 from dbt_enrich.errors import LedgerError
-from dbt_enrich.state.bucket import Bucket
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_digests import digest
 from dbt_enrich.state.file_store import FileKind, StateFile
@@ -85,7 +85,7 @@ def test_two_processes_share_the_copies_of_a_machine(bucket: Bucket, tmp_path: P
         import sys
         from pathlib import Path
         from dbt_enrich.config.bucket_address import parse_bucket_address
-        from dbt_enrich.state.bucket import Bucket
+        from dbt_enrich.buckets.bucket import Bucket
         from dbt_enrich.state.directory import StateDirectory
         from dbt_enrich.state.file_store import FileKind, StateFile
         from dbt_enrich.state.shared_files import SharedFiles

@@ -50,6 +50,52 @@ def test_azure_has_its_own_defaults() -> None:
     assert given.sends_expiry
 
 
+def shared(files: str) -> dict[str, str]:
+    """A state that machines share."""
+    return {"ledger": "postgresql://enrich@db/enrich", "files": files}
+
+
+def test_a_blob_may_be_larger_than_an_upload() -> None:
+    """1 GB less a margin, as many requests; an own limit may be up to that."""
+    given = azure(batch_input="blob", state=shared("az://rows/x"))
+    assert given.limits == ServiceLimits(100_000, 980_000_000)
+    assert (given.sends_blobs, given.clears_container) == (True, True)
+    lowered = azure(batch_input="blob", state=shared("az://rows/x"), max_bytes_per_file=500_000_000)
+    assert lowered.limits.max_bytes == 500_000_000
+    kept = azure(state=shared("az://rows/x"), keep_files=True)
+    assert (kept.sends_blobs, kept.clears_container) == (False, False)
+    assert kept.limits.max_bytes == 196_000_000
+    assert azure(state=shared("s3://rows/x")).container is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "fix"),
+    [
+        ({}, "`files` of the profile's `state` is not given", "az://CONTAINER/PREFIX"),
+        ({"state": shared("s3://rows/x")}, "is s3://rows/x", "az://CONTAINER/PREFIX"),
+        (
+            {"state": shared("az://rows/x"), "api_version": "2024-10-21"},
+            "`api_version` 2024-10-21 has no batches that read blobs",
+            "2025-04-01-preview or later",
+        ),
+    ],
+)
+def test_blobs_are_refused_where_they_cannot_be(
+    changes: dict[str, Any], problem: str, fix: str
+) -> None:
+    """By name, with what to write."""
+    with pytest.raises(ConfigurationError, match=problem) as refused:
+        azure(batch_input="blob", **changes)
+    assert fix in refused.value.fix
+
+
+@pytest.mark.parametrize("values", [{"provider": "openai", "api_key": KEY}, {"provider": "local"}])
+def test_other_providers_read_no_blobs(values: dict[str, Any]) -> None:
+    """Whatever the key says."""
+    with pytest.raises(ConfigurationError, match="`batch_input` .*belong"):
+        checked(batch_input="blob", **values)
+
+
 def test_openai_has_its_own_defaults() -> None:
     """50,000 requests, and paths with a version."""
     given = openai()

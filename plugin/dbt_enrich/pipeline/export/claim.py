@@ -245,6 +245,8 @@ def _standing(
         and shard.service == destination.service
         and shard.namespace == destination.namespace
         and shard.deployment in destination.spread.deployments
+        # A file for a container may be too large to be uploaded.
+        and shard.bytes <= destination.limits.max_bytes
     ]
     return standing_claims(run, ours, wanted, selection.lines(destination.line_url))
 

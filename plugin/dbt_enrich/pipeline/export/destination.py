@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.config.file_limits import MAX_FILE_BYTES, ServiceLimits
 from dbt_enrich.endpoints.packs import Packing
 from dbt_enrich.pipeline.export.relayed_rounds import MOST_REQUESTS, Relayed, requests_of_round
 from dbt_enrich.pipeline.run.breaker import Tolerance
@@ -53,7 +53,11 @@ class Destination:
         relayed = self.relayed
         if relayed is None or not self._is_relayed(relayed, paths, packing, workspace):
             return self
-        limits = replace(self.limits, max_requests=min(self.limits.max_requests, MOST_REQUESTS))
+        limits = ServiceLimits(
+            max_requests=min(self.limits.max_requests, MOST_REQUESTS),
+            # The relay takes uploads, also where batches read blobs.
+            max_bytes=min(self.limits.max_bytes, MAX_FILE_BYTES),
+        )
         return replace(self, spread=relayed.spread, limits=limits, is_synchronous=True)
 
     @staticmethod

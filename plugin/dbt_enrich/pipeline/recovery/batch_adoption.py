@@ -48,11 +48,11 @@ def _adopted(run: Run, service: BatchService, namespace: str, console: Console) 
     for batch in service.batches():
         listed[batch.id] = batch
         mark = mark_of(batch.metadata)
-        if mark is None and not batch.metadata and batch.input_file_id:
+        if mark is None and not (batch.metadata or batch.is_on_blob) and batch.input_file_id:
             if filenames is None:
                 filenames = {file.id: file.filename for file in service.files()}
             mark = mark_of({}, filenames.get(batch.input_file_id))
-        if mark is None or mark.namespace != namespace or batch.is_void:
+        if mark is None or mark.namespace != namespace or batch.is_void or batch.is_cleared:
             continue
         if run.ledger.shards.knows(batch_id=batch.id):
             continue

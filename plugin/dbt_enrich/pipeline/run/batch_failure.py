@@ -30,6 +30,14 @@ def fix_of(codes: set[str], shard: Shard) -> str:
             f"check that the deployment '{shard.deployment}' is of the type Global Batch or Data "
             "Zone Batch, and that enrichment.parameters are ones that its model knows"
         )
+    if "input_no_permissions" in codes:
+        return (
+            "give the system-assigned identity of the resource the role Storage Blob Data "
+            "Contributor on the container of the profile's `state`, let the resource through its "
+            "firewall, or write batch_input: upload"
+        )
+    if "input_modified" in codes:
+        return "keep other programs from the folder `requests` of the container, then run again"
     if "url_mismatch" in codes:
         return "set line_url and batch_endpoint in the plugin's config to what the service wants"
     return "fix what the service names, then run again"

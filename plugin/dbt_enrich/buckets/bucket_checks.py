@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbt_enrich.buckets.bucket import RIGHTS, Bucket
 from dbt_enrich.errors import EnrichmentError, LedgerError
-from dbt_enrich.state.bucket import RIGHTS, Bucket
 
 _FOLDER = "checks"
 

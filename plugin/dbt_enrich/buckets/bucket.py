@@ -24,6 +24,7 @@ from dbt_enrich.errors import ConfigurationError, LedgerError
 from dbt_enrich.files import sync, writing
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _T = TypeVar("_T")
@@ -33,6 +34,10 @@ _TRIES = 6
 _PAUSES = (0.5, 8.0)
 # What is larger is sent in parts, as a single call holds all of it in memory.
 _WHOLE_BYTES = 67_108_864
+# A call has a minute to bring so much, also on a slow line.
+_RANGE_BYTES = 8_388_608
+# Parts of a large file that are on their way at once, for the same reason.
+_PARTS_AT_ONCE = 4
 _CHUNK = 1_048_576
 # Words in what a store replies where the bucket itself is not there.
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
@@ -94,6 +99,10 @@ class ObjectGoneError(LedgerError):
     """There is no object of a name."""
 
 
+class BucketAwayError(LedgerError):
+    """A bucket does not answer as it should, after all tries; it may later."""
+
+
 class _TornError(Exception):
     """What came, or what was stored, is not what was sent."""
 
@@ -105,6 +114,7 @@ class Bucket:
         address: Where they are.
         clock: The time, for the pauses between tries.
         whole_bytes: How large a file may be that is sent by one call.
+        range_bytes: How much of a large object one call brings.
 
     Raises:
         ConfigurationError: The environment does not say whose bucket it is.
@@ -116,9 +126,11 @@ class Bucket:
         *,
         clock: Clock = MACHINE_CLOCK,
         whole_bytes: int = _WHOLE_BYTES,
+        range_bytes: int = _RANGE_BYTES,
     ) -> None:
         self.address = address
         self._whole_bytes = whole_bytes
+        self._range_bytes = range_bytes
         self._clock = clock
         self._stopped = threading.Event()
         self._store = _opened(address)
@@ -201,6 +213,34 @@ class Bucket:
 
         return self._tried(f"{key} cannot be read from", get)
 
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """Yield an object of any size piece by piece, each brought by calls of its own.
+
+        Raises:
+            ObjectGoneError: There is none of that name.
+            LedgerError: It cannot be read, or changes meanwhile.
+        """
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        problem = f"{key} cannot be read from"
+        meta = self._tried(problem, lambda: obstore.head(self._store, key))
+        version = meta["e_tag"]
+
+        def piece(start: int, end: int) -> bytes:
+            try:
+                options: GetOptions = {"range": (start, end), "if_match": version}
+                came = bytes(obstore.get(self._store, key, options=options).bytes())
+            except PreconditionError as error:
+                raise self._failed(problem, _TornError("it was changed while it came")) from error
+            if len(came) != end - start:
+                raise _TornError(f"{len(came):,} of {end - start:,} bytes came")
+            return came
+
+        for start in range(0, meta["size"], self._range_bytes):
+            end = min(start + self._range_bytes, meta["size"])
+            yield self._tried(problem, partial(piece, start, end))
+
     def find(self, key: str) -> StoredObject | None:
         """Return what a bucket says of an object, or None where there is none of that name.
 
@@ -251,7 +291,7 @@ class Bucket:
         size = path.stat().st_size
         if size > self._whole_bytes and is_same:
             # What is named by its content may take the place of itself.
-            obstore.put(self._store, key, path, use_multipart=True)
+            obstore.put(self._store, key, path, use_multipart=True, max_concurrency=_PARTS_AT_ONCE)
         else:
             with suppress(AlreadyExistsError):
                 obstore.put(self._store, key, path, mode="create")
@@ -326,7 +366,7 @@ class Bucket:
             )
         if any(word in said.lower() for word in _NO_CREDENTIAL):
             return self._refused(problem, error)
-        return LedgerError(
+        return BucketAwayError(
             f"{problem} {self.address} ({said})",
             fix="see that the bucket can be reached from here, then run again: nothing is lost",
         )
