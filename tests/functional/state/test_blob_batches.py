@@ -206,7 +206,7 @@ def test_what_a_killed_runner_left_is_paid_once(
     shutil.rmtree(place.machines / "killed")
     other = place.warehouse("other")
     other.enrich(NOTES)
-    assert other.statuses() == {"done": ROWS}
+    assert other.statuses() == {"done": ROWS}, other.log
     place.assert_paid_once()
     other.enrich(NOTES)
     assert place.keys() == []
