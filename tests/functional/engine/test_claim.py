@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.errors import CancelledError
+from dbt_enrich.pipeline.export.in_flight import abandoned_shards
+from dbt_enrich.state.run import Run
+from dbt_enrich.state.shards import Shard
 from dbt_enrich.workspace.database import Workspace
+from support.waiting import wait_until
 from support.warehouse import Warehouse, config_for
 
 ROWS = 6
@@ -126,6 +131,35 @@ def test_what_another_run_has_sent_meanwhile_is_not_claimed(
     assert_paid_once(emulator)
     assert len(emulator.jobs.batches()) == 1
     assert not any(path.exists() for path in run.manifests)
+
+
+def test_what_a_run_lets_go_that_dies_meanwhile_is_asked(
+    warehouses: tuple[Warehouse, Warehouse],
+    emulator: RunningEmulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was in flight when the new rows were chosen, and nobody's when they were claimed."""
+    dying, other = warehouses
+    emulator.faults({"name": "status", "operation": "POST /batches", "status": 429, "times": None})
+
+    def enrich() -> None:
+        with pytest.raises(CancelledError):
+            dying.enrich(notes())
+
+    thread = threading.Thread(target=enrich)
+    thread.start()
+    wait_until(lambda: any("trying again" in line for line in dying.log))
+
+    def dead(run: Run) -> list[Shard]:
+        dying.engine.cancelled.set()
+        thread.join(_SECONDS)
+        emulator.faults()
+        return abandoned_shards(run)
+
+    monkeypatch.setattr("dbt_enrich.pipeline.export.claim.abandoned_shards", dead)
+    other.enrich(notes())
+    assert other.statuses() == {"done": ROWS}, other.log
+    assert_paid_once(emulator)
 
 
 def test_the_rest_of_what_was_chosen_is_claimed(

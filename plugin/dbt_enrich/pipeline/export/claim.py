@@ -125,7 +125,7 @@ def claim(
         if allowed is not None:
             paths = first_requests(wanted, allowed, selection.packing, run.workspace)
         with ExitStack() as manifests:
-            draft = _drafted(outgoing, paths, expected, manifests)
+            draft = _drafted(outgoing, paths, expected, manifests, seen)
             # What has come meanwhile is fetched here, so that nobody waits for a network inside.
             new_since(run, seen, seen_now(run, selection.answer_keys))
             try:
@@ -178,12 +178,17 @@ def new_since(run: Run, seen: Seen, now: Seen) -> str | None:
 
 
 def _drafted(
-    outgoing: Outgoing, paths: Sequence[Path], expected: Estimate | None, manifests: ExitStack
+    outgoing: Outgoing,
+    paths: Sequence[Path],
+    expected: Estimate | None,
+    manifests: ExitStack,
+    seen: Seen,
 ) -> _Draft:
     """Cut requests into shards and write their manifests, which `manifests` removes."""
     run, selection = outgoing.run, outgoing.selection
     destination = outgoing.destination.of_round(paths, selection.packing, run.workspace)
-    abandoned = abandoned_shards(run)
+    # What was in flight as the requests were chosen is not among them, though its run died since.
+    abandoned = [one for one in abandoned_shards(run) if one.shard not in seen.in_flight]
     standing = _standing(run, abandoned, paths, selection, destination)
     if standing:
         paths = _without(run, paths, manifests_sql(run, [shard.shard for shard in standing]))
