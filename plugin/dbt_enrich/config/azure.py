@@ -210,16 +210,16 @@ class AzureConfig(EntraKeys, RemoteConfig):
             where = f"is {self.state.files}" if self.state else "is not given"
             raise ConfigurationError(
                 "batch_input: blob has batches read their requests from a container at Azure, and "
-                f"`files` of the profile's `state` {where}",
-                fix="write files: az://CONTAINER/PREFIX under `state`, or take batch_input out to "
-                "upload the requests",
+                f"`state.files` {where}",
+                fix="write files: az://CONTAINER/PREFIX under `state`, or take batch_input out of "
+                f"{self.place.name} to upload the requests",
             )
         date = self._date_of_version
         if date and date < _FIRST_WITH_BLOBS:
             raise ConfigurationError(
                 f"The `api_version` {self.api_version} has no batches that read blobs, as "
                 "batch_input: blob asks for",
-                fix="take `api_version` out of the profile for the v1 API, or write "
+                fix=f"take `api_version` out of {self.place.name} for the v1 API, or write "
                 f"{_FIRST_WITH_BLOBS}-preview or later",
             )
 

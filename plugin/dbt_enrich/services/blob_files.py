@@ -71,7 +71,7 @@ class BlobFiles:
     """`BatchFiles` in a container, by the addresses of blobs.
 
     Args:
-        address: The container, with a prefix; None where the profile names none.
+        address: The container, with a prefix; None where none is configured.
         calls: Makes the calls, which the user may interrupt.
 
     Raises:
@@ -81,9 +81,8 @@ class BlobFiles:
     def __init__(self, address: BucketAddress | None, calls: Calls) -> None:
         if address is None:
             raise ConfigurationError(
-                "a batch has its files in a container at Azure, and the profile names none",
-                fix="write the container as `files` of the profile's `state` again, until the "
-                "batch is collected",
+                "a batch has its files in a container at Azure, and `state.files` names none",
+                fix="write the container there again, until the batch is collected",
             )
         self._addresses = BlobAddresses(address)
         # Batches of a state that was lost may be below another prefix.
@@ -216,9 +215,9 @@ class BlobFiles:
         key = self._addresses.key(file_id)
         if key is None:
             raise ConfigurationError(
-                f"the blob {file_id} is not below {self._addresses.base}, where the profile's "
-                "`state` and the environment say that files of batches are",
-                fix="write the container that it is in as `files`, and its account in the "
+                f"the blob {file_id} is not below {self._addresses.base}, where `state.files` and "
+                "the environment say that files of batches are",
+                fix="write the container that it is in as `state.files`, and its account in the "
                 "environment, until its batch is collected",
             )
         return key

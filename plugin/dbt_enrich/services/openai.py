@@ -344,7 +344,7 @@ class OpenAIBatchService:
         """The files of batches in the container of the shared state.
 
         Raises:
-            ConfigurationError: The profile names none, or the environment no account.
+            ConfigurationError: None is configured, or the environment names no account.
         """
         return BlobFiles(self._settings.container, self._calls)
 

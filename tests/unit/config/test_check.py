@@ -71,7 +71,7 @@ def test_a_blob_may_be_larger_than_an_upload() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem", "fix"),
     [
-        ({}, "`files` of the profile's `state` is not given", "az://CONTAINER/PREFIX"),
+        ({}, "`state.files` is not given", "az://CONTAINER/PREFIX"),
         ({"state": shared("s3://rows/x")}, "is s3://rows/x", "az://CONTAINER/PREFIX"),
         (
             {"state": shared("az://rows/x"), "api_version": "2024-10-21"},

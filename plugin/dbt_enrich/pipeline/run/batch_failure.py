@@ -33,8 +33,8 @@ def fix_of(codes: set[str], shard: Shard) -> str:
     if "input_no_permissions" in codes:
         return (
             "give the system-assigned identity of the resource the role Storage Blob Data "
-            "Contributor on the container of the profile's `state`, let the resource through its "
-            "firewall, or write batch_input: upload"
+            "Contributor on the container of `state.files`, let the resource through its firewall, "
+            "or write batch_input: upload"
         )
     if "input_modified" in codes:
         return "keep other programs from the folder `requests` of the container, then run again"
