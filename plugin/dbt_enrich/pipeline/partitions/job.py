@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from dbt_enrich.buckets.bucket import Bucket
 from dbt_enrich.config.bucket_address import BucketAddress
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.cost.prices import Price
@@ -25,7 +26,6 @@ from dbt_enrich.pipeline.run.deployments import Spread
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
 from dbt_enrich.sql import identifier
 from dbt_enrich.state.answer_store import AnswerStore
-from dbt_enrich.state.bucket import Bucket
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.ledger import Ledger
