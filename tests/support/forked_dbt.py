@@ -40,6 +40,7 @@ _TESTS = Path(__file__).resolve().parents[1]
 # have it written.
 _FASTER = {"DBT_WRITE_JSON": "false"}
 _SECONDS = 180.0
+_RESULTS = "results"
 # What of it is shared has no public name.
 _server: Any = getattr(multiprocessing.forkserver, "_forkserver")  # noqa: B009
 
@@ -230,6 +231,12 @@ def kill_at(moment: str, by: signal.Signals = signal.SIGKILL) -> None:
 
         return wrapped
 
+    if step == _RESULTS:
+        from dbt_enrich.warehouse.adbc_host import AdbcHost
+
+        AdbcHost.write_results = killing(  # type: ignore[method-assign]
+            AdbcHost.write_results, lambda *_: _RESULTS
+        )
     Shards.add = killing(Shards.add, _added)  # type: ignore[method-assign]
     Shards.record = killing(Shards.record, _recorded)  # type: ignore[method-assign]
     Shards.store = killing(Shards.store, _stored)  # type: ignore[method-assign]

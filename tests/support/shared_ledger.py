@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from dbt_enrich.config.state import StateKeys
@@ -48,11 +48,12 @@ class LedgerServer:
             files=f"file://{self.server.root}/buckets/{name}",
         )
 
-    def execute(self, sql: str) -> list[tuple[object, ...]]:
-        """Run a statement as an administrator would; return its rows."""
+    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements as an administrator would; return the rows of the last."""
         psycopg = pytest.importorskip("psycopg")
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
-            cursor = connection.execute(sql)
+            for statement in statements:
+                cursor = connection.execute(statement)
             return list(cursor.fetchall()) if cursor.description else []
 
     def end_connections(self) -> None:

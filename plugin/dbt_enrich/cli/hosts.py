@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbt_enrich.cli.project import Location, Project, load_databases
+from dbt_enrich.cli.project import Location, Project, load_databases, load_target
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.warehouse.host import Host
 
@@ -22,6 +22,10 @@ def open_host(project: Project, location: Location) -> Host:
             from dbt_enrich.warehouse.duckdb_host import DuckdbHost
 
             return DuckdbHost(load_databases(location))
+        case "postgres":
+            from dbt_enrich.warehouse.postgres_host import PostgresHost
+
+            return PostgresHost(load_target(location))
     raise ConfigurationError(
         f"the target '{project.target}' is of the type {project.adapter}, in which dbt-enrich does "
         "not work",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class PlainProfile:
         adapter: The target's type, such as `duckdb`.
         settings: DuckDB's settings of the target.
         plugins: The plugins of the target, as the profile lists them.
+        values: All that the target says; it may hold a password.
     """
 
     project: str
@@ -40,6 +41,7 @@ class PlainProfile:
     adapter: str
     settings: dict[str, Any]
     plugins: list[dict[str, Any]]
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def read_plain(
@@ -64,7 +66,7 @@ def read_plain(
         outputs = _mapping(_mapping(chosen).get("outputs"))
         name = target or _text(_rendered(_mapping(chosen).get("target", "default")))
         output = _mapping(_rendered(outputs.get(name)))
-        adapter = _text(output.get("type"))
+        adapter, values = _text(output.get("type")), output
         if adapter != "duckdb":
             output = {}
         return PlainProfile(
@@ -73,6 +75,7 @@ def read_plain(
             adapter=adapter,
             settings=_mapping(_given(output.get("settings"), {})),
             plugins=[_mapping(plugin) for plugin in _list(_given(output.get("plugins"), []))],
+            values=values,
         )
     except (_NotPlainError, OSError, ValueError, yaml.YAMLError):
         return None

@@ -271,6 +271,19 @@ def load_databases(location: Location) -> Databases:
     return databases_of(loaded.credentials)
 
 
+def load_target(location: Location) -> dict[str, Any]:
+    """Return what the profile says of a project's target; it may hold a password.
+
+    Raises:
+        ConfigurationError: dbt cannot read the project or its profile.
+    """
+    plain = read_plain(project_root(location), location.profiles, location.profile, location.target)
+    if plain:
+        return plain.values
+    _, loaded = _read_by_dbt(location)
+    return {"type": loaded.credentials.type, **vars(loaded.credentials)}
+
+
 def _read_by_dbt(location: Location) -> tuple[str, Any]:
     """Have dbt read a project's name and its profile."""
     from dbt.config.runtime import load_profile

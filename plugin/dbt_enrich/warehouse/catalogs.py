@@ -166,13 +166,14 @@ class Stored:
         return value if not self.is_json else f"cast({value} as {self.type})"
 
     def read(self, column: str, kind: str) -> str:
-        """Build the expression of a value that is stored.
+        """Build the expression of a value that is stored; NULL where the type has no such value.
 
         Args:
             column: SQL of the column.
             kind: The type that the value had.
         """
-        return f"cast({f'cast({column} as json)' if self.is_json else column} as {kind})"
+        value = f"try_cast({column} as json)" if self.is_json else column
+        return f"try_cast({value} as {kind})"
 
 
 # NUL as JSON writes it, behind no backslash of its own. Of two in a row it finds the first.

@@ -96,7 +96,7 @@ class PlacedColumns:
     def _read(
         self, table: str, found: Mapping[str, str], wanted: Mapping[str, str]
     ) -> tuple[dict[str, str], str]:
-        columns, values = dict(found), {}
+        columns, values, lost = dict(found), {}, []
         for name, there in found.items():
             kind = wanted.get(name.lower())
             held = None if kind is None else stored(self.placement.catalog, kind)
@@ -104,8 +104,15 @@ class PlacedColumns:
                 continue
             # What has another type than such a column is stored as is another column.
             if is_stored(there, held):
-                values[identifier(name)] = held.read(identifier(name), kind)
+                column, value = identifier(name), held.read(identifier(name), kind)
+                values[column] = value
                 columns[name] = kind
+                if name not in STATUS_TYPES:
+                    lost.append(f"({column} is not null and {value} is null)")
+        key = identifier(KEY)
+        if lost and KEY in found:
+            # Of an enum that has another member now: what is left is not the answer of that key.
+            values[key] = f"case when not ({' or '.join(lost)}) then {values.get(key, key)} end"
         return columns, f"(select {_replaced(values)} from {table})" if values else table
 
     def _held(self, columns: Mapping[str, str]) -> dict[str, str]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import pytest
 from dbt_enrich.errors import ConfigurationError, EnrichmentError, InputError
+from dbt_enrich.task.type_names import SCALARS
+from dbt_enrich.task.types import parse_type
 from dbt_enrich.warehouse.catalogs import Catalog, stored
 from dbt_enrich.warehouse.host import HostTable, ModelTables, Written
 from dbt_enrich.warehouse.postgres_host import PostgresHost, conninfo
+from jinja2 import Environment
+from support.dbt_project import REPOSITORY
 from support.shared_ledger import LedgerServer
 
 for _module in ("adbc_driver_manager", "adbc_driver_postgresql", "pyarrow"):
@@ -217,7 +222,7 @@ def test_every_output_type_is_held_without_loss(server: Server) -> None:
     }
     server.write(_result(1, "a", "x", **values))
     described: dict[Any, Any] = dict(
-        server.execute(  # type: ignore[arg-type]
+        server.execute(
             "select attname, format_type(atttypid, atttypmod) from pg_attribute "
             f"where attrelid = '{server.schema}.results'::regclass and attnum > 0"
         )
@@ -468,3 +473,39 @@ def test_a_connection_says_what_the_target_says() -> None:
     assert "sslmode='require'" in said
     assert "dbname" not in said
     assert "password" not in conninfo({"host": "h", "pass": ""})
+
+
+# As users may spell them, beside the types of `_OUTPUTS`.
+_SPELLINGS = (
+    "  VARCHAR(20) ", "decimal", "decimal(9)", "NUMERIC(9, 2)", "dec(4,1)[]", "timestamp(6)",
+    "timestamp_us[]", "row(a integer)", "STRUCT (a integer)", "enum('a', 'B')", "double precision",
+    "character varying", "time", "varchar(3)[]", "integer[][]", "float[12]", "uhugeint",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted({*_OUTPUTS, *SCALARS, *_SPELLINGS} - {"uuid"}))
+def test_macro_and_package_call_a_type_the_same(kind: str) -> None:
+    """An empty table and one of results have the same columns."""
+    held = stored(Catalog.POSTGRES_SERVER, parse_type(kind).sql)
+    assert held
+    assert _host_type(kind) == PostgresHost({})._type(held.type)
+
+
+class _ReturnedError(Exception):
+    """What a macro of dbt returns."""
+
+
+def _return(value: object) -> None:
+    raise _ReturnedError(value)
+
+
+def _host_type(kind: str) -> str:
+    """Call the macro as dbt does."""
+    text = (REPOSITORY / "macros" / "hosts" / "postgres.sql").read_text()
+    environment = Environment(extensions=["jinja2.ext.do"], autoescape=False)  # noqa: S701
+    own = SimpleNamespace(postgres__host_type=_host_type)
+    environment.globals.update({"return": _return, "dbt_enrich": own})
+    module: Any = environment.from_string(text).module
+    with pytest.raises(_ReturnedError) as caught:
+        module.postgres__host_type(kind)
+    return str(caught.value)

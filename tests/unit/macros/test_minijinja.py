@@ -33,9 +33,9 @@ METHODS = {
     "raise_compiler_error", "rename_relation", "replace", "require", "type_string", "values",
     "warn",
 }  # fmt: skip
-# It is called under an enforced contract alone that leaves status columns out, and dbt 2 may not
-# know it of a model's columns: docs/hosts says so.
-NEAR_MISSES = {"_describe_status_columns": {"update"}}
+# They are called under an enforced contract alone, for status columns that it leaves out or for
+# outputs in Postgres, and dbt 2 may not know it of a model's columns: docs/hosts says so.
+NEAR_MISSES = {"_describe_status_columns": {"update"}, "_describe_columns": {"update"}}
 TARGET = Relation()
 
 
