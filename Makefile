@@ -7,8 +7,10 @@ WAREHOUSE ?= $(CURDIR)/dbt_project/movies.duckdb
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Images for containers set it. Hundreds of processes below would compile all that they import anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs reference screenshots install azurite browser postgres test test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
+.PHONY: demo docs reference screenshots install azurite browser postgres compiled test suite test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -59,7 +61,13 @@ postgres:
 		|| apt-get install --yes --quiet postgresql pgbouncer >/dev/null \
 		|| { apt-get update --quiet && apt-get install --yes --quiet postgresql pgbouncer; } >/dev/null
 
-test: install lint
+# What every worker of the tests imports, compiled by one process; nothing else is done with it.
+compiled: install
+	-@$(BIN)/python -m pytest --collect-only --quiet > /dev/null
+
+test: install lint suite
+
+suite: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=40 --durations-min=4
 
 # The built wheel in a fresh environment as a user makes it: pip, no constraints, no extras.
