@@ -10,7 +10,6 @@ import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.cli.exits import ERROR
 from support.dbt_project import DbtProject, azure
-from support.forked_dbt import run_forked
 
 NOTES = "select i as id, 'note ' || i as note from range(3) as numbers(i)"
 SQL = "{{ config(materialized = 'enrichment', unique_key = 'id') }}\n" + NOTES
@@ -23,18 +22,6 @@ def model(dbt, session):
     task = EnrichmentTask(model="gpt-4o-mini", user="python {note}", outputs=outputs)
     return enrich(dbt, session, dbt.ref("notes"), task, unique_key="id")
 """
-
-
-def command(project: DbtProject, *arguments: str, exits: int = 0) -> str:
-    """Run a command of ours in the project and return what it printed; assert its exit code."""
-    code, text = run_forked(
-        "dbt-enrich",
-        *arguments,
-        directory=project.directory,
-        environment={"DBT_PROFILES_DIR": str(project.directory)},
-    )
-    assert code == exits, text
-    return text
 
 
 def versioned(name: str, *versions: int, user: str) -> dict[str, Any]:
@@ -76,16 +63,16 @@ def test_versions_are_told_apart(project: DbtProject, emulator: RunningEmulator)
         assert f"{name}: 3 done; 0 reused, 3 sent" in built
     assert project.rows("select n from errors") == [(0,), (0,), (0,)]
 
-    status = json.loads(command(project, "status", "--all", "--json"))
+    status = json.loads(project.command("status", "--all", "--json"))
     assert {batch["model"] for batch in status["batches"]} == {"a.v1", "b.v1"}
     assert {table["name"] for table in status["tables"]} == {"a.v1", "b.v1"}
-    report = command(project, "report", "--select", "a", "--format", "json")
+    report = project.command("report", "--select", "a", "--format", "json")
     assert [model["name"] for model in json.loads(report)["models"]] == ["a.v1"]
-    assert len(json.loads(command(project, "versions", "a.v1", "--json"))) == 1
-    assert "a.v1: no row failed" in command(project, "retry", "--select", "a_v1")
+    assert len(json.loads(project.command("versions", "a.v1", "--json"))) == 1
+    assert "a.v1: no row failed" in project.command("retry", "--select", "a_v1")
 
-    assert "was never run" in command(project, "forget", "--model", "v1", "--yes", exits=ERROR)
-    assert "a.v1: 3 answers" in command(project, "forget", "--model", "a", "--yes")
+    assert "was never run" in project.command("forget", "--model", "v1", "--yes", exits=ERROR)
+    assert "a.v1: 3 answers" in project.command("forget", "--model", "a", "--yes")
     again = project.dbt("run")
     assert "a.v1: 3 done; 0 reused, 3 sent" in again
     assert "b.v1: 3 done; 3 reused, 0 sent" in again
@@ -110,22 +97,22 @@ def test_a_second_version_shares_what_it_asks(
         ["forget", "--model", "a", "--yes"],
         ["preview", "a"],
     ):
-        text = command(project, *arguments, exits=ERROR)
+        text = project.command(*arguments, exits=ERROR)
         assert "the name 'a' fits 2 models: a.v1, a.v2; name one of them" in text
     kept = emulator.account()["request_keys"]
     assert set(kept.values()) == {1}
-    refused = command(project, "forget", "--model", "a.v1", "--yes", exits=ERROR)
+    refused = project.command("forget", "--model", "a.v1", "--yes", exits=ERROR)
     assert "are those of a.v2 too" in refused
     assert "3 reused, 0 sent" in project.dbt("run", "--select", "a.v2")
-    both = command(project, "forget", "--model", "a.v1", "--model", "a.v2", "--yes")
+    both = project.command("forget", "--model", "a.v1", "--model", "a.v2", "--yes")
     assert "a.v1 and a.v2: 3 answers" in both
-    assert json.loads(command(project, "versions", "a.v2", "--json"))[0]["answers"] == 0
-    plan = json.loads(command(project, "plan", "--json", "--select", "a"))
+    assert json.loads(project.command("versions", "a.v2", "--json"))[0]["answers"] == 0
+    plan = json.loads(project.command("plan", "--json", "--select", "a"))
     assert {one["name"] for one in plan} == {"a.v1", "a.v2"}
 
     models[0]["versions"][1]["config"] = {"meta": {"enrichment": {"output": ["title"]}}}
     project.write("models/models.yml", {"version": 2, "models": models})
-    text = command(project, "plan", "--select", "a.v2", exits=ERROR)
+    text = project.command("plan", "--select", "a.v2", exits=ERROR)
     assert "model 'a.v2': dbt joins the list meta.enrichment.output of this version" in text
     assert "makes it [title, summary]; write the whole list in each version" in text
 
@@ -155,9 +142,9 @@ def test_models_of_one_name_in_two_packages(project: DbtProject, emulator: Runni
     built = project.dbt("run", "--select", "c", "+in_python")
     for name in ("crm.c", "notes.c", "in_python"):
         assert f"{name}: 3 done; 0 reused, 3 sent" in built
-    text = command(project, "forget", "--model", "c", "--yes", exits=ERROR)
+    text = project.command("forget", "--model", "c", "--yes", exits=ERROR)
     assert "the name 'c' fits 2 models: crm.c, notes.c" in text
-    assert "crm.c: 3 answers" in command(project, "forget", "--model", "crm.c", "--yes")
-    status = json.loads(command(project, "status", "--json"))
+    assert "crm.c: 3 answers" in project.command("forget", "--model", "crm.c", "--yes")
+    status = json.loads(project.command("status", "--json"))
     assert [table["name"] for table in status["tables"]] == ["crm.c", "notes.c", "in_python"]
     assert sum(emulator.account()["request_keys"].values()) == 9

@@ -12,7 +12,6 @@ import duckdb
 import pytest
 from batch_server.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
-from support.forked_dbt import run_forked
 
 ROWS = 6
 COLUMNS = [
@@ -205,22 +204,15 @@ def test_a_table_is_built_merged_and_refreshed(
 
 def check_commands(project: DbtProject, host: Host) -> None:
     """The commands read what is in the host's tables, and change what the next run asks."""
-
-    def command(*arguments: str) -> str:
-        places = ["--project-dir", str(project.directory), "--profiles-dir", str(project.directory)]
-        code, output = run_forked("dbt-enrich", *arguments, *places, directory=project.directory)
-        assert code == 0, output
-        return output
-
-    document = json.loads(command("report", "--format", "json", "--output", "-"))
+    document = json.loads(project.command("report", "--format", "json", "--output", "-"))
     (model,) = [m for m in document["models"] if m["name"] == "notes_enriched"]
     assert model["statuses"] == {"done": ROWS + 2}
-    assert "this is the table of the target" not in command("status")
-    elsewhere = command("status", "--target", "prod")
+    assert "this is the table of the target" not in project.command("status")
+    elsewhere = project.command("status", "--target", "prod")
     assert "notes_enriched: this is the table of the target dev" in elsewhere
-    assert "published" in command("versions", "notes_enriched")
-    assert "notes_enriched: no row failed" in command("retry", "--select", "notes_enriched")
-    assert "deleted" in command("forget", "--model", "notes_enriched", "--yes")
+    assert "published" in project.command("versions", "notes_enriched")
+    assert "notes_enriched: no row failed" in project.command("retry", "--select", "notes_enriched")
+    assert "deleted" in project.command("forget", "--model", "notes_enriched", "--yes")
     again = project.dbt("run", "--select", "notes_enriched", "--full-refresh")
     # Those that the service still holds are taken from there rather than asked and paid again.
     assert f"{ROWS + 2} done; 0 reused" in again

@@ -11,7 +11,6 @@ from batch_server.server import RunningEmulator
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from support.dbt_project import DbtProject, azure
-from support.forked_dbt import run_forked
 
 NOTES = "select i as id, 'note ' || i as note from range(3) as numbers(i)"
 # dbt-core warns of constraints on anything but its own tables and incremental models.
@@ -128,14 +127,7 @@ def test_what_describe_prints_is_the_tables_yaml(project: DbtProject) -> None:
     """As columns of the contract, and as a source with the errors table's own types."""
     columns = [ID, NOTE, SUMMARY]
     contracted(project, "notes", columns)
-    code, text = run_forked(
-        "dbt-enrich",
-        *("describe", "notes", "--project-dir", str(project.directory)),
-        directory=project.directory.parent,
-        environment={"DBT_PROFILES_DIR": str(project.directory)},
-    )
-    assert code == 0, text
-    document = yaml.safe_load(text)
+    document = yaml.safe_load(project.command("describe", "notes"))
     contracted(project, "notes", [*columns, *document["models"][0]["columns"]])
     project.write("models/sources.yml", {"sources": document["sources"]})
     project.write(

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from batch_server.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
-from support.forked_dbt import run_forked
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
 
@@ -29,14 +28,7 @@ def response(project: DbtProject) -> dict[str, Any]:
 
 def status(project: DbtProject) -> dict[str, Any]:
     """What `dbt-enrich status --json` says."""
-    code, text = run_forked(
-        "dbt-enrich",
-        *("status", "--json", "--project-dir", str(project.directory)),
-        directory=project.directory.parent,
-        environment={"DBT_PROFILES_DIR": str(project.directory)},
-    )
-    assert code == 0, text
-    return dict(json.loads(text))
+    return dict(json.loads(project.command("status", "--json")))
 
 
 def test_dbt_says_what_came_of_an_enrichment(
