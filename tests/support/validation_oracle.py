@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 from dbt_enrich.task.schema import OutputColumn, json_schema
@@ -52,18 +53,27 @@ def verdict(outputs: Sequence[OutputColumn], text: str) -> tuple[str | None, dic
         for output in outputs:
             if output.lower and output.name in document:
                 document[output.name] = _lowered(document[output.name], output.type)
-    if not Draft202012Validator(json_schema(outputs)).is_valid(document):
+    whole, rules = _validators(tuple(outputs))
+    if not whole.is_valid(document):
         return "schema_mismatch", None
     answer = {}
-    for output in outputs:
+    for output, rule in zip(outputs, rules, strict=True):
         value = document[output.name]
         if value is not None and not _fits(value, output.type):
             return "schema_mismatch", None
         answer[output.name] = _normalised(value, output)
-        rules = Draft202012Validator(_rules_schema(output))
-        if not rules.is_valid(_as_json(answer[output.name])):
+        if not rule.is_valid(_as_json(answer[output.name])):
             return "schema_mismatch", None
     return None, answer
+
+
+@lru_cache(maxsize=1)
+def _validators(
+    outputs: tuple[OutputColumn, ...],
+) -> tuple[Draft202012Validator, list[Draft202012Validator]]:
+    """Return what judges a document of the output columns, and the value of each of them."""
+    rules = [Draft202012Validator(_rules_schema(output)) for output in outputs]
+    return Draft202012Validator(json_schema(outputs)), rules
 
 
 class _RepeatedKeyError(Exception):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -32,6 +33,10 @@ print(json.dumps(failed))
 """
 
 
+# It reads the files of every installed package.
+_of_modules = cache(packages_distributions)
+
+
 def _declared() -> dict[str, list[str]]:
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
         found: dict[str, list[str]] = tomllib.load(file)["project"]["optional-dependencies"]
@@ -54,11 +59,10 @@ def _distributions(extra: str) -> set[str]:
 @pytest.mark.parametrize("extra", EXTRAS, ids=str)
 def test_the_modules_are_those_of_the_declared_packages(extra: Extra) -> None:
     """Each package that pyproject.toml lists has its module looked for, and no other has."""
-    of_module = packages_distributions()
     found = {
         distribution.lower()
         for module in extra.modules
-        for distribution in of_module[module.partition(".")[0]]
+        for distribution in _of_modules()[module.partition(".")[0]]
     }
     declared = _distributions(extra.name)
     # `azure` is a namespace of several.

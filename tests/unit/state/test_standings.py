@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from uuid import UUID
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from dbt_enrich.state.answer_store import NO_ANSWERS, done_sql, standing_sql
 from dbt_enrich.task.failures import FailureKind
 from dbt_enrich.workspace.database import read_parquet
@@ -62,15 +64,26 @@ def _write(answers: list[Answer], path: Path) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """One for all examples."""
+    with duckdb.connect() as opened:
+        yield opened
+
+
 @given(files=st.lists(_ANSWERS, max_size=4))
-def test_a_done_answer_stands_and_else_the_newest_attempt(files: list[list[Answer]]) -> None:
+def test_a_done_answer_stands_and_else_the_newest_attempt(
+    database: duckdb.DuckDBPyConnection, files: list[list[Answer]]
+) -> None:
     """Of two the one in the first file; with its kind, its status and the file's number."""
-    with tempfile.TemporaryDirectory() as directory, duckdb.connect() as database:
+    with tempfile.TemporaryDirectory() as directory:
         paths = [Path(directory) / f"{number}.parquet" for number in range(len(files))]
         for answers, path in zip(files, paths, strict=True):
             _write(answers, path)
         keys = ", ".join(f"('{key}'::uuid)" for key in _KEYS[:2])
-        database.execute(f"create table keys as select * from (values {keys}) as keys(request_key)")
+        database.execute(
+            f"create or replace table keys as select * from (values {keys}) as keys(request_key)"
+        )
         source = f"(select *, file_index from {read_parquet(paths, empty=NO_ANSWERS)})"
         cast = f"(select * replace (request_key::uuid as request_key) from {source})"
         found = {
