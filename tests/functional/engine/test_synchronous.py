@@ -1,108 +1,43 @@
-"""`sync_below` and `via`: what goes one by one through the synchronous endpoint, by the relay."""
+"""`sync_below` and `via`: which requests go one by one, and what becomes of each answer."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sqlite3
-import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_server.process import ADDRESS_FILE
 from batch_server.server import RunningEmulator
-from dbt_enrich.config import parse_config
-from dbt_enrich.console.console import Console
 from dbt_enrich.cost.money import money_text
 from dbt_enrich.errors import (
-    AuthenticationError,
-    AwaitTimeoutError,
-    CancelledError,
     CapError,
     ConfigurationError,
-    TransientError,
 )
-from dbt_enrich.pipeline.cancel import cancel
-from dbt_enrich.pipeline.publish.usage_relations import relations
-from dbt_enrich.pipeline.wait import wait_for_batches
-from dbt_enrich.state.directory import StateDirectory
-from dbt_enrich.state.ledger import Ledger
-from dbt_enrich.state.run import open_run
-from dbt_enrich.state.shards import Shard, Step
-from support.clock import HastyClock
-from support.waiting import wait_until
-from support.warehouse import Warehouse, config_for, summary_task
-
-ROWS = 6
-NOTES = f"select i as id, 'note ' || i as note from range({ROWS}) as numbers(i)"
-CHAT = "POST /chat/completions"
-SYNC: dict[str, Any] = {"sync_below": 100, "preview_model": "standard"}
+from support.synchronous import (
+    CHAT,
+    NOTES,
+    ROWS,
+    SYNC,
+    SharedRelay,
+    assert_all_done,
+    assert_paid_once,
+    chats,
+    shards_of,
+    used,
+)
+from support.warehouse import Warehouse, summary_task
 
 
 @pytest.fixture
-def warehouse(emulator: RunningEmulator, tmp_path: Path) -> Warehouse:
-    """A warehouse on the emulator, whose requests do not hang for long."""
-    emulator.deployments({"name": "gpt-4o-mini"}, {"name": "standard", "sku": "GlobalStandard"})
-    config = config_for(emulator.url, emulator.api_key, tmp_path / "state", timeout=2)
-    return Warehouse(config)
+def emulator(relayed: SharedRelay) -> RunningEmulator:
+    """The service, as if new."""
+    return relayed.cleared()
 
 
-def ledger_of(warehouse: Warehouse) -> Ledger:
-    """The warehouse's ledger."""
-    return Ledger(StateDirectory(warehouse.config.state_dir).made().ledger)
-
-
-def shards_of(warehouse: Warehouse) -> list[Shard]:
-    """What was claimed, oldest first."""
-    with ledger_of(warehouse) as ledger:
-        return ledger.shards.all()
-
-
-def chats(emulator: RunningEmulator) -> list[int]:
-    """The statuses of the synchronous requests."""
-    calls = emulator.account()["calls"]
-    return [call["status"] for call in calls if call["path"] == "/chat/completions"]
-
-
-def assert_paid_once(emulator: RunningEmulator, rows: int = ROWS) -> None:
-    """Every request was answered and paid for once, however it was asked."""
-    assert Counter(emulator.account()["paid"].values()) == {1: rows}
-
-
-def assert_all_done(warehouse: Warehouse) -> None:
-    """Each row has its own answer."""
-    assert warehouse.rows("select id, summary, enrichment_status from enriched order by id") == [
-        (i, f"summary: note {i}", "done") for i in range(ROWS)
-    ]
-
-
-@pytest.mark.parametrize("mode", ["run", "submit"])
-def test_few_requests_are_answered_at_once(
-    mode: str, warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """Without file and batch at the service, by the deployment that `preview_model` names."""
-    warehouse.enrich(NOTES, mode=mode, **SYNC)
-    assert_all_done(warehouse)
-    assert_paid_once(emulator)
-    assert len(chats(emulator)) == ROWS
-    assert emulator.jobs.batches() == []
-    assert list(emulator.jobs.files.all()) == []
-    (shard,) = shards_of(warehouse)
-    assert shard.synchronous
-    assert (shard.step, shard.deployment) == (Step.STORED, "standard")
-    assert (shard.requests, shard.completed, shard.failed) == (ROWS, ROWS, 0)
-    assert warehouse.rows("select distinct enrichment_batch_id from enriched") == [(None,)]
-    state = StateDirectory(warehouse.config.state_dir)
-    assert state.shard_files() == []
-    # Nothing of the rows stays with the relay, either.
-    assert list(state.root.glob("relay/*/files/*")) == []
-    assert list(state.root.glob("relay/*/results/*")) == []
-    warehouse.enrich(NOTES, **SYNC)
-    assert_paid_once(emulator)
+@pytest.fixture
+def warehouse(emulator: RunningEmulator, relayed: SharedRelay, tmp_path: Path) -> Warehouse:
+    """A warehouse whose relay outlives the test."""
+    return relayed.warehouse(tmp_path / "state")
 
 
 @pytest.mark.parametrize(("below", "batches"), [(ROWS, 1), (ROWS + 1, 0)])
@@ -190,60 +125,6 @@ def test_a_busy_service_is_waited_for_and_pays_nothing_twice(
     assert any("trying again" in line for line in warehouse.log)
 
 
-def test_an_unknown_outcome_counts_as_an_attempt(
-    warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """The row is asked once more, as the service may have been paid for it, and no other row is."""
-    names = ("lost_reply", "reset", "hang", "truncated")
-    emulator.faults(
-        *({"name": name, "operation": CHAT, "call": call} for call, name in enumerate(names, 1))
-    )
-    warehouse.enrich(NOTES, **SYNC)
-    assert_all_done(warehouse)
-    failures = warehouse.rows("select kind, message, attempt from enriched__errors")
-    assert [(kind, attempt) for kind, _, attempt in failures] == [("provider_error", 1)] * 4
-    assert all(message.startswith("unknown_outcome: ") for _, message, _ in failures)
-    assert all("may have been paid for all the same" in message for _, message, _ in failures)
-    # A lost reply and a cut one were answered, and paid, twice.
-    assert sum(emulator.account()["paid"].values()) == ROWS + 2
-    assert len(chats(emulator)) == ROWS + 4
-
-
-def test_a_row_without_any_outcome_is_asked_max_attempts_times(
-    warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """And then it is failed, like any other."""
-    emulator.faults({"name": "lost_reply", "operation": CHAT, "times": None})
-    warehouse.enrich("select 1 as id, 'note' as note", max_attempts=2, **SYNC)
-    assert warehouse.statuses() == {"failed": 1}
-    assert len(chats(emulator)) == 2
-
-
-def refuse(emulator: RunningEmulator, status: int, *, since: int) -> None:
-    """Refuse every synchronous request from one on."""
-    emulator.faults(
-        *(
-            {"name": "status", "operation": CHAT, "status": status, "call": call}
-            for call in range(since, 500)
-        )
-    )
-
-
-def test_a_refused_key_ends_the_run_and_keeps_what_came(
-    warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """The next run asks only the rows that have no reply."""
-    refuse(emulator, 401, since=ROWS)
-    with pytest.raises(AuthenticationError, match="HTTP 401"):
-        warehouse.enrich(NOTES, **SYNC)
-    assert len(emulator.account()["paid"]) == ROWS - 1
-    emulator.faults()
-    warehouse.restart()
-    warehouse.enrich(NOTES, **SYNC)
-    assert_all_done(warehouse)
-    assert_paid_once(emulator)
-
-
 @pytest.mark.parametrize("mode", ["run", "submit", "plan"])
 def test_azure_without_a_deployment_for_it_is_refused(
     mode: str, warehouse: Warehouse, emulator: RunningEmulator
@@ -261,6 +142,14 @@ def test_a_batch_deployment_for_it_is_named(
     with pytest.raises(ConfigurationError, match=r"'gpt-4o-mini' answers no single"):
         warehouse.enrich(NOTES, sync_below=10, preview_model="gpt-4o-mini")
     assert emulator.account()["paid"] == {}
+
+
+def test_flex_and_another_tier_are_refused(warehouse: Warehouse, emulator: RunningEmulator) -> None:
+    """Before anything is sent, with both fields."""
+    task = summary_task(parameters={"service_tier": "priority"})
+    with pytest.raises(ConfigurationError, match=r"via is flex.*service_tier is 'priority'"):
+        warehouse.enrich(NOTES, task, via="flex", preview_model="standard")
+    assert emulator.account()["calls"] == []
 
 
 @pytest.mark.parametrize(("below", "batches"), [(3, 1), (4, 0)])
@@ -308,330 +197,3 @@ def test_it_costs_the_synchronous_price(warehouse: Warehouse, emulator: RunningE
 def cost_in(plan: str) -> float:
     """The cost that a plan says."""
     return float(plan.split("USD ")[1].split(" ")[0].replace(",", ""))
-
-
-def used(warehouse: Warehouse) -> list[tuple[Any, ...]]:
-    """What the relations say of usage; every shard of it is marked as synchronous."""
-    with open_run(warehouse.config) as run:
-        made = relations(run, warehouse.config)
-        marks = run.workspace.rows(f"select distinct synchronous, batch_id from ({made.batches})")
-        assert marks == [(True, None)]
-        return run.workspace.rows(f"select requests, cost, saved from ({made.usage})")
-
-
-def hung(emulator: RunningEmulator, warehouse: Warehouse, **options: Any) -> threading.Thread:
-    """Start a run whose first two requests are answered, and whose others are refused for now."""
-    refuse(emulator, 503, since=3)
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            warehouse.enrich(NOTES, **SYNC, **options)
-        except BaseException as error:  # noqa: BLE001
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.failures = failures  # type: ignore[attr-defined]
-    thread.start()
-    wait_until(lambda: any(shard.completed == 2 for shard in shards_of(warehouse)))
-    return thread
-
-
-def test_an_interrupted_run_keeps_what_came(
-    warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """And the next one asks the rest."""
-    thread = hung(emulator, warehouse)
-    warehouse.engine.cancelled.set()
-    thread.join(timeout=30)
-    (error,) = thread.failures  # type: ignore[attr-defined]
-    assert isinstance(error, CancelledError)
-    assert "the next dbt run asks the other rows" in str(error)
-    emulator.faults()
-    warehouse.restart()
-    warehouse.enrich(NOTES, **SYNC)
-    assert_all_done(warehouse)
-    assert_paid_once(emulator)
-
-
-def test_replies_on_their_way_are_stayed_for(
-    warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """An interrupted run has paid for them."""
-    notes = NOTES.replace(f"range({ROWS})", "range(80)")
-    emulator.faults({"name": "slow", "operation": CHAT, "times": None, "delay": 0.3})
-
-    def run() -> None:
-        with pytest.raises(CancelledError):
-            warehouse.enrich(notes, **SYNC)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    wait_until(lambda: len(emulator.account()["paid"]) >= 2)
-    warehouse.engine.cancelled.set()
-    thread.join(timeout=30)
-    emulator.faults()
-    warehouse.restart()
-    wait_for_batches(
-        warehouse.config, "tests", models=(), timeout=60, console=Console(print),
-        cancelled=threading.Event(),
-    )  # fmt: skip
-    warehouse.enrich(notes, mode="collect", **SYNC)
-    paid = len(emulator.account()["paid"])
-    assert 2 <= paid < 80
-    assert warehouse.statuses() == {"done": paid, "pending": 80 - paid}
-
-
-@pytest.mark.parametrize("mode", ["run", "submit"])
-def test_await_timeout_takes_in_what_came(
-    mode: str, warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """The other rows are pending, and asked by the next run as if they never had been."""
-    clock = HastyClock(moment=60)
-    warehouse = Warehouse(warehouse.config, clock=clock)
-    thread = hung(emulator, warehouse, mode=mode, await_timeout=500)
-    clock.advance(600)
-    thread.join(timeout=60)
-    assert warehouse.statuses() == {"done": 2, "pending": 4}
-    assert [shard.requests for shard in shards_of(warehouse)] == [2]
-    with pytest.raises(AwaitTimeoutError):
-        warehouse.enrich(NOTES, await_timeout=0.3, on_await_timeout="error", **SYNC)
-    emulator.faults()
-    warehouse.enrich(NOTES, **SYNC)
-    assert_all_done(warehouse)
-    assert_paid_once(emulator)
-
-
-def test_submit_does_not_wait_for_ever(warehouse: Warehouse, emulator: RunningEmulator) -> None:
-    """It fails with what the service says; nothing is lost or paid."""
-    emulator.faults({"name": "status", "operation": CHAT, "status": 503, "times": None})
-    hasty = Warehouse(warehouse.config, clock=HastyClock())
-    with pytest.raises(TransientError, match="HTTP 503"):
-        hasty.enrich(NOTES, mode="submit", **SYNC)
-    emulator.faults()
-    warehouse.enrich(NOTES, mode="submit", **SYNC)
-    assert_all_done(warehouse)
-    assert_paid_once(emulator)
-
-
-def test_cancel_ends_a_run_that_asks(warehouse: Warehouse, emulator: RunningEmulator) -> None:
-    """It takes in what came and asks no more; the other rows are pending."""
-    thread = hung(emulator, warehouse)
-    result = cancel(warehouse.config, "tests", models=(), wait=20, console=Console(print))
-    thread.join(timeout=30)
-    assert (result.batches, result.waiting) == (1, 1)
-    assert warehouse.statuses() == {"done": 2, "pending": 4}
-    emulator.faults()
-    warehouse.restart()
-    warehouse.enrich(NOTES, **SYNC)
-    assert_all_done(warehouse)
-    assert_paid_once(emulator)
-
-
-@pytest.mark.parametrize("how", ["wait", "cancel", "collect", "without", "changed"])
-def test_what_a_run_left_behind_is_taken_in(
-    how: str, warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """By every command, whatever is configured now; the rows without a reply are new again."""
-    thread = hung(emulator, warehouse)
-    warehouse.engine.cancelled.set()
-    thread.join(timeout=30)
-    emulator.faults()
-    warehouse.restart()
-    match how:
-        case "wait":
-            waited = wait_for_batches(
-                warehouse.config, "tests", models=(), timeout=20, console=Console(print),
-                cancelled=threading.Event(),
-            )  # fmt: skip
-            assert waited.stored == 2
-        case "cancel":
-            found = cancel(warehouse.config, "tests", models=(), wait=20, console=Console(print))
-            assert found.kept == 2
-        case "collect":
-            warehouse.enrich(NOTES, mode="collect")
-            assert warehouse.statuses() == {"done": 2, "pending": ROWS - 2}
-        case "without":
-            warehouse.enrich(NOTES)
-            assert [batch["requests"] for batch in emulator.jobs.batches()] == [ROWS - 2]
-    warehouse.enrich(NOTES, **SYNC)
-    assert_all_done(warehouse)
-    assert_paid_once(emulator)
-    assert all(shard.is_closed for shard in shards_of(warehouse))
-
-
-def test_an_earlier_version_s_conversation_is_taken_in(
-    warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """It had asked without a batch, and was killed at the step `answering`."""
-    thread = hung(emulator, warehouse)
-    warehouse.engine.cancelled.set()
-    thread.join(timeout=30)
-    emulator.faults()
-    (shard,) = shards_of(warehouse)
-    store = StateDirectory(warehouse.config.state_dir)
-    replies = [
-        {
-            "custom_id": f"{key}-1",
-            "response": {"status_code": 200, "body": answer_of(key)},
-            "error": None,
-        }
-        for key in manifest_keys(warehouse, shard)[:3]
-    ]
-    text = "".join(json.dumps(reply) + "\n" for reply in replies)
-    store.response(shard.shard, "output").write_text(text)
-    with sqlite3.connect(store.ledger) as ledger:
-        ledger.execute("update batches set step = 'answering', batch_id = null, status = null")
-    asked = len(chats(emulator))
-    warehouse.restart()
-    warehouse.enrich(NOTES, **SYNC)
-    assert warehouse.statuses() == {"done": ROWS}
-    assert len(chats(emulator)) == asked + ROWS - 3
-    assert warehouse.rows("select count(*) from enriched where summary = 'of old'") == [(3,)]
-
-
-def answer_of(key: str) -> dict[str, Any]:
-    """A reply as the service gave it."""
-    message = {"role": "assistant", "content": json.dumps({"summary": "of old"})}
-    return {"id": key, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-
-
-def manifest_keys(warehouse: Warehouse, shard: Shard) -> list[str]:
-    """The request keys that a shard holds."""
-    path = StateDirectory(warehouse.config.state_dir).manifest(shard.shard)
-    found = warehouse.rows(f"select request_key from read_parquet('{path}') order by 1")
-    return [str(key).replace("-", "") for (key,) in found]
-
-
-def relay_process(warehouse: Warehouse) -> int | None:
-    """The process of the relay, if it has begun."""
-    for path in Path(warehouse.config.state_dir).glob(f"relay/*/{ADDRESS_FILE}"):
-        return int(json.loads(path.read_text())["pid"])
-    return None
-
-
-def test_a_relay_that_is_killed_is_started_again(
-    warehouse: Warehouse, emulator: RunningEmulator
-) -> None:
-    """In the middle of it: what was answered is not asked again, what was on its way counts."""
-    notes = NOTES.replace(f"range({ROWS})", "range(60)")
-    emulator.faults({"name": "hang", "operation": CHAT, "call": 20})
-    killed = []
-
-    def kill() -> None:
-        wait_until(lambda: len(emulator.account()["paid"]) >= 30)
-        killed.append(relay_process(warehouse))
-        os.kill(killed[0] or 0, signal.SIGKILL)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    warehouse.enrich(notes, **SYNC)
-    thread.join()
-    assert relay_process(warehouse) != killed[0]
-    assert warehouse.statuses() == {"done": 60}
-    unknown = warehouse.rows("select message from enriched__errors")
-    assert all(message.startswith("unknown_outcome: ") for (message,) in unknown)
-    assert 1 <= len(unknown) <= 40
-    again = [key for key, times in emulator.account()["paid"].items() if times > 1]
-    assert len(again) <= len(unknown)
-
-
-@pytest.mark.parametrize(("via", "tier"), [("synchronous", None), ("flex", "flex")])
-def test_a_whole_table(
-    via: str, tier: str | None, emulator: RunningEmulator, tmp_path: Path
-) -> None:
-    """Of a service without any Batch API, in several files, at the price of its tier."""
-    emulator.faults(
-        {"name": "status", "operation": "GET /batches", "status": 404, "times": None},
-        {"name": "status", "operation": CHAT, "status": 429, "times": 3, "call": None},
-    )
-    prices = {"gpt-4o-mini": {"input": 100, "output": 200}}
-    config = parse_config(
-        {
-            "provider": "openai",
-            "base_url": f"{emulator.url}/v1",
-            "api_key": emulator.api_key,
-            "state_dir": str(tmp_path / "state"),
-            "max_requests_per_file": 100,
-            "prices": prices,
-        },
-        duckdb_settings={},
-    )
-    warehouse = Warehouse(config)
-    notes = NOTES.replace(f"range({ROWS})", "range(250)")
-    plan = warehouse.enrich(notes, mode="plan", via=via).summary
-    assert "250 requests to send synchronously" in plan
-    warehouse.enrich(notes, via=via)
-    assert warehouse.statuses() == {"done": 250}
-    assert_paid_once(emulator, 250)
-    assert [shard.requests for shard in shards_of(warehouse)] == [100, 100, 50]
-    shards = shards_of(warehouse)
-    prompt = sum(shard.prompt_tokens or 0 for shard in shards)
-    completion = sum(shard.completion_tokens or 0 for shard in shards)
-    full = (prompt * 100 + completion * 200) / 1e6
-    paid = full / 2 if tier else full
-    assert used(warehouse) == [(250, pytest.approx(paid), pytest.approx(full - paid))]
-    kept = [json.loads(shard.settings or "")["parameters"] for shard in shards]
-    assert kept == [{"service_tier": tier} if tier else {}] * 3
-    # Nothing is asked again as it is asked in another way.
-    warehouse.enrich(notes, via="synchronous" if tier else "flex")
-    assert_paid_once(emulator, 250)
-
-
-def test_two_models_share_one_relay(warehouse: Warehouse, emulator: RunningEmulator) -> None:
-    """The small one is answered while the large one is on its way."""
-    many = "select i as id, 'many ' || i as note from range(400) as numbers(i)"
-    emulator.faults({"name": "slow", "operation": CHAT, "times": None, "delay": 0.05})
-    options = {"via": "synchronous", "preview_model": "standard"}
-    threads = [
-        threading.Thread(
-            target=warehouse.enrich, args=(select,), kwargs={"table": table, **options}
-        )
-        for select, table in ((many, "many"), (NOTES, "few"))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with ledger_of(warehouse) as ledger:
-        ended = {
-            shard.requests: ledger.events.last_time(shard.shard, Step.STORED)
-            for shard in ledger.shards.all()
-        }
-    assert ended[ROWS] < ended[400]  # type: ignore[operator]
-
-
-def test_flex_and_another_tier_are_refused(warehouse: Warehouse, emulator: RunningEmulator) -> None:
-    """Before anything is sent, with both fields."""
-    task = summary_task(parameters={"service_tier": "priority"})
-    with pytest.raises(ConfigurationError, match=r"via is flex.*service_tier is 'priority'"):
-        warehouse.enrich(NOTES, task, via="flex", preview_model="standard")
-    assert emulator.account()["calls"] == []
-
-
-def test_no_text_of_rows_stays_where_it_may_not(emulator: RunningEmulator, tmp_path: Path) -> None:
-    """Not with the relay either, also where a run was interrupted."""
-    emulator.deployments({"name": "standard", "sku": "GlobalStandard"})
-    config = config_for(
-        emulator.url, emulator.api_key, tmp_path / "state", store_inputs=False, timeout=2
-    )
-    warehouse = Warehouse(config)
-    options: dict[str, Any] = {"via": "synchronous", "preview_model": "standard"}
-    emulator.faults({"name": "status", "operation": CHAT, "status": 503, "times": None})
-    thread = threading.Thread(target=lambda: _interrupted(warehouse, **options))
-    thread.start()
-    wait_until(lambda: len(chats(emulator)) >= 4)
-    warehouse.engine.cancelled.set()
-    thread.join(timeout=60)
-    emulator.faults()
-    warehouse.restart()
-    warehouse.enrich(NOTES, **options)
-    assert_all_done(warehouse)
-    kept = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
-    texts = [path for path in kept if b"note 3" in path.read_bytes() and path.suffix != ".parquet"]
-    assert [path for path in texts if path.parent.name != "answers"] == []
-
-
-def _interrupted(warehouse: Warehouse, **options: Any) -> None:
-    with pytest.raises(CancelledError):
-        warehouse.enrich(NOTES, **options)
