@@ -13,7 +13,7 @@
     ) -%}
   {%- endfor -%}
   {%- set staged -%}
-    select staged.*, {{ dbt_enrich.fingerprint(dbt_enrich._sent_columns(columns)) }} as enrichment_row
+    select staged.*, {{ dbt_enrich._row_sql(columns) }} as enrichment_row
     from (
       {{ sql }}
     ) as staged

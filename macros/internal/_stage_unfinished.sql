@@ -6,7 +6,7 @@
   {%- endset -%}
   {% call statement('stage_unfinished') -%}
     insert into {{ rows }} ({{ names }}, enrichment_row)
-    select {{ names }}, {{ dbt_enrich.fingerprint(dbt_enrich._sent_columns(columns)) }}
+    select {{ names }}, {{ dbt_enrich._row_sql(columns) }}
     from {{ existing }} as previous
     where enrichment_status in ('pending', 'stale', 'failed')
       and not exists (

@@ -8,6 +8,8 @@ github.com/dbt-labs/dbt-fusion, `crates/dbt-adapter`, whose `adapter.config` the
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -306,6 +308,7 @@ class Dbt:
             "graph": {"nodes": {model["unique_id"]: model}},
             "load_cached_relation": self._cached,
             "load_result": lambda _: {"data": self.rows},
+            "local_md5": lambda text: hashlib.md5(text.encode()).hexdigest(),  # noqa: S324
             "log": self._log,
             "make_backup_relation": lambda found, _: self._beside(found, "__dbt_backup"),
             "make_intermediate_relation": lambda found: self._beside(found, "__dbt_tmp"),
@@ -322,6 +325,7 @@ class Dbt:
             "should_revoke": lambda *_, **__: False,
             "target": {"type": self.type, "database": "shop", "schema": "main", "name": "dev"},
             "this": this,
+            "tojson": lambda value, **options: json.dumps(value, **options),
             "var": lambda _, default=None: default,
         }
 

@@ -74,6 +74,31 @@ def test_rows_that_change_are_asked_and_never_wear_another_texts_answer(
     assert (len(paid), set(paid.values())) == (5, {1})
 
 
+def test_another_question_has_every_row_stale_at_once(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """Also where dbt runs alone; what does not change the question leaves them done."""
+    project.enrichment("notes", NOTES)
+    project.command("run")
+    project.enrichment("notes", NOTES, meta={"max_attempts": 5})
+    project.dbt("run")
+    assert statuses(project) == {"done": 4}
+    columns = [{"name": "summary", "data_type": "varchar", "description": "In one word"}]
+    project.enrichment("notes", NOTES, columns=columns)
+    project.dbt("run")
+    assert statuses(project) == {"stale": 4}
+    assert project.rows("select count(summary) from notes") == [(4,)]
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+    assert sorted(emulator.account()["paid"].values()) == [1] * 8
+    project.enrichment("notes", NOTES)
+    project.dbt("run")
+    assert statuses(project) == {"stale": 4}
+    project.command("run")
+    assert statuses(project) == {"done": 4}
+    assert sorted(emulator.account()["paid"].values()) == [1] * 8
+
+
 def test_failures_are_told_and_asked_again_on_request(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
