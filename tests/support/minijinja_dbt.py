@@ -29,6 +29,8 @@ _METHOD = re.compile(r"\.(\w+)\(")
 _CODE = re.compile(r"{[{%].*?[%}]}", re.DOTALL)
 _COMMENT = re.compile(r"{#.*?#}", re.DOTALL)
 _TEXT = re.compile(r"'[^']*'|\"[^\"]*\"")
+# Whose macros an adapter takes where it has none of its own.
+_PARENTS = {"sail": ("sail", "spark")}
 # A block's text is a value of the engine's own, which Python cannot call.
 _STATEMENT = (
     "{% macro statement(name=none, fetch_result=false, auto_begin=true, language='sql') %}"
@@ -143,8 +145,10 @@ class Adapter:
     def dispatch(self, name: str, package: str = "dbt_enrich") -> Callable[..., Any]:
         """Return the macro of the adapter, or the default one."""
         assert package == "dbt_enrich"
-        own = f"{self._dbt.type}__{name}"
-        return self._dbt.macro(own if own in self._dbt.macros else f"default__{name}")
+        for prefix in (*_PARENTS.get(self._dbt.type, (self._dbt.type,)), "default"):
+            if f"{prefix}__{name}" in self._dbt.macros:
+                return self._dbt.macro(f"{prefix}__{name}")
+        raise AttributeError(f"there is no macro default__{name}")
 
     def quote(self, name: str) -> str:
         """Return a name as SQL has it."""
@@ -203,6 +207,12 @@ class _DbtMacros:
     def type_string(self) -> str:
         """Return the type of texts."""
         return "text"
+
+
+class _Relations:
+    def create(self, database: str, schema: str, identifier: str, **_: str) -> Relation:
+        """Return a relation by the parts of its name."""
+        return Relation(database, schema, identifier)
 
 
 class _Config(dict[str, Any]):
@@ -275,13 +285,17 @@ class Dbt:
     def stubs(self) -> dict[str, Any]:
         """Return what the context has, before `context` changes it."""
         this = Relation()
-        meta = {"enrichment": {"user": "{note}", "output": ["summary"]}}
-        columns = {"summary": {"name": "summary", "data_type": "varchar"}}
+        meta = {"enrichment": {"user": "{note}", "output": ["summary", "tone"]}}
+        types = {"summary": "varchar", "tone": "enum('good', 'bad')"}
+        columns = {name: {"name": name, "data_type": kind} for name, kind in types.items()}
         config = {"unique_key": "id", "materialized": "enrichment", "contract": {"enforced": False}}
         model: dict[str, Any] = {
             "name": "notes_enriched",
             "package_name": "shop",
             "resource_type": "model",
+            "database": this.database,
+            "schema": this.schema,
+            "alias": this.identifier,
             "relation_name": str(this),
             "unique_id": "model.shop.notes_enriched",
             "version": None,
@@ -293,6 +307,7 @@ class Dbt:
         return {
             **own.get(self.type, {}),
             "adapter": Adapter(self),
+            "api": {"Relation": _Relations()},
             "apply_grants": lambda *_, **__: "",
             "compiled_code": "select id, note from notes",
             "config": _Config(config),
@@ -321,6 +336,7 @@ class Dbt:
             "run_hooks": lambda *_, **__: "",
             "run_query": self._query,
             "run_statement": self._run,
+            "selected_resources": [model["unique_id"]],
             "should_full_refresh": lambda: False,
             "should_revoke": lambda *_, **__: False,
             "target": {"type": self.type, "database": "shop", "schema": "main", "name": "dev"},

@@ -109,8 +109,9 @@ def init(
     """Add dbt-enrich to an existing dbt project.
 
     The package, the plugin's block in the profile or the file dbt_enrich.yml, an example model,
-    sources with tests for the relations of the schema enrichment, and a line in .gitignore. Each
-    change is shown, and nothing is written without a yes. What is there already stays as it is.
+    with the plugin sources with tests for the relations of the schema enrichment, and a line in
+    .gitignore. Each change is shown, and nothing is written without a yes. What is there already
+    stays as it is.
     """
     root = project_root(location)
     # All changes are worked out, and all files read, before the first one is written.
@@ -124,11 +125,12 @@ def init(
         ledger = click.prompt("the Postgres of their ledger, postgresql://USER@HOST/DATABASE")
         files = click.prompt("the bucket of their answers, such as az://CONTAINER/PREFIX")
     state = shared_state(ledger, files)
+    uses_plugin = has_block or target.plugin is not None
     changes = [
         *_package(root, package),
         *(_plugin(profiles, target, provider, state) if has_block else ()),
         *(_file(root / PROJECT_FILE, provider, state) if not (has_block or is_there) else ()),
-        *_models(root, [str(path) for path in project.get("model-paths") or ["models"]]),
+        *_models(root, project.get("model-paths") or ["models"], uses_plugin),
         *_ignored(root, target.state_dir),
     ]
     needs = provider_needs(target.provider or provider)
@@ -145,7 +147,7 @@ def init(
     if not written:
         click.echo("nothing was written")
         return
-    run = "dbt run" if has_block or target.plugin else "dbt-enrich run"
+    run = "dbt run" if uses_plugin else "dbt-enrich run"
     click.echo(
         f"{needs}\nnext: dbt deps, dbt-enrich doctor, then {run} --select example_enriched, "
         f"which sends its three rows\nwhole projects to copy from: {SITE}recipes/index.html"
@@ -183,16 +185,18 @@ def _package(root: Path, package: str | None) -> Iterator[Change]:
     yield from _changed(path, with_package(path, _read(path) or "", entry, root))
 
 
-def _models(root: Path, paths: list[str]) -> Iterator[Change]:
+def _models(root: Path, paths: list[str], uses_plugin: bool) -> Iterator[Change]:
     # A second model, description or source of the same name would stop dbt, wherever it is.
     files = [file for path in paths for file in sorted((root / path).rglob("*")) if file.is_file()]
     declared = {found for file in files for found in _declared(file)}
     directory = root / paths[0] / "enriched"
-    for declaration, name, text in (
+    wanted = [
         (("models", "example_enriched.sql"), "example_enriched.sql", EXAMPLE_SQL),
         (("models", "example_enriched"), "_example_enriched.yml", EXAMPLE_YAML),
-        (("sources", "enrichment"), "_enrichment_sources.yml", SOURCES_YAML),
-    ):
+    ]
+    if uses_plugin:
+        wanted.append((("sources", "enrichment"), "_enrichment_sources.yml", SOURCES_YAML))
+    for declaration, name, text in wanted:
         if declaration not in declared and not (directory / name).exists():
             yield Change(directory / name, None, text)
 
@@ -216,7 +220,7 @@ def _declared(file: Path) -> Iterator[tuple[str, str]]:
 def _ignored(root: Path, state_dir: str) -> Iterator[Change]:
     # Where an expression decides, or outside of the project, there is no line to write.
     directory = (root / Path(state_dir).expanduser()).resolve()
-    if "{{" in state_dir or root not in directory.parents:
+    if "{{" in state_dir or "${" in state_dir or root not in directory.parents:
         return
     line = f"{directory.relative_to(root).as_posix()}/"
     path = root / ".gitignore"

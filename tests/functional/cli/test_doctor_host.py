@@ -117,5 +117,6 @@ def test_a_host_that_does_not_answer_is_wrong(tmp_path: Path, path: Path) -> Non
     says(path, "Core: - installed: 1.12.6")
     found = examined(on_postgres(tmp_path))
     assert found["host"]["verdict"] == "wrong"
+    assert "`host` and `port` of the target in profiles.yml" in found["host"]["fix"]
     assert "hunter2" not in json.dumps(found)
     assert found["endpoint"]["verdict"] == "ok"

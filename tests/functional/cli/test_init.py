@@ -360,6 +360,8 @@ def test_where_there_is_no_plugin_the_project_has_a_file(
     assert done.exit_code == 0, done.output
     assert (project / "profiles.yml").read_text() == PROFILE
     assert "then dbt-enrich run --select example_enriched" in done.output
+    # The plugin alone builds the relations that they describe.
+    assert not (project / "models" / "enriched" / "_enrichment_sources.yml").exists()
     for name in ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "https://planted.example")
     config = read_project_file(project, "prod")

@@ -22,13 +22,13 @@ HOSTS = ("duckdb", "postgres", "spark")
 # Called with the plugin alone.
 OF_THE_PLUGIN = {
     "_add_status_columns", "_call_plugin", "_comment_on", "_enrichment_schema", "_is_unplanned",
-    "_merge_into", "_missing_parents", "_model_request", "_package_version", "_plugin_alias",
+    "_merge_into", "_model_request", "_package_version", "_plugin_alias",
     "_refuse_others",
     "_rehearse", "_replace_errors", "_shape", "_touch_rows", "_upstream",
 }  # fmt: skip
 # Of relations, adapters, dictionaries and texts, as dbt 2 has them too.
 METHODS = {
-    "check_schema_exists", "commit", "create_schema", "dispatch", "drop_relation", "get",
+    "check_schema_exists", "commit", "create", "create_schema", "dispatch", "drop_relation", "get",
     "get_columns_in_relation", "get_relation", "hash", "incorporate", "items", "quote",
     "raise_compiler_error", "rename_relation", "replace", "require", "type_string", "values",
     "warn",
@@ -52,7 +52,7 @@ def work(kind: str) -> str:
 
 
 PUBLISHED = {
-    str(TARGET): ("id", "note", "summary", "enrichment_status", "enrichment_error"),
+    str(TARGET): ("id", "note", "summary", "tone", "enrichment_status", "enrichment_error"),
     work("results"): ("id", "enrichment_row", "summary", "enrichment_status"),
     work("failures"): ("id", "enrichment_row", "kind"),
 }
@@ -70,6 +70,26 @@ def with_options(**options: Any) -> dict[str, Any]:
     model = dbt.stubs()["model"]
     model["config"]["meta"]["enrichment"] |= options
     return {"model": model}
+
+
+def planned(host: str) -> Dbt:
+    """A model that reads another one through an ephemeral one, in the mode `plan`."""
+    stubs = Dbt({}).stubs()
+    model = stubs["model"]
+    nested = {**model, "unique_id": "nested", "name": "nested", "relation_name": None}
+    parent = {
+        **model,
+        "unique_id": "parent",
+        "name": "parent",
+        "alias": "parent",
+        "relation_name": '"shop"."main"."parent"',
+        "defer_relation": None,
+    }
+    nested["depends_on"] = {"nodes": ["parent"]}
+    model["depends_on"] = {"nodes": ["nested"]}
+    nodes = {one["unique_id"]: one for one in (model, nested, parent)}
+    context = {"model": model, "graph": {"nodes": nodes}, "env_var": lambda *_: "plan"}
+    return Dbt(macros(), host, {}, context)
 
 
 def scenarios(host: str) -> Iterator[Dbt]:
@@ -102,6 +122,15 @@ def test_the_materialization_stages_and_publishes(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
+def test_a_plan_stages_nothing_of_what_is_not_built(host: str) -> None:
+    """The command names it."""
+    dbt = planned(host)
+    assert enrichment(dbt) == {"relations": []}
+    assert dbt.macro("_missing_parents")(["nested"]) == ["parent"]
+    assert "enrichment_row" not in "".join(dbt.done)
+
+
+@pytest.mark.parametrize("host", HOSTS)
 def test_what_users_call_and_dbt_s_hooks_render(host: str) -> None:
     """The hooks do nothing there: the schema of costs is the plugin's."""
     dbt = Dbt(macros(), host, PUBLISHED, rows=[[1]])
@@ -127,7 +156,7 @@ def test_no_macro_of_the_command_s_door_is_left_out() -> None:
     """Each is rendered above, or is the plugin's by name."""
     called: set[str] = {"_say_what_is_due", "_label"}
     for host in HOSTS:
-        for dbt in scenarios(host):
+        for dbt in (*scenarios(host), planned(host)):
             enrichment(dbt)
             called |= dbt.called
         dbt = Dbt(macros(), host, PUBLISHED, with_options(publish="merge"))
