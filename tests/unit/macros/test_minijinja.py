@@ -30,12 +30,16 @@ OF_THE_PLUGIN = {
 METHODS = {
     "check_schema_exists", "commit", "create", "create_schema", "dispatch", "drop_relation", "get",
     "get_columns_in_relation", "get_relation", "hash", "incorporate", "items", "quote",
-    "raise_compiler_error", "rename_relation", "replace", "require", "type_string", "values",
-    "warn",
+    "raise_compiler_error", "rename_relation", "replace", "require", "split", "type_string",
+    "values", "warn",
 }  # fmt: skip
 # They are called under an enforced contract alone, for status columns that it leaves out or for
 # outputs in Postgres, and dbt 2 may not know it of a model's columns: docs/hosts says so.
 NEAR_MISSES = {"_describe_status_columns": {"update"}, "_describe_columns": {"update"}}
+KINDS = (
+    "varchar", "hugeint", "decimal(10, 2)", "decimal", "timestamp(6)", "integer[]", "float[3]",
+    "enum('a, (b)', 'c')", "struct(a integer, \"b c\" enum('x', 'y')[])[]",
+)  # fmt: skip
 TARGET = Relation()
 
 
@@ -144,6 +148,13 @@ def test_what_users_call_and_dbt_s_hooks_render(host: str) -> None:
     assert not OF_THE_PLUGIN & dbt.called
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_types_have_a_name_in_each_host(host: str) -> None:
+    """Nested ones as well."""
+    dbt = Dbt(macros(), host)
+    assert all(dbt.macro("host_type")(kind).strip() for kind in KINDS)
+
+
 def test_rows_that_are_due_are_said() -> None:
     """With the command that goes on with them."""
     dbt = Dbt(macros(), "postgres", rows=[])
@@ -164,6 +175,8 @@ def test_no_macro_of_the_command_s_door_is_left_out() -> None:
             dbt.macro(name)()
         dbt.macro("enrichment_errors")("notes_enriched")
         dbt.macro("test_enrichment_complete")(TARGET)
+        for kind in KINDS:
+            dbt.macro("host_type")(kind)
         called |= dbt.called
     assert {*macros()} - called == OF_THE_PLUGIN
     assert not OF_THE_PLUGIN & called
