@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_server.server import RunningEmulator
+from batch_server.blobs import Blobs
+from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.state.shards import Step
 from dbt_enrich.task.options import Mode
 from support.buckets import (
     Proxy,
+    azure_environment,
+    azurite,
     lost_reply,
+    make_azure_container,
     make_s3_bucket,
+    needs_azurite,
     proxy_to,
     s3_environment,
     s3_server,
@@ -60,6 +65,8 @@ FACTORS = {
     # Of a SQL model as dbt's adapter drives the engine, and of a Python model under dbt.
     "mode": ("run", "submit", "python"),
     "trouble": ("none", *_SERVICE, *_BUCKET, _LEDGER),
+    # Uploaded beside a bucket of S3, or read from a container at Azure, by the service itself.
+    "input": ("upload", "blob"),
 }
 
 
@@ -69,7 +76,7 @@ def quickened(case: Case) -> Case:
 
 
 CASES = [quickened(case) for case in all_pairs(FACTORS, seed=7)]
-ORDINARY = covering(CASES, ("step",), ("moment",), ("end",), ("mode",), ("trouble",))
+ORDINARY = covering(CASES, ("step",), ("moment",), ("end",), ("mode",), ("trouble",), ("input",))
 
 
 # How long what is away is waited for, where it does not come back in time.
@@ -91,35 +98,69 @@ def network() -> Iterator[Proxy]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def azure_network() -> Iterator[Proxy]:
+    """A network before a server of Azure Blob Storage."""
+    with azurite() as server, proxy_to(server) as made:
+        yield made
+
+
+@pytest.fixture
+def by_container(
+    azure_network: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[RunningEmulator, Proxy]]:
+    """An emulator that reads and writes containers, and the network before them."""
+    for name, value in azure_environment(azure_network.address).items():
+        monkeypatch.setenv(name, value)
+    azure_network.faults.clear()
+    with running_emulator(tmp_path / "emulator", blobs=Blobs()) as running:
+        yield running, azure_network
+
+
 def parameters(cases: list[Case], ordinary: list[Case], *names: str) -> list[Any]:
     """Return every case once; those that the ordinary suite leaves out are marked."""
     return [
         pytest.param(
             case,
             id=", ".join(case[name] for name in names),
-            marks=() if case in ordinary else (pytest.mark.matrix,),
+            marks=[
+                *([] if case in ordinary else [pytest.mark.matrix]),
+                *([needs_azurite] if case.get("input") == "blob" else []),
+            ],
         )
         for case in cases
     ]
 
 
 @pytest.mark.parametrize(
-    "case", parameters(CASES, ORDINARY, "end", "moment", "step", "mode", "trouble")
+    "case", parameters(CASES, ORDINARY, "end", "moment", "step", "mode", "trouble", "input")
 )
 def test_each_request_is_paid_for_once(
-    case: Case, emulator: RunningEmulator, ledgers: LedgerServer, network: Proxy, tmp_path: Path
+    case: Case,
+    ledgers: LedgerServer,
+    network: Proxy,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Another runner has every answer, and so has the one that goes on after it stood still."""
     bucket = f"b{secrets.token_hex(8)}"
-    make_s3_bucket(network.address, bucket)
-    state = {**document(ledgers.new()), "files": f"s3://{bucket}/p"}
+    settings = {"batch_input": case["input"]}
+    if case["input"] == "blob":
+        emulator, network = request.getfixturevalue("by_container")
+        make_azure_container(network.address, bucket)
+        files, environment = f"az://{bucket}/p", azure_environment(network.address)
+    else:
+        emulator = request.getfixturevalue("emulator")
+        make_s3_bucket(network.address, bucket)
+        files, environment = f"s3://{bucket}/p", s3_environment(network.address)
+    state = {**document(ledgers.new()), "files": files}
 
     def runner(name: str, moment: str = "") -> Runner:
         return Runner(
             Work(
                 emulator.url, emulator.api_key, tmp_path / name, state, LEASE_SECONDS, moment,
                 _NOTES, mode=Mode.SUBMIT if case["mode"] == "submit" else Mode.RUN,
-                environment=s3_environment(network.address), by_dbt=case["mode"] == "python",
+                environment=environment, by_dbt=case["mode"] == "python", settings=settings,
                 by=signal.SIGKILL if case["end"] == "killed" else signal.SIGSTOP,
             )
         )  # fmt: skip

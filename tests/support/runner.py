@@ -178,7 +178,8 @@ def _dbt_of(work: Work) -> Callable[[], dict[str, int]]:
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
-    project = DbtProject(work.state_dir, azure(work.url, work.key, state=work.state))
+    settings = {"state": work.state, **work.settings}
+    project = DbtProject(work.state_dir, azure(work.url, work.key, **settings))
     project.write("models/enriched.py", _PYTHON_MODEL.format(select=work.select))
     places = ["--project-dir", str(project.directory), "--profiles-dir", str(project.directory)]
 

@@ -21,6 +21,7 @@ from batch_server.blobs import Blobs
 from batch_server.server import RunningEmulator, running_emulator
 from dbt_enrich.buckets.bucket import Bucket
 from dbt_enrich.cli.diagnosis_service import service_findings
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config.bucket_address import parse_bucket_address
 from dbt_enrich.console.console import Console
 from dbt_enrich.errors import BatchFailedError, LedgerError
@@ -37,6 +38,7 @@ from support.buckets import (
     proxy_to,
     unavailable,
 )
+from support.clock import HastyClock
 from support.runner import Runner, Work
 from support.shared_ledger import LedgerServer, document
 from support.waiting import wait_until
@@ -74,11 +76,13 @@ class Place:
         wanted = kinds or ("requests", "responses")
         return [one.key for kind in wanted for one in self.bucket.list(f"{root}/{kind}")]
 
-    def warehouse(self, machine: str = "machine", **changes: Any) -> Warehouse:
+    def warehouse(
+        self, machine: str = "machine", *, clock: Clock = MACHINE_CLOCK, **changes: Any
+    ) -> Warehouse:
         """Return a warehouse on a machine of its own."""
         values = {"state": self.state, "batch_input": "blob", **changes}
         url, key = self.emulator.url, self.emulator.api_key
-        return Warehouse(config_for(url, key, self.machines / machine, **values))
+        return Warehouse(config_for(url, key, self.machines / machine, **values), clock=clock)
 
     def uploads(self) -> int:
         """Return how many files were uploaded through the API."""
@@ -375,6 +379,30 @@ def test_what_a_batch_had_answered_before_its_requests_were_changed_is_no_free_t
     place.emulator.resume()
     warehouse.enrich(NOTES)
     assert warehouse.rows("select distinct kind from enriched__errors") == [("file_lost",)]
+    place.assert_paid_once()
+
+
+def test_requests_that_are_gone_before_their_batch_is_created_are_put_there_again(
+    place: Place,
+) -> None:
+    """Once it is sure that they are gone, and under another name."""
+    place.emulator.faults(
+        {"name": "status", "operation": "POST /batches", "status": 429, "times": None}
+    )
+    warehouse = place.warehouse(clock=HastyClock())
+
+    def lose() -> None:
+        wait_until(lambda: place.keys("requests"))
+        wait_until(lambda: any("trying again" in line for line in warehouse.log))
+        place.bucket.delete(place.keys("requests"))
+        place.emulator.faults()
+
+    loser = threading.Thread(target=lose)
+    loser.start()
+    warehouse.enrich(NOTES)
+    loser.join()
+    assert warehouse.statuses() == {"done": ROWS}
+    assert any("uploading it again" in line for line in warehouse.log)
     place.assert_paid_once()
 
 
