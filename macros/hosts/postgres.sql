@@ -72,3 +72,8 @@
   {%- do dbt_enrich.default__merge_enriched(target, intermediate, enriched_sql, errors_sql) -%}
   {%- do dbt_enrich._check_members(target, scans=false) -%}
 {% endmacro %}
+
+{% macro postgres__create_work_table(relation, sql) %}
+  {%- do dbt_enrich._refuse_long_names(this) -%}
+  {%- do dbt_enrich.default__create_work_table(relation, sql) -%}
+{% endmacro %}

@@ -31,6 +31,7 @@ import dbt_enrich.cli.dbt as commands
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.tables.shards import Shards
+from dbt_enrich.warehouse.adbc_host import AdbcHost
 from dbt_enrich.warehouse.duckdb_host import DuckdbHost
 
 from support.without import absent
@@ -40,7 +41,6 @@ _TESTS = Path(__file__).resolve().parents[1]
 # have it written.
 _FASTER = {"DBT_WRITE_JSON": "false"}
 _SECONDS = 180.0
-_RESULTS = "results"
 # What of it is shared has no public name.
 _server: Any = getattr(multiprocessing.forkserver, "_forkserver")  # noqa: B009
 
@@ -231,18 +231,12 @@ def kill_at(moment: str, by: signal.Signals = signal.SIGKILL) -> None:
 
         return wrapped
 
-    if step == _RESULTS:
-        from dbt_enrich.warehouse.adbc_host import AdbcHost
-
-        AdbcHost.write_results = killing(  # type: ignore[method-assign]
-            AdbcHost.write_results, lambda *_: _RESULTS
-        )
     Shards.add = killing(Shards.add, _added)  # type: ignore[method-assign]
     Shards.record = killing(Shards.record, _recorded)  # type: ignore[method-assign]
     Shards.store = killing(Shards.store, _stored)  # type: ignore[method-assign]
-    for name in ("copy_rows", "write_results"):
-        method = killing(getattr(DuckdbHost, name), _named(name))
-        setattr(DuckdbHost, name, method)
+    for host in (AdbcHost, DuckdbHost):
+        for name in ("copy_rows", "write_results"):
+            setattr(host, name, killing(getattr(host, name), _named(name)))
 
 
 def limit_files(largest: int) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from support.dbt_project import COMMAND, DbtProject
-from support.forked_dbt import Forked
 from support.shared_ledger import LedgerServer
 
 
@@ -39,6 +38,8 @@ class PostgresProject(DbtProject):
         }
         schemas = {"dev": self.schema, "prod": f"{self.schema}_prod"}
         outputs = {name: {**target, "schema": schema} for name, schema in schemas.items()}
+        # Which dbt alone can read.
+        outputs["prod"]["dbname"] = "{{ 'post' ~ 'gres' }}"
         self.write("profiles.yml", {"notes": {"target": "dev", "outputs": outputs}})
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
@@ -51,16 +52,3 @@ class PostgresProject(DbtProject):
         """Change the schema."""
         self._server.execute(f"create schema if not exists {self.schema}")
         self.rows(sql)
-
-    def killed_command(self, *arguments: str, kill_at: str) -> None:
-        """Run `dbt-enrich` until it kills itself at a moment."""
-        places = ["--project-dir", str(self.directory), "--profiles-dir", str(self.directory)]
-        running = Forked(
-            "dbt-enrich",
-            [*arguments, *places],
-            log=self.directory / f"{kill_at}.log",
-            directory=self.directory,
-            kill_at=kill_at,
-            environment=self._environment,
-        )
-        assert running.was_killed(), running.output

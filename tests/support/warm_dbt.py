@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from contextlib import redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,6 +43,8 @@ def warm() -> None:
 
 
 enable_test_caching()
+with suppress(ImportError):
+    import_module("dbt.adapters.postgres")
 warm()
 # No fork looks through what is here for garbage.
 gc.collect()

@@ -36,11 +36,9 @@ def statuses(project: PostgresProject, table: str = "notes") -> dict[str, int]:
 def test_rows_are_asked_once(project: PostgresProject, emulator: RunningEmulator) -> None:
     """A bare run of dbt sends nothing; changed rows are asked, and all of a changed task."""
     project.enrichment("notes", NOTES, meta={"max_attempts": 1, "warn_failed_share": 1})
-    assert "notes: 4 rows are pending" in project.dbt("run")
-    assert statuses(project) == {"pending": 4}
     project.command("run")
     assert statuses(project) == {"done": 4}
-    project.command("run")
+    assert "nothing new" in project.command("run")
     emulator.rules([{"match": "broken", "fault": "wrong_shape"}])
     project.execute("update raw set note = 'changed' where id = 1")
     project.execute("update raw set note = 'broken' where id = 2")
@@ -210,7 +208,8 @@ def test_rows_are_merged(project: PostgresProject, emulator: RunningEmulator) ->
 def test_what_is_cut_off_is_paid_once(project: PostgresProject, emulator: RunningEmulator) -> None:
     """Killed before and after results are written, and where the table cannot be published."""
     project.enrichment("notes", NOTES)
-    for moment in ("results:before", "results:after"):
+    assert "notes: 4 rows are pending" in project.dbt("run")
+    for moment in ("write_results:before", "write_results:after"):
         project.killed_command("run", kill_at=moment)
         assert statuses(project) == {"pending": 4}
     project.execute("create view watching as select * from notes")
@@ -224,6 +223,13 @@ def test_what_is_cut_off_is_paid_once(project: PostgresProject, emulator: Runnin
     assert statuses(project) == {"done": 4}
     assert set(emulator.account()["paid"].values()) == {1}
     assert len(emulator.account()["paid"]) == 4
+
+
+def test_a_name_that_postgres_would_cut_off(project: PostgresProject) -> None:
+    """Is refused before a table of another model is lost to it."""
+    project.enrichment("é" * 27, NOTES)
+    output = project.dbt("run", succeeds=False)
+    assert "has 54 bytes, and Postgres cuts names off after 63" in " ".join(output.split())
 
 
 # Values whose text in a request must be the same, in DuckDB's words and in Postgres's.
