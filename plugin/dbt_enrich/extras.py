@@ -18,6 +18,7 @@ __all__ = [
     "POSTGRES",
     "REMOTE",
     "REPORT",
+    "SPARK",
     "Extra",
     "require",
 ]
@@ -26,7 +27,8 @@ AZURE: Final = Extra("azure", ("azure.identity",))
 IMAGES: Final = Extra("images", ("PIL",))
 POSTGRES: Final = Extra("postgres", ("adbc_driver_manager", "adbc_driver_postgresql", "pyarrow"))
 REPORT: Final = Extra("report", ("altair", "jinja2", "vl_convert"))
-EXTRAS: Final = (AZURE, EMBEDDINGS, EMULATOR, IMAGES, LOCAL, POSTGRES, REMOTE, REPORT)
+SPARK: Final = Extra("spark", ("pyarrow", "pyspark"))
+EXTRAS: Final = (AZURE, EMBEDDINGS, EMULATOR, IMAGES, LOCAL, POSTGRES, REMOTE, REPORT, SPARK)
 
 
 @translated_errors()

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -41,6 +42,8 @@ _TESTS = Path(__file__).resolve().parents[1]
 # have it written.
 _FASTER = {"DBT_WRITE_JSON": "false"}
 _SECONDS = 180.0
+EARLY = "DBT_ENRICH_TESTS_FORK_EARLY"
+"""The variable under which a command's dbt is a fork of the command as it began."""
 # What of it is shared has no public name.
 _server: Any = getattr(multiprocessing.forkserver, "_forkserver")  # noqa: B009
 
@@ -321,6 +324,8 @@ def _be(program: str, arguments: Sequence[str], environment: Mapping[str, str], 
     faulthandler.register(signal.SIGUSR1, file=2)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    # As a command's own; PySpark takes a process without it for one of its tests.
+    sys.modules["__main__"].__file__ = program
     try:
         if program == "dbt":
             from dbt.cli.main import cli
@@ -330,7 +335,8 @@ def _be(program: str, arguments: Sequence[str], environment: Mapping[str, str], 
         from dbt_enrich.cli import main
 
         # Its dbt is a process of its own as ever, and as warm as this one.
-        stand_in = SimpleNamespace(run=_run_dbt, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
+        run = _before_all_threads() if EARLY in os.environ else _run_dbt
+        stand_in = SimpleNamespace(run=run, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
         setattr(commands, "subprocess", stand_in)  # noqa: B010
         sys.argv = [program, *arguments]
         main()
@@ -342,6 +348,32 @@ def _be(program: str, arguments: Sequence[str], environment: Mapping[str, str], 
         gc.collect()
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _before_all_threads() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return what runs dbt in a fork of this process as it is now.
+
+    No fork has the threads of gRPC, which a client of Spark Connect starts.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    if not os.fork():
+        ours.close()
+        with suppress(EOFError):
+            while True:
+                command, named = theirs.recv()
+                theirs.send(_run_dbt(command, **named))
+        os._exit(0)
+    theirs.close()
+
+    def run(
+        command: Sequence[str], *, env: Mapping[str, str], stdout: int | None = None, **_: Any
+    ) -> subprocess.CompletedProcess[str]:
+        sys.stdout.flush()
+        ours.send((list(command), {"env": dict(env), "stdout": stdout}))
+        ran: subprocess.CompletedProcess[str] = ours.recv()
+        return ran
+
+    return run
 
 
 def _run_dbt(

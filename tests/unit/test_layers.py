@@ -34,7 +34,7 @@ _STOREYS = (
     ("pipeline.partitions",),
     ("host",),
     ("plugin", "report"),
-    ("python_models", "cli"),
+    ("python_models", "spark", "cli"),
     ("__init__",),
 )
 _LEVEL = {room: level for level, storey in enumerate(_STOREYS) for room in storey}

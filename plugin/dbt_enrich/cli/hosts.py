@@ -26,6 +26,11 @@ def open_host(project: Project, location: Location) -> Host:
             from dbt_enrich.warehouse.postgres_host import PostgresHost
 
             return PostgresHost(load_target(location))
+        case "spark" | "sail":
+            from dbt_enrich.warehouse.spark_host import SparkHost
+            from dbt_enrich.warehouse.spark_session import spark_session
+
+            return SparkHost(spark_session(project.target, load_target(location)))
     raise ConfigurationError(
         f"the target '{project.target}' is of the type {project.adapter}, in which dbt-enrich does "
         "not work",

@@ -1,4 +1,4 @@
-"""What the databases that dbt-duckdb can write to can hold, by the name that DuckDB has for each.
+"""What the databases that we write to can hold: those of dbt-duckdb by DuckDB's name, and hosts.
 
 Found by writing a column of every type to each and reading it back, with DuckDB 1.5.5, the
 extensions of that version and Postgres 15; MotherDuck is as its documentation says.
@@ -28,6 +28,7 @@ class Catalog(StrEnum):
     POSTGRES = "postgres"
     POSTGRES_SERVER = "postgres server"
     SQLITE = "sqlite"
+    SPARK = "spark"
 
     @property
     def label(self) -> str:
@@ -40,7 +41,7 @@ class Catalog(StrEnum):
 
         DuckDB lists the indexes of no database at all while one in SQLite is attached.
         """
-        return self not in (*_LAKES, Catalog.SQLITE)
+        return self not in (*_LAKES, Catalog.SQLITE, Catalog.SPARK)
 
     @property
     def has_comments(self) -> bool:
@@ -98,6 +99,7 @@ _LABELS = {
     Catalog.POSTGRES: "Postgres",
     Catalog.POSTGRES_SERVER: "Postgres (dbt-postgres)",
     Catalog.SQLITE: "SQLite",
+    Catalog.SPARK: "Spark",
 }
 
 
@@ -114,8 +116,9 @@ def catalog_of(kind: str, database: str, path: str | None = None) -> Catalog:
     """
     if kind == "quack":
         raise refused_server(f"the database '{database}' is a DuckDB server reached through Quack")
-    if kind not in tuple(Catalog):
-        known = ", ".join(c.label for c in Catalog if c != Catalog.POSTGRES_SERVER)
+    hosts = (Catalog.POSTGRES_SERVER, Catalog.SPARK)
+    if kind not in tuple(Catalog) or kind in hosts:
+        known = ", ".join(c.label for c in Catalog if c not in hosts)
         raise ConfigurationError(
             f"the database '{database}' is of the type {kind}, to which enriched tables are not "
             f"published (only to {known})",
@@ -261,6 +264,9 @@ def stored(catalog: Catalog, kind: str) -> Stored | None:
         # Parquet would round it; `place` looks for numbers of 39 digits.
         found = "DECIMAL(38,0)" if parsed.id == "hugeint" else _in_lake(parsed)
         return None if found is None else Stored(found)
+    if catalog == Catalog.SPARK:
+        found = _mapped(parsed, _scalar_in_spark)
+        return None if found is None else Stored(str(DuckDBPyType(found)))
     return _in_postgres(parsed) if catalog in _POSTGRES else _in_sqlite(parsed)
 
 
@@ -336,6 +342,33 @@ def _mapped(kind: DuckDBPyType, scalar: Callable[[DuckDBPyType], str | None]) ->
                 return None
             return f"STRUCT({', '.join(f'{identifier(name)} {part}' for name, part in fields)})"
     return scalar(kind)
+
+
+_IN_SPARK = {
+    **{
+        name: name
+        for name in (
+            "boolean", "tinyint", "smallint", "integer", "bigint", "float", "double", "varchar",
+            "blob", "date", "timestamp", "timestamp with time zone",
+        )
+    },
+    "utinyint": "smallint",
+    "usmallint": "integer",
+    "uinteger": "bigint",
+    "ubigint": "decimal(20,0)",
+    "timestamp_s": "timestamp",
+    "timestamp_ms": "timestamp",
+    **dict.fromkeys(
+        ("enum", "uuid", "hugeint", "uhugeint", "bignum", "bit", "time", "time_ns",
+         "time with time zone", "timestamp_ns", "interval"),
+        "varchar",
+    ),
+}  # fmt: skip
+
+
+def _scalar_in_spark(kind: DuckDBPyType) -> str | None:
+    name = str(kind) if kind.id == "decimal" else _IN_SPARK.get(kind.id)
+    return None if name is None else name.upper()
 
 
 _IN_POSTGRES = {

@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 from support.dbt_project import REPOSITORY
 from support.minijinja_dbt import Dbt, Relation, macros_in, methods_of
 
-HOSTS = ("duckdb", "postgres", "spark")
+HOSTS = ("duckdb", "postgres", "sail", "spark")
 # Called with the plugin alone.
 OF_THE_PLUGIN = {
     "_add_status_columns", "_call_plugin", "_comment_on", "_enrichment_schema", "_is_unplanned",

@@ -1,0 +1,313 @@
+"""Spark as a host: rows out and results in through a session, over Spark Connect or with a JVM.
+
+Spark has no transaction over tables. Results and failures are put together beside the tables that
+are there, and take their places whole: failures first, then results. Delta and Iceberg replace a
+table in one step; a table of another format is renamed away, and for that moment it is not there.
+A run that ends between two steps leaves failures without their results, or no table of results:
+the next run makes them anew out of the answers that are kept, and asks nothing again.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.task.result_columns import STATUS
+from dbt_enrich.warehouse.catalogs import Catalog
+from dbt_enrich.warehouse.host import (
+    FINGERPRINT,
+    TASK,
+    CopiedRows,
+    HostTable,
+    ModelTables,
+    Written,
+)
+from dbt_enrich.warehouse.spark_arrow import frames_of, write_parquet
+from dbt_enrich.warehouse.spark_types import duckdb_type, held_type, spark_schema
+
+# Formats whose tables are replaced in one step.
+_REPLACED: Final = ("delta", "iceberg")
+
+
+def quoted(name: str) -> str:
+    """Quote a name as an identifier of Spark SQL.
+
+    >>> quoted("a `b`")
+    '`a ``b```'
+    """
+    return "`" + name.replace("`", "``") + "`"
+
+
+def qualified(table: HostTable) -> str:
+    """Return a table's name in Spark SQL."""
+    parts = (table.database, table.schema, table.identifier)
+    return ".".join(quoted(part) for part in parts if part)
+
+
+def text_literal(value: str) -> str:
+    r"""Quote a text as a string of Spark SQL, in which a backslash escapes.
+
+    >>> text_literal("it's \\n")
+    "'it\\'s \\\\n'"
+    """
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+class SparkHost:
+    """A Spark session in which rows are staged and results are kept.
+
+    Args:
+        spark: The `pyspark.sql.SparkSession`. It is the caller's, who stops it.
+        file_format: The format of new tables, such as `parquet` or `delta`; by default that of the
+            session's `spark.sql.sources.default`.
+    """
+
+    catalog = Catalog.SPARK
+
+    def __init__(self, spark: Any, *, file_format: str | None = None) -> None:
+        self.spark = spark
+        self._file_format = file_format
+
+    @property
+    def file_format(self) -> str:
+        """The format of new tables."""
+        if self._file_format is None:
+            self._file_format = str(self.spark.conf.get("spark.sql.sources.default", "parquet"))
+        return self._file_format
+
+    def columns(self, table: HostTable) -> dict[str, str] | None:
+        """Return a table's columns in their order with their types, or None if it is not there.
+
+        A type that only Spark has, such as an interval, is given as BLOB, which no template
+        renders; its values are copied as texts.
+        """
+        with _named_failures(f"reading the columns of {qualified(table)}"):
+            if not self.spark.catalog.tableExists(qualified(table)):
+                return None
+            return {
+                field.name: duckdb_type(field.dataType) or "BLOB"
+                for field in self.spark.table(qualified(table)).schema.fields
+            }
+
+    def copy(
+        self,
+        table: HostTable,
+        directory: Path,
+        *,
+        columns: Sequence[str] | None = None,
+        statuses: Sequence[str] | None = None,
+    ) -> tuple[Path, ...]:
+        """Copy a table to files; see `Host`."""
+        source = qualified(table)
+        if statuses is not None:
+            listed = ", ".join(text_literal(status) for status in statuses)
+            source += f" where {STATUS} in ({listed})"
+        with _named_failures(f"copying {qualified(table)}"):
+            return self._copy(source, table, directory, columns)
+
+    def copy_rows(
+        self, tables: ModelTables, directory: Path, *, task: str | None = None, version: str = ""
+    ) -> CopiedRows:
+        """Copy the staged rows, without those that are done; see `Host`."""
+        with _named_failures(f"copying the rows of {qualified(tables.rows)}"):
+            done = self._done_sql(tables, task)
+            source = f"{qualified(tables.rows)} as staged"
+            if done is None:
+                return CopiedRows(self._copy(source, tables.rows, directory))
+            ((count, kept),) = self.spark.sql(
+                "select count(*), count_if(not (done.enrichment_version <=> "
+                f"{text_literal(version)})) from {source} join {done}"
+            ).collect()
+            files = self._copy(f"{source} left anti join {done}", tables.rows, directory)
+            return CopiedRows(files, int(count), int(kept))
+
+    def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
+        """Put results into their table, each in place of the one that its unique key had.
+
+        Failures first, then results, each whole: see the top of this file.
+        """
+        suffix = f"__new_{secrets.token_hex(4)}"
+        new, new_failures = (
+            replace(table, identifier=table.identifier + suffix)
+            for table in (tables.results, tables.failures)
+        )
+        with _named_failures(f"writing the results of {qualified(tables.enriched)}"):
+            self.make_schema(tables.results)
+            try:
+                self._load(new, results)
+                self._load(new_failures, failures)
+                self._put(tables.failures, new_failures, failures, tables.unique_key, new)
+                self._put(tables.results, new, results, tables.unique_key, new)
+            finally:
+                self._drop(new_failures)
+                self._drop(new)
+
+    def close(self) -> None:
+        """Leave the session as it is: it is the caller's."""
+
+    def make_schema(self, table: HostTable) -> None:
+        """Make the schema of a table where it is not there."""
+        schema = ".".join(quoted(part) for part in (table.database, table.schema) if part)
+        # Only then: whose right to make schemas is missing may still use it.
+        if not self.spark.catalog.databaseExists(schema):
+            self.spark.sql(f"create schema if not exists {schema}")
+
+    def write(self, frame: Any, table: HostTable) -> None:
+        """Put the rows of a DataFrame, which may read the table, in the place of a table."""
+        beside = replace(table, identifier=f"{table.identifier}__new_{secrets.token_hex(4)}")
+        with _named_failures(f"writing {qualified(table)}"):
+            self.make_schema(table)
+            try:
+                self._save(frame, beside, "overwrite")
+                self._put_in_place(beside, table)
+            finally:
+                self._drop(beside)
+
+    def _copy(
+        self,
+        source: str,
+        described: HostTable,
+        directory: Path,
+        columns: Sequence[str] | None = None,
+    ) -> tuple[Path, ...]:
+        fields = self.spark.table(qualified(described)).schema.fields
+        kinds = {field.name: duckdb_type(field.dataType) for field in fields}
+        wanted = kinds if columns is None else {name: kinds[name] for name in columns}
+        listed = [
+            quoted(name) if kind else f"cast({quoted(name)} as string) as {quoted(name)}"
+            for name, kind in wanted.items()
+        ]
+        frame = self.spark.sql(f"select {', '.join(listed)} from {source}")
+        types = {name: kind or "VARCHAR" for name, kind in wanted.items()}
+        return write_parquet(frame, types, directory)
+
+    def _done_sql(self, tables: ModelTables, task: str | None) -> str | None:
+        """Build what staged rows are joined to that are done; None where none is, or all count."""
+        if task is None:
+            return None
+        results, rows = (
+            {name.lower(): kind for name, kind in (self.columns(table) or {}).items()}
+            for table in (tables.results, tables.rows)
+        )
+        joined = (*tables.unique_key, FINGERPRINT)
+        # Of another type, no key is the same: the results are made anew.
+        if any(results.get(name.lower()) != rows.get(name.lower()) for name in joined):
+            return None
+        listed = ", ".join(quoted(name) for name in joined)
+        same = " and ".join(f"staged.{quoted(name)} = done.{quoted(name)}" for name in joined)
+        return (
+            f"(select {listed}, enrichment_version from {qualified(tables.results)} "
+            f"where {TASK} = {text_literal(task)} and {STATUS} = 'done') as done on {same}"
+        )
+
+    def _load(self, table: HostTable, written: Written) -> None:
+        """Make a table of rows that are written."""
+        empty = self.spark.createDataFrame([], spark_schema(written.columns))
+        self._save(empty, table, "overwrite")
+        for frame in frames_of(self.spark, written.files, written.columns):
+            self._save(frame, table, "append")
+
+    def _save(self, frame: Any, table: HostTable, mode: str) -> None:
+        frame.write.format(self.file_format).mode(mode).saveAsTable(qualified(table))
+
+    def _put(
+        self,
+        table: HostTable,
+        new: HostTable,
+        written: Written,
+        keys: Sequence[str],
+        renewed: HostTable,
+    ) -> None:
+        """Put new rows into a table in place of those of the keys that are renewed."""
+        there = self.columns(table)
+        columns = {name: held_type(kind) or kind for name, kind in written.columns.items()}
+        if there != columns:
+            self._put_in_place(new, table)
+            return
+        listed = ", ".join(quoted(name) for name in columns)
+        same = " and ".join(f"previous.{quoted(key)} = renewed.{quoted(key)}" for key in keys)
+        self.write(
+            self.spark.sql(
+                f"select {listed} from {qualified(new)} union all "
+                f"select {', '.join(f'previous.{quoted(name)}' for name in columns)} "
+                f"from {qualified(table)} as previous "
+                f"left anti join {qualified(renewed)} as renewed on {same}"
+            ),
+            table,
+        )
+
+    def _put_in_place(self, new: HostTable, table: HostTable) -> None:
+        """Have a new table take the place of another, which may be there."""
+        if self.file_format in _REPLACED:
+            self._replace(new, table)
+            return
+        away = replace(table, identifier=f"{table.identifier}__previous_{secrets.token_hex(4)}")
+        is_there = self.spark.catalog.tableExists(qualified(table))
+        try:
+            if is_there:
+                self._rename(table, away)
+        except _unsupported():
+            # Sail renames no table, and replaces one of any format.
+            self._replace(new, table)
+            return
+        try:
+            self._rename(new, table)
+        except _unsupported():
+            self._replace(new, table)
+        except Exception:
+            if is_there:
+                self._rename(away, table)
+            raise
+        self._drop(away)
+
+    def _replace(self, new: HostTable, table: HostTable) -> None:
+        if self.file_format == "delta":
+            writer = self.spark.table(qualified(new)).write.format(self.file_format)
+            writer = writer.mode("overwrite").option("overwriteSchema", "true")
+            writer.saveAsTable(qualified(table))
+            return
+        self.spark.sql(
+            f"create or replace table {qualified(table)} using {self.file_format} "
+            f"as select * from {qualified(new)}"
+        )
+
+    def _rename(self, table: HostTable, other: HostTable) -> None:
+        # Within its catalog, which the new name does not have.
+        place = qualified(replace(other, database=None))
+        self.spark.sql(f"alter table {qualified(table)} rename to {place}")
+
+    def _drop(self, table: HostTable) -> None:
+        self.spark.sql(f"drop table if exists {qualified(table)}")
+
+
+def _unsupported() -> type[Exception]:
+    """Return what PySpark raises for what an engine cannot do at all."""
+    from pyspark.errors import UnsupportedOperationException
+
+    unsupported: type[Exception] = UnsupportedOperationException
+    return unsupported
+
+
+@contextmanager
+def _named_failures(what: str) -> Iterator[None]:
+    """Raise what Spark, or the way to it, refuses as an error of ours.
+
+    Args:
+        what: What was being done.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as error:
+        text = re.sub(r"\s+", " ", str(error)).strip()[:600]
+        raise EnrichmentError(
+            f"Spark: {what} failed ({text}); answers that were received are kept",
+            fix="correct it in Spark and run it again",
+        ) from error

@@ -1,0 +1,295 @@
+"""`enrich(spark, df, …)` over Sail and real HTTP: what is sent, and what comes of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_server.server import RunningEmulator
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.errors import ConfigurationError, InputError
+from dbt_enrich.spark import enrich, failed_attempts
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.task.schema import OutputColumn
+from support.warehouse import Warehouse, config_for, summary_task
+
+NOTES = "select id, 'note ' || id as note from range(5)"
+
+
+class Notebook:
+    """A session of Spark in which DataFrames are enriched.
+
+    Attributes:
+        log: The lines that the user has read.
+    """
+
+    def __init__(self, spark: Any, config: PluginConfig) -> None:
+        self.spark = spark
+        self.config = config
+        self.log: list[str] = []
+
+    def enrich(
+        self,
+        select: str = NOTES,
+        task: EnrichmentTask | None = None,
+        *,
+        unique_key: str | tuple[str, ...] = "id",
+        table: str = "notes",
+        partition_rows: int = 10_000_000,
+        file_format: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Enrich what a SELECT of Spark yields."""
+        return enrich(
+            self.spark,
+            self.spark.sql(select),
+            task or summary_task(),
+            unique_key=unique_key,
+            table=table,
+            options=EnrichmentOptions(**options),
+            config=self.config,
+            partition_rows=partition_rows,
+            file_format=file_format,
+            log=self.log.append,
+        )
+
+
+def rows(frame: Any, *columns: str) -> list[tuple[Any, ...]]:
+    """Return a DataFrame's rows, in order."""
+    return sorted(tuple(row) for row in frame.select(*columns).collect())
+
+
+def statuses(frame: Any) -> dict[str, int]:
+    """Return how many rows have which status."""
+    return {row[0]: row[1] for row in frame.groupBy("enrichment_status").count().collect()}
+
+
+def paid(emulator: RunningEmulator) -> dict[str, int]:
+    """How often each request was answered, by request_key."""
+    return dict(emulator.account()["request_keys"])
+
+
+@pytest.fixture
+def notebook(spark: Any, emulator: RunningEmulator, tmp_path: Path) -> Notebook:
+    """A notebook whose Azure resource is the emulator."""
+    return Notebook(spark, config_for(emulator.url, emulator.api_key, tmp_path / "state"))
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "delta"])
+def test_each_row_gets_its_own_answer_once(
+    notebook: Notebook, emulator: RunningEmulator, file_format: str
+) -> None:
+    """A second call sends nothing, and copies no row out of Spark."""
+    found = notebook.enrich(file_format=file_format)
+    expected = [(i, f"note {i}", f"summary: note {i}", "done") for i in range(5)]
+    assert rows(found, "id", "note", "summary", "enrichment_status") == expected
+    notebook.log.clear()
+    again = notebook.enrich(file_format=file_format)
+    assert rows(again, "id", "note", "summary", "enrichment_status") == expected
+    assert set(paid(emulator).values()) == {1}
+    assert "0 sent" in notebook.log[-1]
+
+
+def test_keys_are_those_of_duckdb(
+    notebook: Notebook, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """What was answered for a table of DuckDB is not asked again for a DataFrame of the same."""
+    columns = {
+        "s": ("'née 🦆'", "'née 🦆'"),
+        "i": ("cast(7 as tinyint)", "7::tinyint"),
+        "n": ("cast(1.50 as decimal(5,2))", "1.50::decimal(5,2)"),
+        "f": ("cast(0.1 as double)", "0.1::double"),
+        "b": ("true", "true"),
+        "d": ("date'2024-02-29'", "date '2024-02-29'"),
+        "t": ("timestamp_ntz'2024-02-29 12:00:00.5'", "timestamp '2024-02-29 12:00:00.5'"),
+        "z": ("timestamp'2024-02-29 12:00:00.5Z'", "timestamptz '2024-02-29 12:00:00.5Z'"),
+        "l": ("array('a', null)", "['a', null]"),
+        "r": ("named_struct('x', 1, 'y', 'z')", "{'x': 1, 'y': 'z'}"),
+        "m": ("map('k', 1.5D)", "map {'k': 1.5::double}"),
+    }
+    task = summary_task(user=" ".join(f"{{{name}}}" for name in columns))
+    spark, duck = (
+        "select 1 as id, " + ", ".join(f"{pair[at]} as {name}" for name, pair in columns.items())
+        for at in (0, 1)
+    )
+    warehouse = Warehouse(notebook.config)
+    warehouse.enrich(duck, task)
+    found = notebook.enrich(spark, task)
+    assert statuses(found) == {"done": 1}
+    assert list(paid(emulator).values()) == [1]
+    keys = warehouse.rows("select replace(cast(enrichment_key as varchar), '-', '') from enriched")
+    assert rows(found, "enrichment_key") == keys
+
+
+def test_changed_rows_alone_are_asked(notebook: Notebook, emulator: RunningEmulator) -> None:
+    """The others keep their answers; a row that is gone is gone."""
+    notebook.enrich()
+    changed = f"select id, if(id = 3, 'changed', note) as note from ({NOTES}) where id > 0"
+    found = notebook.enrich(changed)
+    assert len(paid(emulator)) == 6
+    assert (3, "summary: changed") in rows(found, "id", "summary")
+    assert statuses(found) == {"done": 4}
+
+
+def test_rows_that_differ_each_time_are_those_that_were_asked(
+    notebook: Notebook, emulator: RunningEmulator
+) -> None:
+    """They are written once, so that no answer stands beside another text."""
+    found = notebook.enrich("select id, 'note ' || uuid() as note from range(20)")
+    assert all(summary == f"summary: {note}" for note, summary in rows(found, "note", "summary"))
+    assert statuses(found) == {"done": 20}
+    assert len(paid(emulator)) == 20
+
+
+def test_a_changed_task_leaves_rows_stale_until_it_is_answered(
+    notebook: Notebook, emulator: RunningEmulator
+) -> None:
+    """They keep their previous outputs, or show none with `on_pending: null`."""
+    notebook.enrich()
+    emulator.pause()
+    task = summary_task(system="Be short.")
+    found = notebook.enrich(task=task, mode="submit")
+    assert statuses(found) == {"stale": 5}
+    assert [value for _, value in rows(found, "id", "summary")] == [
+        f"summary: note {i}" for i in range(5)
+    ]
+    found = notebook.enrich(task=task, mode="submit", on_pending="null")
+    assert statuses(found) == {"pending": 5}
+    assert {value for (value,) in rows(found, "summary")} == {None}
+    emulator.resume()
+    emulator.settle()
+    assert statuses(notebook.enrich(task=task, mode="collect")) == {"done": 5}
+    assert set(paid(emulator).values()) == {1}
+
+
+def test_plan_sends_nothing_and_says_what_would_be_sent(
+    notebook: Notebook, emulator: RunningEmulator
+) -> None:
+    """The rows come back as what is known of them."""
+    found = notebook.enrich(mode="plan")
+    assert statuses(found) == {"pending": 5}
+    assert [f.dataType.simpleString() for f in found.schema if f.name == "summary"] == ["string"]
+    assert paid(emulator) == {}
+    assert any("5 rows" in line or "5 new" in line for line in notebook.log), notebook.log
+
+
+def test_failed_rows_are_named(notebook: Notebook, emulator: RunningEmulator) -> None:
+    """Each failed attempt is a row of its own, for as long as the row has the text that failed."""
+    with pytest.raises(ConfigurationError, match=r"no row of notes failed yet"):
+        failed_attempts(notebook.spark, "notes")
+    emulator.rules([{"match": "note 2", "refusal": "no"}])
+    found = notebook.enrich()
+    assert statuses(found) == {"done": 4, "failed": 1}
+    assert rows(failed_attempts(notebook.spark, "notes"), "id", "kind") == [(2, "refusal")]
+    changed = f"select id, if(id = 2, 'other', note) as note from ({NOTES})"
+    assert statuses(notebook.enrich(changed)) == {"done": 5}
+    assert failed_attempts(notebook.spark, "notes").count() == 0
+
+
+def test_skipped_and_optional_texts(notebook: Notebook, emulator: RunningEmulator) -> None:
+    """A row without its text is not sent."""
+    select = "select id, if(id = 1, null, if(id = 2, '  ', note)) as note from (" + NOTES + ")"
+    found = notebook.enrich(select)
+    assert statuses(found) == {"done": 3, "skipped": 2}
+    assert len(paid(emulator)) == 3
+
+
+def test_outputs_have_the_types_that_spark_has_for_them(notebook: Notebook) -> None:
+    """An enum is a text, a vector an array."""
+    outputs = (
+        OutputColumn(name="kind", data_type="enum('a', 'b')", description="Which"),
+        OutputColumn(name="n", data_type="utinyint", description="How many"),
+        OutputColumn(name="day", data_type="date", description="When"),
+        OutputColumn(
+            name="parts", data_type="struct(name varchar, size integer)[]", description="P"
+        ),
+    )
+    found = notebook.enrich(task=summary_task(outputs=outputs))
+    kinds = {field.name: field.dataType.simpleString() for field in found.schema}
+    assert [kinds[output.name] for output in outputs] == [
+        "string",
+        "smallint",
+        "date",
+        "array<struct<name:string,size:int>>",
+    ]
+    assert kinds["enriched_at"] == "timestamp"
+    assert statuses(found) == {"done": 5}
+    assert all(kind in ("a", "b") for (kind,) in rows(found, "kind"))
+
+
+def test_lost_work_tables_and_a_lost_state_cost_nothing(
+    notebook: Notebook, emulator: RunningEmulator
+) -> None:
+    """Each is made good from the other."""
+    notebook.enrich()
+    for kind in ("rows", "results", "failures"):
+        notebook.spark.sql(f"drop table default_enrichment.notes__{kind}")
+    assert statuses(notebook.enrich()) == {"done": 5}
+    shutil.rmtree(notebook.config.state_dir)
+    # A changed row has the engine look at results; the others are done in Spark.
+    assert statuses(notebook.enrich()) == {"done": 5}
+    assert set(paid(emulator).values()) == {1}
+
+
+def test_many_rows_stream_through(notebook: Notebook, emulator: RunningEmulator) -> None:
+    """100,000 of them, of which a thousand are different, out of Spark and back into it."""
+    select = (
+        "select id, 'note ' || (id % 1000) as note, repeat('x', 50) as other from range(100000)"
+    )
+    found = notebook.enrich(select)
+    assert statuses(found) == {"done": 100_000}
+    assert found.where("summary <> 'summary: ' || note or length(other) <> 50").count() == 0
+    assert len(paid(emulator)) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("select", "given", "message"),
+    [
+        (NOTES, {"unique_key": "nope"}, "unique_key names the column 'nope'"),
+        ("select 1 as id, 'a' as note from range(2)", {}, "'id' is not unique: the value 1 stands"),
+        ("select null as id, 'a' as note", {}, "'id' is null in 1 row"),
+        (NOTES, {"partition_rows": 4}, "5 rows are more than partition_rows = 4"),
+        (NOTES, {"table": "a.b.c.d"}, "no name of the form table, schema.table"),
+        (
+            "select id, note, 1 as enrichment_status from (" + NOTES + ")",
+            {},
+            "has the column 'enrichment_status'",
+        ),
+        (
+            "select id, interval '1' day as note from range(2)",
+            {},
+            "the column 'note', whose type interval day has no fixed rendering",
+        ),
+        ("select 1 as id, time'12:00:00' as note", {}, r"whose type time\(6\) has no fixed"),
+        ("select 1 as id, X'00' as note", {}, "has the type BLOB, which has no fixed rendering"),
+        ("select 1 as id", {}, "names the column 'note'"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_sent(
+    notebook: Notebook, emulator: RunningEmulator, select: str, given: Any, message: str
+) -> None:
+    """By one sentence that names it."""
+    with pytest.raises((ConfigurationError, InputError), match=message):
+        notebook.enrich(select, **given)
+    assert paid(emulator) == {}
+
+
+def test_columns_that_only_spark_has_stay_where_no_text_needs_them(notebook: Notebook) -> None:
+    """They never leave as anything but texts, and come back as they are."""
+    found = notebook.enrich(f"select *, interval '3' day as wait, X'00ff' as raw from ({NOTES})")
+    assert statuses(found) == {"done": 5}
+    kinds = {field.name: field.dataType.simpleString() for field in found.schema}
+    assert kinds["wait"].startswith("interval day")
+    assert kinds["raw"] == "binary"
+
+
+def test_without_a_configuration_it_says_where_one_goes(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the notebook, or in the call."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"holds no dbt_enrich\.yml"):
+        enrich(spark, spark.sql(NOTES), summary_task(), unique_key="id", table="notes")
