@@ -162,6 +162,23 @@ def test_what_a_run_lets_go_that_dies_meanwhile_is_asked(
     assert_paid_once(emulator)
 
 
+def test_a_file_that_has_become_too_large_is_cut_anew(
+    warehouses: tuple[Warehouse, Warehouse], emulator: RunningEmulator
+) -> None:
+    """One that waited for a quota is sent as it is, unless the service takes no such file now."""
+    warehouse, _ = warehouses
+    refusal = {"status": 400, "code": "token_limit_exceeded", "message": "No room now."}
+    emulator.faults({"name": "status", "operation": "POST /batches", **refusal})
+    warehouse.enrich(notes(), mode="submit")
+    assert emulator.jobs.batches() == []
+    size = max(file["bytes"] for file in emulator.jobs.files.all())
+    warehouse.restart(warehouse.config.model_copy(update={"max_bytes_per_file": size // 2}))
+    warehouse.enrich(notes())
+    assert warehouse.statuses() == {"done": ROWS}
+    assert_paid_once(emulator)
+    assert len(emulator.jobs.batches()) > 1
+
+
 def test_the_rest_of_what_was_chosen_is_claimed(
     warehouses: tuple[Warehouse, Warehouse],
     emulator: RunningEmulator,

@@ -145,9 +145,7 @@ def test_files_that_are_to_be_kept_stay(place: Place) -> None:
     place.assert_paid_once()
 
 
-@pytest.mark.parametrize(
-    ("rows_per_request", "prefix"), [(None, "another/prefix"), (3, "another/prefix"), (None, "")]
-)
+@pytest.mark.parametrize(("rows_per_request", "prefix"), [(3, "another/prefix"), (None, "")])
 def test_batches_of_a_ledger_that_is_lost_are_adopted_by_the_names_of_their_blobs(
     place: Place, ledgers: LedgerServer, rows_per_request: int | None, prefix: str
 ) -> None:
@@ -190,8 +188,7 @@ def test_batches_whose_answers_were_taken_in_are_no_news_to_a_new_ledger(
 @pytest.mark.parametrize(
     "moment",
     [
-        "uploading:after", "uploaded:before", "creating:after", "submitted:before", "ended:after",
-        "stored:before", "stored:after",
+        "uploading:after", "uploaded:before", "submitted:before", "ended:after", "stored:after",
     ],
 )  # fmt: skip
 def test_what_a_killed_runner_left_is_paid_once(
