@@ -16,12 +16,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 import yaml
 from batch_server.server import RunningEmulator
-from dbt_enrich.config import parse_config
+from dbt_enrich.config import parse_config, read_project_file
+from dbt_enrich.config.place import PROJECT_FILE
+from dbt_enrich.config.project_file import TARGETS
 from dbt_enrich.task.from_yaml import options_from_yaml, task_from_yaml
 from docs.commands import Programs
 from support.dbt_project import REPOSITORY
@@ -175,23 +178,26 @@ class Page:
         self.is_dirty = True
 
     def _adapt_profile(self) -> None:
-        """Have a profile answer at once: from the script, and by an emulator of Azure."""
-        path = self.root / "profiles.yml"
-        if not path.exists():
-            return
-        before = path.read_text(encoding="utf-8")
-        document = yaml.safe_load(before.replace(_AZURE, self.azure.url))
-        for config in plugin_configs(document):
-            config.setdefault("poll_interval", 0.05)
-            config.setdefault("adoption_grace", 0)
-            if config.get("provider") == "local" and "responder" not in config:
-                config["responder"] = "scripted"
-            answers = _HERE / "answers" / f"{self.project}.json"
-            if config.get("responder") == "scripted" and answers.exists():
-                config.setdefault("script", str(answers))
-        text = yaml.safe_dump(document, sort_keys=False)
-        if yaml.safe_load(before) != document:
-            path.write_text(text, encoding="utf-8")
+        """Have a configuration answer at once: from the script, and by an emulator of Azure."""
+        for name, configs in (("profiles.yml", plugin_configs), ("dbt_enrich.yml", file_configs)):
+            path = self.root / name
+            if not path.exists():
+                continue
+            before = path.read_text(encoding="utf-8")
+            document = yaml.safe_load(before.replace(_AZURE, self.azure.url))
+            for config in configs(document):
+                self._adapt(config)
+            if yaml.safe_load(before) != document:
+                path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    def _adapt(self, config: dict[str, Any]) -> None:
+        config.setdefault("poll_interval", 0.05)
+        config.setdefault("adoption_grace", 0)
+        if config.get("provider") == "local" and "responder" not in config:
+            config["responder"] = "scripted"
+        answers = _HERE / "answers" / f"{self.project}.json"
+        if config.get("responder") == "scripted" and answers.exists():
+            config.setdefault("script", str(answers))
 
     def _shell(self, script: str, *, fails: bool = False) -> str:
         exported, place = self.directory / "exported", self.directory / "place"
@@ -244,6 +250,12 @@ def plugin_configs(profiles: Any) -> Iterable[dict[str, Any]]:
             for plugin in output.get("plugins") or ():
                 if plugin.get("module") == "dbt_enrich.plugin":
                     yield plugin.setdefault("config", {})
+
+
+def file_configs(document: Any) -> Iterable[dict[str, Any]]:
+    """Yield the configurations in a dbt_enrich.yml: of all targets, and of each."""
+    yield document
+    yield from (document.get("targets") or {}).values()
 
 
 def merged(document: Any, place: str, addition: Any) -> Any:
@@ -342,10 +354,20 @@ def _check_document(document: Any) -> None:
     config = document.get("config")
     if isinstance(config, Mapping) and "provider" in config:
         parse_config({**config}, duckdb_settings={})
+    if "provider" in document:
+        _check_project_file(document)
     for found in plugin_configs(document) if "models" not in document else ():
         parse_config(found, duckdb_settings={})
     for model in document.get("models") or () if isinstance(document.get("models"), list) else ():
         _check_model(model)
+
+
+def _check_project_file(document: Mapping[str, Any]) -> None:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / PROJECT_FILE
+        path.write_text(yaml.safe_dump(dict(document)), encoding="utf-8")
+        for target in document.get(TARGETS) or ("dev",):
+            assert read_project_file(path.parent, target)
 
 
 def _check_model(model: Mapping[str, Any]) -> None:

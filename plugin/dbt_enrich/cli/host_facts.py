@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dbt_enrich.extras import POSTGRES, Extra
+from dbt_enrich.extras import POSTGRES, SPARK, Extra
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class HostFacts:
 HOSTS: Final = (
     HostFacts("DuckDB", ("duckdb",)),
     HostFacts("Postgres", ("postgres",), POSTGRES),
+    HostFacts("Spark", ("spark", "sail"), SPARK),
 )
 ADAPTERS: Final = tuple(adapter for host in HOSTS for adapter in host.adapters)
 """The types of targets that dbt-enrich works on."""

@@ -9,6 +9,7 @@ import click
 
 from dbt_enrich.cli.project import Location, load_databases, load_project, project_options
 from dbt_enrich.cli.selection import models_selection
+from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import REPORT, require
 from dbt_enrich.report.collect import collect
 from dbt_enrich.report.documents import json_document, markdown_document
@@ -46,6 +47,12 @@ def report(models: tuple[str, ...], form: str, output: Path | None, location: Lo
         )
     target = None if output is None or str(output) == "-" else output.resolve()
     project = load_project(location)
+    if project.adapter != "duckdb":
+        raise ConfigurationError(
+            f"the target '{project.target}' is of the type {project.adapter}, and the report reads "
+            "tables in DuckDB alone",
+            fix="see `dbt-enrich status`, which counts rows, batches and costs wherever tables are",
+        )
     found = collect(
         project.config, project=project.name, databases=load_databases(location), models=models
     )

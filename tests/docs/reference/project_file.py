@@ -20,7 +20,8 @@ def project_file() -> str:
         "The configuration beside `dbt_project.yml`, for a target whose profile has no block of "
         "dbt-enrich: another adapter's, dbt 2's, or one that you want to commit. Its keys are "
         "those of [the profile](profile.md), with `targets` beside them. Where the profile's "
-        "plugin has a `config`, that whole block wins, and the file is not read.",
+        "plugin has a `config`, that whole block wins, and the file is not read. "
+        "[Hosts](../hosts/index.md) says which door a project uses.",
         "## Targets\n",
         f"The keys at the top hold for every target of the profile. Below `{TARGETS}` each target "
         "has its own, which win key by key. Where there is `targets`, it names every target that "
