@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _CHUNK = 1_048_576
+# A caller waits for its batch to be created meanwhile.
+_PATIENCE: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
 
 
 class BlobRefusedError(PermissionError):
@@ -96,7 +99,7 @@ class Blobs:
         if not may or not key or not url.startswith(f"{self._endpoint}/"):
             raise BlobRefusedError(url)
         client: Any = {"allow_http": self._endpoint.startswith("http://")}
-        return AzureStore(container, client_options=client), key
+        return AzureStore(container, client_options=client, retry_config=_PATIENCE), key
 
 
 def _refusing(call: Callable[[], _T]) -> _T:

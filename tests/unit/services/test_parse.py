@@ -187,6 +187,20 @@ def test_a_whole_batch_is_read() -> None:
     )
 
 
+@pytest.mark.parametrize("absent", ["", None])
+def test_a_batch_on_blobs_is_one_whose_files_are_addresses(absent: str | None) -> None:
+    """As Azure shows it; a batch on a file may have the same fields, empty."""
+    ids = {f"{kind}_file_id": absent for kind in ("input", "output", "error")}
+    blobs = {"input_blob": "https://a/c/in", "output_blob": "https://a/c/out", "error_blob": absent}
+    batch = parse_batch({"id": "b", "status": "completed", **ids, **blobs})
+    assert batch.is_on_blob
+    assert (batch.input_file_id, batch.output_file_id) == ("https://a/c/in", "https://a/c/out")
+    assert batch.error_file_id is None
+    none = dict.fromkeys(blobs, absent)
+    batch = parse_batch({"id": "b", "status": "completed", **none, "input_file_id": "file-in"})
+    assert (batch.is_on_blob, batch.input_file_id) == (False, "file-in")
+
+
 def test_a_batch_of_nulls_is_read() -> None:
     """Only the id has to be there."""
     names = ("status", "metadata", "request_counts", "errors", "created_at", "input_file_id")
