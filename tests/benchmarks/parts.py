@@ -18,6 +18,7 @@ from benchmarks import (
     quality,
     relay,
     shared_state,
+    spark,
     tokens,
     vectors,
 )
@@ -220,6 +221,25 @@ def shared_states(plan: Plan) -> Iterator[Result]:
                 yield result
 
 
+def spark_partitions(plan: Plan) -> Iterator[Result]:
+    """The engine inside partitions, over Sail with one worker and two, and on one machine."""
+    rows = plan.rows or 1_000_000
+    result = Result("spark", rows)
+    with ledger_server() as ledgers:
+        for _ in plan.rounds(rows):
+            result.begin_round()
+            with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
+                measure = partial(spark.measure_duckdb, rows, Path(directory), ledgers.new())
+                result.enter(spark.DUCKDB, measure)
+            for name, workers in spark.WORKERS.items():
+                with tempfile.TemporaryDirectory(dir=plan.scratch) as directory:
+                    measure = partial(
+                        spark.measure_sail, rows, Path(directory), ledgers.new(), workers
+                    )
+                    result.enter(name, measure)
+            yield result
+
+
 def embeddings(plan: Plan) -> Iterator[Result]:
     """Export, load and table of vectors of 1,536 numbers."""
     rows = plan.rows or 100_000
@@ -272,6 +292,7 @@ PARTS: dict[str, Part] = {
     "relay": relays,
     "pictures": picture_exports,
     "shared-state": shared_states,
+    "spark": spark_partitions,
     "embeddings": embeddings,
     "tokens": token_counts,
     "quality": qualities,

@@ -10,6 +10,7 @@ from benchmarks.markdown import NOTHING, number, section, table
 from benchmarks.peers.environments import PEERS
 from benchmarks.results import Result, Results
 from benchmarks.shared_state import LOCAL, SHARED
+from benchmarks.spark import DUCKDB, SECONDS, WORKERS, simulated
 from benchmarks.targets import (
     BOTH,
     ENGINE,
@@ -86,6 +87,7 @@ def report(results: Results) -> str:
         _pictures(results.of("pictures")),
         _embeddings(results.of("embeddings")),
         _shared_states(results.of("shared-state")),
+        _spark(results.of("spark")),
         _METHOD.format(
             stubs="\n".join(f"  - {peer.name} {peer.version}: {peer.stubbed}." for peer in PEERS)
         ),
@@ -96,7 +98,7 @@ def report(results: Results) -> str:
 def _machines(results: Results) -> str:
     parts = (
         *("sides", "shapes", "peers", "nothing-new", "dbt-run", "emulator", "pictures"),
-        *("relay", "embeddings", "shared-state"),
+        *("relay", "embeddings", "shared-state", "spark"),
     )
     found = [one for part in parts for one in results.of(part)]
     days = sorted({one.measured_at[:10] for one in found})
@@ -386,6 +388,55 @@ def _shared_states(results: Sequence[Result]) -> str:
         "at the same moment claim the same rows, and each row is one's alone.\n\n"
     )
     return section("Shared state", text + table(head, rows) + _missing(results)) if rows else ""
+
+
+def _spark(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    rows = [
+        (
+            f"{one.rows:,}", name,
+            *(number(one.ratio(name, DUCKDB, step), 2) for step in SECONDS),
+            number(one.ratio(name, DUCKDB, *SECONDS), 2), number(one.median(name, "parts")),
+            str(len(one.values(name, *SECONDS))),
+        )
+        for one in results
+        for name in WORKERS
+        if one.values(name, *SECONDS)
+    ]  # fmt: skip
+    head = (
+        "rows", "inside partitions", "export, times DuckDB", "load, times DuckDB",
+        "table, times DuckDB", "together, times DuckDB", "parts", "rounds",
+    )  # fmt: skip
+    text = (
+        "The engine inside the partitions of a DataFrame, beside DuckDB on one machine with the "
+        "same shared state: a ledger in Postgres and a bucket that is a directory. Spark is Sail, "
+        "in a process of its own, and all of it shares the cores of this machine, on which no "
+        "cluster can win: the ratio is what working in partitions costs. The tables are the same, "
+        "row by row; contenders with another one are not shown.\n\n"
+    )
+    return section(
+        "Inside Spark's partitions",
+        text + table(head, rows) + _cluster(results) + _missing(results),
+    )
+
+
+def _cluster(results: Sequence[Result]) -> str:
+    """Say what a cluster would bring, as a simulation."""
+    machines = (1, 4, 16, 64)
+    rows = []
+    for one in results:
+        found = simulated(one, machines)
+        if found:
+            rows.append((f"{one.rows:,}", *(number(found[n], 2) for n in machines)))
+    head = ("rows", *(f"{n} machines" if n > 1 else "1 machine" for n in machines))
+    text = (
+        "\n**A simulation, not a measurement**: how many times quicker than DuckDB on one machine "
+        "a cluster of machines with one core each would be, if what one worker took were divided "
+        "among them by parts, with nothing lost. More machines than parts bring nothing; a part "
+        "is 100,000 rows by default, so that 10,000,000 rows keep 100 machines busy.\n\n"
+    )
+    return text + table(head, rows) if rows else ""
 
 
 def _times(one: Result, name: str) -> list[str]:

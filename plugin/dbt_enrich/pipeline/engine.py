@@ -102,7 +102,7 @@ class Engine:
         self.cancelled = threading.Event()
         self._console = console
         self._lock = threading.RLock()
-        self._service = SharedService(config, self.cancelled, console, clock)
+        self.service = SharedService(config, self.cancelled, console, clock)
         self._has_warned = False
         self._budget = Budget(config, self.namespace, clock)
         self._published: dict[str, ExitStack] = {}
@@ -162,7 +162,7 @@ class Engine:
             self._warn_of_network(run.store)
             console = self._console.of(request.relation.model, live_terminal())
             timings = until_published.enter_context(logged_timings(console))
-            session = self._session(run, request, console, timings)
+            session = self.session(run, request, console, timings)
             if not self.config.keep_files:
                 sweep_files(run)
             with closing(console):
@@ -176,9 +176,10 @@ class Engine:
                 self._published[run.id] = published
             return outcome
 
-    def _session(
+    def session(
         self, run: Run, request: EnrichmentRequest, console: Console, timings: Timings
     ) -> Session:
+        """Return what a run of a request works with."""
         return Session(
             run=run,
             request=request,
@@ -274,13 +275,13 @@ class Engine:
         mode = request.options.mode
         self._check_request(session)
         if request.empty and mode not in (Mode.PLAN, Mode.PREVIEW):
-            self._record_task(session)
+            self.record_task(session)
             self._record_publication(session)
             return without_rows(session)
         rows = _staged(session)
         if mode == Mode.PREVIEW:
             return self._preview(session, rows)
-        self._record_task(session)
+        self.record_task(session)
         selection = session.select()
         undone = _undone(session, rows, selection)
         session.tally.reused = rows.keyed - undone.rows
@@ -297,7 +298,7 @@ class Engine:
             raise refusal
         blank = BlankRows(session)
         blank.refuse_before_sending(rows, undone, chosen, fresh)
-        exchange(session, rows, (undone, chosen), fresh, self._service)
+        exchange(session, rows, (undone, chosen), fresh, self.service)
         undone.remove()
         chosen.remove()
         with session.timings.span(Stage.PUBLISH, rows=rows.rows) as span:
@@ -351,7 +352,8 @@ class Engine:
         with self._lock:
             self._publications[session.run.id] = publication(session, kept)
 
-    def _record_task(self, session: Session) -> None:
+    def record_task(self, session: Session) -> None:
+        """Have the ledger know the task whose answers come home."""
         request, task = session.request, session.request.task
         session.run.ledger.tasks.add(
             session.task_key,
@@ -361,7 +363,7 @@ class Engine:
         )
 
     def _preview(self, session: Session, rows: StagedRows) -> Outcome:
-        with self._service.use() as (service, _):
+        with self.service.use() as (service, _):
             previewed = preview(
                 session.run, rows, session.request, session.select(), self.config, service
             )

@@ -89,8 +89,7 @@ class PartedEngine(Engine):
                 task needs what only one machine does. Paid answers are safe in every case.
         """
         self.check()
-        relation = _empty_relation(model, rows)
-        request = EnrichmentRequest(relation, model.task, model.options, model.enrichment)
+        request = request_of(model, rows)
         with (
             concerning(model=model.name),
             ExitStack() as opened,
@@ -99,7 +98,7 @@ class PartedEngine(Engine):
             run.store.sweep_runs()
             console = self._console.of(model.name, live_terminal())
             timings = opened.enter_context(logged_timings(console))
-            session = self._session(run, request.identified(), console, timings)
+            session = self.session(run, request.identified(), console, timings)
             if not self.config.keep_files:
                 sweep_files(run)
             with closing(console):
@@ -107,16 +106,16 @@ class PartedEngine(Engine):
 
     def _enrich_parted(self, session: Session, rows: PartedRows) -> PartedOutcome:
         self._check_parted(session, rows)
-        self._record_task(session)
+        self.record_task(session)
         mode = session.request.options.mode
         if mode == Mode.PLAN:
             counted = Jobs(session, rows).count(session.select())
             return self._outcome(
                 session, plan_sentence(counted.rows, counted.fresh, counted.done), {}, {}
             )
-        columns, error_columns = _columns(session.request, rows)
-        with self._service.use() as (service, relay):
-            self._service.prepare(session, service, sends=mode != Mode.COLLECT)
+        columns, error_columns = columns_of(session.request, rows)
+        with self.service.use() as (service, relay):
+            self.service.prepare(session, service, sends=mode != Mode.COLLECT)
             jobs = Jobs(session, rows, service)
             exchange = PartedExchange(
                 session, jobs, rows.at_once, service, relay, _watch_of(session)
@@ -183,15 +182,18 @@ def _watch_of(session: Session) -> Watch:
     )
 
 
-def _empty_relation(model: PartedModel, rows: PartedRows) -> StagedRelation:
-    """Return a relation with the rows' columns and none of them."""
+def request_of(model: PartedModel, rows: PartedRows) -> EnrichmentRequest:
+    """Return what is asked, of a relation that has the rows' columns and none of them."""
     connection = rows_database(None, None)
     listed = ", ".join(f"{identifier(name)} {kind}" for name, kind in rows.columns.items())
     connection.execute(f"create table staged ({listed})")
-    return StagedRelation(connection, "staged", model.unique_key, model.name)
+    relation = StagedRelation(connection, "staged", model.unique_key, model.name)
+    return EnrichmentRequest(relation, model.task, model.options, model.enrichment)
 
 
-def _columns(request: EnrichmentRequest, rows: PartedRows) -> tuple[dict[str, str], dict[str, str]]:
+def columns_of(
+    request: EnrichmentRequest, rows: PartedRows
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return the columns of the enriched table and of its errors table as they are held there.
 
     Raises:

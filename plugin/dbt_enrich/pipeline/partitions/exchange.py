@@ -410,6 +410,12 @@ class PartedExchange(Exchange):
         session.tally.requests += sent
         return session.run.ledger.shards.named(kept), made.left
 
+    def fetched(self, written: Written, claimed: Iterable[Shard]) -> list[Shard]:
+        """Fetch the files of claimed shards to this machine, and return the shards."""
+        self._fetched.expect_written(written.job, written.shards)
+        found = (self._fetched.write(shard) for shard in claimed)
+        return [shard for shard in found if shard]
+
     def _begin(self, written: Written) -> None:
         """Say what is about to be sent, and refuse it where the task's change is refused.
 
@@ -438,13 +444,13 @@ class PartedExchange(Exchange):
                     continue
                 ready.append(shard)
                 if len(ready) == self._at_once:
-                    self._read(ready)
+                    self.read(ready)
                     ready = []
         finally:
             if ready:
-                self._read(ready)
+                self.read(ready)
 
-    def _read(self, shards: Sequence[Shard]) -> None:
+    def read(self, shards: Sequence[Shard]) -> None:
         """Take the answers of downloaded shards in, and see whether all is well."""
         session = self.session
         run, bucket = session.run, shared_files(session).bucket

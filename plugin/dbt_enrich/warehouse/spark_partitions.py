@@ -1,0 +1,168 @@
+"""The rows of a Spark DataFrame, worked on in its partitions by `mapInArrow`.
+
+Spark runs a task again when its machine is gone, and twice where it is slow; what it yields
+counts once. dbt-enrich, with its extra `remote`, is installed on the machines of the cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from dbt_enrich import errors
+from dbt_enrich.errors import ConfigurationError, EnrichmentError, InputError
+from dbt_enrich.warehouse.parted_rows import PART
+from dbt_enrich.warehouse.spark_types import arrow_schema, duckdb_type, held_type, spark_schema
+from dbt_enrich.wording import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dbt_enrich.warehouse.parted_rows import Work
+
+PART_ROWS: Final = 100_000
+"""Rows of a part, about: as many requests as one file of the service may hold."""
+# So many response files are read by one job at most: each is a part of it.
+_MOST_AT_ONCE = 32
+_ERROR = re.compile(r"dbt_enrich\.errors\.(\w+): (.*)")
+_NOT_INSTALLED = re.compile(r"No module named '(dbt_enrich|batch_server|duckdb|obstore)")
+
+
+class SparkRows:
+    """The rows of a DataFrame, for `PartedRows`.
+
+    Args:
+        frame: The `pyspark.sql.DataFrame`; its rows are the same whenever they are read, as those
+            of a table are.
+        parts: How many parts there are; by default as many as `PART_ROWS` asks for.
+
+    Raises:
+        ConfigurationError: A column has a type that only Spark has.
+    """
+
+    def __init__(self, frame: Any, *, parts: int | None = None) -> None:
+        self._frame = frame
+        self.columns = _columns(frame.schema)
+        self.parts = parts or max(1, -(-frame.count() // PART_ROWS))
+        self.at_once = min(self.parts, _MOST_AT_ONCE)
+
+    def held(self, kind: str) -> str | None:
+        """Return the type that Spark holds values of a type as, or None if it holds none."""
+        return held_type(kind)
+
+    def check_key(self, model: str, unique_key: Sequence[str]) -> None:
+        """Refuse a unique key that is null or stands in two rows; see `PartedRows`."""
+        names, keys = ", ".join(unique_key), list(unique_key)
+        is_null = self._frame[keys[0]].isNull()
+        for key in keys[1:]:
+            is_null = is_null | self._frame[key].isNull()
+        nulls = self._frame.filter(is_null).count()
+        if nulls:
+            raise InputError(
+                f"model '{model}': the unique_key '{names}' is null in {counted(nulls, 'row')}",
+                fix="filter them out or choose another key",
+            )
+        per_key = self._frame.groupBy(*keys).count()
+        for row in per_key.filter(per_key["count"] > 1).limit(1).collect():
+            shown = ", ".join(str(row[key]) for key in keys)
+            raise InputError(
+                f"model '{model}': the unique_key '{names}' is not unique: the value {shown} "
+                f"stands in {row['count']} rows",
+                fix="remove the repeats or choose another key",
+            )
+
+    def first(self, rows: int) -> SparkRows:
+        """Return so many of the rows, in one part."""
+        return SparkRows(self._frame.limit(rows), parts=1)
+
+    def results(
+        self, keyed: Work, work: Work, columns: Mapping[str, str]
+    ) -> list[Mapping[str, Any]]:
+        """Do a piece of work in each part, and bring home what it yields; see `PartedRows`."""
+        return _collected(self.frame(keyed, work, columns))
+
+    def frame(self, keyed: Work, work: Work, columns: Mapping[str, str]) -> Any:
+        """Return what a piece of work yields as a DataFrame; see `PartedRows`."""
+        from pyspark.sql import types
+
+        schema = types.StructType([*self._frame.schema.fields])
+        keyed_rows = self._frame.mapInArrow(
+            _as_it_is(keyed), schema.add(types.StructField(PART, types.StringType()))
+        )
+        parted = keyed_rows.repartition(self.parts, PART)
+        return parted.mapInArrow(_typed(work, columns), spark_schema(columns))
+
+    def each(
+        self, names: Sequence[str], work: Work, columns: Mapping[str, str]
+    ) -> list[Mapping[str, Any]]:
+        """Do a piece of work for each of some names; see `PartedRows`."""
+        spark = self._frame.sparkSession
+        frame = spark.createDataFrame([(name,) for name in names], "name string")
+        parted = frame.repartition(len(names))
+        return _collected(parted.mapInArrow(_typed(work, columns), spark_schema(columns)))
+
+
+def _columns(schema: Any) -> dict[str, str]:
+    columns = {}
+    for field in schema.fields:
+        kind = duckdb_type(field.dataType)
+        if kind is None:
+            raise ConfigurationError(
+                f"the column '{field.name}' has the type {field.dataType.simpleString()}, which "
+                "only Spark has",
+                fix=f"cast it to string, or leave it out: drop('{field.name}')",
+            )
+        columns[field.name] = kind
+    return columns
+
+
+def _as_it_is(work: Work) -> Work:
+    """Return a piece of work as Spark pickles and calls it."""
+
+    def done(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from work(batches)
+
+    return done
+
+
+def _typed(work: Work, columns: Mapping[str, str]) -> Work:
+    """Return a piece of work that yields what Spark was told that it yields."""
+
+    def done(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        schema = arrow_schema(columns)
+        for batch in work(batches):
+            yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+
+    return done
+
+
+def _collected(frame: Any) -> list[Mapping[str, Any]]:
+    """Bring rows home; what was raised there is raised here by its own name."""
+    from pyspark.errors import PySparkException
+
+    try:
+        return [row.asDict() for row in frame.collect()]
+    except PySparkException as error:
+        raise _named(error) from error
+
+
+def _named(error: Exception) -> EnrichmentError:
+    text = str(error)
+    missing = _NOT_INSTALLED.search(text)
+    if missing:
+        return ConfigurationError(
+            f"the machines of the Spark cluster have no Python package {missing[1]}",
+            fix="install there what this machine has: pip install 'dbt-enrich[remote]'",
+        )
+    found = _ERROR.search(text)
+    kind = getattr(errors, found[1], EnrichmentError) if found else EnrichmentError
+    if found and isinstance(kind, type) and issubclass(kind, EnrichmentError):
+        return kind(found[2].strip())
+    said = text.strip().splitlines() or [type(error).__name__]
+    return EnrichmentError(
+        f"Spark could not carry out a job ({said[0][:300]})",
+        fix="see the log of its tasks, then run again: nothing that was written is paid for",
+    )

@@ -1,0 +1,139 @@
+"""The engine's SQL inside partitions, over Sail: request keys, and a run from rows to rows."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from batch_server.server import RunningEmulator
+from dbt_enrich.config.bucket_address import parse_bucket_address
+from dbt_enrich.config.file_limits import ServiceLimits
+from dbt_enrich.endpoints.choice import endpoint_of
+from dbt_enrich.errors import InputError
+from dbt_enrich.pipeline.export.new_requests import Selection
+from dbt_enrich.pipeline.partitions import worker
+from dbt_enrich.pipeline.partitions.job import Addressee, Job, copied
+from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.task.enrichment_task import EnrichmentTask
+from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.spark_partitions import SparkRows
+from dbt_enrich.warehouse.spark_types import arrow_schema, held_type, spark_schema
+from support.parted import PartedWarehouse
+from support.shared import SharedState
+from support.warehouse import Warehouse, config_for
+from unit.task.test_golden_keys import GOLDEN
+
+ROWS = 400
+SELECT = (
+    "select i as id, if(i = 3, null, 'note ' || i % 350) as note, timestamp '2026-01-02' as day "
+    f"from range({ROWS}) as numbers(i)"
+)
+
+
+def frame_of(spark: Any, select: str) -> Any:
+    """Return the rows of a SELECT of DuckDB as a DataFrame, in the types that Spark holds."""
+    connection = duckdb.connect()
+    connection.execute("set timezone = 'UTC'")
+    described = connection.execute(f"describe {select}").fetchall()
+    held = {row[0]: str(held_type(row[1])) for row in described}
+    values = ", ".join(f'cast("{name}" as {kind}) as "{name}"' for name, kind in held.items())
+    table = connection.execute(f"select {values} from ({select})").to_arrow_table()
+    return spark.createDataFrame(table.cast(arrow_schema(held)), schema=spark_schema(held))
+
+
+def keys_in_partitions(
+    case: dict[str, Any], rows: Any, directory: Path
+) -> tuple[str, dict[Any, str | None]]:
+    """Return the task's key, and the rows' request keys by their id."""
+    outputs = tuple(OutputColumn(**column) for column in case["outputs"])
+    task = EnrichmentTask(outputs=outputs, **case["task"])
+    task_key = task.task_key(case["answered_by"])
+    with Ledger(directory / "ledger.sqlite") as ledger:
+        job = Job(
+            id="golden",
+            ledger=copied(ledger, directory),
+            bucket=parse_bucket_address(f"file://{directory}/bucket"),
+            alive=frozenset(),
+            selection=Selection(task, task_key, endpoint_of(task.endpoint), max_attempts=3),
+            options=EnrichmentOptions(),
+            enrichment="model.tests.golden",
+            model="golden",
+            unique_key=("id",),
+            addressee=Addressee(("d",), {}, "s", ServiceLimits(10, 10_000), "/v1", "tests"),
+            price=None,
+            memory_limit="100MB",
+            mask="",
+        )
+    columns = {"id": rows.columns["id"], "enrichment_key": "VARCHAR"}
+    work = partial(worker.published, job, columns, errors=False)
+    found = rows.frame(partial(worker.keyed, job), work, columns).collect()
+    keys = {row["id"]: row["enrichment_key"] for row in found}
+    return task_key, {id_: key and key.replace("-", "") for id_, key in keys.items()}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in GOLDEN if not case["task"].get("images")],
+    ids=lambda case: case["name"],
+)
+def test_keys_are_those_of_duckdb(case: dict[str, Any], spark: Any, tmp_path: Path) -> None:
+    """Each golden key, of every type that Spark has or holds as a text or a wider number."""
+    rows = SparkRows(frame_of(spark, case["select"]), parts=2)
+    ids = [
+        row[0] for row in duckdb.connect().execute(f"select id from ({case['select']})").fetchall()
+    ]
+    task_key, keys = keys_in_partitions(case, rows, tmp_path)
+    assert task_key == case["task_key"]
+    assert [keys[id_] for id_ in ids] == case["request_keys"]
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedState:
+    """A bucket for all runs."""
+    return SharedState(tmp_path / "bucket", monkeypatch)
+
+
+def test_rows_to_rows(
+    spark: Any, emulator: RunningEmulator, tmp_path: Path, shared: SharedState
+) -> None:
+    """As DuckDB has them, each request paid once; a second run sends nothing."""
+    config = config_for(
+        emulator.url, emulator.api_key, tmp_path / "state", max_requests_per_file=40
+    )
+    parted = PartedWarehouse(config)
+    rows = SparkRows(frame_of(spark, SELECT), parts=4)
+    outcome = parted.engine.enrich_parted(parted.model(), rows)
+    found = sorted(tuple(row) for row in outcome.enriched.select("id", "summary", "day").collect())
+    assert set(emulator.account()["custom_ids"].values()) == {1}
+    assert list(shared.bucket.list("requests")) == []
+    local = Warehouse(config)
+    local.enrich(SELECT)
+    assert local.log[-1].count("0 sent")
+    assert found == local.rows("select id, summary, day from enriched order by id")
+    assert parted.engine.enrich_parted(parted.model(), rows).summary.count(", 0 sent")
+
+
+@pytest.mark.parametrize(
+    ("select", "says"),
+    [
+        ("select nullif(i, 2) as id, 'a' as note from range(3) as t(i)", "is null in 1 row"),
+        ("select i // 2 as id, 'a' as note from range(3) as t(i)", "is not unique: the value 0"),
+    ],
+)
+def test_a_unique_key_must_tell_rows_apart(
+    select: str,
+    says: str,
+    spark: Any,
+    emulator: RunningEmulator,
+    tmp_path: Path,
+    shared: SharedState,
+) -> None:
+    """It is looked at in Spark, across all partitions, before anything is sent."""
+    parted = PartedWarehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
+    with pytest.raises(InputError, match=says):
+        parted.engine.enrich_parted(parted.model(), SparkRows(frame_of(spark, select), parts=2))
+    assert emulator.account()["custom_ids"] == {}

@@ -1,0 +1,158 @@
+"""Spark itself, a master and two workers as processes; one is killed while it writes requests."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_server.server import RunningEmulator
+from dbt_enrich.warehouse.spark_partitions import SparkRows
+from functional.spark.test_partitions import frame_of, keys_in_partitions
+from support.parted import PartedWarehouse
+from support.shared_ledger import LedgerServer
+from support.spark_cluster import SparkCluster, spark_cluster
+from support.warehouse import config_for
+from unit.task.test_golden_keys import GOLDEN
+
+pytestmark = pytest.mark.spark
+ROWS, TEXTS, FILE_ROWS, PARTS = 6_000, 5_000, 150, 4
+SELECT = (
+    f"select i as id, 'note ' || i % {TEXTS} || repeat(' and so on', 20) as note "
+    f"from range({ROWS}) as numbers(i)"
+)
+
+
+def spark_home() -> Path:
+    """Return where Spark is: in PySpark's package, which its client alone does not have."""
+    import pyspark
+
+    home = Path(str(pyspark.__file__)).parent
+    if not (home / "bin" / "spark-class").exists():
+        pytest.fail("needs PySpark with Spark itself: make test-spark installs it")
+    return home
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
+    """A master and two workers."""
+    with spark_cluster(spark_home(), tmp_path_factory.mktemp("spark"), 2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def spark(cluster: SparkCluster) -> Iterator[Any]:
+    """A session on the cluster, with speculation."""
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder: Any = SparkSession.builder
+    settings = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.executor.memory": "512m",
+        "spark.ui.enabled": "false",
+        "spark.speculation": "true",
+        "spark.speculation.interval": "50ms",
+        "spark.speculation.multiplier": "1.1",
+        "spark.speculation.quantile": "0.25",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": str(cluster.directory / "warehouse"),
+    }
+    builder = builder.master(cluster.url).appName("tests")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in GOLDEN if not case["task"].get("images")],
+    ids=lambda case: case["name"],
+)
+def test_keys_are_those_of_duckdb(case: dict[str, Any], spark: Any, tmp_path: Path) -> None:
+    """As over Sail."""
+    rows = SparkRows(frame_of(spark, case["select"]).coalesce(1), parts=1)
+    task_key, keys = keys_in_partitions(case, rows, tmp_path)
+    assert task_key == case["task_key"]
+    assert sorted(map(str, keys.values())) == sorted(map(str, case["request_keys"]))
+
+
+class Killer(threading.Thread):
+    """Kills a worker as soon as tasks have written a few files, and notes the names of all files.
+
+    Args:
+        bucket: The directory that is the bucket.
+        cluster: The cluster.
+    """
+
+    def __init__(self, bucket: Path, cluster: SparkCluster) -> None:
+        super().__init__(daemon=True)
+        self.seen: set[str] = set()
+        self.has_killed = False
+        self._bucket, self._cluster = bucket, cluster
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Watch until it is told to end."""
+        while not self._ended.is_set():
+            self.seen |= {path.stem for path in (self._bucket / "requests").glob("*.jsonl")}
+            if len(self.seen) >= 2 and not self.has_killed:
+                self.has_killed = True
+                self._cluster.kill(0)
+            time.sleep(0.005)
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+        self.join()
+
+
+def test_a_killed_worker_pays_nothing_twice(
+    spark: Any,
+    cluster: SparkCluster,
+    emulator: RunningEmulator,
+    ledgers: LedgerServer,
+    tmp_path: Path,
+) -> None:
+    """Its part is written once more elsewhere: what it had written, nobody names."""
+    keys = ledgers.new()
+    config = config_for(
+        emulator.url,
+        emulator.api_key,
+        tmp_path / "state",
+        max_requests_per_file=FILE_ROWS,
+        state={
+            "ledger": keys.ledger.get_secret_value(),
+            "ledger_schema": keys.ledger_schema,
+            "files": keys.files,
+        },
+    )
+    bucket = Path(keys.files.removeprefix("file://"))
+    rows = SparkRows(frame_of(spark, SELECT).repartition(PARTS), parts=PARTS)
+    parted = PartedWarehouse(config)
+    killer = Killer(bucket, cluster)
+    killer.start()
+    try:
+        outcome = parted.engine.enrich_parted(parted.model(), rows)
+    finally:
+        killer.end()
+    assert killer.has_killed
+    assert not cluster.workers[0].is_running()
+    account = emulator.account()
+    assert len(account["paid"]) == TEXTS
+    assert set(account["custom_ids"].values()) == {1}
+    claimed = {batch["metadata"]["shard"] for batch in emulator.jobs.batches()}
+    assert claimed < killer.seen
+    found = outcome.enriched.groupBy("enrichment_status").count().collect()
+    assert [tuple(row) for row in found] == [("done", ROWS)]
+    texts = outcome.enriched.select("id", "summary", "note").collect()
+    assert len({row["id"] for row in texts}) == ROWS
+    assert all(row["summary"].startswith(f"summary: {row['note'][:6]}") for row in texts)
