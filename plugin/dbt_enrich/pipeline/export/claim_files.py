@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ def claim_files(
     selection: Selection,
     destination: Destination,
     *,
+    abandoned: Collection[str] = (),
     check: Callable[[Sequence[Shard]], None] | None = None,
 ) -> Claimed:
     """Claim shards whose files and manifests are in the bucket, in one critical section.
@@ -53,6 +54,8 @@ def claim_files(
         seen: What the ledger held before they were written.
         selection: What decided which requests are new.
         destination: Where they go.
+        abandoned: The claims of dead runs whose requests were chosen with the others: they are let
+            go. What was in flight then is not among the files, though its run may have died since.
         check: Called inside before anything is claimed, with the claims of dead runs that were
             never sent; what it raises leaves the rows unclaimed.
 
@@ -72,7 +75,11 @@ def claim_files(
                 now = seen_now(run, selection.answer_keys)
                 taken = taken_since(run, paths, seen, now)
                 if taken is None:
-                    return Claimed(_write(run, kept, selection, destination, check), tuple(left))
+                    free = [one for one in abandoned_shards(run) if one.shard in abandoned]
+                    if check:
+                        check(free)
+                    let_go(run, free)
+                    return Claimed(_write(run, kept, selection, destination), tuple(left))
         except LedgerAwayError:
             # All of it is undone, and others may have claimed meanwhile.
             continue
@@ -87,13 +94,8 @@ def _write(
     written: Sequence[Shard],
     selection: Selection,
     destination: Destination,
-    check: Callable[[Sequence[Shard]], None] | None,
 ) -> tuple[Shard, ...]:
-    """Write the shards into the ledger, and let go what dead runs left unsent."""
-    abandoned = abandoned_shards(run)
-    if check:
-        check(abandoned)
-    let_go(run, abandoned)
+    """Write the shards into the ledger."""
     shards = []
     for shard in written:
         ours = replace(

@@ -16,7 +16,7 @@ from dbt_enrich.endpoints.request_lines import RequestLines
 from dbt_enrich.errors import CapError, ConfigurationError, LedgerError, LostOwnershipError
 from dbt_enrich.pipeline.export.canary import is_proven
 from dbt_enrich.pipeline.export.claim_files import claim_files
-from dbt_enrich.pipeline.export.in_flight import Seen, seen_now
+from dbt_enrich.pipeline.export.in_flight import Seen, abandoned_shards, seen_now
 from dbt_enrich.pipeline.export.new_requests import Chosen, NewRequests, Selection
 from dbt_enrich.pipeline.export.request_file import ClaimedFiles
 from dbt_enrich.pipeline.load.load_shard import LoadedShard
@@ -52,12 +52,14 @@ class Written:
         shards: The shards whose files are in the bucket, not claimed yet.
         parts: What each part holds.
         seen: What the ledger held before.
+        abandoned: The claims of dead runs then, whose requests were chosen with the others.
     """
 
     job: str
     shards: tuple[Shard, ...]
     parts: tuple[PartCounts, ...]
     seen: Seen
+    abandoned: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> StagedRows:
@@ -179,6 +181,7 @@ class Jobs:
     ) -> Written:
         # Before the copy of the ledger: what comes in between is known to both.
         seen = seen_now(self._session.run, selection.answer_keys)
+        abandoned = frozenset(shard.shard for shard in abandoned_shards(self._session.run))
         job = self._job(selection, most)
         try:
             found = rows.results(partial(worker.keyed, job), partial(work, job), WRITTEN)
@@ -187,7 +190,7 @@ class Jobs:
             raise
         shards = [_shard(row["document"]) for row in found if row["file"] is not None]
         parts = [PartCounts.of_text(row["document"]) for row in found if row["file"] is None]
-        return Written(job.id, tuple(shards), tuple(parts), seen)
+        return Written(job.id, tuple(shards), tuple(parts), seen, abandoned)
 
     def _job(self, selection: Selection, most: int | None = None) -> Job:
         session, run = self._session, self._session.run
@@ -397,6 +400,7 @@ class PartedExchange(Exchange):
                 written.seen,
                 selection,
                 session.destination(selection, self.service),
+                abandoned=written.abandoned,
                 check=partial(self._check_ledger, reserved) if reserved else None,
             )
             kept = {shard.shard for shard in made.shards}
