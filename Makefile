@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Images for containers set it. Hundreds of processes below would compile all that they import anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs reference screenshots install azurite browser postgres compiled test suite test-duckdb2 test-extensions test-installation lint bench chaos fuzz soak clean
+.PHONY: demo docs reference screenshots install azurite browser postgres compiled test suite test-duckdb2 test-extensions test-installation test-spark lint bench chaos fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -88,6 +88,16 @@ test-extensions:
 	$(MAKE) install VENV=$(VENV)-extensions CONSTRAINTS=constraints-extensions.txt
 	$(abspath $(VENV))-extensions/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/functional/databases
 
+# Spark itself: a master and two workers as processes, one of which is killed. It needs a JDK (17), and
+# takes PySpark with all of Spark (450 MB) in place of its client, in an environment of its own.
+SPARK := $(abspath $(VENV))-spark/bin/python
+test-spark:
+	$(MAKE) install VENV=$(VENV)-spark
+	$(if $(UV),uv pip uninstall --python $(SPARK),$(SPARK) -m pip uninstall --yes) --quiet pyspark-client
+	$(if $(UV),uv pip install --python $(SPARK),$(SPARK) -m pip install) --quiet \
+		--no-deps --requirement constraints-spark.txt
+	$(SPARK) -m pytest -m spark tests/functional/spark/test_standalone.py
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -117,5 +127,5 @@ bench: install
 		$(if $(FILMS),--films $(abspath $(FILMS))) $(if $(DUCKDB2),--duckdb2 $(abspath $(DUCKDB2)))
 
 clean:
-	rm -rf $(VENV) $(VENV)-duckdb2 $(VENV)-extensions .azurite .browser .cache site .enrichment dbt_project/target dbt_project/dbt_packages \
+	rm -rf $(VENV) $(VENV)-duckdb2 $(VENV)-extensions $(VENV)-spark .azurite .browser .cache site .enrichment dbt_project/target dbt_project/dbt_packages \
 		dbt_project/logs $(WAREHOUSE)

@@ -51,9 +51,6 @@ class LocalRows:
         """Return the type that values of a type are held as: an Arrow table has no enum."""
         return "VARCHAR" if kind.startswith("ENUM") or kind == "UUID" else kind
 
-    def check_key(self, model: str, unique_key: Sequence[str]) -> None:
-        """Nothing is refused: what refuses it is the engine's of the rows."""
-
     def first(self, rows: int) -> LocalRows:
         """Return so many of the rows, in one part."""
         return LocalRows(self.table.slice(0, rows), parts=1, jobs=self.jobs)

@@ -40,14 +40,6 @@ class PartedRows(Protocol):
         """Return the type that values of a type are held as, or None if they cannot be."""
         ...
 
-    def check_key(self, model: str, unique_key: Sequence[str]) -> None:
-        """Refuse a unique key that is null or stands in two rows.
-
-        Raises:
-            InputError: It is, or does.
-        """
-        ...
-
     def first(self, rows: int) -> PartedRows:
         """Return so many of the rows, in one part."""
         ...

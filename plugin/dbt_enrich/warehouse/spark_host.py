@@ -33,6 +33,7 @@ from dbt_enrich.warehouse.spark_types import duckdb_type, held_type, spark_schem
 
 # Formats whose tables are replaced in one step.
 _REPLACED: Final = ("delta", "iceberg")
+_OURS: Final = (FINGERPRINT, TASK)
 
 
 def quoted(name: str) -> str:
@@ -127,16 +128,44 @@ class SparkHost:
             files = self._copy(f"{source} left anti join {done}", tables.rows, directory)
             return CopiedRows(files, int(count), int(kept))
 
+    def due(self, tables: ModelTables, task: str) -> Any:
+        """Return the staged rows without those that are done, as a DataFrame; see `copy_rows`."""
+        with _named_failures(f"reading the rows of {qualified(tables.rows)}"):
+            rows = f"select staged.* from {qualified(tables.rows)} as staged"
+            done = self._done_sql(tables, task)
+            return self.spark.sql(rows if done is None else f"{rows} left anti join {done}")
+
+    def write_frames(self, tables: ModelTables, results: Any, errors: Any) -> None:
+        """Put results into their table as `write_results` does, of rows that are in Spark.
+
+        Args:
+            tables: The model's tables.
+            results: A DataFrame with the columns of the table of results, which is read once.
+            errors: A DataFrame of the unique key and the columns of an errors table.
+        """
+        keys = tables.unique_key
+        new, new_failures = self._beside(tables)
+        with _named_failures(f"writing the results of {qualified(tables.enriched)}"):
+            self.make_schema(tables.results)
+            try:
+                self._save(results, new, "overwrite")
+                told = self.spark.table(qualified(new)).select(*map(quoted, (*keys, *_OURS)))
+                others = [name for name in errors.columns if name not in keys]
+                named = (*keys, *_OURS, *others)
+                failures = errors.join(told, list(keys)).select(*map(quoted, named))
+                self._save(failures, new_failures, "overwrite")
+                for table, made in ((tables.failures, new_failures), (tables.results, new)):
+                    self._put(table, made, Written((), self.columns(made) or {}), keys, new)
+            finally:
+                self._drop(new_failures)
+                self._drop(new)
+
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one that its unique key had.
 
         Failures first, then results, each whole: see the top of this file.
         """
-        suffix = f"__new_{secrets.token_hex(4)}"
-        new, new_failures = (
-            replace(table, identifier=table.identifier + suffix)
-            for table in (tables.results, tables.failures)
-        )
+        new, new_failures = self._beside(tables)
         with _named_failures(f"writing the results of {qualified(tables.enriched)}"):
             self.make_schema(tables.results)
             try:
@@ -147,6 +176,16 @@ class SparkHost:
             finally:
                 self._drop(new_failures)
                 self._drop(new)
+
+    @staticmethod
+    def _beside(tables: ModelTables) -> tuple[HostTable, HostTable]:
+        """Return names for new results and failures, beside those that are there."""
+        suffix = f"__new_{secrets.token_hex(4)}"
+        results, failures = (
+            replace(table, identifier=table.identifier + suffix)
+            for table in (tables.results, tables.failures)
+        )
+        return results, failures
 
     def close(self) -> None:
         """Leave the session as it is: it is the caller's."""

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt_enrich import errors
-from dbt_enrich.errors import ConfigurationError, EnrichmentError, InputError
+from dbt_enrich.errors import ConfigurationError, EnrichmentError
 from dbt_enrich.warehouse.parted_rows import PART
 from dbt_enrich.warehouse.spark_types import arrow_schema, duckdb_type, held_type, spark_schema
-from dbt_enrich.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,27 +49,6 @@ class SparkRows:
     def held(self, kind: str) -> str | None:
         """Return the type that Spark holds values of a type as, or None if it holds none."""
         return held_type(kind)
-
-    def check_key(self, model: str, unique_key: Sequence[str]) -> None:
-        """Refuse a unique key that is null or stands in two rows; see `PartedRows`."""
-        names, keys = ", ".join(unique_key), list(unique_key)
-        is_null = self._frame[keys[0]].isNull()
-        for key in keys[1:]:
-            is_null = is_null | self._frame[key].isNull()
-        nulls = self._frame.filter(is_null).count()
-        if nulls:
-            raise InputError(
-                f"model '{model}': the unique_key '{names}' is null in {counted(nulls, 'row')}",
-                fix="filter them out or choose another key",
-            )
-        per_key = self._frame.groupBy(*keys).count()
-        for row in per_key.filter(per_key["count"] > 1).limit(1).collect():
-            shown = ", ".join(str(row[key]) for key in keys)
-            raise InputError(
-                f"model '{model}': the unique_key '{names}' is not unique: the value {shown} "
-                f"stands in {row['count']} rows",
-                fix="remove the repeats or choose another key",
-            )
 
     def first(self, rows: int) -> SparkRows:
         """Return so many of the rows, in one part."""

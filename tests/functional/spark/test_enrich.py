@@ -14,6 +14,7 @@ from dbt_enrich.spark import enrich, failed_attempts
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
+from support.shared import SharedState
 from support.warehouse import Warehouse, config_for, summary_task
 
 NOTES = "select id, 'note ' || id as note from range(5)"
@@ -251,7 +252,7 @@ def test_many_rows_stream_through(notebook: Notebook, emulator: RunningEmulator)
         (NOTES, {"unique_key": "nope"}, "unique_key names the column 'nope'"),
         ("select 1 as id, 'a' as note from range(2)", {}, "'id' is not unique: the value 1 stands"),
         ("select null as id, 'a' as note", {}, "'id' is null in 1 row"),
-        (NOTES, {"partition_rows": 4}, "5 rows are more than partition_rows = 4"),
+        (NOTES, {"partition_rows": 4}, "more new rows than partition_rows.*share the state"),
         (NOTES, {"table": "a.b.c.d"}, "no name of the form table, schema.table"),
         (
             "select id, note, 1 as enrichment_status from (" + NOTES + ")",
@@ -293,3 +294,28 @@ def test_without_a_configuration_it_says_where_one_goes(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"holds no dbt_enrich\.yml"):
         enrich(spark, spark.sql(NOTES), summary_task(), unique_key="id", table="notes")
+
+
+def test_more_rows_than_partition_rows_stay_in_spark(
+    notebook: Notebook, emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its partitions write and read files: what comes of the rows is what one machine makes."""
+    shared = SharedState(tmp_path / "bucket", monkeypatch)
+    error = {"code": "content_filter", "message": "It is filtered"}
+    emulator.rules([{"match": "note 42", "status": 400, "error": error}])
+    select = (
+        "select id, if(id = 7, null, concat('note ', cast(id % 250 as string))) as note, "
+        "date'2026-01-02' as day from range(300)"
+    )
+    frame = notebook.enrich(select, partition_rows=100)
+    assert statuses(frame) == {"done": 297, "failed": 2, "skipped": 1}
+    columns = ("id", "day", "summary", "enrichment_status", "enrichment_error", "enrichment_key")
+    found = rows(frame, *columns)
+    failed = rows(failed_attempts(notebook.spark, "notes"), "id", "kind", "message")
+    assert [row[0] for row in failed] == [42, 292]
+    assert set(emulator.account()["custom_ids"].values()) == {1}
+    assert [one.key for kind in ("requests", "responses") for one in shared.bucket.list(kind)] == []
+    again = notebook.enrich(select)
+    assert any(", 0 sent" in line for line in notebook.log[-2:])
+    assert rows(again, *columns) == found
+    assert rows(failed_attempts(notebook.spark, "notes"), "id", "kind", "message") == failed

@@ -1,4 +1,4 @@
-"""The engine's SQL inside partitions, over Sail: request keys, and a run from rows to rows."""
+"""The engine's SQL inside partitions, over Sail: request keys are those of DuckDB."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 
 import duckdb
 import pytest
-from batch_server.server import RunningEmulator
 from dbt_enrich.config.bucket_address import parse_bucket_address
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.endpoints.choice import endpoint_of
-from dbt_enrich.errors import InputError
 from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.partitions import worker
 from dbt_enrich.pipeline.partitions.job import Addressee, Job, copied
@@ -22,16 +20,7 @@ from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.spark_partitions import SparkRows
 from dbt_enrich.warehouse.spark_types import arrow_schema, held_type, spark_schema
-from support.parted import PartedWarehouse
-from support.shared import SharedState
-from support.warehouse import Warehouse, config_for
 from unit.task.test_golden_keys import GOLDEN
-
-ROWS = 400
-SELECT = (
-    "select i as id, if(i = 3, null, 'note ' || i % 350) as note, timestamp '2026-01-02' as day "
-    f"from range({ROWS}) as numbers(i)"
-)
 
 
 def frame_of(spark: Any, select: str) -> Any:
@@ -89,51 +78,3 @@ def test_keys_are_those_of_duckdb(case: dict[str, Any], spark: Any, tmp_path: Pa
     task_key, keys = keys_in_partitions(case, rows, tmp_path)
     assert task_key == case["task_key"]
     assert [keys[id_] for id_ in ids] == case["request_keys"]
-
-
-@pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedState:
-    """A bucket for all runs."""
-    return SharedState(tmp_path / "bucket", monkeypatch)
-
-
-def test_rows_to_rows(
-    spark: Any, emulator: RunningEmulator, tmp_path: Path, shared: SharedState
-) -> None:
-    """As DuckDB has them, each request paid once; a second run sends nothing."""
-    config = config_for(
-        emulator.url, emulator.api_key, tmp_path / "state", max_requests_per_file=40
-    )
-    parted = PartedWarehouse(config)
-    rows = SparkRows(frame_of(spark, SELECT), parts=4)
-    outcome = parted.engine.enrich_parted(parted.model(), rows)
-    found = sorted(tuple(row) for row in outcome.enriched.select("id", "summary", "day").collect())
-    assert set(emulator.account()["custom_ids"].values()) == {1}
-    assert list(shared.bucket.list("requests")) == []
-    local = Warehouse(config)
-    local.enrich(SELECT)
-    assert local.log[-1].count("0 sent")
-    assert found == local.rows("select id, summary, day from enriched order by id")
-    assert parted.engine.enrich_parted(parted.model(), rows).summary.count(", 0 sent")
-
-
-@pytest.mark.parametrize(
-    ("select", "says"),
-    [
-        ("select nullif(i, 2) as id, 'a' as note from range(3) as t(i)", "is null in 1 row"),
-        ("select i // 2 as id, 'a' as note from range(3) as t(i)", "is not unique: the value 0"),
-    ],
-)
-def test_a_unique_key_must_tell_rows_apart(
-    select: str,
-    says: str,
-    spark: Any,
-    emulator: RunningEmulator,
-    tmp_path: Path,
-    shared: SharedState,
-) -> None:
-    """It is looked at in Spark, across all partitions, before anything is sent."""
-    parted = PartedWarehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
-    with pytest.raises(InputError, match=says):
-        parted.engine.enrich_parted(parted.model(), SparkRows(frame_of(spark, select), parts=2))
-    assert emulator.account()["custom_ids"] == {}

@@ -103,7 +103,7 @@ class Killer(threading.Thread):
     def run(self) -> None:
         """Watch until it is told to end."""
         while not self._ended.is_set():
-            self.seen |= {path.stem for path in (self._bucket / "requests").glob("*.jsonl")}
+            self.seen |= {path.stem for path in (self._bucket / "requests").glob("*/*.jsonl")}
             if len(self.seen) >= 2 and not self.has_killed:
                 self.has_killed = True
                 self._cluster.kill(0)

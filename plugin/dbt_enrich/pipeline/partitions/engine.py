@@ -37,7 +37,7 @@ class PartedModel:
     Attributes:
         name: What is enriched, for messages.
         enrichment: Its unique id.
-        unique_key: The columns that tell rows apart.
+        unique_key: The columns that tell rows apart; the caller has seen that they do.
         task: What is asked.
         options: How far the run goes.
     """
@@ -76,6 +76,10 @@ class PartedOutcome:
 
 class PartedEngine(Engine):
     """Enriches rows that stay where they lie; otherwise as `Engine`."""
+
+    def task_key_of(self, model: PartedModel) -> str:
+        """Return the identity of what is asked; see `task_key`."""
+        return self.task_key(_request(model, {}))
 
     def enrich_parted(self, model: PartedModel, rows: PartedRows) -> PartedOutcome:
         """Enrich rows as far as the mode says: workers write and read files, this process sends.
@@ -167,7 +171,6 @@ class PartedEngine(Engine):
         empty_tables(request.relation, task, Placement())
         check_braces(task, columns, model=session.model)
         message_sql(task.template, columns, task.optional, model=session.model)
-        rows.check_key(session.model, request.relation.unique_key)
 
 
 def _watch_of(session: Session) -> Watch:
@@ -184,9 +187,14 @@ def _watch_of(session: Session) -> Watch:
 
 def request_of(model: PartedModel, rows: PartedRows) -> EnrichmentRequest:
     """Return what is asked, of a relation that has the rows' columns and none of them."""
+    return _request(model, rows.columns)
+
+
+def _request(model: PartedModel, columns: Mapping[str, str]) -> EnrichmentRequest:
     connection = rows_database(None, None)
-    listed = ", ".join(f"{identifier(name)} {kind}" for name, kind in rows.columns.items())
-    connection.execute(f"create table staged ({listed})")
+    if columns:
+        listed = ", ".join(f"{identifier(name)} {kind}" for name, kind in columns.items())
+        connection.execute(f"create table staged ({listed})")
     relation = StagedRelation(connection, "staged", model.unique_key, model.name)
     return EnrichmentRequest(relation, model.task, model.options, model.enrichment)
 
