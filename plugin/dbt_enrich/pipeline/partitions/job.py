@@ -24,7 +24,7 @@ from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.run.deployments import Spread
 from dbt_enrich.pipeline.run.token_quota import TokenRoom
-from dbt_enrich.sql import identifier
+from dbt_enrich.sql import identifier, literal
 from dbt_enrich.state.answer_store import AnswerStore
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.file_store import FileKind, StateFile
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 # What a worker needs nothing of: it takes no step of a shard, and publishes no table.
 _UNUSED = ("events", "statuses", "publications")
 _ROWS_MEMORY = "512MB"
+_ROW_GROUP = 4_096
 
 
 @dataclass(frozen=True)
@@ -176,18 +177,23 @@ class Desk:
 
     def staged(self, batches: Iterable[pa.RecordBatch]) -> StagedRelation | None:
         """Put a part of the rows into a private database; None where there is no row."""
-        import pyarrow as pa
+        import pyarrow.parquet as pq
 
         incoming = iter(batches)
         first = next((batch for batch in incoming if batch.num_rows), None)
         if first is None:
             return None
-        reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], incoming))
+        # Through a file: who waits for a batch while DuckDB asks for it may wait for ever.
+        path = self.directory / "rows.parquet"
+        with pq.ParquetWriter(path, first.schema, compression="lz4") as writer:
+            for batch in chain([first], incoming):
+                writer.write_batch(batch, row_group_size=_ROW_GROUP)
         connection = rows_database(self.directory / "rows.duckdb", self.job.memory_limit)
-        connection.register("incoming", reader)
         left_out = f"exclude ({identifier(PART)})" if PART in first.schema.names else ""
-        connection.execute(f"create table staged as select * {left_out} from incoming")
-        connection.unregister("incoming")
+        connection.execute(
+            f"create table staged as select * {left_out} from read_parquet({literal(path)})"
+        )
+        path.unlink()
         return StagedRelation(connection, "staged", self.job.unique_key, self.job.model)
 
     def request(self, relation: StagedRelation) -> EnrichmentRequest:
