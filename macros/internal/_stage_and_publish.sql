@@ -8,10 +8,11 @@
   {%- set preexisting_backup_relation = load_cached_relation(backup_relation) -%}
   {%- set grant_config = config.get('grants') -%}
   {%- set rows = dbt_enrich._work_relation(target_relation, 'rows') -%}
-  {%- set publishes = dbt_enrich._mode(this) not in ['plan', 'preview'] -%}
-  {%- set merges = publishes and dbt_enrich._is_merged(existing_relation) -%}
+  {%- set mode = dbt_enrich._mode(this) -%}
+  {%- set publishes = mode not in ['plan', 'preview'] -%}
+  {%- set merges = mode != 'preview' and dbt_enrich._is_merged(existing_relation) -%}
 
-  {% if dbt_enrich._mode(this) == 'plan' and dbt_enrich._missing_parents(model.depends_on.nodes) %}
+  {% if mode == 'plan' and dbt_enrich._missing_parents(model.depends_on.nodes) %}
     {#- The command says so, which finds them missing too. -#}
     {% call statement('main') -%}
       select 1
@@ -33,13 +34,15 @@
     {% do dbt_enrich._describe_status_columns() %}
   {% endif %}
   {% if merges %}
-    {% do dbt_enrich._stage_unfinished(rows, columns, existing_relation) %}
+    {% do dbt_enrich._refuse_other_columns(existing_relation, columns) %}
+    {%- set results = dbt_enrich._existing_work_relation(target_relation, 'results') -%}
+    {% do dbt_enrich._stage_unfinished(rows, columns, existing_relation, results) %}
   {% endif %}
   {% do dbt_enrich._refuse_repeats(rows) %}
   {%- set enriched_sql = dbt_enrich._enriched_sql(target_relation, columns) -%}
   {%- set errors_sql = dbt_enrich._errors_sql(target_relation) -%}
 
-  {% if merges %}
+  {% if merges and publishes %}
     {% do dbt_enrich.merge_enriched(target_relation, intermediate_relation, enriched_sql, errors_sql) %}
   {% elif publishes or existing_relation is none %}
     {#- `plan` and `preview` leave an existing table alone, and make an empty one where there is none. -#}

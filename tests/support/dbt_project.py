@@ -50,9 +50,10 @@ class DbtProject:
         *,
         threads: int = 2,
         target: dict[str, Any] | None = None,
-        door: str = PLUGIN,
+        door: str = os.environ.get("DOOR", PLUGIN),
     ) -> None:
         self.door = door
+        self._is_bare = False
         self._environment: dict[str, str] = {}
         self.directory = directory / "project"
         self.warehouse = directory / "notes.duckdb"
@@ -167,15 +168,56 @@ class DbtProject:
         largest_file: int | None = None,
         **environment: str,
     ) -> str:
-        """Run dbt and return what it printed; assert that it succeeded, or that it failed."""
+        """Run dbt and return what it printed; assert that it succeeded, or that it failed.
+
+        Where the door is the command, and dbt is to run or build, `dbt-enrich` does.
+        """
+        if self.door == COMMAND and not self._is_bare and {"run", "build"} & {*arguments}:
+            return self._enriched(arguments, succeeds=succeeds)
         given = {**self._environment, **environment}
         dbt = self.fork(*arguments, largest_file=largest_file, environment=given)
         code = dbt.wait()
         assert (code == 0) == succeeds, dbt.output
         return dbt.output
 
+    def bare_dbt(self, *arguments: str, succeeds: bool = True) -> str:
+        """Run dbt alone, whatever the door is; return what it printed."""
+        self._is_bare = True
+        try:
+            return self.dbt(*arguments, succeeds=succeeds)
+        finally:
+            self._is_bare = False
+
+    def _enriched(self, arguments: tuple[str, ...], *, succeeds: bool) -> str:
+        """Do with the command what dbt does with the plugin, and return what it printed."""
+        words, variables = [], {}
+        rest = list(arguments[next(i for i, a in enumerate(arguments) if a in ("run", "build")) :])
+        verb = rest.pop(0)
+        while rest:
+            word = rest.pop(0)
+            if word == "--vars":
+                variables = yaml.safe_load(rest.pop(0))
+            elif word == "--full-refresh":
+                self.bare_dbt("run", "--full-refresh")
+            else:
+                words.append(word)
+        mode = variables.pop("enrichment_mode", "run")
+        if variables:
+            words += ["--vars", yaml.safe_dump(variables, default_flow_style=True).strip()]
+        codes = [0, 3, 4] if succeeds else [1]
+        code, text = self._command(mode, *words)
+        assert code in codes, text
+        if verb == "build" and succeeds:
+            text += self.bare_dbt("test")
+        return text
+
     def command(self, *arguments: str, exits: int = 0) -> str:
         """Run `dbt-enrich` and return what it printed; assert its exit code."""
+        code, text = self._command(*arguments)
+        assert code == exits, text
+        return text
+
+    def _command(self, *arguments: str) -> tuple[int, str]:
         code, text = run_forked(
             "dbt-enrich",
             *arguments,
@@ -184,9 +226,8 @@ class DbtProject:
             directory=self.directory.parent,
             environment={"DBT_PROFILES_DIR": str(self.directory), **self._environment},
         )
-        assert code == exits, text
-        assert "Traceback" not in text
-        return text
+        assert "Traceback" not in text, text
+        return code, text
 
     def killed_command(self, *arguments: str, kill_at: str) -> None:
         """Run `dbt-enrich` until it kills itself at a moment."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,7 @@ from dbt_enrich.console.console import Console
 from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE, RUN_BEGAN_VARIABLE, report
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.pipeline.engine import Engine
-from dbt_enrich.pipeline.hosted import work
+from dbt_enrich.pipeline.hosted import forget, work
 from dbt_enrich.task.command_options import refuse_several
 from dbt_enrich.task.options import Mode
 
@@ -44,6 +44,7 @@ class CommandDoor:
         self._options: DbtOptions | None = None
         self._began = datetime.now(UTC).isoformat()
         self._is_staged = False
+        self._has_forgotten = False
         # A step that brings nothing new need not say so again.
         self._said: set[str] = set()
         self._selected: Collection[str] = ()
@@ -53,6 +54,7 @@ class CommandDoor:
 
     def step(self, mode: Mode) -> Step:
         """Have dbt stage and publish where there is something new, and do the work on its rows."""
+        self._forget()
         if not self._is_staged:
             code = self._dbt(mode)
             if code:
@@ -73,6 +75,7 @@ class CommandDoor:
         self, mode: Mode, environment: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
         """Have dbt stage in silence, and return what the engine reports; see `Door`."""
+        self._forget()
         options = self._given.narrowed()
         results = RunResults(self._project.root)
         quiet_dbt(options, "run", *options.arguments(), environment=_for_dbt(mode))
@@ -85,6 +88,25 @@ class CommandDoor:
                 fix="fix what is named above, then try again",
             )
         return found
+
+    def _forget(self) -> None:
+        """Once, have rows staged again whose answers the user had forgotten since dbt ran last."""
+        if self._has_forgotten:
+            return
+        self._has_forgotten = True
+        engine = self._engine(Console(_say_nothing))
+        if not engine.forgotten() or not Manifest.is_there(self._project.root):
+            return
+        manifest = Manifest.read(self._project.root)
+        with closing(open_host(self._project, self._given.location)) as host:
+            for unique_id in manifest.enrichments(manifest.nodes):
+                # What is wrong is said where its rows are worked on; a target may be a new one.
+                with suppress(EnrichmentError):
+                    forget(engine, host, manifest.model(unique_id))
+
+    def _engine(self, console: Console) -> Engine:
+        project = self._project
+        return Engine(project.config, project=project.name, console=console, target=project.target)
 
     def _dbt(self, mode: Mode) -> int:
         self._options = self._options or self._given.resolved()
@@ -101,12 +123,7 @@ class CommandDoor:
         project = self._project
         manifest = Manifest.read(project.root)
         wanted = manifest.enrichments(self._selected)
-        engine = Engine(
-            project.config,
-            project=project.name,
-            console=console,
-            target=project.target,
-        )
+        engine = self._engine(console)
         results, failed = 0, set[str]()
         with (
             reports() as (lines, path),

@@ -80,6 +80,11 @@ class Manifest:
     names: Mapping[str, str]
 
     @staticmethod
+    def is_there(root: Path) -> bool:
+        """Whether dbt has left one of a project."""
+        return (target_path(root) / "manifest.json").exists()
+
+    @staticmethod
     def read(root: Path) -> Manifest:
         """Read what dbt has left of a project.
 

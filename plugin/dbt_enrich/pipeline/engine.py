@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
+from datetime import datetime
 
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
@@ -207,6 +208,14 @@ class Engine:
             "are not safe between machines: two runs at once may pay twice; set state_dir to a "
             "local disk, or let one machine run at a time"
         )
+
+    def forgotten(self) -> dict[str, datetime]:
+        """Return when the user had answers forgotten, by task key."""
+        ledger = existing_ledger(self.config)
+        if ledger is None:
+            return {}
+        with ledger:
+            return ledger.answers.forgotten()
 
     def known_models(self) -> set[str]:
         """Return the unique ids of the models that the ledger knows."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -37,8 +38,9 @@ from dbt_enrich.warehouse.host import (
     ModelTables,
     Written,
 )
+from dbt_enrich.warehouse.merge import check_merged, forgotten_sql
 from dbt_enrich.warehouse.parquet import from_parquet_sql, to_parquet_sql
-from dbt_enrich.warehouse.placement import Placement
+from dbt_enrich.warehouse.placement import Placement, place
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import limited
 
@@ -133,6 +135,30 @@ def work(engine: Engine, host: Host, model: HostedModel) -> Worked:
         lock.remove()
 
 
+def forget(engine: Engine, host: Host, model: HostedModel) -> int:
+    """Have the rows of a model looked at again whose answers the user had forgotten.
+
+    Their results are stale from now on, also those of rows that the SELECT yields no more. To be
+    called before dbt stages.
+
+    Returns:
+        How many results are stale now.
+
+    Raises:
+        EnrichmentError: The host cannot be read or written.
+    """
+    forgotten = engine.forgotten()
+    there = host.columns(model.tables.results) if forgotten else None
+    if not there:
+        return 0
+    lock = made_directory(engine.config).begin_work()
+    try:
+        with concerning(model=model.name), _scratch(engine.config, lock.path) as connection:
+            return _Work(engine, host, model, connection, lock.path).forget(there, forgotten)
+    finally:
+        lock.remove()
+
+
 class _Work:
     """One model's work.
 
@@ -178,6 +204,7 @@ class _Work:
         is_kept = there is not None and self._fits(there, staged)
         # All rows, where the table of results is about to be made anew.
         copied = self._copied_rows(staged, task_key if is_kept else None)
+        self._check_merged(request, staged)
         existing = self._existing(there) if there else None
         request = self._request(staged, existing, tuple(self._upstream()))
         outcome = self._engine.enrich(request)
@@ -201,6 +228,30 @@ class _Work:
         if self._is_empty(_STAGED):
             return f"{self._model.name}: {copied.done:,} done, nothing new"
         return f"{outcome.summary}; {copied.done:,} more are done"
+
+    def forget(self, there: Mapping[str, str], forgotten: Mapping[str, datetime]) -> int:
+        places = self._place("versions"), self._place("results")
+        needed = ("enrichment_version", "enriched_at")
+        files = self._host.copy(self._tables.results, places[0], columns=needed, statuses=("done",))
+        self._show("versions", files, {name: there[name] for name in needed})
+        found = self._connection.execute(
+            f"select 1 from versions where {forgotten_sql(forgotten)} limit 1"
+        ).fetchone()
+        if found is None:
+            return 0
+        files = self._host.copy(self._tables.results, places[1], statuses=("done",))
+        self._show(_RESULTS, files, there)
+        select = (
+            f"select * replace (cast('stale' as {there[STATUS]}) as {STATUS}) from {_RESULTS} "
+            f"where {forgotten_sql(forgotten)}"
+        )
+        results = self._write("stale-results", select)
+        count = self._count(results)
+        errors = self._host.columns(self._tables.failures)
+        if errors and count:
+            none = self._write("no-failures", from_parquet_sql((), errors))
+            self._host.write_results(self._tables, results, none)
+        return count
 
     def _request(
         self,
@@ -231,6 +282,16 @@ class _Work:
             constraints=model.constraints,
             placement=self._placement,
         )
+
+    def _check_merged(self, request: EnrichmentRequest, staged: Mapping[str, str]) -> None:
+        """Refuse columns that the table does not have into which dbt merges the rows."""
+        enriched = self._host.columns(self._tables.enriched)
+        if self._model.options.publish != "merge" or not enriched:
+            return
+        columns, _ = place(self._placement, request.relation, self._model.task.outputs)
+        there = columns.read(ExistingTable(_STAGED, enriched)).columns
+        own = {name: kind for name, kind in staged.items() if name != FINGERPRINT}
+        check_merged(self._model.name, own, self._model.task.outputs, there)
 
     def _fits(self, there: Mapping[str, str], staged: Mapping[str, str]) -> bool:
         """Whether the host's table of results has the columns of this task."""

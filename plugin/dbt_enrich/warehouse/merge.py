@@ -45,7 +45,7 @@ def stage_unfinished(
         ConfigurationError: The table has other columns than the SELECT and the outputs.
     """
     staged = relation.columns()
-    _check_columns(relation, staged, outputs, existing.columns)
+    check_merged(relation.model, staged, outputs, existing.columns)
     columns = ", ".join(f"previous.{identifier(name)}" for name in staged)
     wait = f"enrichment_status in {DUE} and enrichment_error is not null"
     if relation.connection.execute(f"select 1 from {existing.name} where {wait}").fetchone():
@@ -59,14 +59,18 @@ def stage_unfinished(
         )
     relation.connection.execute(
         f"insert into {relation.name} by name select {columns} from {existing.name} as previous "
-        f"where (enrichment_status in {_UNFINISHED} or {_forgotten_sql(forgotten)}) "
+        f"where (enrichment_status in {_UNFINISHED} or {forgotten_sql(forgotten)}) "
         "and not exists ("
         f"select 1 from {relation.name} as staged where {_same_row(relation)})"
     )
 
 
-def _forgotten_sql(forgotten: Mapping[str, datetime]) -> str:
-    """Build the condition that a row's answer is one that was forgotten."""
+def forgotten_sql(forgotten: Mapping[str, datetime]) -> str:
+    """Build the condition that a row's answer is one that was forgotten.
+
+    Args:
+        forgotten: When the answers of tasks were forgotten, by task key.
+    """
     conditions = [
         f"(enrichment_version = {literal(short_version(key))} and enriched_at <= "
         f"cast({literal(moment.isoformat())} as timestamp with time zone))"
@@ -91,31 +95,42 @@ def _same_row(relation: StagedRelation) -> str:
     )
 
 
-def _check_columns(
-    relation: StagedRelation,
+def check_merged(
+    model: str,
     staged: Mapping[str, str],
     outputs: Sequence[OutputColumn],
     existing: Mapping[str, str],
 ) -> None:
+    """Check that a table that rows are merged into has their columns.
+
+    Args:
+        model: The dbt model's name.
+        staged: The types of the SELECT's columns, by name.
+        outputs: The output columns.
+        existing: The types of the table's columns, by name.
+
+    Raises:
+        ConfigurationError: It has others.
+    """
     there = {name.lower(): kind for name, kind in existing.items()}
     types = {output.name: output.type.sql for output in outputs}
     for name in (*staged, *types, *STATUS_TYPES):
         found = there.pop(name.lower(), None)
         if found is None:
             raise ConfigurationError(
-                f"model '{relation.model}': the table that is merged into has no column '{name}'",
+                f"model '{model}': the table that is merged into has no column '{name}'",
                 fix=_MEND,
             )
         kind = staged.get(name, found) if name not in types else types[name]
         if kind not in (found, spelling(found)):
             raise ConfigurationError(
-                f"model '{relation.model}': the column '{name}' is {kind}, but {found} in the "
+                f"model '{model}': the column '{name}' is {kind}, but {found} in the "
                 "table that is merged into",
                 fix=_MEND,
             )
     if there:
         raise ConfigurationError(
-            f"model '{relation.model}': the table that is merged into has a column '{min(there)}' "
+            f"model '{model}': the table that is merged into has a column '{min(there)}' "
             "that is neither in the SELECT nor among the outputs",
             fix=_MEND,
         )

@@ -34,7 +34,7 @@ def test_dbt_alone_sends_nothing_and_the_command_does_it_all(
 ) -> None:
     """A bare `dbt run` publishes what is known, before the command and after it."""
     project.enrichment("notes", NOTES)
-    output = project.dbt("run")
+    output = project.bare_dbt("run")
     assert "notes: 4 rows are pending; `dbt-enrich run --select notes` sends and" in output
     assert statuses(project) == {"pending": 4}
     assert emulator.account()["paid"] == {}
@@ -43,7 +43,7 @@ def test_dbt_alone_sends_nothing_and_the_command_does_it_all(
     assert set(emulator.account()["paid"].values()) == {1}
     assert output.count("Running with dbt") == 2
     before = project.rows("from notes order by id")
-    output = project.dbt("run")
+    output = project.bare_dbt("run")
     assert "pending" not in output
     assert project.rows("from notes order by id") == before
     assert project.rows("select count(*) from notes__errors") == [(0,)]
@@ -57,14 +57,14 @@ def test_rows_that_change_are_asked_and_never_wear_another_texts_answer(
     project.command("run")
     changed = NOTES.replace("'note ' || i", "if(i = 1, 'another', 'note ' || i)")
     project.enrichment("notes", changed)
-    project.dbt("run")
+    project.bare_dbt("run")
     assert statuses(project) == {"done": 3, "stale": 1}
     ((previous, status),) = project.rows(
         "select summary, enrichment_status from notes where id = 1"
     )
     assert (previous is not None, status) == (True, "stale")
     project.enrichment("notes", changed, meta={"on_pending": "null"})
-    project.dbt("run")
+    project.bare_dbt("run")
     assert project.rows("select summary, enriched_at, enrichment_key from notes where id = 1") == [
         (None, None, None)
     ]
@@ -146,7 +146,7 @@ def test_the_command_may_be_killed_between_its_calls(
     """Nothing is asked twice, and no answer is lost; dbt alone publishes what was written."""
     project.enrichment("notes", NOTES)
     project.killed_command("run", kill_at=moment)
-    project.dbt("run")
+    project.bare_dbt("run")
     assert statuses(project) == {"done" if moment == "write_results:after" else "pending": 4}
     project.command("run")
     assert statuses(project) == {"done": 4}
@@ -182,7 +182,7 @@ def test_lost_results_come_back_and_a_lost_ledger_learns_from_them(
     project.enrichment("notes", NOTES)
     project.command("run")
     project.execute("drop table main_enrichment.notes__results")
-    project.dbt("run")
+    project.bare_dbt("run")
     assert statuses(project) == {"pending": 4}
     project.command("run")
     assert statuses(project) == {"done": 4}
@@ -264,7 +264,7 @@ def test_a_repeated_key_is_refused_by_dbt_alone(project: DbtProject) -> None:
     project.enrichment("notes", NOTES)
     project.command("run")
     project.enrichment("notes", f"{NOTES} union all select 2, 'another'")
-    output = " ".join(project.dbt("run", succeeds=False).split())
+    output = " ".join(project.bare_dbt("run", succeeds=False).split())
     assert "the unique_key 'id' is not unique: the value 2 stands in 2 rows" in output
     assert statuses(project) == {"done": 4}
 
@@ -296,7 +296,7 @@ def test_a_model_whose_parents_are_not_built_is_not_planned(project: DbtProject)
     project.enrichment("notes", "select * from {{ ref('source') }}")
     output = project.command("plan")
     assert "notes: cannot be counted yet: it reads source, not built yet" in output
-    project.dbt("run", "--select", "source")
+    project.bare_dbt("run", "--select", "source")
     (plan,) = json.loads(project.command("plan", "--json"))
     assert plan["requests"] == 4
 

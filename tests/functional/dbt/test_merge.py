@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.state.ledger import Ledger
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import COMMAND, PLUGIN, DbtProject, azure
 
 MERGE = {"publish": "merge"}
 SELECT = """
@@ -19,10 +19,16 @@ where version > (select max(version) from {{ this }})
 """
 
 
+both_doors = pytest.mark.parametrize("project", [PLUGIN, COMMAND], indirect=True)
+
+
 @pytest.fixture
-def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+def project(
+    emulator: RunningEmulator, tmp_path: Path, request: pytest.FixtureRequest
+) -> DbtProject:
     """A project whose source has three notes of version 1."""
-    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
+    door = getattr(request, "param", PLUGIN)
+    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door)
     project.write(
         "models/sources.yml",
         {"sources": [{"name": "raw", "schema": "main", "tables": [{"name": "notes"}]}]},
@@ -98,6 +104,7 @@ def test_a_preview_shows_rows_that_are_not_new(
     assert "no row to preview" in project.dbt("run", "--vars", "{enrichment_mode: preview}")
 
 
+@both_doors
 def test_pending_rows_get_their_answers_although_the_select_has_them_no_more(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
@@ -115,6 +122,7 @@ def test_pending_rows_get_their_answers_although_the_select_has_them_no_more(
     assert set(emulator.account()["paid"].values()) == {1}
 
 
+@both_doors
 def test_failed_rows_are_mended_and_their_attempts_stay(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
@@ -148,6 +156,7 @@ def test_a_full_refresh_rebuilds_and_asks_nothing_again(
     assert set(emulator.account()["paid"].values()) == {1}
 
 
+@both_doors
 def test_a_key_of_several_columns_and_a_unique_index(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
@@ -170,6 +179,7 @@ def test_a_key_of_several_columns_and_a_unique_index(
     ]
 
 
+@both_doors
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -204,6 +214,7 @@ def test_an_output_of_another_type_is_named(project: DbtProject) -> None:
     assert "'summary' is varchar[], but VARCHAR" in project.dbt("run", succeeds=False)
 
 
+@both_doors
 def test_forgotten_rows_are_looked_at_again(project: DbtProject, emulator: RunningEmulator) -> None:
     """By the next run, as `plan` says, though the SELECT yields them no more."""
     project.dbt("run")
