@@ -18,7 +18,7 @@
       {%- endif %} as {{ adapter.quote(output) }},
       {% endfor -%}
       {% for column in dbt_enrich._status_columns() -%}
-      {%- set name, type = column[0], dbt_enrich.host_type(column[1]) -%}
+      {%- set name, type = column[0], dbt_enrich._status_type(column[0], column[1]) -%}
       {%- if name == 'enrichment_status' -%}
       cast(
         {%- if not results %}

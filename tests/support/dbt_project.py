@@ -50,7 +50,7 @@ class DbtProject:
         *,
         threads: int = 2,
         target: dict[str, Any] | None = None,
-        door: str = os.environ.get("DOOR", PLUGIN),
+        door: str = PLUGIN,
     ) -> None:
         self.door = door
         self._is_bare = False

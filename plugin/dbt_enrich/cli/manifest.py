@@ -170,6 +170,7 @@ class Manifest:
             else (),
             indexes=bool(config.get("indexes")),
             comments=bool(docs.get("relation") or docs.get("columns")),
+            declared=_types(node["columns"]) if enforced else {},
         )
 
     def _of_version(self, name: str, node: _Node, meta: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -214,6 +215,10 @@ class Manifest:
 
 def _is_enrichment(node: _Node) -> bool:
     return (node.get("config") or {}).get("materialized") == _MATERIALIZED
+
+
+def _types(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {str(c["name"]): str(c["data_type"]) for c in columns.values() if c.get("data_type")}
 
 
 def _parents(node: _Node) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from dbt_enrich.warehouse.host import (
 )
 from dbt_enrich.warehouse.merge import check_merged, forgotten_sql
 from dbt_enrich.warehouse.parquet import from_parquet_sql, to_parquet_sql
-from dbt_enrich.warehouse.placement import Placement, place
+from dbt_enrich.warehouse.placement import Placement, place, texts_of
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import limited
 
@@ -85,6 +85,7 @@ class HostedModel:
         constraints: Constraints of an enforced contract.
         indexes: Whether it configures some.
         comments: Whether it configures `persist_docs`.
+        declared: The types that an enforced contract has, by name.
     """
 
     name: str
@@ -97,6 +98,7 @@ class HostedModel:
     constraints: tuple[Constraint, ...] = ()
     indexes: bool = False
     comments: bool = False
+    declared: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ class _Work:
             table=model.tables.enriched.identifier,
             indexes=model.indexes,
             comments=model.comments,
+            texts=texts_of(model.declared, self._merged_into()),
         )
 
     def done(self) -> Worked:
@@ -283,13 +286,19 @@ class _Work:
             placement=self._placement,
         )
 
+    def _merged_into(self) -> ExistingTable | None:
+        if self._model.options.publish != "merge":
+            return None
+        enriched = self._host.columns(self._tables.enriched)
+        return ExistingTable(self._tables.enriched.identifier, enriched) if enriched else None
+
     def _check_merged(self, request: EnrichmentRequest, staged: Mapping[str, str]) -> None:
         """Refuse columns that the table does not have into which dbt merges the rows."""
-        enriched = self._host.columns(self._tables.enriched)
-        if self._model.options.publish != "merge" or not enriched:
+        merged_into = self._merged_into()
+        if merged_into is None:
             return
         columns, _ = place(self._placement, request.relation, self._model.task.outputs)
-        there = columns.read(ExistingTable(_STAGED, enriched)).columns
+        there = columns.read(merged_into).columns
         own = {name: kind for name, kind in staged.items() if name != FINGERPRINT}
         check_merged(self._model.name, own, self._model.task.outputs, there)
 

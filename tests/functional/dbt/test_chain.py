@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import COMMAND, PLUGIN, DbtProject, azure
 
 SUBMIT = ("--vars", "{enrichment_mode: submit}")
 WAITS = "missing_input: waits for the text of a"
@@ -22,10 +22,16 @@ TESTS = """  data_tests:
 """
 
 
+both_doors = pytest.mark.parametrize("project", [PLUGIN, COMMAND], indirect=True)
+
+
 @pytest.fixture
-def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+def project(
+    emulator: RunningEmulator, tmp_path: Path, request: pytest.FixtureRequest
+) -> DbtProject:
     """A project with the chain."""
-    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
+    door = getattr(request, "param", PLUGIN)
+    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door)
     project.execute(
         "create table notes as select i as id, if(i = 2, null, 'note ' || i) as note "
         "from range(4) as numbers(i)"
@@ -113,6 +119,7 @@ def test_a_row_waits_for_the_text_that_another_enrichment_owes(
     assert "FAIL" in project.dbt("test", "--select", "b", succeeds=False)
 
 
+@both_doors
 def test_run_goes_through_a_chain_with_the_models_between(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
@@ -153,6 +160,7 @@ def test_a_plan_of_a_chain_names_what_it_cannot_count(
     assert "cannot be counted" not in project.command("plan")
 
 
+@both_doors
 def test_a_merge_gets_the_texts_that_it_waited_for(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:

@@ -10,7 +10,7 @@ import yaml
 from batch_server.server import RunningEmulator
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.result_columns import STATUS_TYPES
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import COMMAND, PLUGIN, DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range(3) as numbers(i)"
 # dbt-core warns of constraints on anything but its own tables and incremental models.
@@ -21,10 +21,16 @@ NOTE: dict[str, Any] = {"name": "note", "data_type": "varchar"}
 SUMMARY: dict[str, Any] = {"name": "summary", "data_type": "varchar", "description": "One sentence"}
 
 
+both_doors = pytest.mark.parametrize("project", [PLUGIN, COMMAND], indirect=True)
+
+
 @pytest.fixture
-def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+def project(
+    emulator: RunningEmulator, tmp_path: Path, request: pytest.FixtureRequest
+) -> DbtProject:
     """A project without models."""
-    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
+    door = getattr(request, "param", PLUGIN)
+    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door)
 
 
 def contracted(
@@ -48,6 +54,7 @@ def contracted(
     project.write(f"models/{name}.yml", {"models": [model]})
 
 
+@both_doors
 def test_a_contract_needs_the_users_own_columns_only(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:

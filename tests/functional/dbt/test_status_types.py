@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.task.result_columns import STATUS_TYPES
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import COMMAND, PLUGIN, DbtProject, azure
 
 NOTES = "select i as id, 'note ' || i as note from range({{ var('rows', 2) }}) as numbers(i)"
 TYPED = {
@@ -27,11 +27,17 @@ AS_BEFORE = """
 THREE_ROWS = ("--vars", "{rows: 3}")
 
 
+both_doors = pytest.mark.parametrize("project", [PLUGIN, COMMAND], indirect=True)
+
+
 @pytest.fixture
-def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+def project(
+    emulator: RunningEmulator, tmp_path: Path, request: pytest.FixtureRequest
+) -> DbtProject:
     """A project without models; the note 1 always fails."""
+    door = getattr(request, "param", PLUGIN)
     emulator.rules([{"match": "note 1", "fault": "refusal"}])
-    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
+    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door)
 
 
 def types(project: DbtProject, table: str) -> dict[str, str]:
@@ -87,6 +93,7 @@ def test_tables_of_an_earlier_version_are_rebuilt_typed_and_merged_into_as_they_
     assert len(emulator.account()["paid"]) == len(paid) + 1
 
 
+@both_doors
 def test_a_contract_that_has_texts_gets_texts(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
