@@ -14,12 +14,7 @@
   {#- Texts that another enrichment owed stand in rows that no filter lets through any more. -#}
   {%- set columns = adapter.get_columns_in_relation(existing) | map(attribute='name') | list -%}
   {% if 'enrichment_error' in columns %}
-    {%- set waiting -%}
-      select 1 from {{ existing }}
-      where enrichment_status in ('pending', 'stale') and enrichment_error is not null
-      limit 1
-    {%- endset -%}
-    {% if run_query(waiting).rows | length > 0 %}
+    {% if dbt_enrich._waits(existing) %}
       {{ return(false) }}
     {% endif %}
   {% endif %}

@@ -4,22 +4,6 @@
       {{ '' if loop.first else ', ' }}{{ adapter.quote(column) }}
     {%- endfor -%}
   {%- endset -%}
-  {#- Where rows wait for the text of another enrichment, the SELECT yields the whole: of that, rows
-      are left out that are done and unchanged. -#}
-  {% call statement('leave_out_done') -%}
-    delete from {{ rows }} as staged
-    where exists (
-        select 1 from {{ existing }} as waiting
-        where waiting.enrichment_status in ('pending', 'stale') and waiting.enrichment_error is not null
-      )
-      and exists (
-        select 1 from {{ existing }} as previous
-        where previous.enrichment_status = 'done'
-          {%- for column in columns %}
-          and previous.{{ adapter.quote(column) }} is not distinct from staged.{{ adapter.quote(column) }}
-          {%- endfor %}
-      )
-  {%- endcall %}
   {#- What was forgotten is unfinished in the results alone. -#}
   {% call statement('stage_unfinished') -%}
     insert into {{ rows }} ({{ names }}, enrichment_row)

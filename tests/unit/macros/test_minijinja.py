@@ -14,6 +14,7 @@ from typing import Any
 import minijinja
 import pytest
 import yaml
+from dbt_enrich.task.result_columns import STATUS_TYPES
 from packaging.specifiers import SpecifierSet
 from support.dbt_project import REPOSITORY
 from support.minijinja_dbt import Dbt, Relation, macros_in, methods_of
@@ -56,7 +57,7 @@ def work(kind: str) -> str:
 
 
 PUBLISHED = {
-    str(TARGET): ("id", "note", "summary", "tone", "enrichment_status", "enrichment_error"),
+    str(TARGET): ("id", "note", "summary", "tone", *STATUS_TYPES),
     work("results"): ("id", "enrichment_row", "summary", "enrichment_status"),
     work("failures"): ("id", "enrichment_row", "kind"),
 }
