@@ -34,9 +34,10 @@ def arrow_tables(frame: Any) -> Generator[pa.Table, None, None]:
     Args:
         frame: The `pyspark.sql.DataFrame`.
     """
+    # A session with a JVM has no client, and fails where it is asked for one.
     plan: Any = getattr(frame, "_plan", None)
-    client: Any = getattr(frame.sparkSession, "client", None)
-    if plan is None or not hasattr(client, "to_table_as_iterator"):
+    client: Any = None if plan is None else frame.sparkSession.client
+    if not hasattr(client, "to_table_as_iterator"):
         yield from _packed_tables(frame)
         return
     found = client.to_table_as_iterator(plan.to_proto(client), plan.observations)
