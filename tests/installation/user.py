@@ -15,7 +15,13 @@ from support.dbt_project import REPOSITORY
 
 _SECONDS = 600.0
 # What the variables of this process would bring along.
-_OWN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")
+_OWN = (
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "UV_PROJECT_ENVIRONMENT",
+    "VIRTUAL_ENV",
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ class User:
         # Its cache is the machine's, as it is not what is tried here.
         home = os.environ.get("HOME", str(self.home))
         mine = self.with_variables(HOME=home)
-        mine.run("python", "-m", "pip", "install", "--quiet", *arguments)
+        # Python compiles what is imported, which is little of what pip would compile.
+        mine.run("python", "-m", "pip", "install", "--quiet", "--no-compile", *arguments)
 
     def has(self, *modules: str) -> dict[str, bool]:
         """Say of each module whether the environment can import it."""
