@@ -30,6 +30,20 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _few_certificates(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Trust one authority, which nobody is: nothing is asked over the internet.
+
+    A client that loads all authorities of the system takes longer for it than for its calls.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        # Only pip asks a package index.
+        if request.config.option.markexpr != "installation":
+            authority = Path(__file__).parent / "support" / "authority.pem"
+            patch.setenv("SSL_CERT_FILE", str(authority))
+        yield
+
+
 @pytest.fixture(scope="session")
 def ledgers() -> Iterator[LedgerServer]:
     """A Postgres server in which a test makes ledgers."""
