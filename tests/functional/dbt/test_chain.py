@@ -119,7 +119,6 @@ def test_a_row_waits_for_the_text_that_another_enrichment_owes(
     assert "FAIL" in project.dbt("test", "--select", "b", succeeds=False)
 
 
-@both_doors
 def test_run_goes_through_a_chain_with_the_models_between(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:

@@ -138,7 +138,7 @@ def test_plan_and_preview_leave_the_table_alone(
 
 
 @pytest.mark.parametrize(
-    "moment", ["copy_rows:after", "stored:after", "write_results:before", "write_results:after"]
+    "moment", ["copy_rows:after", "write_results:before", "write_results:after"]
 )
 def test_the_command_may_be_killed_between_its_calls(
     project: DbtProject, emulator: RunningEmulator, moment: str

@@ -104,7 +104,6 @@ def test_a_preview_shows_rows_that_are_not_new(
     assert "no row to preview" in project.dbt("run", "--vars", "{enrichment_mode: preview}")
 
 
-@both_doors
 def test_pending_rows_get_their_answers_although_the_select_has_them_no_more(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
@@ -122,7 +121,6 @@ def test_pending_rows_get_their_answers_although_the_select_has_them_no_more(
     assert set(emulator.account()["paid"].values()) == {1}
 
 
-@both_doors
 def test_failed_rows_are_mended_and_their_attempts_stay(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
@@ -179,14 +177,15 @@ def test_a_key_of_several_columns_and_a_unique_index(
     ]
 
 
-@both_doors
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("project", "change", "said"),
     [
-        ("alter table notes add column mood varchar", "has no column 'mood'"),
-        ("alter table notes alter version type bigint", "'version' is BIGINT, but INTEGER"),
-        ("alter table notes drop column note2", "a column 'note2' that is neither"),
+        (PLUGIN, "alter table notes add column mood varchar", "has no column 'mood'"),
+        (PLUGIN, "alter table notes alter version type bigint", "'version' is BIGINT, but INTEGER"),
+        (PLUGIN, "alter table notes drop column note2", "a column 'note2' that is neither"),
+        (COMMAND, "alter table notes drop column note2", "a column 'note2' that is neither"),
     ],
+    indirect=["project"],
 )
 def test_other_columns_than_the_table_has_are_named_before_anything_is_sent(
     project: DbtProject, emulator: RunningEmulator, change: str, said: str
@@ -205,6 +204,7 @@ def test_other_columns_than_the_table_has_are_named_before_anything_is_sent(
     assert len(enriched(project)) == 4
 
 
+@both_doors
 def test_an_output_of_another_type_is_named(project: DbtProject) -> None:
     """Outputs are columns of the table too."""
     project.dbt("run")
