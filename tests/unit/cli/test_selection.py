@@ -60,5 +60,5 @@ def test_every_select_reads_alike() -> None:
         for option in command.params
         if "--select" in option.opts
     ]
-    assert len(options) == 7
+    assert len(options) == 9
     assert len({type(option) for option in options}) == 1
