@@ -43,6 +43,7 @@ class CommandDoor:
         self._given = replace(options, command=dbt_command())
         self._options: DbtOptions | None = None
         self._began = datetime.now(UTC).isoformat()
+        self._warned = set[str]()
         self._is_staged = False
         self._has_forgotten = False
         # A step that brings nothing new need not say so again.
@@ -60,7 +61,7 @@ class CommandDoor:
             if code:
                 return Step(ERROR)
         results, found, errors = self._work(
-            mode, {RUN_BEGAN_VARIABLE: self._began}, Console(click.echo, _warn)
+            mode, {RUN_BEGAN_VARIABLE: self._began}, Console(click.echo, self._warn)
         )
         self._is_staged = not results
         self._publishes = self._publishes + 1 if results else 0
@@ -116,6 +117,12 @@ class CommandDoor:
             self._selected = results.built()
         return code
 
+    def _warn(self, text: str) -> None:
+        """Say a warning once: each step may have it anew."""
+        if text not in self._warned:
+            click.secho(text, fg="yellow", err=True)
+        self._warned.add(text)
+
     def _work(
         self, mode: Mode, environment: Mapping[str, str], console: Console
     ) -> tuple[int, list[dict[str, Any]], int]:
@@ -163,10 +170,6 @@ def _for_dbt(mode: Mode) -> dict[str, str]:
 
 def _say_nothing(_: str) -> None:
     pass
-
-
-def _warn(text: str) -> None:
-    click.secho(text, fg="yellow", err=True)
 
 
 @contextmanager
