@@ -319,3 +319,18 @@ def test_more_rows_than_partition_rows_stay_in_spark(
     assert any(", 0 sent" in line for line in notebook.log[-2:])
     assert rows(again, *columns) == found
     assert rows(failed_attempts(notebook.spark, "notes"), "id", "kind", "message") == failed
+
+
+def test_what_a_partition_refuses_is_said_as_on_one_machine(
+    spark: Any, emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same sentence, of the same class; nothing is sent, and no file stays."""
+    shared = SharedState(tmp_path / "bucket", monkeypatch)
+    config = config_for(
+        emulator.url, emulator.api_key, tmp_path / "state", max_bytes_per_file=2_000
+    )
+    select = "select id, if(id = 3, repeat('long ', 1000), 'short') as note from range(5)"
+    with pytest.raises(InputError, match="the row with id = 3 makes a request of"):
+        Notebook(spark, config).enrich(select, partition_rows=4)
+    assert emulator.account()["custom_ids"] == {}
+    assert list(shared.bucket.list("requests")) == []

@@ -1,13 +1,15 @@
-"""The engine's SQL inside partitions, over Sail: request keys are those of DuckDB."""
+"""The engine's SQL inside partitions, over Sail: the keys of DuckDB, and a cluster of workers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from batch_server.server import RunningEmulator
 from dbt_enrich.config.bucket_address import parse_bucket_address
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.endpoints.choice import endpoint_of
@@ -20,6 +22,10 @@ from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.spark_partitions import SparkRows
 from dbt_enrich.warehouse.spark_types import arrow_schema, held_type, spark_schema
+from support.parted import PartedWarehouse
+from support.sail import sail_server, spark_session
+from support.shared import SharedState
+from support.warehouse import config_for
 from unit.task.test_golden_keys import GOLDEN
 
 
@@ -78,3 +84,37 @@ def test_keys_are_those_of_duckdb(case: dict[str, Any], spark: Any, tmp_path: Pa
     task_key, keys = keys_in_partitions(case, rows, tmp_path)
     assert task_key == case["task_key"]
     assert [keys[id_] for id_ in ids] == case["request_keys"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A session in a cluster of Sail with two workers, each with room for two parts."""
+    settings = {
+        "SAIL_MODE": "local-cluster",
+        "SAIL_CLUSTER__WORKER_INITIAL_COUNT": "2",
+        "SAIL_CLUSTER__WORKER_MAX_COUNT": "2",
+        "SAIL_CLUSTER__WORKER_TASK_SLOTS": "2",
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in settings.items():
+            patched.setenv(name, value)
+        directory = tmp_path_factory.mktemp("cluster")
+        with sail_server(directory) as port, spark_session(port) as session:
+            yield session
+
+
+def test_workers_of_a_cluster_pay_once(
+    cluster: Any, emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal rows that lie apart meet in one part, and every row has its answer."""
+    shared = SharedState(tmp_path / "bucket", monkeypatch)
+    parted = PartedWarehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
+    select = "select i as id, 'note ' || i % 150 as note from range(200) as numbers(i)"
+    rows = SparkRows(frame_of(cluster, select).repartition(3), parts=4)
+    outcome = parted.engine.enrich_parted(parted.model(), rows)
+    found = outcome.enriched.select("id", "summary").collect()
+    assert sorted(map(tuple, found)) == [(i, f"summary: note {i % 150}") for i in range(200)]
+    account = emulator.account()
+    assert len(account["paid"]) == 150
+    assert set(account["custom_ids"].values()) == {1}
+    assert list(shared.bucket.list("requests")) == []
