@@ -23,6 +23,8 @@ FORMAT = re.compile(
 )
 # What a user's parameters are refused with, by the names that they have in YAML.
 REFUSED = PACKAGE / "task" / "parameters.py"
+# A role of Postgres, by dbt-postgres's name in a profile.
+ROLE = PACKAGE / "warehouse" / "postgres_host.py"
 
 
 def literals(path: Path) -> list[str]:
@@ -40,6 +42,8 @@ def test_no_other_module_spells_it_out(path: Path) -> None:
     found = literals(path)
     if path == REFUSED:
         found = [line for line in found if not line.startswith(('"messages": _', '"response_f'))]
+    if path == ROLE:
+        found = [line for line in found if line != 'self._role = target.get("role")']
     assert found == []
 
 
