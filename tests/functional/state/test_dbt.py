@@ -54,7 +54,7 @@ def test_jobs_without_a_volume_run_at_once(
         made = project(tmp_path / name, emulator, state)
         # Not forked, as other commands in tests are: the bucket's client has threads by then.
         return made, subprocess.Popen(
-            [Path(sys.executable).parent / "dbt-enrich", "run", "--timeout", "120"],
+            [Path(sys.executable).parent / "dbt-enrich", "run", "--timeout", "250"],
             cwd=made.directory,
             env={**os.environ, "DBT_PROFILES_DIR": str(made.directory)},
             stdout=subprocess.PIPE,
@@ -63,7 +63,7 @@ def test_jobs_without_a_volume_run_at_once(
         )
 
     def ended(made: DbtProject, running: subprocess.Popen[str]) -> None:
-        output, _ = running.communicate(timeout=180)
+        output, _ = running.communicate(timeout=270)
         assert running.returncode == 0, output
         assert made.rows("select count(*) from enriched where enrichment_status = 'done'") == [(4,)]
 
