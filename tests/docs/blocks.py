@@ -34,6 +34,8 @@ from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFenced
 _HERE = Path(__file__).parent
 _BASH = shutil.which("bash") or "/bin/bash"
 _AZURE = "https://my-resource.openai.azure.com"
+# What the commands of a page have of the tests' own environment.
+_KEPT = ("SSL_CERT_FILE", "TMPDIR")
 _FENCE = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
 _COMMENT = DirectiveInHTMLCommentLexer("project|run|fails|not run")
 _NAMED = re.compile(r"(?:#|--) (?P<path>[\w./-]+\.\w+)(?:, (?P<place>[\w ./-]+))?\n")
@@ -232,7 +234,7 @@ class Page:
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
             "DBT_USE_COLORS": "false",
             "COLUMNS": "200",
-            **({"TMPDIR": os.environ["TMPDIR"]} if "TMPDIR" in os.environ else {}),
+            **{name: os.environ[name] for name in _KEPT if name in os.environ},
         }
 
     def _query(self, sql: str) -> str:
