@@ -116,7 +116,7 @@ soak: install
 	cd tests && $(BIN)/python -m chaos.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 # Everything in docs/benchmarks.md, tokens.md and million-rows.md, in two hours; in parts with
-# ONLY=sides,shapes,peers,nothing-new,dbt-run,emulator,shared-state,pictures,tokens,quality,report,
+# ONLY=sides,shapes,peers,nothing-new,dbt-run,emulator,shared-state,spark,pictures,tokens,quality,report,
 # SIZES=10000,100000 (of sides), ROWS=10000 (of the others) and RUNS=1; FILMS names the CSV file of
 # real films
 # (tests/benchmarks/films.py says where it is from), DUCKDB2 a Python with DuckDB 2.0, which is that
