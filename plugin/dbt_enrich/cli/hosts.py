@@ -28,9 +28,11 @@ def open_host(project: Project, location: Location) -> Host:
             return PostgresHost(load_target(location))
         case "spark" | "sail":
             from dbt_enrich.warehouse.spark_host import SparkHost
-            from dbt_enrich.warehouse.spark_session import spark_session
+            from dbt_enrich.warehouse.spark_session import has_jvm, spark_session
 
-            return SparkHost(spark_session(project.target, load_target(location)))
+            session = spark_session(project.target, load_target(location))
+            # One of Spark Connect may be others' too.
+            return SparkHost(session, is_own=has_jvm(session))
     raise ConfigurationError(
         f"the target '{project.target}' is of the type {project.adapter}, in which dbt-enrich does "
         "not work",

@@ -64,15 +64,17 @@ class SparkHost:
     """A Spark session in which rows are staged and results are kept.
 
     Args:
-        spark: The `pyspark.sql.SparkSession`. It is the caller's, who stops it.
+        spark: The `pyspark.sql.SparkSession`.
         file_format: The format of new tables, such as `parquet` or `delta`; by default that of the
             session's `spark.sql.sources.default`.
+        is_own: Whether the session ends with the host; else it is the caller's.
     """
 
     catalog = Catalog.SPARK
 
-    def __init__(self, spark: Any, *, file_format: str | None = None) -> None:
+    def __init__(self, spark: Any, *, file_format: str | None = None, is_own: bool = False) -> None:
         self.spark = spark
+        self._is_own = is_own
         self._file_format = file_format
 
     @property
@@ -188,7 +190,9 @@ class SparkHost:
         return results, failures
 
     def close(self) -> None:
-        """Leave the session as it is: it is the caller's."""
+        """Stop the session where it is the host's own, so that no wait holds a cluster."""
+        if self._is_own:
+            self.spark.stop()
 
     def make_schema(self, table: HostTable) -> None:
         """Make the schema of a table where it is not there."""

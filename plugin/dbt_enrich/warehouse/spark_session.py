@@ -71,3 +71,8 @@ def _settings(target: str, credentials: Mapping[str, Any]) -> dict[str, str]:
             "{spark.remote: sc://HOST:15002}",
         )
     return settings
+
+
+def has_jvm(session: Any) -> bool:
+    """Whether a session is a Spark of this machine's own, and no client of Spark Connect."""
+    return not type(session).__module__.startswith("pyspark.sql.connect")

@@ -232,3 +232,11 @@ def test_large_results_are_sent_in_parts(
     SparkHost(spark).write_results(tables, Written((path,), columns), failures)
     found = spark.sql(f"select count(*), sum(length(note)) from {qualified(tables.results)}")
     assert tuple(found.collect()[0]) == (2_000, 1_999 * 300 + 200_000)
+
+
+def test_a_session_of_its_own_ends_with_the_host(spark: Any) -> None:
+    """A cluster is not held while the service works; the caller's session is left to the caller."""
+    SparkHost(spark).close()
+    assert not spark.is_stopped
+    SparkHost(spark, is_own=True).close()
+    assert spark.is_stopped
