@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.warehouse.spark_partitions import SparkRows
+from functional.spark.test_enrich import NOTES, Notebook, rows
 from functional.spark.test_partitions import frame_of, keys_in_partitions
 from support.parted import PartedWarehouse
 from support.shared_ledger import LedgerServer
@@ -113,6 +114,19 @@ class Killer(threading.Thread):
         """Stop watching."""
         self._ended.set()
         self.join()
+
+
+def test_rows_stream_out_of_a_session_with_a_jvm(
+    spark: Any, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """It has no client of Spark Connect: workers pack the batches, and tables are renamed."""
+    notebook = Notebook(spark, config_for(emulator.url, emulator.api_key, tmp_path / "state"))
+    expected = [(i, f"summary: note {i}", "done") for i in range(5)]
+    for select in (NOTES, NOTES, f"{NOTES} where id > 0"):
+        found = notebook.enrich(select)
+        assert rows(found, "id", "summary", "enrichment_status") == expected[-found.count() :]
+    assert set(emulator.account()["request_keys"].values()) == {1}
+    assert len(spark.catalog.listTables("default_enrichment")) == 3
 
 
 def test_a_killed_worker_pays_nothing_twice(
