@@ -81,18 +81,18 @@ def test_another_question_has_every_row_stale_at_once(
     project.enrichment("notes", NOTES)
     project.command("run")
     project.enrichment("notes", NOTES, meta={"max_attempts": 5})
-    project.dbt("run")
+    project.bare_dbt("run")
     assert statuses(project) == {"done": 4}
     columns = [{"name": "summary", "data_type": "varchar", "description": "In one word"}]
     project.enrichment("notes", NOTES, columns=columns)
-    project.dbt("run")
+    project.bare_dbt("run")
     assert statuses(project) == {"stale": 4}
     assert project.rows("select count(summary) from notes") == [(4,)]
     project.command("run")
     assert statuses(project) == {"done": 4}
     assert sorted(emulator.account()["paid"].values()) == [1] * 8
     project.enrichment("notes", NOTES)
-    project.dbt("run")
+    project.bare_dbt("run")
     assert statuses(project) == {"stale": 4}
     project.command("run")
     assert statuses(project) == {"done": 4}
