@@ -41,6 +41,7 @@ class DbtProject:
         target: What else the profile's target `dev` says, such as `attach`.
         door: `plugin`, or `command` for a profile without it, with the configuration beside
             dbt_project.yml.
+        stands_in: Whether `dbt-enrich` then does what dbt does with the plugin.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class DbtProject:
         threads: int = 2,
         target: dict[str, Any] | None = None,
         door: str = PLUGIN,
+        stands_in: bool = False,
     ) -> None:
         self.door = door
+        self.stands_in = stands_in and door == COMMAND
         self._is_bare = False
         self._environment: dict[str, str] = {}
         self.directory = directory / "project"
@@ -170,9 +173,9 @@ class DbtProject:
     ) -> str:
         """Run dbt and return what it printed; assert that it succeeded, or that it failed.
 
-        Where the door is the command, and dbt is to run or build, `dbt-enrich` does.
+        Where the command stands in for it, and dbt is to run or build, `dbt-enrich` does.
         """
-        if self.door == COMMAND and not self._is_bare and {"run", "build"} & {*arguments}:
+        if self.stands_in and not self._is_bare and {"run", "build"} & {*arguments}:
             return self._enriched(arguments, succeeds=succeeds)
         given = {**self._environment, **environment}
         dbt = self.fork(*arguments, largest_file=largest_file, environment=given)

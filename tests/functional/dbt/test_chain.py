@@ -31,7 +31,7 @@ def project(
 ) -> DbtProject:
     """A project with the chain."""
     door = getattr(request, "param", PLUGIN)
-    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door)
+    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door, stands_in=True)
     project.execute(
         "create table notes as select i as id, if(i = 2, null, 'note ' || i) as note "
         "from range(4) as numbers(i)"

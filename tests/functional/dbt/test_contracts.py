@@ -30,7 +30,7 @@ def project(
 ) -> DbtProject:
     """A project without models."""
     door = getattr(request, "param", PLUGIN)
-    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door)
+    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door, stands_in=True)
 
 
 def contracted(

@@ -28,7 +28,7 @@ def project(
 ) -> DbtProject:
     """A project whose source has three notes of version 1."""
     door = getattr(request, "param", PLUGIN)
-    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door)
+    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door, stands_in=True)
     project.write(
         "models/sources.yml",
         {"sources": [{"name": "raw", "schema": "main", "tables": [{"name": "notes"}]}]},

@@ -37,7 +37,7 @@ def project(
     """A project without models; the note 1 always fails."""
     door = getattr(request, "param", PLUGIN)
     emulator.rules([{"match": "note 1", "fault": "refusal"}])
-    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door)
+    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door, stands_in=True)
 
 
 def types(project: DbtProject, table: str) -> dict[str, str]:
