@@ -39,6 +39,28 @@ def answer_struct_type(outputs: Sequence[OutputColumn]) -> str:
     return StructType(tuple((output.name, output.held_type) for output in outputs)).sql
 
 
+def parquet_answer_sql(answer: str, outputs: Sequence[OutputColumn]) -> str:
+    """Build what is written to Parquet of a typed answer: texts of what Parquet would round.
+
+    Args:
+        answer: SQL expression of the answer.
+        outputs: The output columns.
+    """
+    if is_storable(outputs):
+        return answer
+    kept = StructType(tuple((output.name, _in_parquet(output.held_type)) for output in outputs))
+    return f"cast({answer} as {kept.sql})"
+
+
+def _in_parquet(kind: DataType) -> DataType:
+    match kind:
+        case ListType():
+            return ListType(_in_parquet(kind.item))
+        case StructType():
+            return StructType(tuple((name, _in_parquet(part)) for name, part in kind.fields))
+    return ScalarType("varchar") if kind.sql in _NOT_IN_PARQUET else kind
+
+
 def structure_literal(outputs: Sequence[OutputColumn]) -> str:
     """Build the structure, as `from_json` takes it, in which an object is read first."""
     structure = {output.name: _structure(output.type, lower=output.lower) for output in outputs}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -535,6 +536,34 @@ def test_typed_outputs_come_back_as_their_types(warehouse: Warehouse) -> None:
         "who": 'STRUCT("name" VARCHAR, ages INTEGER[])',
     }
     assert warehouse.statuses() == {"done": 5}
+
+
+def test_no_digit_of_a_whole_number_is_lost(
+    warehouse: Warehouse, emulator: RunningEmulator
+) -> None:
+    """Parquet has no integers of 128 bits, and DuckDB would write doubles in their place."""
+    values: dict[str, Any] = {
+        "huge": -(2**127) + 1,
+        "huger": 2**128 - 1,
+        "list": [12345678901234567890123],
+        "who": {"id": 2**64 + 1, "name": "a"},
+        "exact": 12345678901234567890123,
+    }
+    emulator.rules([{"match": "", "answer": values}])
+    task = summary_task(
+        outputs=(
+            OutputColumn("huge", "hugeint"),
+            OutputColumn("huger", "uhugeint"),
+            OutputColumn("list", "hugeint[]"),
+            OutputColumn("who", "struct(id hugeint, name varchar)"),
+            OutputColumn("exact", "decimal(38, 0)"),
+        )
+    )
+    stated = [tuple(Decimal(v) if k == "exact" else v for k, v in values.items())]
+    for rows in (2, 3):
+        warehouse.enrich(NOTES.replace("range(5)", f"range({rows})"), task)
+        found = warehouse.rows("select huge, huger, list, who, exact from enriched")
+        assert found == stated * rows
 
 
 @pytest.mark.parametrize(

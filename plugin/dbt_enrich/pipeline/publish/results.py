@@ -29,6 +29,7 @@ from dbt_enrich.state.tables.answers import AnswerFile
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.version import VERSION_DIGITS
 from dbt_enrich.validation.answers import answer_struct_type, typed_answers_sql
+from dbt_enrich.validation.values import parquet_answer_sql
 from dbt_enrich.warehouse.catalogs import Catalog
 from dbt_enrich.warehouse.enriched_table import Pairing, enriched_sql
 from dbt_enrich.workspace.database import Workspace
@@ -368,13 +369,14 @@ def _answered_sql(
             if(starts_with(shard, {literal(PREVIOUS_PREFIX)}),
                 substr(shard, {len(PREVIOUS_PREFIX) + 1}, {VERSION_DIGITS}), null)
                 as previous_version,
-            answer
+            {parquet_answer_sql("answer", outputs)} as answer
         from answered
     """
 
 
 def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColumn]) -> str:
     """Build the SELECT of the results of the rows that have no answer."""
+    none = parquet_answer_sql(f"cast(null as {answer_struct_type(list(outputs))})", outputs)
     return f"""
         with unanswered as (
             select row_id, request_key, false as is_owed, null as missing
@@ -398,6 +400,6 @@ def _unanswered_sql(rows: StagedRows, places: str, outputs: Sequence[OutputColum
             cast(null as timestamp with time zone) as enriched_at,
             request_key,
             cast(null as varchar) as previous_version,
-            cast(null as {answer_struct_type(list(outputs))}) as answer
+            {none} as answer
         from unanswered
     """
