@@ -23,7 +23,7 @@ HOSTS = ("duckdb", "postgres", "sail", "spark")
 # Called with the plugin alone.
 OF_THE_PLUGIN = {
     "_add_status_columns", "_call_plugin", "_comment_on", "_enrichment_schema", "_is_unplanned",
-    "_merge_into", "_model_request", "_package_version", "_plugin_alias",
+    "_model_request", "_package_version", "_plugin_alias",
     "_refuse_others",
     "_rehearse", "_replace_errors", "_shape", "_touch_rows", "_upstream",
 }  # fmt: skip
