@@ -386,12 +386,10 @@ class _Work:
     def _is_new(self, keys: Sequence[str], is_kept: bool) -> str:
         """Build the condition of the rows whose result the host does not have as it is."""
         says_something = f"{STATUS} <> 'pending' or enrichment_error is not null"
-        if not self._has(_RESULTS):
+        if not is_kept or not self._has(_RESULTS):
             return f"({says_something})"
         row = f"({', '.join(keys)})"
-        has_one = f"{row} in (select {row} from {_RESULTS})" if is_kept else "false"
-        if not is_kept:
-            return f"({says_something})"
+        has_one = f"{row} in (select {row} from {_RESULTS})"
         texts = [f"cast({{}}.{name} as varchar)" for name in (*_TELLING, FINGERPRINT, TASK)]
         same = " and ".join(
             [
