@@ -77,7 +77,7 @@ class SparkRows:
         """Do a piece of work for each of some names; see `PartedRows`."""
         spark = self._frame.sparkSession
         frame = spark.createDataFrame([(name,) for name in names], "name string")
-        parted = frame.repartition(len(names))
+        parted = frame.repartition(min(len(names), self.at_once))
         return _collected(parted.mapInArrow(_typed(work, columns), spark_schema(columns)))
 
 
