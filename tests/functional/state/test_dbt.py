@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from batch_server.server import RunningEmulator
 from support.dbt_project import DbtProject, azure
+from support.forked_dbt import EARLY, Forked
 from support.shared_ledger import LedgerServer, document
 
 _SELECT = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
@@ -50,21 +48,17 @@ def test_jobs_without_a_volume_run_at_once(
     """The scheduled command in directories that were made a moment ago: two together, then one."""
     state = document(ledgers.new())
 
-    def job(name: str) -> tuple[DbtProject, subprocess.Popen[str]]:
+    def job(name: str) -> tuple[DbtProject, Forked]:
         made = project(tmp_path / name, emulator, state)
-        # Not forked, as other commands in tests are: the bucket's client has threads by then.
-        return made, subprocess.Popen(
-            [Path(sys.executable).parent / "dbt-enrich", "run", "--timeout", "250"],
-            cwd=made.directory,
-            env={**os.environ, "DBT_PROFILES_DIR": str(made.directory)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        # The bucket's client has threads by the time that the command runs dbt.
+        environment = {EARLY: "1", "DBT_PROFILES_DIR": str(made.directory)}
+        words, log = ["run", "--timeout", "250"], tmp_path / f"{name}.log"
+        return made, Forked(
+            "dbt-enrich", words, log=log, directory=made.directory, environment=environment
         )
 
-    def ended(made: DbtProject, running: subprocess.Popen[str]) -> None:
-        output, _ = running.communicate(timeout=270)
-        assert running.returncode == 0, output
+    def ended(made: DbtProject, running: Forked) -> None:
+        assert running.wait(270) == 0, running.output
         assert made.rows("select count(*) from enriched where enrichment_status = 'done'") == [(4,)]
 
     for jobs in ((job("one"), job("two")), (job("three"),)):
