@@ -67,26 +67,34 @@ compiled: install
 
 test: install lint suite
 
+# In the order of tests/conftest.py, which also says what stays on one worker.
+DIST := --dist loadgroup --no-loadscope-reorder
 suite: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=40 --durations-min=4
+	$(BIN)/python -m pytest -n $(WORKERS) $(DIST) --durations=40 --durations-min=4
 
 # The built wheel in a fresh environment as a user makes it: pip, no constraints, no extras.
 test-installation: install
 	$(BIN)/python -m pytest -m installation tests/installation
 
-# What touches DuckDB, and a run of dbt, on the oldest dbt and the newest DuckDB, in an environment
-# of its own; the lock uses dbt 1.12 and DuckDB 1.5.
+# What DuckDB could change, and runs of dbt, on the oldest dbt and the newest DuckDB, in an environment
+# of its own; the lock uses dbt 1.12 and DuckDB 1.5. Of the unit tests those that run DuckDB: what
+# they do not import is proved by the suite for every version of it.
+RUN_DUCKDB = $(shell grep -lrE '^import duckdb|import Workspace' --include='test_*.py' \
+	$(addprefix tests/unit/,endpoints pipeline state task validation warehouse workspace))
 test-duckdb2:
 	$(MAKE) install VENV=$(VENV)-duckdb2 CONSTRAINTS=constraints-duckdb2.txt
-	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n $(WORKERS) --dist worksteal \
-		$(addprefix tests/unit/,endpoints pipeline state task validation workspace) \
+	$(abspath $(VENV))-duckdb2/bin/python -m pytest -n $(WORKERS) $(DIST) $(RUN_DUCKDB) \
 		tests/functional/engine/test_engine.py tests/functional/dbt/test_dbt.py
 
-# Databases that are attached through DuckDB's extensions, which DuckDB 1.5.5 has as packages. What
-# needs a server of PostgreSQL is skipped where its programs are missing (make postgres).
-test-extensions:
-	$(MAKE) install VENV=$(VENV)-extensions CONSTRAINTS=constraints-extensions.txt
-	$(abspath $(VENV))-extensions/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/functional/databases
+# Databases that are attached through DuckDB's extensions, which DuckDB 1.5.5 has as packages: it and
+# they stand before those of the lock. What needs no extension is in the suite. What needs a server of
+# PostgreSQL is skipped where its programs are missing (make postgres).
+EXTENSIONS := $(abspath $(VENV))-extensions
+test-extensions: install
+	$(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --upgrade) --quiet \
+		--no-deps --requirement constraints-extensions.txt --target $(EXTENSIONS)
+	PYTHONPATH=$(EXTENSIONS) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) \
+		$(addprefix tests/functional/databases/,test_other_hosts.py test_types.py)
 
 # Spark itself: a master and two workers as processes, one of which is killed. It needs a JDK (17), and
 # takes PySpark with all of Spark (450 MB) in place of its client, in an environment of its own.

@@ -48,7 +48,9 @@ def _catalog_row(catalog: Catalog) -> list[str]:
 def _locked(package: str) -> list[str]:
     found = []
     for file in _LOCKS.values():
-        text = (REPOSITORY / file).read_text(encoding="utf-8")
+        # One that pins some packages stands before the lock.
+        pins = (REPOSITORY / one for one in (file, _LOCKS["the lock"]))
+        text = "\n".join(path.read_text(encoding="utf-8") for path in pins)
         match = re.search(rf"^{package}==(.*)$", text, re.MULTILINE)
         found.append(match[1] if match else "")
     return found
