@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -28,6 +29,76 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dbt-enrich"))
 # A runner in the background may have its children ignore Ctrl-C, and they theirs.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# With several workers (`--dist loadgroup`) the tests of a file run on one of them, as what a module
+# makes once would be made by each. These files have many seconds of tests, which share little.
+_SPREAD = (
+    "benchmarks/test_smoke.py",
+    "chaos/test_shared_state.py",
+    "docs/test_pages.py",
+    "functional/cli/test_cancel.py",
+    "functional/cli/test_cli.py",
+    "functional/databases/test_other_hosts.py",
+    "functional/dbt/test_chain.py",
+    "functional/dbt/test_changes.py",
+    "functional/dbt/test_command_door.py",
+    "functional/dbt/test_contracts.py",
+    "functional/dbt/test_dbt.py",
+    "functional/dbt/test_materialization.py",
+    "functional/dbt/test_merge.py",
+    "functional/dbt/test_relations.py",
+    "functional/dbt/test_status_types.py",
+    "functional/engine/",
+    "functional/hosts/",
+    "functional/spark/test_dbt.py",
+    "functional/state/test_dbt.py",
+    "unit/report/",
+    "unit/validation/test_properties.py",
+)
+# Workers take what comes first, so that none is left with a long test while the others are done.
+_FIRST = (
+    "functional/spark/",
+    "functional/dbt/test_worked_projects.py",
+    "functional/report/",
+    "functional/batch_server/test_local_model.py",
+    "functional/state/",
+    "chaos/",
+    "functional/dbt/",
+    "functional/cli/",
+    "functional/hosts/",
+    "docs/",
+    "benchmarks/",
+    "unit/validation/",
+    "unit/report/",
+    "functional/",
+)
+_TESTS = Path(__file__).parent
+
+
+# Before pytest-xdist writes the groups into the names.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay together, and which begin."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    places = {item: item.path.relative_to(_TESTS).as_posix() for item in items}
+    for item, place in places.items():
+        if not place.startswith(_SPREAD):
+            item.add_marker(pytest.mark.xdist_group(place))
+    items.sort(key=lambda item: _turn(places[item]))
+
+
+def _turn(place: str) -> int:
+    """Return when a file has its turn: that of the longest part of its path in `_FIRST`."""
+    fits = [first for first in _FIRST if place.startswith(first)]
+    return _FIRST.index(max(fits, key=len)) if fits else len(_FIRST)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there now out of each later look for garbage: half a second each."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

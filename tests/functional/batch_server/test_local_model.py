@@ -17,7 +17,7 @@ from batch_server.responders.base import RESPONSES, ChatReply, ChatRequest
 from batch_server.responders.llama import LlamaResponder
 from batch_server.responders.weights import PACKAGED_NAME, PACKAGED_SHA256, find_weights
 
-pytestmark = [pytest.mark.model, pytest.mark.xdist_group("model")]
+pytestmark = [pytest.mark.model]
 
 SEED = Path(__file__).parents[3] / "seeds" / "movies.csv"
 SYSTEM = (
