@@ -24,8 +24,9 @@ from dbt_enrich.cli.project import Project
 from dbt_enrich.console.console import Console
 from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE, RUN_BEGAN_VARIABLE, report
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.pipeline.engine import Engine
-from dbt_enrich.pipeline.hosted import forget, work
+from dbt_enrich.pipeline.hosted import forget
+from dbt_enrich.pipeline.partitions.engine import PartedEngine
+from dbt_enrich.pipeline.partitions.hosted import work
 from dbt_enrich.task.command_options import refuse_several
 from dbt_enrich.task.options import Mode
 
@@ -105,9 +106,11 @@ class CommandDoor:
                 with suppress(EnrichmentError):
                     forget(engine, host, manifest.model(unique_id))
 
-    def _engine(self, console: Console) -> Engine:
+    def _engine(self, console: Console) -> PartedEngine:
         project = self._project
-        return Engine(project.config, project=project.name, console=console, target=project.target)
+        return PartedEngine(
+            project.config, project=project.name, console=console, target=project.target
+        )
 
     def _dbt(self, mode: Mode) -> int:
         self._options = self._options or self._given.resolved()

@@ -17,12 +17,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from dbt_enrich.task.result_columns import STATUS
 from dbt_enrich.warehouse.catalogs import Catalog
 
 FINGERPRINT: Final = "enrichment_row"
 """The column of staged rows, results and failures that says which row was staged."""
 TASK: Final = "enrichment_task"
 """The column of results and failures that holds the task's key."""
+TELLING: Final = (STATUS, "enrichment_error", "enrichment_model", "enrichment_batch_id",
+                  "enrichment_version")  # fmt: skip
+"""By these a result is known to be the one that is there: texts are alike in every host."""
+DUE: Final = ("pending", "stale")
+"""Statuses of rows whose answer is still to come."""
 WORK_ENDING: Final = "_enrichment"
 """What the name of a schema with work tables has after that of the enriched tables' schema."""
 
