@@ -183,11 +183,11 @@ class DbtProject:
         assert (code == 0) == succeeds, dbt.output
         return dbt.output
 
-    def bare_dbt(self, *arguments: str, succeeds: bool = True) -> str:
+    def bare_dbt(self, *arguments: str, succeeds: bool = True, **environment: str) -> str:
         """Run dbt alone, whatever the door is; return what it printed."""
         self._is_bare = True
         try:
-            return self.dbt(*arguments, succeeds=succeeds)
+            return self.dbt(*arguments, succeeds=succeeds, **environment)
         finally:
             self._is_bare = False
 

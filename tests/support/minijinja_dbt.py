@@ -315,6 +315,7 @@ class Dbt:
             "create_table_as": lambda _, relation, sql: f"create table {relation} as {sql}",
             "dbt": _DbtMacros(),
             "dbt_enrich": _Package(self),
+            "dbt_version": "2.0.9",
             "drop_relation_if_exists": self._drop,
             "env_var": lambda _, default="": default,
             "exceptions": _Exceptions(),

@@ -29,6 +29,7 @@ from dbt_enrich.pipeline.partitions.engine import PartedEngine
 from dbt_enrich.pipeline.partitions.hosted import work
 from dbt_enrich.task.command_options import refuse_several
 from dbt_enrich.task.options import Mode
+from dbt_enrich.wording import counted
 
 
 class CommandDoor:
@@ -80,13 +81,13 @@ class CommandDoor:
         self._forget()
         options = self._given.narrowed()
         results = RunResults(self._project.root)
-        quiet_dbt(options, "run", *options.arguments(), environment=_for_dbt(mode))
-        self._selected = results.built()
+        quiet_dbt(options, "run", *options.arguments(), environment=self._for_dbt(mode))
+        self._selected = self._built(results)
         silent = Console(_say_nothing, _say_nothing)
         _, found, errors = self._work(mode, environment or {}, silent)
         if errors:
             raise EnrichmentError(
-                f"{errors} of {len(self._selected)} enrichments cannot be looked at",
+                f"{counted(errors, 'enrichment')} cannot be looked at",
                 fix="fix what is named above, then try again",
             )
         return found
@@ -115,10 +116,33 @@ class CommandDoor:
     def _dbt(self, mode: Mode) -> int:
         self._options = self._options or self._given.resolved()
         results = RunResults(self._project.root)
-        code = foreground_dbt(self._options, _for_dbt(mode))
+        code = foreground_dbt(self._options, self._for_dbt(mode))
         if not code:
-            self._selected = results.built()
+            self._selected = self._built(results)
         return code
+
+    def _built(self, results: RunResults) -> set[str]:
+        """Return what dbt has built, where it has not passed over an enrichment."""
+        reused = results.reused()
+        manifest = Manifest.read(self._project.root) if reused else None
+        passed = manifest.enrichments(reused) if manifest else []
+        if manifest and passed:
+            names = " and ".join(manifest.names[one] for one in passed)
+            raise EnrichmentError(
+                f"dbt State reused the table of {names}, so that dbt neither staged its rows nor "
+                "published its answers",
+                fix="set DBT_ENGINE_MANAGE_STATE=false for dbt-enrich, or manage_state: false "
+                "below flags in dbt_project.yml",
+            )
+        return results.built()
+
+    def _for_dbt(self, mode: Mode) -> dict[str, str]:
+        # What is selected, and how it is staged, is told by what dbt writes.
+        return {
+            MODE_VARIABLE: mode.value,
+            RUN_BEGAN_VARIABLE: self._began,
+            "DBT_WRITE_JSON": "true",
+        }
 
     def _warn(self, text: str) -> None:
         """Say a warning once: each step may have it anew."""
@@ -164,11 +188,6 @@ class CommandDoor:
                 if worked.outcome.warning:
                     console.warn(worked.outcome.warning)
             return results, lines(), len(failed)
-
-
-def _for_dbt(mode: Mode) -> dict[str, str]:
-    # What is selected, and how it is staged, is told by what dbt writes.
-    return {MODE_VARIABLE: mode.value, "DBT_WRITE_JSON": "true"}
 
 
 def _say_nothing(_: str) -> None:

@@ -30,6 +30,8 @@ def door_findings(project: Project) -> Iterator[Finding]:
     """
     if project.config.place == PROFILE:
         found = "the plugin's block in profiles.yml"
+        if (project.root / PROJECT_FILE).exists():
+            found = f"{found}; {PROJECT_FILE} is not read"
     else:
         found = f"{PROJECT_FILE}, as the profile has no block of dbt-enrich"
     yield Finding("configuration", "ok", found)

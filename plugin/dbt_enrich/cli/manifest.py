@@ -55,11 +55,22 @@ class RunResults:
         Raises:
             EnrichmentError: dbt has written what cannot be read.
         """
+        return self._of(*_BUILT)
+
+    def reused(self) -> set[str]:
+        """Return the unique ids of the models that the run has left as they were (dbt State).
+
+        Raises:
+            EnrichmentError: dbt has written what cannot be read.
+        """
+        return self._of("reused")
+
+    def _of(self, *statuses: str) -> set[str]:
         # Where it selects nothing, dbt leaves the word of an earlier run.
         if self._written() == self._before:
             return set()
         results = _document(self._path).get("results") or ()
-        return {str(one["unique_id"]) for one in results if one["status"] in _BUILT}
+        return {str(one["unique_id"]) for one in results if one["status"] in statuses}
 
     def _written(self) -> int | None:
         return self._path.stat().st_mtime_ns if self._path.exists() else None

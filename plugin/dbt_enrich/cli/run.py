@@ -63,6 +63,9 @@ def run(
         tables = [table for table in tables if table.enrichment in started]
         if step.goes_on:
             continue
+        if not tables:
+            click.echo("no enrichment was run")
+            raise SystemExit(DONE)
         waiting = _open_shards(project, tables)
         if not waiting:
             if _has_unpublished_answers(project, tables, step_began):

@@ -77,6 +77,15 @@ def test_without_a_plugin_the_command_is_the_door(tmp_path: Path, path: Path) ->
     assert found["database"]["verdict"] == "ok"
 
 
+def test_the_profile_s_block_wins_and_says_so(tmp_path: Path, path: Path) -> None:
+    """The file beside it is not even read, whatever it holds."""
+    project = DbtProject(tmp_path, LOCAL, door=PLUGIN)
+    project.write("dbt_enrich.yml", "no_such_key: 1\n")
+    found = examined(project)
+    said = "the plugin's block in profiles.yml; dbt_enrich.yml is not read"
+    assert found["configuration"] == {**found["configuration"], "verdict": "ok", "found": said}
+
+
 def test_a_dbt_that_says_nothing_is_wrong(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

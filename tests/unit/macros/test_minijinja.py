@@ -145,8 +145,31 @@ def test_what_users_call_and_dbt_s_hooks_render(host: str) -> None:
     merged = Dbt(macros(), host, PUBLISHED, with_options(publish="merge"), rows=[])
     assert merged.macro("is_incremental")() is False
     for hook in ("_create_relations", "_refresh_relations"):
-        assert dbt.macro(hook)() == ""
+        # An empty one is an error there.
+        assert dbt.macro(hook)() == "select 1"
     assert not OF_THE_PLUGIN & dbt.called
+
+
+def test_work_schemas_are_made_where_nothing_says_what_is_selected() -> None:
+    """As in dbt 2: before its threads, which would make one each at the same time."""
+    for selected in ([], ["model.shop.notes_enriched"]):
+        dbt = Dbt(macros(), "postgres", {}, {"selected_resources": selected})
+        dbt.macro("_create_relations")()
+        assert dbt.done == ["create schema main_enrichment"]
+    dbt = Dbt(macros(), "postgres", {}, {"selected_resources": ["model.shop.other"]})
+    dbt.macro("_create_relations")()
+    assert dbt.done == []
+
+
+def test_a_plugin_that_dbt_2_does_not_run_is_refused() -> None:
+    """Its table would be built anew without its answers."""
+    target = {
+        "type": "duckdb",
+        "name": "dev",
+        "plugins": [{"module": "dbt_enrich.plugin", "alias": "enrich"}],
+    }
+    with pytest.raises(AssertionError, match=r"has the plugin .*dbt 2.0.9 has no plugins"):
+        enrichment(Dbt(macros(), "duckdb", PUBLISHED, {"target": target}))
 
 
 @pytest.mark.parametrize("host", HOSTS)
