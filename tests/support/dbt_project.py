@@ -183,7 +183,7 @@ class DbtProject:
         assert (code == 0) == succeeds, dbt.output
         return dbt.output
 
-    def bare_dbt(self, *arguments: str, succeeds: bool = True, **environment: str) -> str:
+    def bare_dbt(self, *arguments: str, succeeds: bool = True, **environment: Any) -> str:
         """Run dbt alone, whatever the door is; return what it printed."""
         self._is_bare = True
         try:
