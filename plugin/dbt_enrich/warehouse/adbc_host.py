@@ -325,8 +325,8 @@ class AdbcHost(ABC):
             for column, kind in rows.columns.items()
         )
         with _converter() as converter:
-            converter.execute(f"select {values} from read_parquet({literals(rows.files)})")
-            reader = converter.to_arrow_reader(_BATCH_ROWS)
+            found = converter.sql(f"select {values} from read_parquet({literals(rows.files)})")
+            reader = found.to_arrow_reader(_BATCH_ROWS)
             cursor.adbc_ingest(name, reader, mode="create", temporary=True)
 
     def _delete(self, cursor: Any, table: HostTable, keys: Mapping[str, str]) -> None:
