@@ -115,7 +115,7 @@ def test_only_rows_that_are_new_changed_or_gone_are_touched(warehouse: Warehouse
 )
 def test_a_table_that_was_changed_by_hand_is_built_anew(warehouse: Warehouse, change: str) -> None:
     """As it is not what was published."""
-    enrich(warehouse)
+    warehouse.enrich(SELECT, unique_key=KEY)
     warehouse.connection.execute(change)
     assert enrich(warehouse).touched is None
     assert enrich(warehouse).touched == 0
@@ -136,8 +136,9 @@ def test_an_errors_table_that_was_changed_is_replaced(
 ) -> None:
     """Beside a table that stays."""
     emulator.rules([{"match": "note 3", "fault": "wrong_shape"}])
-    enrich(warehouse, max_attempts=1)
-    assert not enrich(warehouse, max_attempts=1).replaces_errors
+    warehouse.enrich(SELECT, unique_key=KEY, max_attempts=1)
+    again = warehouse.enrich(SELECT, unique_key=KEY, max_attempts=1)
+    assert not again.replaces_errors
     warehouse.connection.execute(change)
     outcome = enrich(warehouse, max_attempts=1)
     assert (outcome.touched, outcome.replaces_errors) == (0, True)
@@ -283,9 +284,9 @@ def test_after_any_edits_the_tables_are_what_a_rebuild_makes(
 ) -> None:
     """Step after step, each over what the one before has left."""
     edits = _Edits(warehouse, emulator, random.Random(seed))
-    enrich(warehouse, edits.task, **edits.options)
+    warehouse.enrich(SELECT, edits.task, unique_key=KEY, **edits.options)
     seen: Counter[str] = Counter()
-    for _ in range(20):
+    for _ in range(12):
         edits.step()
         # What a batch answered between the two would be news to the rebuild.
         emulator.resume() if edits.options.get("mode", "run") == "run" else emulator.pause()

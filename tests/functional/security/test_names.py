@@ -55,23 +55,23 @@ def assert_unharmed(warehouse: Warehouse, directory: Path) -> None:
         assert not (above / "escaped").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_column_of_the_select(name: str, warehouse: Warehouse, tmp_path: Path) -> None:
-    """As the unique key, and beside it."""
-    column = identifier(name)
-    warehouse.enrich(f"select id as {column}, note from ({NOTES})", unique_key=(name,))
-    assert warehouse.rows(f"select {column}, summary from enriched order by 1") == [
-        (i, f"summary: note {i}") for i in range(3)
+def test_columns_of_the_select(warehouse: Warehouse, tmp_path: Path) -> None:
+    """In the unique key, and beside it."""
+    columns = ", ".join(map(identifier, NAMES))
+    ids = ", ".join(f"id + {i} as {identifier(name)}" for i, name in enumerate(NAMES))
+    warehouse.enrich(f"select {ids}, note from ({NOTES})", unique_key=tuple(NAMES[::2]))
+    assert warehouse.rows(f"select {columns}, summary from enriched order by 1") == [
+        (*range(id_, id_ + len(NAMES)), f"summary: note {id_}") for id_ in range(3)
     ]
     assert_unharmed(warehouse, tmp_path)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_output_column(name: str, warehouse: Warehouse, tmp_path: Path) -> None:
-    """It goes into the schema, into SQL and back."""
-    output = OutputColumn(name=name, data_type="varchar", description=name)
-    warehouse.enrich(NOTES, summary_task(outputs=(output,)))
-    assert warehouse.rows(f"select count({identifier(name)}) from enriched") == [(3,)]
+def test_output_columns(warehouse: Warehouse, tmp_path: Path) -> None:
+    """They go into the schema, into SQL and back."""
+    outputs = tuple(OutputColumn(name=n, data_type="varchar", description=n) for n in NAMES)
+    warehouse.enrich(NOTES, summary_task(outputs=outputs))
+    counts = ", ".join(f"count({identifier(name)})" for name in NAMES)
+    assert warehouse.rows(f"select {counts} from enriched") == [(3,) * len(NAMES)]
     assert_unharmed(warehouse, tmp_path)
 
 
