@@ -1,11 +1,11 @@
 {% macro _create_relations() %}
   {%- do dbt_enrich._refuse_server() -%}
   {%- if not execute -%}
-    {{ return('') }}
+    {{ return(dbt_enrich._no_statement()) }}
   {%- endif -%}
   {%- if not dbt_enrich._has_plugin() -%}
     {%- do dbt_enrich._create_work_schemas() -%}
-    {{ return('') }}
+    {{ return(dbt_enrich._no_statement()) }}
   {%- endif -%}
   {%- set relations = dbt_enrich._enrichment_schema() -%}
 
@@ -77,5 +77,5 @@
 
   -- `COMMIT` happens here
   {{ adapter.commit() }}
-  {{ return('') }}
+  {{ return(dbt_enrich._no_statement()) }}
 {% endmacro %}

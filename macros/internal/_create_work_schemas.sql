@@ -1,6 +1,7 @@
 {% macro _create_work_schemas() %}
-  {#- Before dbt's threads, which would be in each other's way. -#}
-  {%- for node in graph.nodes.values() if node.unique_id in selected_resources -%}
+  {#- Before dbt's threads, which would be in each other's way. dbt 2 does not say what is selected. -#}
+  {%- set selected = selected_resources if selected_resources is defined else [] -%}
+  {%- for node in graph.nodes.values() if not selected or node.unique_id in selected -%}
     {%- if node.resource_type == 'model' and node.config.materialized == 'enrichment' -%}
       {%- set table = api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias) -%}
       {%- do dbt_enrich._create_work_schema(dbt_enrich._work_relation(table, 'rows')) -%}

@@ -1,11 +1,4 @@
 {% macro _has_plugin() %}
-  {%- if target.type != 'duckdb' -%}
-    {{ return(false) }}
-  {%- endif -%}
-  {%- for plugin in target.get('plugins') or [] -%}
-    {%- if (plugin.alias or plugin.module) == dbt_enrich._plugin_alias() -%}
-      {{ return(true) }}
-    {%- endif -%}
-  {%- endfor -%}
-  {{ return(false) }}
+  {#- dbt 2 has no plugins, whatever the profile says. -#}
+  {{ return(dbt_version[:2] == '1.' and dbt_enrich._names_plugin()) }}
 {% endmacro %}

@@ -1,6 +1,6 @@
 {% macro _refresh_relations() %}
   {%- if not execute or not dbt_enrich._has_plugin() -%}
-    {{ return('') }}
+    {{ return(dbt_enrich._no_statement()) }}
   {%- endif -%}
   {%- set relations = dbt_enrich._enrichment_schema() -%}
 
@@ -33,5 +33,5 @@
     {{ adapter.commit() }}
     {% do dbt_enrich._call_plugin('finish', relations.batches, {'run_id': outcome.run_id}) %}
   {% endif %}
-  {{ return('') }}
+  {{ return(dbt_enrich._no_statement()) }}
 {% endmacro %}

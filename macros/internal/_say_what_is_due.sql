@@ -1,6 +1,6 @@
 {% macro _say_what_is_due(counts) %}
-  {#- Not where a command runs dbt, which goes on with them. -#}
-  {%- if env_var('DBT_ENRICH_MODE', '') -%}
+  {#- Not where a command runs dbt, which goes on with them. A mode that users set sends nothing here. -#}
+  {%- if env_var('DBT_ENRICH_RUN_BEGAN', '') -%}
     {{ return('') }}
   {%- endif -%}
   {%- set due = namespace(rows=0) -%}

@@ -2,6 +2,7 @@
 
   {%- do dbt_enrich._refuse_server() -%}
   {% if not dbt_enrich._has_plugin() %}
+    {%- do dbt_enrich._refuse_idle_plugin() -%}
     {{ return(dbt_enrich._stage_and_publish()) }}
   {% endif %}
   {%- set existing_relation = load_cached_relation(this) -%}

@@ -12,16 +12,17 @@ from dbt_enrich.config.project_file import read_project_file
 from dbt_enrich.console.console import Console
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.extras import SPARK, require
-from dbt_enrich.pipeline.hosted import HostedModel, work
-from dbt_enrich.pipeline.partitions.engine import PartedEngine, PartedModel, PartedOutcome
+from dbt_enrich.pipeline.hosted import HostedModel
+from dbt_enrich.pipeline.partitions.engine import PartedEngine
+from dbt_enrich.pipeline.partitions.hosted import work
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.task.command_options import commanded
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.result_columns import ERROR_TYPES, STATUS, STATUS_TYPES
 from dbt_enrich.warehouse.host import FINGERPRINT, TASK, HostTable, ModelTables
-from dbt_enrich.warehouse.spark_host import SparkHost, qualified, quoted, text_literal
-from dbt_enrich.warehouse.spark_partitions import PART_ROWS, SparkRows
+from dbt_enrich.warehouse.spark_host import SparkHost
+from dbt_enrich.warehouse.spark_names import qualified, quoted
 from dbt_enrich.warehouse.spark_types import duckdb_type, held_type, refuse_types, spark_type
 from dbt_enrich.wording import counted, near_match
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["enrich", "failed_attempts"]
 
-PARTITION_ROWS: Final = 10_000_000
 _DEFAULT_SCHEMA: Final = "default"
 _NAMESPACE: Final = "dbt_enrich"
 # As the macro `spark__fingerprint` has it.
@@ -51,7 +51,7 @@ def enrich(
     config: PluginConfig | Mapping[str, Any] | None = None,
     target: str = "spark",
     file_format: str | None = None,
-    partition_rows: int = PARTITION_ROWS,
+    partition_rows: int | None = None,
     log: Callable[[str], None] = print,
 ) -> DataFrame:
     """Enrich the rows of a DataFrame.
@@ -77,8 +77,9 @@ def enrich(
             in the working directory. Relative paths are below that directory.
         target: The target of `dbt_enrich.yml` that is meant, where it has some.
         file_format: The format of the work tables; by default the session's own.
-        partition_rows: How many rows without an answer may come to this machine. More of them stay
-            in Spark, whose partitions write the requests into the bucket of the shared state and
+        partition_rows: How many rows without an answer may come to this machine; by default what
+            the configuration says, which is ten million unless it is set. More of them stay in
+            Spark, whose partitions write the requests into the bucket of the shared state and
             read the answers there; this machine sends and waits. dbt-enrich[remote] is installed on
             the machines of the cluster then, and the bucket's credentials are in their environment.
         log: Takes each line for the user.
@@ -97,6 +98,8 @@ def enrich(
     tables = ModelTables.of(name, keys)
     _check_columns(name.identifier, df, task)
     settings = _config(config, target)
+    if partition_rows is not None:
+        settings = settings.model_copy(update={"partition_rows": partition_rows})
     engine = PartedEngine(
         settings.within(Path.cwd()), project=_NAMESPACE, console=Console(log), target=target
     )
@@ -112,21 +115,11 @@ def enrich(
         options=commanded(options or EnrichmentOptions()),
         target=table,
     )
-    parted = PartedModel(model.name, model.enrichment, keys, task, model.options)
-    task_key = engine.task_key_of(parted)
-    due = _due(host, model, task_key)
-    due_rows = due.count()
-    if due_rows > partition_rows:
-        parts = -(-due_rows // min(PART_ROWS, partition_rows))
-        outcome = engine.enrich_parted(parted, SparkRows(due, parts=parts))
-        engine.finish(outcome.run_id, _write(host, model, outcome, task_key))
-        log(outcome.summary)
-    else:
-        worked = work(engine, host, model)
-        log(worked.summary)
-        if worked.outcome.warning:
-            log(worked.outcome.warning)
-    return _enriched(host, model, task_key)
+    worked = work(engine, host, model)
+    log(worked.summary)
+    if worked.outcome.warning:
+        log(worked.outcome.warning)
+    return _enriched(host, model)
 
 
 def failed_attempts(spark: SparkSession, table: str) -> DataFrame:
@@ -255,7 +248,7 @@ def _check_key(spark: SparkSession, tables: ModelTables, model: str) -> None:
         )
 
 
-def _enriched(host: SparkHost, model: HostedModel, task_key: str) -> DataFrame:
+def _enriched(host: SparkHost, model: HostedModel) -> DataFrame:
     """Return the staged rows with what is known of them."""
     from pyspark.sql import functions
 
@@ -277,25 +270,20 @@ def _enriched(host: SparkHost, model: HostedModel, task_key: str) -> DataFrame:
     same_key = " and ".join(
         f"staged.{quoted(key)} = results.{quoted(key)}" for key in tables.unique_key
     )
-    same = f"results.{FINGERPRINT} = staged.{FINGERPRINT}"
-    if model.options.on_task_change != "new_rows":
-        # What a plan has not asked again has the answers of another task.
-        same += f" and results.{TASK} = {text_literal(task_key)}"
-    values = _values(model, held, {name.lower() for name in there}, same)
+    values = _values(model, held, {name.lower() for name in there})
     joined = rows.alias("staged").join(results, functions.expr(same_key), "left")
     enriched: DataFrame = joined.select(*own, *values)
     return enriched
 
 
-def _values(
-    model: HostedModel, held: Mapping[str, Any], there: set[str], same: str
-) -> list[Column]:
+def _values(model: HostedModel, held: Mapping[str, Any], there: set[str]) -> list[Column]:
     """Return the columns of outputs and status, as the macro `_enriched_sql` has them."""
     from pyspark.sql import functions
 
     keeps = model.options.on_pending == "keep"
+    same = f"results.{FINGERPRINT} = staged.{FINGERPRINT}"
     answered = f"results.{STATUS} in ('done', 'stale')"
-    has_values = f"(({same}) or {answered})" if keeps else same
+    has_values = f"({same} or {answered})" if keeps else same
     stale = f"when {answered} then 'stale'" if keeps else ""
     values = []
     for name, kind in held.items():
@@ -310,35 +298,3 @@ def _values(
         value = functions.expr(text) if name.lower() in there else functions.lit(None).cast(kind)
         values.append(value.alias(name))
     return values
-
-
-def _due(host: SparkHost, model: HostedModel, task_key: str) -> DataFrame:
-    """Return the staged rows without an answer, by the columns that their requests need."""
-    task, tables = model.task, model.tables
-    due = host.due(tables, task_key)
-    named = {name.lower() for name in (*task.template.columns, *task.optional, *tables.unique_key)}
-    kept = [name for name in due.columns if name.lower() in named or name == FINGERPRINT]
-    found: DataFrame = due.select(*map(quoted, kept))
-    return found
-
-
-def _write(
-    host: SparkHost, model: HostedModel, outcome: PartedOutcome, task_key: str
-) -> dict[str, int] | None:
-    """Write the results of rows that stayed in Spark; return how many rows have which status."""
-    from pyspark.sql import functions
-
-    if outcome.enriched is None:
-        return None
-    names = [*(output.name for output in model.task.outputs), *STATUS_TYPES]
-    results = outcome.enriched.select(
-        *map(quoted, model.tables.unique_key),
-        FINGERPRINT,
-        functions.lit(task_key).alias(TASK),
-        *map(quoted, names),
-    )
-    # Of the others there is nothing to say: they are pending.
-    told = results.filter(f"{STATUS} <> 'pending' or enrichment_error is not null")
-    host.write_frames(model.tables, told, outcome.errors)
-    found = _enriched(host, model, task_key).groupBy(STATUS).count().collect()
-    return {str(row[STATUS]): int(row["count"]) for row in found}

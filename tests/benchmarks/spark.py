@@ -32,6 +32,7 @@ from dbt_enrich.pipeline.run.alike_failures import Watch
 from dbt_enrich.sql import literal
 from dbt_enrich.state.run import open_run
 from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.warehouse.placement import place
 
 DUCKDB = "DuckDB"
 WORKERS = {"Sail, 1 worker": 1, "Sail, 2 workers": 2}
@@ -112,12 +113,13 @@ def measure_sail(rows: int, directory: Path, keys: StateKeys, workers: int) -> F
         model = PartedModel(
             "movies", "model.bench.movies", ("movie_id",), task(), EnrichmentOptions()
         )
-        request = request_of(model, parted)
+        request = request_of(model, parted.columns)
+        placed, _ = place(request.placement, request.relation, request.task.outputs)
         run = opened.enter_context(open_run(config))
         session = engine.session(run, request, Console(_nothing), Timings())
         engine.record_task(session)
         service, relay = opened.enter_context(engine.service.use())
-        jobs = Jobs(session, parted, service)
+        jobs = Jobs(session, parted, placed, service)
         watch = Watch(
             "movies", "model.bench.movies", session.task_key, session.tolerance, run, None
         )
@@ -136,7 +138,7 @@ def measure_sail(rows: int, directory: Path, keys: StateKeys, workers: int) -> F
         )
         with _timed(figures, "load_s"):
             exchange.read(shards)
-        columns, _ = columns_of(request, parted)
+        columns, _ = columns_of(request, placed, parted)
         made = directory / "enriched"
         with _timed(figures, "table_s"):
             jobs.publish(columns).write.parquet(str(made))

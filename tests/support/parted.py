@@ -13,12 +13,14 @@ from dbt_enrich.console.console import Console
 from dbt_enrich.pipeline.partitions.engine import PartedEngine, PartedModel, PartedOutcome
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
-from dbt_enrich.warehouse.parted_rows import PART
+from dbt_enrich.task.result_columns import KEY
+from dbt_enrich.warehouse.parted_rows import PART, PartedCounts
 
 from support.warehouse import summary_task
 
 if TYPE_CHECKING:
-    from dbt_enrich.warehouse.parted_rows import Work
+    from dbt_enrich.pipeline.request import Outcome
+    from dbt_enrich.warehouse.parted_rows import PartedRows, Work
 
 BATCH_ROWS = 32
 
@@ -54,6 +56,14 @@ class LocalRows:
     def first(self, rows: int) -> LocalRows:
         """Return so many of the rows, in one part."""
         return LocalRows(self.table.slice(0, rows), parts=1, jobs=self.jobs)
+
+    def answers(self, keyed: Work, table: PartedRows) -> LocalRows:
+        """Return those rows of a table that answer a request of these rows."""
+        assert isinstance(table, LocalRows)
+        batches = keyed(self.table.to_batches(max_chunksize=BATCH_ROWS))
+        keys = [key for batch in batches for key in batch.column(KEY).to_pylist()]
+        among = [key in set(keys) for key in table.table.column(KEY).to_pylist()]
+        return LocalRows(table.table.filter(pa.array(among, pa.bool_())), self.parts, self.attempts)
 
     def results(
         self, keyed: Work, work: Work, columns: Mapping[str, str]
@@ -129,6 +139,7 @@ class PartedWarehouse:
         self.log: list[str] = []
         self.engine = PartedEngine(config, project="tests", console=Console(self.log.append))
         self.connection = duckdb.connect()
+        self.settled: Outcome | None = None
 
     def rows_of(self, select: str, **settings: Any) -> LocalRows:
         """Return the rows of a SELECT in parts."""
@@ -140,18 +151,43 @@ class PartedWarehouse:
         task: EnrichmentTask | None = None,
         *,
         unique_key: tuple[str, ...] = ("id",),
+        known: tuple[Any, Any] = (None, None),
         **options: Any,
     ) -> PartedOutcome:
-        """Enrich rows, and make the tables `enriched` and `enriched__errors` of what came."""
-        outcome = self.engine.enrich_parted(self.model(task, unique_key, **options), rows)
-        self.log.append(outcome.summary)
+        """Enrich rows, and make the tables `enriched` and `enriched__errors` of what came.
+
+        What is said of the rows is added to the log.
+        """
+        outcome = self.engine.enrich_parted(self.model(task, unique_key, **options), rows, known)
+        if outcome.enriched is None:
+            self.log.append(outcome.summary)
         for name, table in (("enriched", outcome.enriched), ("enriched__errors", outcome.errors)):
             if table is not None:
                 self.connection.register("made", table)
                 self.connection.execute(f"create or replace table {name} as select * from made")
                 self.connection.unregister("made")
+        if outcome.enriched is not None:
+            self.settled = self.engine.settled(outcome, self.counts(), done=0)
+            self.log.append(self.settled.summary)
         self.engine.finish(outcome.run_id)
         return outcome
+
+    def counts(self) -> PartedCounts:
+        """Count what the tables hold, as a host does."""
+        finals = (
+            "select retry_with, count(distinct id) from enriched__errors "
+            "where retry_with is not null group by 1"
+        )
+        kinds = (
+            "select split_part(enrichment_error, ':', 1), count(*) from enriched "
+            "where enrichment_status = 'failed' group by 1"
+        )
+        return PartedCounts(
+            statuses={str(status): rows for status, rows in self.statuses().items()},
+            errors=dict(self.found(kinds)),
+            commands=dict(self.found(finals)),
+            changed=0,
+        )
 
     def model(
         self,

@@ -32,7 +32,7 @@ _STOREYS = (
     ("pipeline.publish",),
     ("pipeline",),
     ("pipeline.partitions",),
-    ("invocation",),
+    ("host",),
     ("plugin", "report"),
     ("python_models", "spark", "cli"),
     ("__init__",),

@@ -28,8 +28,8 @@ def cancel(
 ) -> None:
     """Cancel batches in flight, and keep what they have finished.
 
-    Finished answers are paid for and go to the answer store; the next dbt run publishes them. Rows
-    that were cut off are asked again by the next dbt run that sends.
+    Finished answers are paid for and go to the answer store; the next run publishes them. Rows that
+    were cut off are asked again by the next run that sends.
     """
     from dbt_enrich.pipeline.cancel import cancel as cancel_batches
 
@@ -51,11 +51,11 @@ def cancel(
     )
     if result.waiting:
         click.echo(
-            f"{counted(result.waiting, 'batch is', 'batches are')} collected by the dbt run that "
+            f"{counted(result.waiting, 'batch is', 'batches are')} collected by the run that "
             f"waits for {'it' if result.waiting == 1 else 'them'}"
         )
     if result.open:
         click.echo(
             f"{counted(result.open, 'batch', 'batches')} had not ended after {wait:g} seconds; the "
-            "next dbt run, or one with enrichment_mode: collect, collects what is left"
+            "next run collects what is left, and so does dbt-enrich collect, which sends nothing"
         )

@@ -19,16 +19,17 @@ from dbt_enrich.cli.dbt import DbtOptions, dbt_command, foreground_dbt, quiet_db
 from dbt_enrich.cli.doors import Step
 from dbt_enrich.cli.exits import DONE, ERROR
 from dbt_enrich.cli.hosts import open_host
-from dbt_enrich.cli.manifest import Manifest, RunResults, alone_in
+from dbt_enrich.cli.manifest import Manifest, RunResults
 from dbt_enrich.cli.project import Project
 from dbt_enrich.console.console import Console
 from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE, RUN_BEGAN_VARIABLE, report
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.pipeline.checks import check_version
-from dbt_enrich.pipeline.engine import Engine
-from dbt_enrich.pipeline.hosted import forget, work
+from dbt_enrich.pipeline.hosted import forget
+from dbt_enrich.pipeline.partitions.engine import PartedEngine
+from dbt_enrich.pipeline.partitions.hosted import work
 from dbt_enrich.task.command_options import refuse_several
 from dbt_enrich.task.options import Mode
+from dbt_enrich.wording import counted
 
 
 class CommandDoor:
@@ -45,7 +46,7 @@ class CommandDoor:
         self._options: DbtOptions | None = None
         self._began = datetime.now(UTC).isoformat()
         self._warned = set[str]()
-        self._manifest: Manifest | None = None
+        self._is_staged = False
         self._has_forgotten = False
         # A step that brings nothing new need not say so again.
         self._said: set[str] = set()
@@ -56,26 +57,19 @@ class CommandDoor:
 
     def step(self, mode: Mode) -> Step:
         """Have dbt stage and publish where there is something new, and do the work on its rows."""
-        with alone_in(self._project.root, click.echo):
-            return self._step(mode)
-
-    def _step(self, mode: Mode) -> Step:
         self._forget()
-        # Another run of dbt since then may have staged other rows, or been for another target.
-        is_staged = self._manifest is not None and self._manifest.is_last()
-        has_failed = not is_staged and bool(self._dbt(mode))
-        if has_failed and not self._selected:
-            return Step(ERROR)
+        if not self._is_staged:
+            code = self._dbt(mode)
+            if code:
+                return Step(ERROR)
         results, found, errors = self._work(
             mode, {RUN_BEGAN_VARIABLE: self._began}, Console(click.echo, self._warn)
         )
+        self._is_staged = not results
         self._publishes = self._publishes + 1 if results else 0
-        has_failed = has_failed or bool(errors)
-        if results:
-            self._manifest = None
-        if has_failed and results:
+        if errors and results:
             self._dbt(mode)
-        if has_failed:
+        if errors:
             return Step(ERROR, found)
         goes_on = bool(results) and self._publishes <= len(self._selected) + 1
         return Step(DONE, found, goes_on)
@@ -84,17 +78,16 @@ class CommandDoor:
         self, mode: Mode, environment: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
         """Have dbt stage in silence, and return what the engine reports; see `Door`."""
+        self._forget()
+        options = self._given.narrowed()
+        results = RunResults(self._project.root)
+        quiet_dbt(options, "run", *options.arguments(), environment=self._for_dbt(mode))
+        self._selected = self._built(results)
         silent = Console(_say_nothing, _say_nothing)
-        with alone_in(self._project.root, _say_on_stderr):
-            self._forget()
-            options = self._given.narrowed()
-            results = RunResults(self._project.root)
-            quiet_dbt(options, "run", *options.arguments(), environment=_for_dbt(mode))
-            self._read(results)
-            _, found, errors = self._work(mode, environment or {}, silent)
+        _, found, errors = self._work(mode, environment or {}, silent)
         if errors:
             raise EnrichmentError(
-                f"{errors} of {len(self._selected)} enrichments cannot be looked at",
+                f"{counted(errors, 'enrichment')} cannot be looked at",
                 fix="fix what is named above, then try again",
             )
         return found
@@ -114,23 +107,42 @@ class CommandDoor:
                 with suppress(EnrichmentError):
                     forget(engine, host, manifest.model(unique_id))
 
-    def _engine(self, console: Console) -> Engine:
+    def _engine(self, console: Console) -> PartedEngine:
         project = self._project
-        return Engine(project.config, project=project.name, console=console, target=project.target)
+        return PartedEngine(
+            project.config, project=project.name, console=console, target=project.target
+        )
 
     def _dbt(self, mode: Mode) -> int:
         self._options = self._options or self._given.resolved()
         results = RunResults(self._project.root)
-        code = foreground_dbt(self._options, _for_dbt(mode))
-        self._read(results)
+        code = foreground_dbt(self._options, self._for_dbt(mode))
+        if not code:
+            self._selected = self._built(results)
         return code
 
-    def _read(self, results: RunResults) -> None:
-        """Take in what dbt leaves of a run."""
-        self._selected = results.built()
-        self._manifest = Manifest.read(self._project.root) if self._selected else None
-        if self._manifest is not None and self._manifest.version is not None:
-            check_version(self._manifest.version)
+    def _built(self, results: RunResults) -> set[str]:
+        """Return what dbt has built, where it has not passed over an enrichment."""
+        reused = results.reused()
+        manifest = Manifest.read(self._project.root) if reused else None
+        passed = manifest.enrichments(reused) if manifest else []
+        if manifest and passed:
+            names = " and ".join(manifest.names[one] for one in passed)
+            raise EnrichmentError(
+                f"dbt State reused the table of {names}, so that dbt neither staged its rows nor "
+                "published its answers",
+                fix="set DBT_ENGINE_MANAGE_STATE=false for dbt-enrich, or manage_state: false "
+                "below flags in dbt_project.yml",
+            )
+        return results.built()
+
+    def _for_dbt(self, mode: Mode) -> dict[str, str]:
+        # What is selected, and how it is staged, is told by what dbt writes.
+        return {
+            MODE_VARIABLE: mode.value,
+            RUN_BEGAN_VARIABLE: self._began,
+            "DBT_WRITE_JSON": "true",
+        }
 
     def _warn(self, text: str) -> None:
         """Say a warning once: each step may have it anew."""
@@ -142,9 +154,8 @@ class CommandDoor:
         self, mode: Mode, environment: Mapping[str, str], console: Console
     ) -> tuple[int, list[dict[str, Any]], int]:
         """Work on what is staged; return how many results are new, the reports, and the errors."""
-        project, manifest = self._project, self._manifest
-        if manifest is None:
-            return 0, [], 0
+        project = self._project
+        manifest = Manifest.read(project.root)
         wanted = manifest.enrichments(self._selected)
         engine = self._engine(console)
         results, failed = 0, set[str]()
@@ -179,17 +190,8 @@ class CommandDoor:
             return results, lines(), len(failed)
 
 
-def _for_dbt(mode: Mode) -> dict[str, str]:
-    # What is selected, and how it is staged, is told by what dbt writes.
-    return {MODE_VARIABLE: mode.value, "DBT_WRITE_JSON": "true"}
-
-
 def _say_nothing(_: str) -> None:
     pass
-
-
-def _say_on_stderr(text: str) -> None:
-    click.echo(text, err=True)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from contextlib import closing
 
 from dbt_enrich.cli.dbt import dbt_command
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.cli.hosts import KnownHost, known_host, open_host
+from dbt_enrich.cli.host_facts import HostFacts, host_facts
+from dbt_enrich.cli.hosts import open_host
 from dbt_enrich.cli.project import Location, Project
 from dbt_enrich.config.place import PROFILE, PROJECT_FILE
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
@@ -29,6 +30,8 @@ def door_findings(project: Project) -> Iterator[Finding]:
     """
     if project.config.place == PROFILE:
         found = "the plugin's block in profiles.yml"
+        if (project.root / PROJECT_FILE).exists():
+            found = f"{found}; {PROJECT_FILE} is not read"
     else:
         found = f"{PROJECT_FILE}, as the profile has no block of dbt-enrich"
     yield Finding("configuration", "ok", found)
@@ -94,20 +97,20 @@ def host_findings(project: Project, location: Location) -> Iterator[Finding]:
         project: The project, whose target is not DuckDB's.
         location: Where dbt finds it.
     """
-    known = known_host(project.adapter)
-    if known is not None and known.extra is not None and known.extra.missing():
+    facts = host_facts(project.adapter)
+    if facts is not None and facts.extra is not None and facts.extra.missing():
         yield Finding(
             "host",
             "wrong",
-            f"{known.label} needs the extra '{known.extra}', which is not installed",
-            known.extra.install,
+            f"{facts.label} needs the extra '{facts.extra}', which is not installed",
+            facts.extra.install,
         )
         return
-    yield _answer(project, location, known)
+    yield _answer(project, location, facts)
 
 
-def _answer(project: Project, location: Location, known: KnownHost | None) -> Finding:
-    label = known.label if known else project.adapter
+def _answer(project: Project, location: Location, facts: HostFacts | None) -> Finding:
+    label = facts.label if facts else project.adapter
     try:
         with closing(open_host(project, location)) as host:
             # That there is none is an answer too.

@@ -139,7 +139,7 @@ def _used_before(config: PluginConfig) -> list[Shard]:
 
 
 def _none_named(config: PluginConfig) -> Finding:
-    found = "the profile names none, so the models' own names are used"
+    found = f"{config.place.name} names none, so the models' own names are used"
     if not config.facts.has_deployments:
         return Finding("deployments", "ok", found)
     fix = "name them under deployments, or a model by --model to have it looked at"

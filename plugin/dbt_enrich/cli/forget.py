@@ -28,7 +28,7 @@ def forget(
     yes: bool,
     location: Location,
 ) -> None:
-    """Delete a model's answers, so that the next dbt run asks and pays for them again.
+    """Delete a model's answers, so that the next run asks and pays for them again.
 
     Says first what they cost. The enriched table keeps its rows until that run.
     """
@@ -50,7 +50,7 @@ def forget(
         click.echo(
             f"{name}: {counted(held.answers, 'answer')} that cost {held.worth.sentence()} at batch "
             "price; the "
-            "next dbt run that sends pays for them again"
+            "next run that sends pays for them again"
         )
         if not yes:
             click.confirm("delete them?", abort=True)

@@ -1,67 +1,10 @@
-"""The hosts that there are: what is known of each without its packages, and what opens it."""
+"""Which host a profile's target leads to: a line for each that there is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
-
 from dbt_enrich.cli.project import Location, Project, load_databases, load_target
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.extras import POSTGRES, SPARK, Extra
 from dbt_enrich.warehouse.host import Host
-
-
-@dataclass(frozen=True)
-class KnownHost:
-    """A host, before it is opened.
-
-    Attributes:
-        label: What its makers call it.
-        adapters: The types of dbt's targets that lead there.
-        open: What opens the database of a project's target.
-        extra: The extra of this package that it needs, if any.
-    """
-
-    label: str
-    adapters: tuple[str, ...]
-    open: Callable[[Project, Location], Host]
-    extra: Extra | None = None
-
-
-def _duckdb(_: Project, location: Location) -> Host:
-    from dbt_enrich.warehouse.duckdb_host import DuckdbHost
-
-    return DuckdbHost(load_databases(location))
-
-
-def _postgres(_: Project, location: Location) -> Host:
-    from dbt_enrich.warehouse.postgres_host import PostgresHost
-
-    return PostgresHost(load_target(location))
-
-
-def _spark(project: Project, location: Location) -> Host:
-    from dbt_enrich.warehouse.spark_host import SparkHost
-    from dbt_enrich.warehouse.spark_session import has_jvm, spark_session
-
-    session = spark_session(project.target, load_target(location))
-    # One of Spark Connect may be others' too.
-    return SparkHost(session, is_own=has_jvm(session))
-
-
-HOSTS: Final = (
-    KnownHost("DuckDB", ("duckdb",), _duckdb),
-    KnownHost("Postgres", ("postgres",), _postgres, POSTGRES),
-    KnownHost("Spark", ("spark", "sail"), _spark, SPARK),
-)
-ADAPTERS: Final = tuple(adapter for host in HOSTS for adapter in host.adapters)
-"""The types of targets that dbt-enrich works on."""
-
-
-def known_host(adapter: str) -> KnownHost | None:
-    """Return the host that a target's type leads to, or None for one that there is not."""
-    return next((host for host in HOSTS if adapter in host.adapters), None)
 
 
 def open_host(project: Project, location: Location) -> Host:
@@ -74,11 +17,24 @@ def open_host(project: Project, location: Location) -> Host:
     Raises:
         ConfigurationError: dbt-enrich does not work there, or the profile cannot be read.
     """
-    host = known_host(project.adapter)
-    if host is None:
-        raise ConfigurationError(
-            f"the target '{project.target}' is of the type {project.adapter}, in which dbt-enrich "
-            "does not work",
-            fix="name another target by --target",
-        )
-    return host.open(project, location)
+    match project.adapter:
+        case "duckdb":
+            from dbt_enrich.warehouse.duckdb_host import DuckdbHost
+
+            return DuckdbHost(load_databases(location))
+        case "postgres":
+            from dbt_enrich.warehouse.postgres_host import PostgresHost
+
+            return PostgresHost(load_target(location))
+        case "spark" | "sail":
+            from dbt_enrich.warehouse.spark_host import SparkHost
+            from dbt_enrich.warehouse.spark_session import has_jvm, spark_session
+
+            session = spark_session(project.target, load_target(location))
+            # One of Spark Connect may be others' too.
+            return SparkHost(session, is_own=has_jvm(session))
+    raise ConfigurationError(
+        f"the target '{project.target}' is of the type {project.adapter}, in which dbt-enrich does "
+        "not work",
+        fix="name another target by --target",
+    )

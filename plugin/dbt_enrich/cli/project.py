@@ -134,6 +134,11 @@ class Project:
         return self.config.namespace or self.name
 
     @property
+    def runs(self) -> str:
+        """What a user types to enrich."""
+        return "dbt run" if self.has_plugin else "dbt-enrich run"
+
+    @property
     def state(self) -> StateDirectory:
         """The state directory, whether it is there or not."""
         return StateDirectory(self.config.work_dir)
@@ -160,7 +165,7 @@ class Project:
         if not has_ledger(self.config):
             raise ConfigurationError(
                 f"nothing was sent yet: there is no ledger at {ledger_place(self.config)}",
-                fix="run `dbt run` first, or name the project by --project-dir",
+                fix=f"run `{self.runs}` first, or name the project by --project-dir",
             )
 
 

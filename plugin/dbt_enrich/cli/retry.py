@@ -28,7 +28,7 @@ def retry(
     kinds: tuple[str, ...],
     location: Location,
 ) -> None:
-    """Have failed rows asked once more by the next dbt run.
+    """Have failed rows asked once more by the next run.
 
     Also those that are not asked again by themselves: refusals, filtered rows, and rows that were
     asked max_attempts times. A run that was stopped as too many failed alike may go on, too. Sends
@@ -43,7 +43,7 @@ def retry(
         if not asked:
             raise ConfigurationError(
                 f"nothing of {', '.join(models) or 'this project'} was sent or published yet",
-                fix="let a dbt run end first",
+                fix="let a run end first",
             )
         for enrichment in asked:
             ledger.retries.add(enrichment, kinds or [kind.value for kind in FailureKind])
@@ -55,11 +55,11 @@ def retry(
 def _said(table: Publication | None, lifted: int, kinds: tuple[str, ...]) -> str:
     """Say what the next run of a model does."""
     if lifted:
-        return "a run was stopped; the next dbt run asks what failed alike, and goes on"
+        return "a run was stopped; the next run asks what failed alike, and goes on"
     failed = table.counts.get("failed", 0) if table else 0
     which = f"those with {', '.join(kinds)}" if kinds else "all"
     if not failed:
         return "no row failed"
     if failed == 1 and not kinds:
-        return "the next dbt run asks the failed row once more"
-    return f"of {counted(failed, 'failed row')}, the next dbt run asks {which} once more"
+        return "the next run asks the failed row once more"
+    return f"of {counted(failed, 'failed row')}, the next run asks {which} once more"

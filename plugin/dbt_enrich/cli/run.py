@@ -63,6 +63,9 @@ def run(
         tables = [table for table in tables if table.enrichment in started]
         if step.goes_on:
             continue
+        if not tables:
+            click.echo("no enrichment was run")
+            raise SystemExit(DONE)
         waiting = _open_shards(project, tables)
         if not waiting:
             if _has_unpublished_answers(project, tables, step_began):
@@ -91,8 +94,6 @@ def run(
 
 def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
     """Return what the tables still wait for, adopted batches of their tasks among it."""
-    if not tables:
-        return []
     models = {table.enrichment for table in tables}
     tasks = {table.task_key for table in tables}
     with project.opened_ledger() as ledger:

@@ -24,7 +24,7 @@ def wait(
 ) -> None:
     """Wait for the batches in flight and store their answers. Sends nothing.
 
-    The warehouse is not opened; the next dbt run publishes the answers. Exit code 0 when everything
+    The warehouse is not opened; the next run publishes the answers. Exit code 0 when everything
     is home, 3 when batches are still in flight.
     """
     from dbt_enrich.pipeline.wait import wait_for_batches

@@ -82,6 +82,9 @@ class PluginConfig(Keys, ABC):
             any number of rows (default: a tenth of what the machine or the container has, at
             least 256 MB).
         threads: Threads of the private DuckDB, and of the packaged language model.
+        partition_rows: How many rows without an answer may come to one machine. On Spark, more of
+            them are worked on in its partitions, which needs a shared `state`. Elsewhere all rows
+            come.
         keep_files: Whether request files and downloaded files stay after collection.
         image_dir: Directory that the paths of pictures count from and that none of them may leave
             (default: the dbt project's). A relative path counts from the project's directory.
@@ -117,6 +120,7 @@ class PluginConfig(Keys, ABC):
     caps: Caps = Field(default_factory=Caps)
     memory_limit: str | None = None
     threads: int = Field(default=2, ge=1)
+    partition_rows: int = Field(default=10_000_000, ge=1)
     keep_files: bool = False
     image_dir: Path = Path()
     store_inputs: bool = True

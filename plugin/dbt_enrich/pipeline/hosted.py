@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -30,8 +31,10 @@ from dbt_enrich.warehouse.awaited_texts import Upstream
 from dbt_enrich.warehouse.catalogs import is_stored
 from dbt_enrich.warehouse.enriched_table import ExistingTable
 from dbt_enrich.warehouse.host import (
+    DUE,
     FINGERPRINT,
     TASK,
+    TELLING,
     CopiedRows,
     Host,
     HostTable,
@@ -44,11 +47,7 @@ from dbt_enrich.warehouse.placement import Placement, place, texts_of
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import limited
 
-_DUE = ("pending", "stale")
 _STAGED, _RESULTS, _FAILURES = "staged_rows", "previous_results", "previous_failures"
-# By these a result is known to be the one that is there: texts are alike in every host.
-_TELLING = (STATUS, "enrichment_error", "enrichment_model", "enrichment_batch_id",
-            "enrichment_version")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,22 +106,18 @@ class Worked:
 
     Attributes:
         outcome: What the engine says.
+        summary: One line for the log.
         results: How many rows of the host's table of results are other ones now.
     """
 
     outcome: Outcome
+    summary: str
     results: int = 0
 
     @property
     def is_news(self) -> bool:
         """Whether it sent something, or the table is another one now."""
         return bool(self.results or self.outcome.figures.requests)
-
-    @property
-    def summary(self) -> str:
-        """One line for the log."""
-        published = self.outcome.replaces and not self.is_news
-        return self.outcome.summary + ("; nothing new" if published else "")
 
 
 def work(engine: Engine, host: Host, model: HostedModel) -> Worked:
@@ -165,7 +160,105 @@ def forget(engine: Engine, host: Host, model: HostedModel) -> int:
         lock.remove()
 
 
-class _Work:
+class ModelOnHost:
+    """A model, and what of it is in the host's tables.
+
+    Args:
+        host: The host.
+        model: The model.
+    """
+
+    def __init__(self, host: Host, model: HostedModel) -> None:
+        self._host = host
+        self._model = model
+        self._tables = model.tables
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where the enriched table is published."""
+        model = self._model
+        return Placement(
+            catalog=self._host.catalog,
+            table=model.tables.enriched.identifier,
+            indexes=model.indexes,
+            comments=model.comments,
+            texts=texts_of(model.declared, self._merged_into()),
+        )
+
+    def staged(self) -> dict[str, str]:
+        """Return the types of the columns of the staged rows, by name.
+
+        Raises:
+            ConfigurationError: The rows are not staged, or by another version.
+        """
+        model = self._model
+        staged = self._host.columns(self._tables.rows)
+        if staged is None:
+            raise ConfigurationError(
+                f"model '{model.name}': its rows are not staged",
+                fix=f"run `dbt run --select {model.name}` first",
+            )
+        if FINGERPRINT not in staged:
+            raise ConfigurationError(
+                f"model '{model.name}': its staged rows have no column '{FINGERPRINT}'",
+                fix="have dbt stage them again, with the dbt package dbt_enrich of this version",
+            )
+        return staged
+
+    def results(self, staged: Mapping[str, str]) -> dict[str, str] | None:
+        """Return the columns of the table of results, or None where it is to be made anew.
+
+        Args:
+            staged: The columns of the staged rows.
+        """
+        there = self._host.columns(self._tables.results)
+        return there if there is not None and self._fits(there, staged) else None
+
+    def check_merged(self, relation: StagedRelation, staged: Mapping[str, str]) -> None:
+        """Refuse columns that the table does not have into which dbt merges the rows.
+
+        Args:
+            relation: The rows, or none of them.
+            staged: The columns of the staged rows.
+        """
+        merged_into = self._merged_into()
+        if merged_into is None:
+            return
+        columns, _ = place(self.placement, relation, self._model.task.outputs)
+        there = columns.read(merged_into).columns
+        own = {name: kind for name, kind in staged.items() if name != FINGERPRINT}
+        check_merged(self._model.name, own, self._model.task.outputs, there)
+
+    def upstream_tables(self) -> Iterator[tuple[HostedUpstream, HostTable, dict[str, str]]]:
+        """Yield the other enrichments that have a table, with it and its columns."""
+        for other in self._model.upstream:
+            found = ((table, self._host.columns(table)) for table in other.tables)
+            table, types = next(((at, there) for at, there in found if there), (None, None))
+            if table and types and STATUS in {name.lower() for name in types}:
+                yield other, table, types
+
+    def _merged_into(self) -> ExistingTable | None:
+        if self._model.options.publish != "merge":
+            return None
+        enriched = self._host.columns(self._tables.enriched)
+        return ExistingTable(self._tables.enriched.identifier, enriched) if enriched else None
+
+    def _fits(self, there: Mapping[str, str], staged: Mapping[str, str]) -> bool:
+        """Whether the host's table of results has the columns of this task."""
+        types = {name.lower(): kind for name, kind in staged.items()}
+        wanted = {
+            **{key: types.get(key.lower(), "") for key in self._tables.unique_key},
+            **{output.name: output.type.sql for output in self._model.task.outputs},
+            **STATUS_TYPES,
+        }
+        ours = {name for name in there if name not in (FINGERPRINT, TASK)}
+        if ours != wanted.keys():
+            return False
+        held = {name: self.placement.stored(name, kind) for name, kind in wanted.items() if kind}
+        return all(one is not None and is_stored(there[name], one) for name, one in held.items())
+
+
+class _Work(ModelOnHost):
     """One model's work.
 
     Args:
@@ -184,36 +277,22 @@ class _Work:
         connection: duckdb.DuckDBPyConnection,
         directory: Path,
     ) -> None:
+        super().__init__(host, model)
         self._engine = engine
-        self._host = host
-        self._model = model
-        self._tables = model.tables
         self._connection = connection
         self._directory = directory
-        self._placement = Placement(
-            catalog=host.catalog,
-            table=model.tables.enriched.identifier,
-            indexes=model.indexes,
-            comments=model.comments,
-            texts=texts_of(model.declared, self._merged_into()),
-        )
 
     def done(self) -> Worked:
-        staged = self._host.columns(self._tables.rows)
-        if staged is None:
-            raise ConfigurationError(
-                f"model '{self._model.name}': its rows are not staged",
-                fix=f"run `dbt run --select {self._model.name}` first",
-            )
-        request = self._request(staged)
+        staged = self.staged()
+        request = self._request()
         task_key = self._engine.task_key(request)
         there = self._host.columns(self._tables.results)
         is_kept = there is not None and self._fits(there, staged)
         # All rows, where the table of results is about to be made anew.
         copied = self._copied_rows(staged, task_key if is_kept else None)
-        self._check_merged(request, staged)
+        self.check_merged(request.relation, staged)
         existing = self._existing(there) if there else None
-        request = self._request(staged, existing, tuple(self._upstream()), copied)
+        request = self._request(existing, tuple(self._upstream()))
         outcome = self._engine.enrich(request)
         counts = None
         written = 0
@@ -223,10 +302,18 @@ class _Work:
                 written = self._count(results)
                 if written:
                     self._host.write_results(self._tables, results, failures)
-                counts = self._counts(outcome, copied, short_version(task_key))
+                counts = self._counts(outcome, copied)
         finally:
             self._engine.finish(outcome.run_id, counts)
-        return Worked(outcome, written)
+        return Worked(outcome, self._summary(outcome, copied), written)
+
+    def _summary(self, outcome: Outcome, copied: CopiedRows) -> str:
+        """Say what came of all rows, of which the engine knows those that were copied."""
+        if not copied.done:
+            return outcome.summary
+        if self._is_empty(_STAGED):
+            return f"{self._model.name}: {copied.done:,} done, nothing new"
+        return f"{outcome.summary}; {copied.done:,} more are done"
 
     def forget(self, there: Mapping[str, str], forgotten: Mapping[str, datetime]) -> int:
         places = self._place("versions"), self._place("results")
@@ -253,18 +340,9 @@ class _Work:
         return count
 
     def _request(
-        self,
-        staged: Mapping[str, str],
-        existing: ExistingTable | None = None,
-        upstream: tuple[Upstream, ...] = (),
-        copied: CopiedRows | None = None,
+        self, existing: ExistingTable | None = None, upstream: tuple[Upstream, ...] = ()
     ) -> EnrichmentRequest:
         model = self._model
-        if FINGERPRINT not in staged:
-            raise ConfigurationError(
-                f"model '{model.name}': its staged rows have no column '{FINGERPRINT}'",
-                fix="have dbt stage them again, with the dbt package dbt_enrich of this version",
-            )
         return EnrichmentRequest(
             relation=StagedRelation(
                 connection=self._connection,
@@ -280,40 +358,8 @@ class _Work:
             target=model.target,
             upstream=upstream,
             constraints=model.constraints,
-            placement=self._placement,
-            done=copied.done if copied else 0,
-            kept=copied.kept if copied else 0,
+            placement=self.placement,
         )
-
-    def _merged_into(self) -> ExistingTable | None:
-        if self._model.options.publish != "merge":
-            return None
-        enriched = self._host.columns(self._tables.enriched)
-        return ExistingTable(self._tables.enriched.identifier, enriched) if enriched else None
-
-    def _check_merged(self, request: EnrichmentRequest, staged: Mapping[str, str]) -> None:
-        """Refuse columns that the table does not have into which dbt merges the rows."""
-        merged_into = self._merged_into()
-        if merged_into is None:
-            return
-        columns, _ = place(self._placement, request.relation, self._model.task.outputs)
-        there = columns.read(merged_into).columns
-        own = {name: kind for name, kind in staged.items() if name != FINGERPRINT}
-        check_merged(self._model.name, own, self._model.task.outputs, there)
-
-    def _fits(self, there: Mapping[str, str], staged: Mapping[str, str]) -> bool:
-        """Whether the host's table of results has the columns of this task."""
-        types = {name.lower(): kind for name, kind in staged.items()}
-        wanted = {
-            **{key: types.get(key.lower(), "") for key in self._tables.unique_key},
-            **{output.name: output.type.sql for output in self._model.task.outputs},
-            **STATUS_TYPES,
-        }
-        ours = {name for name in there if name not in (FINGERPRINT, TASK)}
-        if ours != wanted.keys():
-            return False
-        held = {name: self._placement.stored(name, kind) for name, kind in wanted.items() if kind}
-        return all(one is not None and is_stored(there[name], one) for name, one in held.items())
 
     def _copied_rows(self, staged: Mapping[str, str], task_key: str | None) -> CopiedRows:
         """Copy rows into the scratch database."""
@@ -341,19 +387,15 @@ class _Work:
     def _upstream(self) -> Iterator[Upstream]:
         """Copy what is due of other enrichments, and yield them with what was copied."""
         shows_all = self._model.options.mode == Mode.PLAN
-        for number, other in enumerate(self._model.upstream):
-            found = ((table, self._host.columns(table)) for table in other.tables)
-            table, types = next(((at, there) for at, there in found if there), (None, {}))
-            if table is None or STATUS not in {name.lower() for name in types or {}}:
-                continue
-            names = {name.lower(): name for name in types or {}}
+        for number, (other, table, types) in enumerate(self.upstream_tables()):
+            names = {name.lower(): name for name in types}
             keys = [names[key.lower()] for key in other.unique_key if key.lower() in names]
-            columns = {name: (types or {})[name] for name in (*keys, names[STATUS])}
+            columns = {name: types[name] for name in (*keys, names[STATUS])}
             files = self._host.copy(
                 table,
                 self._place(f"upstream-{number}"),
                 columns=list(columns),
-                statuses=None if shows_all else _DUE,
+                statuses=None if shows_all else DUE,
             )
             shown = f"upstream_{number}"
             self._show(shown, files, columns)
@@ -389,7 +431,7 @@ class _Work:
             return f"({says_something})"
         row = f"({', '.join(keys)})"
         has_one = f"{row} in (select {row} from {_RESULTS})"
-        texts = [f"cast({{}}.{name} as varchar)" for name in (*_TELLING, FINGERPRINT, TASK)]
+        texts = [f"cast({{}}.{name} as varchar)" for name in (*TELLING, FINGERPRINT, TASK)]
         same = " and ".join(
             [
                 *(f"there.{key} = fresh.{key}" for key in keys),
@@ -415,18 +457,15 @@ class _Work:
         path.chmod(0o600)
         return Written((path,), columns)
 
-    def _counts(self, outcome: Outcome, copied: CopiedRows, version: str) -> dict[str, int]:
-        """Count all rows of the enriched table by status, as dbt publishes it next."""
+    def _counts(self, outcome: Outcome, copied: CopiedRows) -> dict[str, int]:
+        """Count all staged rows by status."""
         found = self._connection.execute(
             f"select cast({STATUS} as varchar), count(*) from ({outcome.enriched_sql}) as enriched "
             "group by 1"
         ).fetchall()
         counts = Counter({str(status): int(rows) for status, rows in found})
         counts["done"] += copied.done
-        if self._merged_into():
-            unstaged = self._host.count_unstaged(self._tables, version=version)
-            counts.update(unstaged.statuses)
-            counts[KEPT] += unstaged.kept
+        counts[KEPT] += copied.kept
         return {status: rows for status, rows in counts.items() if rows}
 
     def _count(self, written: Written) -> int:

@@ -145,8 +145,7 @@ class Exchange:
             if not ours or not all(shard.synchronous for shard in ours):
                 raise
             raise CancelledError(
-                "interrupted; the replies that came are kept, and the next dbt run asks the other "
-                "rows"
+                "interrupted; the replies that came are kept, and the next run asks the other rows"
             ) from None
 
     def _carry_out(self, found: Found | None) -> None:

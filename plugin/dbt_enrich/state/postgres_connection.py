@@ -224,7 +224,7 @@ class PostgresConnection(Connection):
         if self._cancelled.wait(seconds):
             raise CancelledError(
                 f"interrupted while the ledger {self.place} was waited for; what was submitted "
-                "goes on at the service, and the next dbt run collects it"
+                "goes on at the service, and the next run collects it"
             )
 
     def beside(self) -> PostgresConnection:

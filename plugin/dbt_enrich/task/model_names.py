@@ -56,7 +56,7 @@ def _one(name: str, known: Collection[str]) -> str:
         text = ", ".join(sorted(labels(known).values())) or "none"
         raise ConfigurationError(
             f"the model '{name}' was never run with this profile. Models that were: {text}",
-            fix=f"run `dbt run --select {name}` first, or name one of them",
+            fix=f"run `dbt-enrich run --select {name}` first, or name one of them",
         )
     if len(found) > 1:
         text = ", ".join(_shortest(unique_id, known) for unique_id in found)

@@ -31,7 +31,6 @@ from dbt_enrich.warehouse.host import (
     CopiedRows,
     HostTable,
     ModelTables,
-    UnstagedRows,
     Written,
 )
 
@@ -208,29 +207,6 @@ class AdbcHost(ABC):
             files = self._copied(cursor, tables.rows, condition, directory)
             return CopiedRows(files, int(done), int(kept))
 
-    def count_unstaged(self, tables: ModelTables, *, version: str) -> UnstagedRows:
-        """Count the rows of an enriched table that a merge leaves as they are.
-
-        Args:
-            tables: The model's tables; the enriched one is there.
-            version: The task's version, as `enrichment_version` has it.
-
-        Raises:
-            EnrichmentError: The host cannot be reached or refuses.
-        """
-        table, status = self.relation(tables.enriched), self.quoted(STATUS)
-        same = " and ".join(
-            f"staged.{self.quoted(key)} = there.{self.quoted(key)}" for key in tables.unique_key
-        )
-        is_kept = f"{self.quoted(_VERSION)} is distinct from {literal(version)}"
-        with self._transaction(f"{table} cannot be read", reads=True) as cursor:
-            cursor.execute(
-                f"select {status}, count(*), sum(case when {is_kept} then 1 else 0 end) "
-                f"from {table} as there where not exists (select 1 from "
-                f"{self.relation(tables.rows)} as staged where {same}) group by {status}"
-            )
-            return UnstagedRows.of(cursor.fetchall())
-
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one that its unique key had.
 
@@ -349,8 +325,8 @@ class AdbcHost(ABC):
             for column, kind in rows.columns.items()
         )
         with _converter() as converter:
-            converter.execute(f"select {values} from read_parquet({literals(rows.files)})")
-            reader = converter.to_arrow_reader(_BATCH_ROWS)
+            found = converter.sql(f"select {values} from read_parquet({literals(rows.files)})")
+            reader = found.to_arrow_reader(_BATCH_ROWS)
             cursor.adbc_ingest(name, reader, mode="create", temporary=True)
 
     def _delete(self, cursor: Any, table: HostTable, keys: Mapping[str, str]) -> None:

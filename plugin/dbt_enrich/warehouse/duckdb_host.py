@@ -22,7 +22,6 @@ from dbt_enrich.warehouse.host import (
     CopiedRows,
     HostTable,
     ModelTables,
-    UnstagedRows,
     Written,
 )
 from dbt_enrich.warehouse.parquet import from_parquet_sql, to_parquet_sql
@@ -81,19 +80,6 @@ class DuckdbHost:
                 query += f" anti join {is_done}"
             files = _copied_in_order(connection, query, directory)
             return CopiedRows(files, done, kept)
-
-    def count_unstaged(self, tables: ModelTables, *, version: str) -> UnstagedRows:
-        """Count the rows of an enriched table that a merge leaves as they are; see `Host`."""
-        same = " and ".join(
-            f"staged.{identifier(key)} = there.{identifier(key)}" for key in tables.unique_key
-        )
-        with opened(self._databases, {}) as connection:
-            found = connection.execute(
-                "select enrichment_status, count(*), count(*) filter (enrichment_version is "
-                f"distinct from {literal(version)}) from {_name(tables.enriched)} as there "
-                f"anti join {_name(tables.rows)} as staged on {same} group by 1"
-            )
-            return UnstagedRows.of(found.fetchall())
 
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one of its unique key; see `Host`."""

@@ -12,17 +12,23 @@ names as `ModelTables.of` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from dbt_enrich.task.result_columns import STATUS
 from dbt_enrich.warehouse.catalogs import Catalog
 
 FINGERPRINT: Final = "enrichment_row"
 """The column of staged rows, results and failures that says which row was staged."""
 TASK: Final = "enrichment_task"
 """The column of results and failures that holds the task's key."""
+TELLING: Final = (STATUS, "enrichment_error", "enrichment_model", "enrichment_batch_id",
+                  "enrichment_version")  # fmt: skip
+"""By these a result is known to be the one that is there: texts are alike in every host."""
+DUE: Final = ("pending", "stale")
+"""Statuses of rows whose answer is still to come."""
 WORK_ENDING: Final = "_enrichment"
 """What the name of a schema with work tables has after that of the enriched tables' schema."""
 
@@ -92,30 +98,6 @@ class CopiedRows:
 
 
 @dataclass(frozen=True)
-class UnstagedRows:
-    """Rows of an enriched table that are not among those staged last.
-
-    Attributes:
-        statuses: How many there are by status.
-        kept: How many of those that are done were answered by another version of the task.
-    """
-
-    statuses: Mapping[str, int]
-    kept: int = 0
-
-    @staticmethod
-    def of(rows: Iterable[Sequence[object]]) -> UnstagedRows:
-        """Return them as a host counts them.
-
-        Args:
-            rows: Status, number of rows, and how many of these are of another version.
-        """
-        found = [(str(status), int(str(count)), int(str(kept))) for status, count, kept in rows]
-        counts = {status: count for status, count, _ in found}
-        return UnstagedRows(counts, sum(kept for status, _, kept in found if status == "done"))
-
-
-@dataclass(frozen=True)
 class Written:
     """Rows for a table of a host.
 
@@ -175,15 +157,6 @@ class Host(Protocol):
             tables: The model's tables; the results may not be there yet.
             directory: Where the files go.
             task: The task's key; None where all rows are wanted.
-            version: The task's version, as `enrichment_version` has it.
-        """
-        ...
-
-    def count_unstaged(self, tables: ModelTables, *, version: str) -> UnstagedRows:
-        """Count the rows of an enriched table that a merge leaves as they are.
-
-        Args:
-            tables: The model's tables; the enriched one is there.
             version: The task's version, as `enrichment_version` has it.
         """
         ...

@@ -11,54 +11,41 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from dbt_enrich.errors import EnrichmentError
-from dbt_enrich.task.result_columns import STATUS
+from dbt_enrich.task.result_columns import KEY, STATUS, STATUS_TYPES
 from dbt_enrich.warehouse.catalogs import Catalog
 from dbt_enrich.warehouse.host import (
+    DUE,
     FINGERPRINT,
     TASK,
     CopiedRows,
     HostTable,
     ModelTables,
-    UnstagedRows,
     Written,
 )
+from dbt_enrich.warehouse.parted_rows import PartedCounts
 from dbt_enrich.warehouse.spark_arrow import frames_of, write_parquet
+from dbt_enrich.warehouse.spark_names import qualified, quoted, text_literal
+from dbt_enrich.warehouse.spark_partitions import SparkRows, parts_of
+from dbt_enrich.warehouse.spark_results import (
+    CHANGED,
+    counts_sql,
+    finals_sql,
+    same_columns,
+    settled_sql,
+)
 from dbt_enrich.warehouse.spark_types import duckdb_type, held_type, spark_schema
 
 # Formats whose tables are replaced in one step.
 _REPLACED: Final = ("delta", "iceberg")
 _OURS: Final = (FINGERPRINT, TASK)
-
-
-def quoted(name: str) -> str:
-    """Quote a name as an identifier of Spark SQL.
-
-    >>> quoted("a `b`")
-    '`a ``b```'
-    """
-    return "`" + name.replace("`", "``") + "`"
-
-
-def qualified(table: HostTable) -> str:
-    """Return a table's name in Spark SQL."""
-    parts = (table.database, table.schema, table.identifier)
-    return ".".join(quoted(part) for part in parts if part)
-
-
-def text_literal(value: str) -> str:
-    r"""Quote a text as a string of Spark SQL, in which a backslash escapes.
-
-    >>> text_literal("it's \\n")
-    "'it\\'s \\\\n'"
-    """
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 class SparkHost:
@@ -124,57 +111,145 @@ class SparkHost:
             source = f"{qualified(tables.rows)} as staged"
             if done is None:
                 return CopiedRows(self._copy(source, tables.rows, directory))
-            ((count, kept),) = self.spark.sql(
-                "select count(*), count_if(not (done.enrichment_version <=> "
-                f"{text_literal(version)})) from {source} join {done}"
-            ).collect()
+            count, kept = self._count_done(source, done, version)
             files = self._copy(f"{source} left anti join {done}", tables.rows, directory)
-            return CopiedRows(files, int(count), int(kept))
+            return CopiedRows(files, count, kept)
 
-    def count_unstaged(self, tables: ModelTables, *, version: str) -> UnstagedRows:
-        """Count the rows of an enriched table that a merge leaves as they are; see `Host`."""
-        same = " and ".join(
-            f"staged.{quoted(key)} = there.{quoted(key)}" for key in tables.unique_key
-        )
-        with _named_failures(f"counting the rows of {qualified(tables.enriched)}"):
-            found = self.spark.sql(
-                f"select {STATUS}, count(*), count_if(not (enrichment_version <=> "
-                f"{text_literal(version)})) from {qualified(tables.enriched)} as there "
-                f"left anti join {qualified(tables.rows)} as staged on {same} group by {STATUS}"
+    def _count_done(self, source: str, done: str, version: str) -> tuple[int, int]:
+        """Count the rows that are done, and those of them that another version answered."""
+        ((count, kept),) = self.spark.sql(
+            "select count(*), count_if(not (done.enrichment_version <=> "
+            f"{text_literal(version)})) from {source} join {done}"
+        ).collect()
+        return int(count), int(kept)
+
+    def count_rows(
+        self, tables: ModelTables, *, task: str | None = None, version: str = ""
+    ) -> tuple[int, CopiedRows]:
+        """Count the staged rows that are not done, and those that are; see `PartedHost`."""
+        with _named_failures(f"counting the rows of {qualified(tables.rows)}"):
+            source = f"{qualified(tables.rows)} as staged"
+            ((rows,),) = self.spark.sql(f"select count(*) from {source}").collect()
+            done = self._done_sql(tables, task)
+            if done is None:
+                return int(rows), CopiedRows(())
+            count, kept = self._count_done(source, done, version)
+            return int(rows) - count, CopiedRows((), count, kept)
+
+    def parted_rows(
+        self,
+        tables: ModelTables,
+        columns: Collection[str],
+        *,
+        task: str | None = None,
+        rows: int,
+        rows_of_part: int,
+    ) -> SparkRows:
+        """Return the staged rows that are not done, in parts; see `PartedHost`."""
+        with _named_failures(f"reading the rows of {qualified(tables.rows)}"):
+            due = self.due(tables, task)
+            kept = [name for name in due.columns if name.lower() in columns or name == FINGERPRINT]
+            return SparkRows(due.select(*map(quoted, kept)), parts=parts_of(rows, rows_of_part))
+
+    def known_answers(
+        self, tables: ModelTables, *, task: str, version: str
+    ) -> tuple[SparkRows | None, SparkRows | None]:
+        """Return the results with an answer of a task, and its failed attempts; see `PartedHost`.
+
+        A task's results may be stale since, and have another task's key then.
+        """
+        found: list[SparkRows | None] = []
+        for table, condition in (
+            (
+                tables.results,
+                f"{STATUS} in ('done', 'stale') and enrichment_version = {text_literal(version)}",
+            ),
+            (tables.failures, f"{TASK} = {text_literal(task)}"),
+        ):
+            with _named_failures(f"reading {qualified(table)}"):
+                columns = self.columns(table) or {}
+                if KEY not in columns:
+                    found.append(None)
+                    continue
+                names = [name for name in columns if name not in _OURS]
+                listed = ", ".join(
+                    f"replace({KEY}, '-', '') as {KEY}" if name == KEY else quoted(name)
+                    for name in names
+                )
+                frame = self.spark.sql(
+                    f"select {listed} from {qualified(table)} "
+                    f"where {KEY} is not null and {condition}"
+                )
+                found.append(SparkRows(frame, parts=1) if frame.limit(1).collect() else None)
+        done, failed = found
+        return done, failed
+
+    def has_due(self, table: HostTable) -> bool:
+        """Whether an enriched table has rows whose answer is still to come."""
+        listed = ", ".join(map(text_literal, DUE))
+        with _named_failures(f"reading {qualified(table)}"):
+            return bool(
+                self.spark.sql(
+                    f"select 1 from {qualified(table)} where {STATUS} in ({listed}) limit 1"
+                ).collect()
             )
-            return UnstagedRows.of(found.collect())
 
-    def due(self, tables: ModelTables, task: str) -> Any:
+    def due(self, tables: ModelTables, task: str | None) -> Any:
         """Return the staged rows without those that are done, as a DataFrame; see `copy_rows`."""
         with _named_failures(f"reading the rows of {qualified(tables.rows)}"):
             rows = f"select staged.* from {qualified(tables.rows)} as staged"
             done = self._done_sql(tables, task)
             return self.spark.sql(rows if done is None else f"{rows} left anti join {done}")
 
-    def write_frames(self, tables: ModelTables, results: Any, errors: Any) -> None:
-        """Put results into their table as `write_results` does, of rows that are in Spark.
+    @contextmanager
+    def parted_results(
+        self,
+        tables: ModelTables,
+        enriched: Any,
+        errors: Any,
+        *,
+        task: str,
+        outputs: Sequence[str],
+        keeps: bool,
+    ) -> Iterator[_Results]:
+        """Write results of rows that stayed in Spark beside those that are there.
 
-        Args:
-            tables: The model's tables.
-            results: A DataFrame with the columns of the table of results, which is read once.
-            errors: A DataFrame of the unique key and the columns of an errors table.
+        See `PartedHost`. Failures first, then results, each whole: see the top of this file.
         """
+        from pyspark.sql import functions
+
         keys = tables.unique_key
-        new, new_failures = self._beside(tables)
+        results, failures = self._beside(tables)
+        made = replace(results, identifier=f"{results.identifier}_made")
         with _named_failures(f"writing the results of {qualified(tables.enriched)}"):
             self.make_schema(tables.results)
             try:
-                self._save(results, new, "overwrite")
-                told = self.spark.table(qualified(new)).select(*map(quoted, (*keys, *_OURS)))
+                names = (*outputs, *STATUS_TYPES)
+                key_columns = map(quoted, (*keys, FINGERPRINT))
+                mark = functions.lit(task).alias(TASK)
+                self._save(
+                    enriched.select(*key_columns, mark, *map(quoted, names)), made, "overwrite"
+                )
+                marked = self.spark.table(qualified(made)).select(*map(quoted, (*keys, *_OURS)))
                 others = [name for name in errors.columns if name not in keys]
-                named = (*keys, *_OURS, *others)
-                failures = errors.join(told, list(keys)).select(*map(quoted, named))
-                self._save(failures, new_failures, "overwrite")
-                for table, made in ((tables.failures, new_failures), (tables.results, new)):
-                    self._put(table, made, Written((), self.columns(made) or {}), keys, new)
+                named = map(quoted, (*keys, *_OURS, *others))
+                failed = errors.join(marked, list(keys)).select(*named)
+                self._save(failed, failures, "overwrite")
+                types, there = self.columns(made) or {}, self.columns(tables.results)
+                same = same_columns(types, there)
+                settled = settled_sql(
+                    qualified(made),
+                    qualified(tables.results) if same >= set(keys) else None,
+                    keys=keys,
+                    outputs=outputs,
+                    same=same,
+                    keeps=keeps,
+                )
+                self._save(self.spark.sql(settled), results, "overwrite")
+                yield _Results(self, tables, made, results, failures)
             finally:
-                self._drop(new_failures)
-                self._drop(new)
+                for table in (failures, results, made):
+                    self._drop(table)
 
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one that its unique key had.
@@ -192,6 +267,36 @@ class SparkHost:
             finally:
                 self._drop(new_failures)
                 self._drop(new)
+
+    def put_settled(
+        self, tables: ModelTables, made: HostTable, settled: HostTable, failures: HostTable
+    ) -> None:
+        """Put results that are changed, and the failures of all rows, in their places.
+
+        Args:
+            tables: The model's tables.
+            made: A table with the unique keys of all rows.
+            settled: The results, of which some are changed.
+            failures: The failed attempts at all rows.
+        """
+        keys = tables.unique_key
+        changed = replace(settled, identifier=f"{settled.identifier}_changed")
+        try:
+            names = ", ".join(
+                quoted(name) for name in self.columns(settled) or {} if name != CHANGED
+            )
+            self._save(
+                self.spark.sql(f"select {names} from {qualified(settled)} where {CHANGED}"),
+                changed,
+                "overwrite",
+            )
+            for table, new, renewed in (
+                (tables.failures, failures, made),
+                (tables.results, changed, changed),
+            ):
+                self._put(table, new, Written((), self.columns(new) or {}), keys, renewed)
+        finally:
+            self._drop(changed)
 
     @staticmethod
     def _beside(tables: ModelTables) -> tuple[HostTable, HostTable]:
@@ -341,6 +446,50 @@ class SparkHost:
 
     def _drop(self, table: HostTable) -> None:
         self.spark.sql(f"drop table if exists {qualified(table)}")
+
+
+class _Results:
+    """Results that lie beside those that are there; see `PartedResults`.
+
+    Args:
+        host: Where they lie.
+        tables: The model's tables.
+        made: A table with a row for each row.
+        settled: What becomes of the table of results, by rows.
+        failures: The failed attempts at all of those rows.
+    """
+
+    def __init__(
+        self,
+        host: SparkHost,
+        tables: ModelTables,
+        made: HostTable,
+        settled: HostTable,
+        failures: HostTable,
+    ) -> None:
+        self._host = host
+        self._tables = tables
+        self._made = made
+        self._settled = settled
+        self._failures = failures
+        sql = host.spark.sql
+        counted = sql(counts_sql(qualified(settled))).collect()
+        statuses, errors = Counter[str](), Counter[str]()
+        for status, kind, rows, _ in counted:
+            statuses[str(status)] += int(rows)
+            if kind is not None:
+                errors[str(kind)] += int(rows)
+        commands = sql(finals_sql(qualified(failures), tables.unique_key)).collect()
+        self.counts = PartedCounts(
+            statuses=dict(statuses),
+            errors=dict(sorted(errors.items(), key=lambda item: (-item[1], item[0]))),
+            commands={str(command): int(rows) for command, rows in commands},
+            changed=sum(int(changed or 0) for _, _, _, changed in counted),
+        )
+
+    def put(self) -> None:
+        """Put them in the place of those that their unique keys had."""
+        self._host.put_settled(self._tables, self._made, self._settled, self._failures)
 
 
 def _unsupported() -> type[Exception]:

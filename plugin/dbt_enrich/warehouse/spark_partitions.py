@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dbt_enrich import errors
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
+from dbt_enrich.task.result_columns import KEY
 from dbt_enrich.warehouse.parted_rows import PART
 from dbt_enrich.warehouse.spark_types import arrow_schema, duckdb_type, held_type, spark_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dbt_enrich.warehouse.parted_rows import Work
+    from dbt_enrich.warehouse.parted_rows import PartedRows, Work
 
 PART_ROWS: Final = 100_000
 """Rows of a part, about: as many requests as one file of the service may hold."""
@@ -26,6 +27,16 @@ PART_ROWS: Final = 100_000
 _MOST_AT_ONCE = 32
 _ERROR = re.compile(r"dbt_enrich\.errors\.(\w+): (.*)")
 _NOT_INSTALLED = re.compile(r"No module named '(dbt_enrich|batch_server|duckdb|obstore)")
+
+
+def parts_of(rows: int, rows_of_part: int) -> int:
+    """Return in how many parts so many rows lie.
+
+    Args:
+        rows: The rows.
+        rows_of_part: How many of them lie in a part at most, about.
+    """
+    return max(1, -(-rows // max(1, min(PART_ROWS, rows_of_part))))
 
 
 class SparkRows:
@@ -43,7 +54,7 @@ class SparkRows:
     def __init__(self, frame: Any, *, parts: int | None = None) -> None:
         self._frame = frame
         self.columns = _columns(frame.schema)
-        self.parts = parts or max(1, -(-frame.count() // PART_ROWS))
+        self.parts = parts or parts_of(frame.count(), PART_ROWS)
         self.at_once = min(self.parts, _MOST_AT_ONCE)
 
     def held(self, kind: str) -> str | None:
@@ -53,6 +64,17 @@ class SparkRows:
     def first(self, rows: int) -> SparkRows:
         """Return so many of the rows, in one part."""
         return SparkRows(self._frame.limit(rows), parts=1)
+
+    def answers(self, keyed: Work, table: PartedRows) -> SparkRows:
+        """Return those rows of a table that answer a request of these rows; see `PartedRows`."""
+        keys = self._frame.mapInArrow(_as_it_is(keyed), f"{KEY} string").distinct()
+        other: Any = table
+        return SparkRows(other.data.join(keys, KEY, "left_semi"), parts=self.parts)
+
+    @property
+    def data(self) -> Any:
+        """The `pyspark.sql.DataFrame`."""
+        return self._frame
 
     def results(
         self, keyed: Work, work: Work, columns: Mapping[str, str]

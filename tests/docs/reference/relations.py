@@ -36,7 +36,8 @@ def relations() -> str:
         "[`enrichment_errors`](macros.md#enrichment_errors).\n",
         _columns(ERROR_COLUMNS),
         "## The schema `enrichment`\n",
-        "Replaced at the end of each dbt run. The variable `enrichment_schema` names another "
+        "Replaced at the end of each dbt run, where the profile has "
+        "[the plugin](../hosts/duckdb.md). The variable `enrichment_schema` names another "
         "schema.\n",
         *(
             f"### `{name}`\n\n{text}.\n\n"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from dbt_enrich.cli import diagnosis_host, main
-from dbt_enrich.cli.hosts import KnownHost, open_host
+from dbt_enrich.cli.host_facts import HostFacts
 from dbt_enrich.extras import Extra
 from support.dbt_project import COMMAND, PLUGIN, DbtProject
 from support.phrases import assert_two_phrases
@@ -77,6 +77,15 @@ def test_without_a_plugin_the_command_is_the_door(tmp_path: Path, path: Path) ->
     assert found["database"]["verdict"] == "ok"
 
 
+def test_the_profile_s_block_wins_and_says_so(tmp_path: Path, path: Path) -> None:
+    """The file beside it is not even read, whatever it holds."""
+    project = DbtProject(tmp_path, LOCAL, door=PLUGIN)
+    project.write("dbt_enrich.yml", "no_such_key: 1\n")
+    found = examined(project)
+    said = "the plugin's block in profiles.yml; dbt_enrich.yml is not read"
+    assert found["configuration"] == {**found["configuration"], "verdict": "ok", "found": said}
+
+
 def test_a_dbt_that_says_nothing_is_wrong(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,9 +112,8 @@ def test_a_host_s_extra_is_named_before_the_host_is_asked(
 ) -> None:
     """With the command that installs it."""
     says(path, "Core: - installed: 1.12.6")
-    extra = Extra("postgres", ("no_such_driver",))
-    missing = KnownHost("Postgres", ("postgres",), open_host, extra)
-    monkeypatch.setattr(diagnosis_host, "known_host", lambda _: missing)
+    missing = HostFacts("Postgres", ("postgres",), Extra("postgres", ("no_such_driver",)))
+    monkeypatch.setattr(diagnosis_host, "host_facts", lambda _: missing)
     found = examined(on_postgres(tmp_path))
     assert found["door"]["found"].endswith("as the target is of the type postgres")
     assert found["host"]["verdict"] == "wrong"

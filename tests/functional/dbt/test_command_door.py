@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from batch_server.server import RunningEmulator
+from click.testing import CliRunner
+from dbt_enrich.cli import main
 from dbt_enrich.cli.dbt import DbtOptions
 from dbt_enrich.cli.doors import door_of
 from dbt_enrich.cli.project import Location, load_project
@@ -34,7 +36,8 @@ def test_dbt_alone_sends_nothing_and_the_command_does_it_all(
 ) -> None:
     """A bare `dbt run` publishes what is known, before the command and after it."""
     project.enrichment("notes", NOTES)
-    output = project.bare_dbt("run")
+    # Also where a mode of the plugin's is given, which dbt alone does not do.
+    output = project.bare_dbt("run", DBT_ENRICH_MODE="submit")
     assert "notes: 4 rows are pending; `dbt-enrich run --select notes` sends and" in output
     assert statuses(project) == {"pending": 4}
     assert emulator.account()["paid"] == {}
@@ -317,3 +320,41 @@ def test_dbt_may_be_another_program(
     assert (step.code, step.published) == (1, [])
     assert seen.read_text().startswith("--fast run --project-dir ")
     assert seen.read_text().endswith("--select notes\n")
+
+
+@pytest.mark.parametrize(
+    ("built", "code", "said"),
+    [
+        ([("model.notes.notes", "reused")], 1, "dbt State reused the table of notes"),
+        ([], 0, "no enrichment was run"),
+    ],
+)
+def test_what_dbt_passes_over_is_no_silent_success(
+    project: DbtProject,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    built: list[tuple[str, str]],
+    code: int,
+    said: str,
+) -> None:
+    """A program writes what dbt does with dbt State, which is a service, or with nothing."""
+    node = {
+        "resource_type": "model",
+        "name": "notes",
+        "config": {"materialized": "enrichment"},
+        "depends_on": {"nodes": []},
+    }
+    written = {
+        "manifest": {"nodes": {"model.notes.notes": node}},
+        "run_results": {"results": [{"unique_id": i, "status": status} for i, status in built]},
+    }
+    target = project.directory / "target"
+    lines = [f"echo '{json.dumps(text)}' > {target}/{name}.json" for name, text in written.items()]
+    program = tmp_path / "dbt"
+    program.write_text("\n".join(["#!/bin/sh", f"mkdir -p {target}", *lines, ""]))
+    program.chmod(0o755)
+    monkeypatch.setenv("DBT_ENRICH_DBT", str(program))
+    monkeypatch.setenv("NOTES_API_KEY", "none")
+    places = ("--project-dir", str(project.directory), "--profiles-dir", str(project.directory))
+    done = CliRunner().invoke(main, ["run", *places])
+    assert (done.exit_code, said in f"{done.output}{done.exception}") == (code, True), done.output

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from dbt_enrich.errors import CapError, ConfigurationError, EnrichmentError
+from dbt_enrich.errors import (
+    CapError,
+    ConfigurationError,
+    EnrichmentError,
+    FailedRowsError,
+    LedgerError,
+)
 from dbt_enrich.pipeline.export import claim_files as claims
 from dbt_enrich.pipeline.partitions.exchange import Jobs
+from dbt_enrich.pipeline.partitions.job import Job
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
+from dbt_enrich.state.shared_files import SharedFiles
 from dbt_enrich.task.options import Mode
 from support.parted import PartedWarehouse
 from support.shared import SharedState
@@ -66,13 +77,13 @@ def test_each_row_is_as_one_machine_has_it(
 ) -> None:
     """Every part is worked on twice, each request paid once, and no text stays in the bucket."""
     emulator.rules([REFUSED])
-    outcome = parted.enrich(parted.rows_of(SELECT, parts=3, attempts=2))
+    parted.enrich(parted.rows_of(SELECT, parts=3, attempts=2))
     statuses = {"done": ROWS - 3, "failed": 1, "skipped": 2}
     assert parted.statuses() == statuses
     account = emulator.account()
     assert set(account["custom_ids"].values()) == {1}
     assert len(account["custom_ids"]) == TEXTS
-    assert f"{TEXTS} sent" in outcome.summary
+    assert f"{TEXTS} sent" in parted.log[-1]
     assert files_in(shared, "requests") == files_in(shared, "responses") == []
     local = Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
     local.enrich(SELECT)
@@ -93,8 +104,8 @@ def test_what_one_machine_has_answered_is_not_asked_again(
     local.enrich(f"select * from ({SELECT}) where id < 20")
     parted.enrich(parted.rows_of(SELECT, parts=3))
     assert parted.statuses() == {"done": ROWS - 2, "skipped": 2}
-    outcome = parted.enrich(parted.rows_of(SELECT, parts=2))
-    assert f"{ROWS - 2} reused, 0 sent" in outcome.summary
+    parted.enrich(parted.rows_of(SELECT, parts=2))
+    assert f"{ROWS - 2} reused, 0 sent" in parted.log[-1]
     assert set(paid(emulator).values()) == {1}
     assert len(paid(emulator)) == TEXTS
 
@@ -136,7 +147,13 @@ def test_a_plan_writes_and_sends_nothing(
 ) -> None:
     """It counts what a run would do."""
     outcome = parted.enrich(parted.rows_of(SELECT), mode=Mode.PLAN)
-    assert f"{ROWS} rows: 0 answered before, {TEXTS} requests to send" in outcome.summary
+    local = Warehouse(parted.config)
+    counted = (
+        f"{ROWS} rows: 0 answered before, {ROWS - 2} new, 0 changed, 8 equal to others, 2 skip"
+    )
+    for said in (outcome.summary, local.enrich(SELECT, mode=Mode.PLAN).summary):
+        assert counted in said
+        assert f"; {TEXTS} requests to send in 6 files, about 2,400 input and 1,900 output" in said
     assert outcome.enriched is None
     assert files_in(shared, "manifests") == files_in(shared, "requests") == []
     assert emulator.account()["custom_ids"] == {}
@@ -229,7 +246,6 @@ def test_what_needs_one_machine_is_refused_by_name(parted: PartedWarehouse) -> N
         "via": {"via": "synchronous"},
         "sync_below": {"sync_below": 10, "preview_model": "gpt-4o-mini"},
         "on_task_change": {"on_task_change": "new_rows"},
-        "fail_on": {"fail_on": ["refusal"]},
         "preview": {"mode": Mode.PREVIEW},
     }
     for named, options in refused.items():
@@ -278,3 +294,160 @@ def test_a_job_holds_no_secret(
     parted.enrich(parted.rows_of(SELECT))
     assert seen
     assert all(emulator.api_key.encode() not in text for text in seen)
+
+
+def test_what_is_said_is_what_one_machine_says(
+    parted: PartedWarehouse, emulator: RunningEmulator, shared: SharedState, tmp_path: Path
+) -> None:
+    """Rows by status and by kind of failure, those that failed for good, and too many of them."""
+    refused = {**REFUSED, "match": "note 4"}
+    emulator.rules([refused])
+    parted.enrich(parted.rows_of(SELECT, parts=3), warn_failed_share=0.1)
+    local = Warehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
+    outcome = local.enrich(SELECT, warn_failed_share=0.1)
+    assert parted.settled is not None
+    assert "larger share than warn_failed_share" in outcome.warning
+    assert parted.settled.warning == outcome.warning
+    said = (parted.settled.summary, outcome.summary)
+    assert "11 failed (content_filter 11)" in said[0]
+    assert "11 failed for good" in said[0]
+    rows, _, finals = zip(*(text.split("; ") for text in said), strict=True)
+    assert len(set(rows)) == len(set(finals)) == 1
+    for select in (parted.rows_of(SELECT), SELECT):
+        engine: Any = parted if select is not SELECT else local
+        with pytest.raises(FailedRowsError, match="fail_on names .11 content_filter"):
+            engine.enrich(select, fail_on=["content_filter"])
+
+
+def test_what_only_a_table_holds_is_not_asked_again(
+    parted: PartedWarehouse, emulator: RunningEmulator, shared: SharedState
+) -> None:
+    """Answers, and failed attempts, of a state that is lost."""
+    emulator.rules([REFUSED])
+    parted.enrich(parted.rows_of(SELECT, parts=3))
+    asked = dict(emulator.account()["custom_ids"])
+    known = (
+        "select * replace (replace(enrichment_key::varchar, '-', '') as enrichment_key) from {} "
+        "where enrichment_key is not null"
+    )
+    done, failed = (
+        parted.rows_of(known.format(table), parts=2, attempts=2)
+        for table in ("enriched", "enriched__errors")
+    )
+    shutil.rmtree(parted.config.state_dir)
+    shutil.rmtree(shared.directory)
+    for batch in emulator.jobs.batches():
+        emulator.forget(batch["id"])
+    again = PartedWarehouse(parted.config)
+    more = f"{SELECT} union all select 100, 'another'"
+    again.enrich(again.rows_of(more, parts=3), known=(done, failed))
+    assert again.statuses() == {"done": ROWS - 2, "failed": 1, "skipped": 2}
+    assert f"{ROWS - 3} reused, 1 sent" in again.log[-1]
+    assert len(emulator.account()["custom_ids"]) == len(asked) + 1
+    assert again.found("select id, kind, attempt from enriched__errors") == [
+        (47, "content_filter", 1)
+    ]
+
+
+def test_rows_wait_for_the_text_of_another_enrichment(
+    parted: PartedWarehouse, emulator: RunningEmulator
+) -> None:
+    """Which of them, a part cannot see: all that have none."""
+    rows = parted.rows_of(SELECT)
+    model = replace(parted.model(), owing=("topics",))
+    outcome = parted.engine.enrich_parted(model, rows)
+    waiting = [row for row in outcome.enriched.to_pylist() if row["id"] in (3, 4)]
+    assert {row["enrichment_status"] for row in waiting} == {"pending"}
+    assert {row["enrichment_error"] for row in waiting} == {
+        "missing_input: waits for the text of topics"
+    }
+    assert len(emulator.account()["custom_ids"]) == TEXTS
+
+
+def test_a_workers_clock_decides_nothing(
+    parted: PartedWarehouse, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's does: by one that is behind, an outage would be asked again without end."""
+    job = Jobs._job
+
+    def of_then(self: Jobs, *arguments: Any) -> Job:
+        return replace(job(self, *arguments), began=datetime(2001, 2, 3, tzinfo=UTC))
+
+    monkeypatch.setattr(Jobs, "_job", of_then)
+    parted.enrich(parted.rows_of(SELECT))
+    (times,) = parted.found("select min(enriched_at), max(enriched_at) from enriched")
+    assert {at.astimezone(UTC).date().isoformat() for at in times} == {"2001-02-03"}
+
+
+def test_a_bucket_that_fails_within_a_part_pays_for_nothing(
+    parted: PartedWarehouse,
+    emulator: RunningEmulator,
+    shared: SharedState,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The job fails by the bucket's own error, no file stays, and the next run pays once."""
+    put = SharedFiles.put
+    calls: list[int] = []
+
+    def away(self: SharedFiles, files: Any) -> None:
+        calls.append(1)
+        if len(calls) > 3:
+            raise LedgerError("the bucket answers 503")
+        put(self, files)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SharedFiles, "put", away)
+        with pytest.raises(LedgerError, match="503"):
+            parted.enrich(parted.rows_of(SELECT, parts=3))
+    assert emulator.account()["custom_ids"] == {}
+    assert files_in(shared, "requests") == []
+    parted.enrich(parted.rows_of(SELECT, parts=3))
+    assert parted.statuses() == {"done": ROWS - 2, "skipped": 2}
+    assert set(emulator.account()["custom_ids"].values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("killed", "at"),
+    [
+        ("dbt_enrich.pipeline.partitions.exchange.claim_files", "before its claim"),
+        ("dbt_enrich.pipeline.partitions.exchange.Jobs.read", "with answers at home"),
+    ],
+    ids=lambda text: text.rpartition(".")[2],
+)
+def test_a_driver_killed_at_a_step_pays_nothing_twice(
+    parted: PartedWarehouse,
+    emulator: RunningEmulator,
+    shared: SharedState,
+    monkeypatch: pytest.MonkeyPatch,
+    killed: str,
+    at: str,
+) -> None:
+    """The next run goes on, whatever the first one left in the bucket and at the service."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt(at)
+
+    with monkeypatch.context() as patched:
+        # What a killed driver would not have removed.
+        patched.setattr(
+            "dbt_enrich.pipeline.partitions.exchange.remove_requests", lambda *_, **__: 0
+        )
+        patched.setattr(killed, die)
+        with pytest.raises(KeyboardInterrupt, match=at):
+            parted.enrich(parted.rows_of(SELECT, parts=3))
+    again = PartedWarehouse(parted.config)
+    again.enrich(again.rows_of(SELECT, parts=4))
+    assert again.statuses() == {"done": ROWS - 2, "skipped": 2}
+    assert set(emulator.account()["custom_ids"].values()) == {1}
+    assert len(emulator.account()["paid"]) == TEXTS
+
+
+def test_empty_parts_and_no_rows_at_all(parted: PartedWarehouse, emulator: RunningEmulator) -> None:
+    """More parts than rows, and then none."""
+    parted.enrich(parted.rows_of(f"select * from ({SELECT}) where id < 2", parts=40))
+    assert parted.statuses() == {"done": 2}
+    outcome = parted.engine.enrich_parted(
+        parted.model(), parted.rows_of(f"select * from ({SELECT}) where false", parts=3)
+    )
+    assert outcome.enriched.num_rows == 0
+    assert len(emulator.account()["custom_ids"]) == 2

@@ -58,7 +58,7 @@ def test_an_interrupted_run_keeps_what_came(
     thread.join(timeout=30)
     (error,) = thread.failures  # type: ignore[attr-defined]
     assert isinstance(error, CancelledError)
-    assert "the next dbt run asks the other rows" in str(error)
+    assert "the next run asks the other rows" in str(error)
     emulator.faults()
     warehouse.restart()
     warehouse.enrich(NOTES, **SYNC)

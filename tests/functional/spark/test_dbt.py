@@ -11,6 +11,7 @@ from batch_server.server import RunningEmulator
 from support.dbt_project import COMMAND, DbtProject, azure
 from support.forked_dbt import EARLY
 from support.sail import spark_session
+from support.shared_ledger import LedgerServer
 
 NOTES = "select id, concat('note ', id) as note from range(4)"
 
@@ -107,3 +108,50 @@ def test_dbt_stages_and_publishes_and_the_command_works(
     assert len(emulator.account()["paid"]) == 5
     assert set(emulator.account()["paid"].values()) == {1}
     assert [row[1] for row in project.rows("show tables in notes")] == ["notes", "notes__errors"]
+
+
+@pytest.mark.parametrize("project", [("sail", "parquet")], indirect=True, ids="-".join)
+def test_more_rows_than_partition_rows_stay_in_spark(
+    project: SparkProject, emulator: RunningEmulator, ledgers: LedgerServer
+) -> None:
+    """The command has its partitions do the work, and says of it what it says of one machine's.
+
+    Where they cannot reach the state, it refuses before anything is sent.
+    """
+    alone = {**azure(emulator.url, emulator.api_key), "partition_rows": 3}
+    project.configure(alone)
+    project.enrichment("notes", NOTES, config=config(project))
+    output = project.command("run", exits=1)
+    assert "model 'notes' has more new rows than partition_rows" in output
+    assert "share the state" in output
+    assert emulator.account()["paid"] == {}
+    keys = ledgers.new()
+    project.configure(
+        {
+            **alone,
+            "state": {
+                "ledger": keys.ledger.get_secret_value(),
+                "ledger_schema": keys.ledger_schema,
+                "files": keys.files,
+            },
+        }
+    )
+    plan = project.command("plan")
+    assert [line.split()[:2] for line in plan.splitlines() if "notes" in line][:1] == [
+        ["notes", "4"]
+    ]
+    emulator.rules([{"match": "note 2", "refusal": "no"}])
+    output = project.command("run", exits=4)
+    assert "notes: 0 done, 4 pending; 0 reused, 4 sent" in output
+    assert "notes: 3 done, 1 failed (refusal 1); 3 reused, 0 sent" in output
+    assert "1 of 4 answered rows failed, a larger share than warn_failed_share" in output
+    assert statuses(project) == {"done": 3, "failed": 1}
+    assert project.rows("select id, kind from notes.notes__errors") == [(2, "refusal")]
+    # Beside those rows new ones are due, more than partition_rows; one of them is done by another.
+    select = "select id, concat('note ', id % 7) as note from range(12)"
+    project.enrichment("notes", select, config=config(project))
+    output = project.command("run", exits=4)
+    assert "; 3 more are done" in output
+    assert statuses(project) == {"done": 10, "failed": 2}
+    assert set(emulator.account()["custom_ids"].values()) == {1}
+    assert len(emulator.account()["custom_ids"]) == 7

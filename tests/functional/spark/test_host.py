@@ -12,7 +12,8 @@ from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.sql import literals
 from dbt_enrich.warehouse import spark_arrow
 from dbt_enrich.warehouse.host import HostTable, ModelTables, Written
-from dbt_enrich.warehouse.spark_host import SparkHost, qualified
+from dbt_enrich.warehouse.spark_host import SparkHost
+from dbt_enrich.warehouse.spark_names import qualified
 from dbt_enrich.warehouse.spark_types import arrow_schema, duckdb_type, held_type, spark_type
 
 RESULTS = {

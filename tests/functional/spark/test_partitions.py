@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.endpoints.choice import endpoint_of
 from dbt_enrich.pipeline.export.new_requests import Selection
 from dbt_enrich.pipeline.partitions import worker
+from dbt_enrich.pipeline.partitions.engine import empty_relation
 from dbt_enrich.pipeline.partitions.job import Addressee, Job, copied
 from dbt_enrich.state.ledger import Ledger
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
+from dbt_enrich.warehouse.catalogs import Catalog
+from dbt_enrich.warehouse.placement import Placement, place
 from dbt_enrich.warehouse.spark_partitions import SparkRows
 from dbt_enrich.warehouse.spark_types import arrow_schema, held_type, spark_schema
 from support.parted import PartedWarehouse
@@ -49,6 +53,7 @@ def keys_in_partitions(
     task_key = task.task_key(case["answered_by"])
     with Ledger(directory / "ledger.sqlite") as ledger:
         job = Job(
+            began=datetime.now(UTC),
             id="golden",
             ledger=copied(ledger, directory),
             bucket=parse_bucket_address(f"file://{directory}/bucket"),
@@ -63,11 +68,13 @@ def keys_in_partitions(
             memory_limit="100MB",
             mask="",
         )
+    relation = empty_relation(rows.columns, ("id",), "golden")
+    placed, _ = place(Placement(Catalog.SPARK), relation, outputs)
     columns = {"id": rows.columns["id"], "enrichment_key": "VARCHAR"}
-    work = partial(worker.published, job, columns, errors=False)
+    work = partial(worker.published, job, placed, columns, errors=False)
     found = rows.frame(partial(worker.keyed, job), work, columns).collect()
     keys = {row["id"]: row["enrichment_key"] for row in found}
-    return task_key, {id_: key and key.replace("-", "") for id_, key in keys.items()}
+    return task_key, keys
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,12 @@ OF_THE_PLUGIN = {
 METHODS = {
     "check_schema_exists", "commit", "create", "create_schema", "dispatch", "drop_relation", "get",
     "get_columns_in_relation", "get_relation", "hash", "incorporate", "items", "quote",
-    "raise_compiler_error", "raise_contract_error", "rename_relation",
-    "render_raw_columns_constraints", "render_raw_model_constraints", "replace", "require", "split",
-    "type_string", "values", "warn",
+    "raise_compiler_error", "rename_relation", "replace", "require", "split", "type_string",
+    "values", "warn",
 }  # fmt: skip
+# They are called under an enforced contract alone, for status columns that it leaves out or for
+# outputs in Postgres, and dbt 2 may not know it of a model's columns: docs/hosts says so.
+NEAR_MISSES = {"_describe_status_columns": {"update"}, "_describe_columns": {"update"}}
 KINDS = (
     "varchar", "hugeint", "decimal(10, 2)", "decimal", "timestamp(6)", "integer[]", "float[3]",
     "enum('a, (b)', 'c')", "struct(a integer, \"b c\" enum('x', 'y')[])[]",
@@ -143,8 +145,31 @@ def test_what_users_call_and_dbt_s_hooks_render(host: str) -> None:
     merged = Dbt(macros(), host, PUBLISHED, with_options(publish="merge"), rows=[])
     assert merged.macro("is_incremental")() is False
     for hook in ("_create_relations", "_refresh_relations"):
-        assert dbt.macro(hook)() == ""
+        # An empty one is an error there.
+        assert dbt.macro(hook)() == "select 1"
     assert not OF_THE_PLUGIN & dbt.called
+
+
+def test_work_schemas_are_made_where_nothing_says_what_is_selected() -> None:
+    """As in dbt 2: before its threads, which would make one each at the same time."""
+    for selected in ([], ["model.shop.notes_enriched"]):
+        dbt = Dbt(macros(), "postgres", {}, {"selected_resources": selected})
+        dbt.macro("_create_relations")()
+        assert dbt.done == ["create schema main_enrichment"]
+    dbt = Dbt(macros(), "postgres", {}, {"selected_resources": ["model.shop.other"]})
+    dbt.macro("_create_relations")()
+    assert dbt.done == []
+
+
+def test_a_plugin_that_dbt_2_does_not_run_is_refused() -> None:
+    """Its table would be built anew without its answers."""
+    target = {
+        "type": "duckdb",
+        "name": "dev",
+        "plugins": [{"module": "dbt_enrich.plugin", "alias": "enrich"}],
+    }
+    with pytest.raises(AssertionError, match=r"has the plugin .*dbt 2.0.9 has no plugins"):
+        enrichment(Dbt(macros(), "duckdb", PUBLISHED, {"target": target}))
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -186,7 +211,8 @@ def test_methods_are_those_that_dbt_2_has() -> None:
     known = METHODS | {*macros()}
     for name, text in macros().items():
         if name not in OF_THE_PLUGIN and name != "materialization_enrichment_duckdb":
-            assert {*methods_of(text)} <= known, name
+            found = {*methods_of(text)} - NEAR_MISSES.get(name, set())
+            assert found <= known, name
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def load(
         kept_in = run.files.where(odd) if kept_lines else None
     if missing:
         draft = run.answers.draft(f"{shard.shard}-missing")
-        query = _missing_sql(shard, manifest, answers, run.store)
+        query = _missing_sql(shard, manifest, answers, run.store, responses.received_at)
         written.append((draft, run.answers.write(query, draft)))
     done, *tokens = run.workspace.row(
         "select count(*) filter (kind = 'done'), sum(prompt_tokens), sum(cached_tokens), "
@@ -248,6 +248,11 @@ class _Responses:
     endpoint: Endpoint
     target: Draft
 
+    @property
+    def received_at(self) -> str:
+        """SQL expression of when the answers came, by the run's clock."""
+        return f"cast({literal(self.run.clock.now().isoformat())} as timestamp with time zone)"
+
     def write_answers(self, line_bytes: int) -> int:
         """Write what the files answer, each request once, and return how many answers they are.
 
@@ -287,6 +292,7 @@ class _Responses:
                     validated_vectors_sql(f"({read})", output),
                     vector_message_sql(),
                     position,
+                    received_at=self.received_at,
                     has_typed=True,
                     is_in_order=True,
                 ),
@@ -322,7 +328,14 @@ class _Responses:
             text = packed_message_sql() if is_packed else message_sql("mismatch")
             has_typed = is_storable(self.outputs)
             written = answers.write(
-                _answers_query(self.shard, validated, text, position, has_typed=has_typed),
+                _answers_query(
+                    self.shard,
+                    validated,
+                    text,
+                    position,
+                    received_at=self.received_at,
+                    has_typed=has_typed,
+                ),
                 self.target,
                 row_group_bytes=row_group_bytes,
                 variables={"mask": self.mask} if read else None,
@@ -360,6 +373,7 @@ def _answers_query(
     text: str,
     position: Sequence[str],
     *,
+    received_at: str,
     has_typed: bool,
     is_in_order: bool = False,
 ) -> str:
@@ -371,6 +385,7 @@ def _answers_query(
             where there is no file.
         text: SQL expression of what there is to say of an outcome.
         position: The column by which they are ordered, or none.
+        received_at: SQL expression of when they came.
         has_typed: Whether the answers are stored as structs.
         is_in_order: Whether they are read in that order, and need no sorting.
     """
@@ -390,7 +405,7 @@ def _answers_query(
         end""",
         "batch_id": "null" if shard.synchronous else literal(shard.batch_id or ""),
         "shard": literal(shard.shard),
-        "received_at": "now()",
+        "received_at": received_at,
     }
     columns = ", ".join(
         f"try_cast({values.get(name, name)} as {data_type}) as {name}"
@@ -424,7 +439,9 @@ def _lost(shard: Shard, store: StateDirectory) -> str:
     return ""
 
 
-def _missing_sql(shard: Shard, manifest: Path, answers: str, store: StateDirectory) -> str:
+def _missing_sql(
+    shard: Shard, manifest: Path, answers: str, store: StateDirectory, received_at: str
+) -> str:
     """Build the SELECT of the requests that no line answered, named by how the batch ended."""
     kinds = {"expired": "expired", "cancelled": "cancelled"}
     lost = _lost(shard, store)
@@ -442,7 +459,7 @@ def _missing_sql(shard: Shard, manifest: Path, answers: str, store: StateDirecto
         "message": literal(messages[kind]),
         "batch_id": literal(shard.batch_id or ""),
         "shard": literal(shard.shard),
-        "received_at": "now()",
+        "received_at": received_at,
     }
     columns = ", ".join(
         f"cast({values.get(name, 'null')} as {data_type}) as {name}"

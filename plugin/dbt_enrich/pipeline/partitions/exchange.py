@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from dbt_enrich.pipeline.export.request_file import ClaimedFiles
 from dbt_enrich.pipeline.load.load_shard import LoadedShard
 from dbt_enrich.pipeline.partitions import worker
 from dbt_enrich.pipeline.partitions.job import Addressee, Job, copied, requests_file
-from dbt_enrich.pipeline.partitions.worker import LOADED, WRITTEN, PartCounts
+from dbt_enrich.pipeline.partitions.worker import LOADED, RECOVERED, WRITTEN, PartCounts
 from dbt_enrich.pipeline.planning.task_changes import refusal_of_change
 from dbt_enrich.pipeline.rounds import Exchange
 from dbt_enrich.pipeline.run.alike_failures import Watch
@@ -37,7 +39,9 @@ from dbt_enrich.state.file_store import FileKind, StateFile
 from dbt_enrich.state.sent_with import of_shard
 from dbt_enrich.state.shards import Shard, Step
 from dbt_enrich.state.shared_files import SharedFiles
+from dbt_enrich.task.options import Mode
 from dbt_enrich.warehouse.parted_rows import PartedRows
+from dbt_enrich.warehouse.placement import PlacedColumns
 
 # A canary is picked of so many rows for each of its requests: some may be alike, or without a text.
 _ROWS_OF_CANARY = 20
@@ -53,6 +57,7 @@ class Written:
         parts: What each part holds.
         seen: What the ledger held before.
         abandoned: The claims of dead runs then, whose requests were chosen with the others.
+        owing: The names of other enrichments that still owe texts.
     """
 
     job: str
@@ -60,13 +65,36 @@ class Written:
     parts: tuple[PartCounts, ...]
     seen: Seen
     abandoned: frozenset[str] = frozenset()
+    owing: tuple[str, ...] = ()
 
     @property
     def rows(self) -> StagedRows:
         """How many rows there are, and how many of them have no message."""
         return StagedRows(
-            (), rows=sum(p.rows for p in self.parts), skipped=sum(p.skipped for p in self.parts)
+            (),
+            rows=sum(part.rows for part in self.parts),
+            skipped=sum(part.skipped for part in self.parts),
+            owed=sum(part.owed for part in self.parts),
+            waits_for=self.owing,
         )
+
+    @property
+    def files(self) -> int:
+        """How many files the requests fill."""
+        return sum(part.files for part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of those files."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def finals(self) -> dict[str, int]:
+        """Rows that failed for good, by kind of failure, most first."""
+        kinds: Counter[str] = Counter()
+        for part in self.parts:
+            kinds.update(part.finals)
+        return dict(kinds.most_common())
 
     @property
     def done(self) -> int:
@@ -100,12 +128,16 @@ class Written:
     def estimate(self) -> Estimate:
         """Return what the requests are expected to take, which was counted."""
         found = [part.estimate for part in self.parts if part.estimate]
+        # Where nothing is asked, it is not said what an answer takes.
+        found.sort(key=lambda one: one.requests, reverse=True)
         if not found:
             return Estimate(0, 0, 0, 0, "", 0, None, None)
         return replace(
             found[0],
             requests=sum(one.requests for one in found),
             prompt_tokens=sum(one.prompt_tokens for one in found),
+            # Parts are sampled apart from each other.
+            prompt_margin=round(math.hypot(*(one.prompt_margin for one in found))),
             completion_tokens=sum(one.completion_tokens for one in found),
             sampled=sum(one.sampled for one in found),
             cost=_sum([one.cost for one in found]),
@@ -126,16 +158,51 @@ class Jobs:
     Args:
         session: The run, whose files are shared.
         rows: The rows.
+        placed: The columns of the tables that are made of them.
         service: Says what must not be stored of an error's texts, and what one file may hold; None
             where nothing is sent.
+        owing: The names of other enrichments that still owe texts.
     """
 
     def __init__(
-        self, session: Session, rows: PartedRows, service: BatchService | None = None
+        self,
+        session: Session,
+        rows: PartedRows,
+        placed: PlacedColumns,
+        service: BatchService | None = None,
+        *,
+        owing: tuple[str, ...] = (),
     ) -> None:
         self._session = session
         self._rows = rows
+        self._placed = placed
         self._service = service
+        self._owing = owing
+
+    def at(self, service: BatchService) -> Jobs:
+        """Return the jobs of the same rows, whose requests go to a service."""
+        return Jobs(self._session, self._rows, self._placed, service, owing=self._owing)
+
+    def recover(self, table: PartedRows, *, errors: bool) -> int:
+        """Have workers take answers that only a table still holds; return how many.
+
+        Args:
+            table: Results with an answer of the task, or failed attempts at it.
+            errors: Whether it has failed attempts.
+        """
+        session, job = self._session, self._job(self._session.select())
+        wanted = self._rows.answers(partial(worker.request_keys, job), table)
+        found = wanted.results(
+            worker.parted, partial(worker.recovered, job, self._placed, errors=errors), RECOVERED
+        )
+        for row in found:
+            session.run.ledger.answers.add(
+                row["file"],
+                task_key=session.task_key,
+                answers=row["answers"],
+                settings=row["settings"],
+            )
+        return sum(row["answers"] for row in found)
 
     def write(self, selection: Selection) -> Written:
         """Have workers write the files of what is new."""
@@ -173,7 +240,7 @@ class Jobs:
             errors: Whether the failed attempts are wanted.
         """
         job = self._job(self._session.select())
-        work = partial(worker.published, job, columns, errors=errors)
+        work = partial(worker.published, job, self._placed, columns, errors=errors)
         return self._rows.frame(partial(worker.keyed, job), work, columns)
 
     def _written(
@@ -190,7 +257,7 @@ class Jobs:
             raise
         shards = [_shard(row["document"]) for row in found if row["file"] is not None]
         parts = [PartCounts.of_text(row["document"]) for row in found if row["file"] is None]
-        return Written(job.id, tuple(shards), tuple(parts), seen, abandoned)
+        return Written(job.id, tuple(shards), tuple(parts), seen, abandoned, self._owing)
 
     def _job(self, selection: Selection, most: int | None = None) -> Job:
         session, run = self._session, self._session.run
@@ -199,6 +266,7 @@ class Jobs:
         owners = {shard.owner for shard in run.ledger.shards.open() if run.owners.is_driven(shard)}
         deployments = at.spread.deployments
         return Job(
+            began=run.clock.now(),
             id=secrets.token_hex(8),
             ledger=copied(run.ledger, run.workspace.directory),
             bucket=shared_files(session).bucket.address,
@@ -219,8 +287,9 @@ class Jobs:
             price=config.price(selection.task.model),
             memory_limit=config.memory_limit,
             mask=self._service.mask if self._service else "",
-            counts_tokens=session.budget.is_set(options),
+            counts_tokens=session.budget.is_set(options) or options.mode == Mode.PLAN,
             most=most,
+            owing=self._owing,
         )
 
 

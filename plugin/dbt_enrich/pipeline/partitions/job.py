@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from dbt_enrich.buckets.bucket import Bucket
+from dbt_enrich.clock import Clock
 from dbt_enrich.config.bucket_address import BucketAddress
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.cost.prices import Price
@@ -33,6 +35,10 @@ from dbt_enrich.state.run import Run
 from dbt_enrich.state.shards import Shard
 from dbt_enrich.state.shared_files import SharedFiles
 from dbt_enrich.task.options import EnrichmentOptions
+from dbt_enrich.task.result_columns import STATUS
+from dbt_enrich.warehouse.awaited_texts import Upstream
+from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.host import DUE
 from dbt_enrich.warehouse.parted_rows import PART
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.workspace.database import Workspace
@@ -72,6 +78,7 @@ class Job:
     """What every worker of a job is told. It holds no secret: a worker reaches the bucket alone.
 
     Attributes:
+        began: When the job began, by the driver's clock.
         id: The job's name, the folder of the request files that its workers write.
         ledger: The ledger as it was when the job began: a SQLite file, compressed.
         bucket: Where manifests, requests and answers are.
@@ -87,8 +94,10 @@ class Job:
         mask: What must not be stored of an error's texts.
         counts_tokens: Whether the tokens of requests are counted.
         most: How many requests each part may write at most, or None for all.
+        owing: The names of other enrichments that still owe texts: rows without one wait.
     """
 
+    began: datetime
     id: str
     ledger: bytes
     bucket: BucketAddress
@@ -104,6 +113,7 @@ class Job:
     mask: str
     counts_tokens: bool = False
     most: int | None = None
+    owing: tuple[str, ...] = ()
 
 
 def requests_file(job: str, shard: str) -> StateFile:
@@ -125,6 +135,22 @@ def copied(ledger: Ledger, directory: Path) -> bytes:
     for file in directory.glob(f"{path.name}*"):
         file.unlink()
     return gzip.compress(content, compresslevel=1)
+
+
+class _DriversClock(Clock):
+    """The time as the driver has it: a worker's may be wrong, and it decides what is asked again.
+
+    Args:
+        began: When the job began.
+    """
+
+    def __init__(self, began: datetime) -> None:
+        self._began = began
+        self._opened = self.monotonic()
+
+    def now(self) -> datetime:
+        """Return the driver's time, or one a little before it, but not before the job began."""
+        return self._began + timedelta(seconds=self.monotonic() - self._opened)
 
 
 class _AsItWas:
@@ -196,10 +222,31 @@ class Desk:
         path.unlink()
         return StagedRelation(connection, "staged", self.job.unique_key, self.job.model)
 
-    def request(self, relation: StagedRelation) -> EnrichmentRequest:
-        """Return what is asked of the rows."""
+    def request(
+        self, relation: StagedRelation, existing: ExistingTable | None = None
+    ) -> EnrichmentRequest:
+        """Return what is asked of the rows.
+
+        Args:
+            relation: The rows.
+            existing: A table that holds answers to them, or None.
+        """
         job = self.job
-        return EnrichmentRequest(relation, job.selection.task, job.options, job.enrichment)
+        return EnrichmentRequest(
+            relation, job.selection.task, job.options, job.enrichment, existing
+        )
+
+    def upstream(self, relation: StagedRelation) -> list[Upstream]:
+        """Return the enrichments that still owe texts; which rows wait, a worker cannot see.
+
+        Args:
+            relation: The rows, beside which a table stands for those enrichments.
+        """
+        if self.job.owing:
+            relation.connection.execute(
+                f"create or replace table owing as select {literal(DUE[0])} as {STATUS}"
+            )
+        return [Upstream(name, name, ("owing",)) for name in self.job.owing]
 
     def destination(self) -> Destination:
         """Return where requests go."""
@@ -248,5 +295,6 @@ def at_desk(job: Job) -> Iterator[Desk]:
         ledger = opened.enter_context(Ledger(store.ledger))
         files = SharedFiles(store, Bucket(job.bucket))
         answers = AnswerStore(files, ledger, workspace)
-        run = Run(run_id, workspace, ledger, _AsItWas(job.alive), store, files, answers)
+        owners, clock = _AsItWas(job.alive), _DriversClock(job.began)
+        run = Run(run_id, workspace, ledger, owners, store, files, answers, clock)
         yield Desk(run, directory, job)

@@ -30,14 +30,17 @@ from dbt_enrich.endpoints.packs import (
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.pipeline.export.canary import RECOMMENDED, RECOMMENDED_ABOVE, is_proven
 from dbt_enrich.pipeline.export.claim import size_to_send
+from dbt_enrich.pipeline.export.destination import Destination
 from dbt_enrich.pipeline.export.final_failures import find_finals
 from dbt_enrich.pipeline.export.new_requests import NewRequests, Selection
 from dbt_enrich.pipeline.export.outgoing import Outgoing
 from dbt_enrich.pipeline.planning.task_changes import changes_since
+from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.run.token_quota import BYTES_PER_TOKEN
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.state.answer_store import done_sql
 from dbt_enrich.state.previous_tasks import previous_tasks
+from dbt_enrich.state.run import Run
 from dbt_enrich.state.tables.tasks import Task
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.failures import final_sentence
@@ -296,6 +299,24 @@ def row_overheads(selection: Selection, mean_tokens: float) -> tuple[float, floa
     return alone, shared / packing.rows_of(mean_tokens) + MESSAGE_WRAPPING_TOKENS
 
 
+@dataclass(frozen=True)
+class PlannedRows:
+    """The rows of a plan, counted: see `Plan`."""
+
+    staged: int
+    skipped: int
+    owed: int
+    answered: int
+    new: int
+    files: int
+    bytes: int
+    upstream: tuple[str, ...]
+    waits_for: tuple[str, ...]
+    failed_for_good: Mapping[str, int]
+    kept: int = 0
+    changed: int = 0
+
+
 def make_plan(
     outgoing: Outgoing,
     fresh: NewRequests,
@@ -311,20 +332,10 @@ def make_plan(
         config: The plugin's configuration.
     """
     run, request, selection = outgoing.run, outgoing.request, outgoing.selection
-    model, canary = selection.task.model, request.options.canary
     estimated = estimate_requests(outgoing)
     size = size_to_send(outgoing)
     changed = _changed_rows(outgoing)
-    enqueued = 0 if estimated.synchronous else size.bytes // BYTES_PER_TOKEN
-    quota = outgoing.destination.spread.all_tokens
-    is_many = estimated.requests > (canary or RECOMMENDED_ABOVE)
-    wants_canary = is_many and not is_proven(run, selection)
-    return Plan(
-        name=request.model,
-        enrichment=request.enrichment,
-        model=model,
-        deployments=outgoing.destination.spread.deployments,
-        version=short_version(selection.task_key),
+    rows = PlannedRows(
         staged=outgoing.rows.rows,
         skipped=outgoing.rows.skipped,
         owed=outgoing.rows.owed,
@@ -332,12 +343,66 @@ def make_plan(
         kept=_kept_rows(outgoing),
         new=outgoing.chosen.rows - changed,
         changed=changed,
+        files=size.files,
+        bytes=size.bytes,
+        upstream=tuple(other.enrichment for other in request.upstream),
+        waits_for=unfinished(request.relation.connection, request.upstream),
+        failed_for_good=dict(find_finals(run, outgoing.undone, selection).kinds),
+    )
+    plan = plan_of(
+        rows, fresh, estimated, run, request, selection, outgoing.destination, refusal, config
+    )
+    return replace(plan, images=_image_note(outgoing))
+
+
+def plan_of(
+    rows: PlannedRows,
+    fresh: NewRequests,
+    estimated: Estimate,
+    run: Run,
+    request: EnrichmentRequest,
+    selection: Selection,
+    destination: Destination,
+    refusal: EnrichmentError | None,
+    config: PluginConfig,
+) -> Plan:
+    """Return the plan of rows that are counted.
+
+    Args:
+        rows: The rows.
+        fresh: What would be sent of them, and what not.
+        estimated: What that is expected to take.
+        run: The run.
+        request: What the model asks.
+        selection: What decides which requests are new.
+        destination: Where they would go.
+        refusal: Why a run would send nothing and fail, or None.
+        config: The plugin's configuration.
+    """
+    model, canary = selection.task.model, request.options.canary
+    enqueued = 0 if estimated.synchronous else rows.bytes // BYTES_PER_TOKEN
+    quota = destination.spread.all_tokens
+    is_many = estimated.requests > (canary or RECOMMENDED_ABOVE)
+    wants_canary = is_many and not is_proven(run, selection)
+    return Plan(
+        name=request.model,
+        enrichment=request.enrichment,
+        model=model,
+        deployments=destination.spread.deployments,
+        version=short_version(selection.task_key),
+        staged=rows.staged,
+        skipped=rows.skipped,
+        owed=rows.owed,
+        answered=rows.answered,
+        kept=rows.kept,
+        new=rows.new,
+        changed=rows.changed,
         equal=fresh.equal,
         in_flight=fresh.in_flight,
         again=fresh.again,
         requests=estimated.requests,
-        files=0 if estimated.synchronous else size.files,
-        bytes=size.bytes,
+        files=0 if estimated.synchronous else rows.files,
+        bytes=rows.bytes,
         estimate=estimated,
         currency=config.price_table.currency,
         price_problem=config.price_problem(model) if estimated.cost is None else None,
@@ -347,12 +412,11 @@ def make_plan(
         rounds=-(-enqueued // quota) if quota else None,
         task_changes=changes_since(run.ledger, request.enrichment, selection.task_key),
         refusal=str(refusal) if refusal else None,
-        upstream=tuple(other.enrichment for other in request.upstream),
-        waits_for=unfinished(request.relation.connection, request.upstream),
-        failed_for_good=dict(find_finals(run, outgoing.undone, selection).kinds),
+        upstream=rows.upstream,
+        waits_for=rows.waits_for,
+        failed_for_good=rows.failed_for_good,
         canary=canary if wants_canary else None,
         recommends_canary=wants_canary and canary is None,
-        images=_image_note(outgoing),
     )
 
 
