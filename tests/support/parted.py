@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class LocalRows:
         attempts: How often each part is worked on; what the last one yields counts. The one before
             it is left in the middle, as that of a killed machine is.
         by_key: Whether rows that ask the same lie together.
+        threads: The threads that asked for a batch of a part.
     """
 
     table: pa.Table
@@ -43,6 +45,7 @@ class LocalRows:
     by_key: bool = True
     at_once: int = 2
     jobs: list[str] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -89,6 +92,11 @@ class LocalRows:
         parts = [[pa.RecordBatch.from_pydict({"name": [name]})] for name in names]
         return list(self._done(parts, work, columns).to_pylist())
 
+    def _pulled(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self.threads.add(threading.get_ident())
+            yield batch
+
     def _part(self, digits: str, place: int) -> int:
         return int(digits, 16) % self.parts if self.by_key else place % self.parts
 
@@ -99,7 +107,7 @@ class LocalRows:
         found: list[pa.RecordBatch] = []
         for batches in parts:
             for attempt in range(self.attempts):
-                made = work(iter(batches))
+                made = work(self._pulled(batches))
                 if attempt == self.attempts - 1:
                     found += made
                 else:

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 PART_ROWS: Final = 100_000
 """Rows of a part, about: as many requests as one file of the service may hold."""
+# Each part fetches the keys of all answers to the task, 1.9 MB for 100,000: of many rows there are
+# fewer parts than that, with more rows each, but not more than a disk holds of one.
+_FEW_PARTS, _MOST_PART_ROWS = 200, 1_000_000
 # So many response files are read by one job at most: each is a part of it.
 _MOST_AT_ONCE = 32
 _ERROR = re.compile(r"dbt_enrich\.errors\.(\w+): (.*)")
+_SLOTS = re.compile(r"requires \d+ worker task slots, but the configured maximum is (\d+)")
 _NOT_INSTALLED = re.compile(r"No module named '(dbt_enrich|batch_server|duckdb|obstore)")
 
 
@@ -36,7 +40,8 @@ def parts_of(rows: int, rows_of_part: int) -> int:
         rows: The rows.
         rows_of_part: How many of them lie in a part at most, about.
     """
-    return max(1, -(-rows // max(1, min(PART_ROWS, rows_of_part))))
+    usual = min(max(PART_ROWS, -(-rows // _FEW_PARTS)), _MOST_PART_ROWS)
+    return max(1, -(-rows // min(usual, rows_of_part)))
 
 
 class SparkRows:
@@ -55,7 +60,11 @@ class SparkRows:
         self._frame = frame
         self.columns = _columns(frame.schema)
         self.parts = parts or parts_of(frame.count(), PART_ROWS)
-        self.at_once = min(self.parts, _MOST_AT_ONCE)
+
+    @property
+    def at_once(self) -> int:
+        """How many parts are worked on at once, about."""
+        return min(self.parts, _MOST_AT_ONCE)
 
     def held(self, kind: str) -> str | None:
         """Return the type that Spark holds values of a type as, or None if it holds none."""
@@ -79,8 +88,18 @@ class SparkRows:
     def results(
         self, keyed: Work, work: Work, columns: Mapping[str, str]
     ) -> list[Mapping[str, Any]]:
-        """Do a piece of work in each part, and bring home what it yields; see `PartedRows`."""
-        return _collected(self.frame(keyed, work, columns))
+        """Do a piece of work in each part, and bring home what it yields; see `PartedRows`.
+
+        Sail begins no job with more parts than its workers have slots for tasks: it says how many
+        they are, and from then on there are as many parts.
+        """
+        try:
+            return _collected(self.frame(keyed, work, columns))
+        except _TooManyPartsError as error:
+            if error.slots >= self.parts:
+                raise
+            self.parts = error.slots
+            return _collected(self.frame(keyed, work, columns))
 
     def frame(self, keyed: Work, work: Work, columns: Mapping[str, str]) -> Any:
         """Return what a piece of work yields as a DataFrame; see `PartedRows`."""
@@ -101,6 +120,21 @@ class SparkRows:
         frame = spark.createDataFrame([(name,) for name in names], "name string")
         parted = frame.repartition(min(len(names), self.at_once))
         return _collected(parted.mapInArrow(_typed(work, columns), spark_schema(columns)))
+
+
+class _TooManyPartsError(EnrichmentError):
+    """A job has more parts than all workers have slots.
+
+    Attributes:
+        slots: How many slots they have.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        super().__init__(
+            f"Spark could not carry out a job: its workers have slots for {slots} tasks",
+            fix="give them more, such as SAIL_CLUSTER__WORKER_TASK_SLOTS. Nothing was sent",
+        )
 
 
 def _columns(schema: Any) -> dict[str, str]:
@@ -151,6 +185,9 @@ def _collected(frame: Any) -> list[Mapping[str, Any]]:
 
 def _named(error: Exception) -> EnrichmentError:
     text = str(error)
+    slots = _SLOTS.search(text)
+    if slots:
+        return _TooManyPartsError(int(slots[1]))
     missing = _NOT_INSTALLED.search(text)
     if missing:
         return ConfigurationError(

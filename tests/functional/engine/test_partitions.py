@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,7 +78,10 @@ def test_each_row_is_as_one_machine_has_it(
 ) -> None:
     """Every part is worked on twice, each request paid once, and no text stays in the bucket."""
     emulator.rules([REFUSED])
-    parted.enrich(parted.rows_of(SELECT, parts=3, attempts=2))
+    rows = parted.rows_of(SELECT, parts=3, attempts=2)
+    parted.enrich(rows)
+    # A thread of a pool that all parts of a process share would wait there for the other parts.
+    assert rows.threads == {threading.get_ident()}
     statuses = {"done": ROWS - 3, "failed": 1, "skipped": 2}
     assert parted.statuses() == statuses
     account = emulator.account()

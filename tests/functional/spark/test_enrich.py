@@ -20,6 +20,63 @@ from support.warehouse import Warehouse, config_for, summary_task
 NOTES = "select id, 'note ' || id as note from range(5)"
 
 
+# A value of each type in Spark's SQL and in DuckDB's: the edges of what both hold.
+TYPES = (
+    ("'née 🦆👩‍👩‍👧'", "'née 🦆👩‍👩‍👧'"),
+    ("'e\u0301 \u00e9 \ufffd\U0010ffff'", "'e\u0301 \u00e9 \ufffd\U0010ffff'"),
+    ("'a\"b\\n\\t\\\\'", "'a\"b' || chr(10) || chr(9) || chr(92)"),
+    ("concat('a', char(0), 'b')", "'a' || chr(0) || 'b'"),
+    ("cast(-128 as tinyint)", "(-128)::tinyint"),
+    ("cast(-32768 as smallint)", "(-32768)::smallint"),
+    ("9223372036854775807", "9223372036854775807"),
+    ("cast(0.1 as decimal(1,1))", "0.1::decimal(1,1)"),
+    ("cast(-1.50 as decimal(9,2))", "(-1.50)::decimal(9,2)"),
+    ("cast(12345678901234 as decimal(18,0))", "12345678901234::decimal(18,0)"),
+    (
+        "cast('1234567890123456789012345678.0123456789' as decimal(38,10))",
+        "'1234567890123456789012345678.0123456789'::decimal(38,10)",
+    ),
+    ("cast(0 as decimal(38,18))", "0::decimal(38,18)"),
+    ("cast(0.1 as float)", "0.1::float"),
+    ("cast(16777217 as float)", "16777217::float"),
+    ("0.1D", "0.1::double"),
+    ("-0.0D", "-0.0::double"),
+    ("1e300D", "1e300::double"),
+    ("1e-7D", "1e-7::double"),
+    ("cast('NaN' as double)", "'nan'::double"),
+    ("cast('-Infinity' as float)", "'-inf'::float"),
+    ("true", "true"),
+    ("date'0001-01-01'", "date '0001-01-01'"),
+    ("date'9999-12-31'", "date '9999-12-31'"),
+    ("timestamp_ntz'2024-02-29 12:00:00.5'", "timestamp '2024-02-29 12:00:00.5'"),
+    ("timestamp_ntz'1969-12-31 23:59:59.999999'", "timestamp '1969-12-31 23:59:59.999999'"),
+    ("timestamp'2024-02-29 12:00:00.5+02:00'", "timestamptz '2024-02-29 12:00:00.5+02:00'"),
+    ("timestamp'1900-01-01 00:00:00Z'", "timestamptz '1900-01-01 00:00:00Z'"),
+    ("array('a', null)", "['a', null]"),
+    ("array(array('a'), array())", "[['a'], []]"),
+    ("array(cast('NaN' as double), -0.0D)", "['nan'::double, -0.0::double]"),
+    ("named_struct('x', cast(null as int), 'Y z', 'q')", "{'x': null::int, 'Y z': 'q'}"),
+    (
+        "array(named_struct('d', date'2024-01-01', 'n', cast(1.5 as decimal(3,1))))",
+        "[{'d': date '2024-01-01', 'n': 1.5::decimal(3,1)}]",
+    ),
+    ("map('k', array(1, 2), 'a', array())", "map {'k': [1, 2], 'a': []::int[]}"),
+    ("map(2, true, 1, false)", "map {2: true, 1: false}"),
+    (
+        "named_struct('m', map('a', 0.1D), 'f', cast(0.1 as float))",
+        "{'m': map {'a': 0.1::double}, 'f': 0.1::float}",
+    ),
+)
+
+
+def selects_of_types() -> tuple[str, str]:
+    """Return the SELECTs of one row with all of `TYPES`, in Spark's SQL and in DuckDB's."""
+    spark, duck = (
+        ", ".join(f"{pair[at]} as c{number}" for number, pair in enumerate(TYPES)) for at in (0, 1)
+    )
+    return f"select 1 as id, {spark}", f"select 1 as id, {duck}"
+
+
 class Notebook:
     """A session of Spark in which DataFrames are enriched.
 
@@ -91,31 +148,15 @@ def test_each_row_gets_its_own_answer_once(
     again = notebook.enrich(file_format=file_format)
     assert rows(again, "id", "note", "summary", "enrichment_status") == expected
     assert set(paid(emulator).values()) == {1}
-    assert "0 sent" in notebook.log[-1]
+    assert notebook.log[-1] == "notes: 5 done, nothing new"
 
 
 def test_keys_are_those_of_duckdb(
     notebook: Notebook, emulator: RunningEmulator, tmp_path: Path
 ) -> None:
     """What was answered for a table of DuckDB is not asked again for a DataFrame of the same."""
-    columns = {
-        "s": ("'née 🦆'", "'née 🦆'"),
-        "i": ("cast(7 as tinyint)", "7::tinyint"),
-        "n": ("cast(1.50 as decimal(5,2))", "1.50::decimal(5,2)"),
-        "f": ("cast(0.1 as double)", "0.1::double"),
-        "b": ("true", "true"),
-        "d": ("date'2024-02-29'", "date '2024-02-29'"),
-        "t": ("timestamp_ntz'2024-02-29 12:00:00.5'", "timestamp '2024-02-29 12:00:00.5'"),
-        "z": ("timestamp'2024-02-29 12:00:00.5Z'", "timestamptz '2024-02-29 12:00:00.5Z'"),
-        "l": ("array('a', null)", "['a', null]"),
-        "r": ("named_struct('x', 1, 'y', 'z')", "{'x': 1, 'y': 'z'}"),
-        "m": ("map('k', 1.5D)", "map {'k': 1.5::double}"),
-    }
-    task = summary_task(user=" ".join(f"{{{name}}}" for name in columns))
-    spark, duck = (
-        "select 1 as id, " + ", ".join(f"{pair[at]} as {name}" for name, pair in columns.items())
-        for at in (0, 1)
-    )
+    task = summary_task(user=" ".join(f"{{c{number}}}" for number in range(len(TYPES))))
+    spark, duck = selects_of_types()
     warehouse = Warehouse(notebook.config)
     warehouse.enrich(duck, task)
     found = notebook.enrich(spark, task)
@@ -135,34 +176,49 @@ def test_changed_rows_alone_are_asked(notebook: Notebook, emulator: RunningEmula
     assert statuses(found) == {"done": 4}
 
 
+@pytest.mark.parametrize("partition_rows", [10_000_000, 10], ids=["on-one-machine", "in-parts"])
 def test_rows_that_differ_each_time_are_those_that_were_asked(
-    notebook: Notebook, emulator: RunningEmulator
+    notebook: Notebook,
+    emulator: RunningEmulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    partition_rows: int,
 ) -> None:
     """They are written once, so that no answer stands beside another text."""
-    found = notebook.enrich("select id, 'note ' || uuid() as note from range(20)")
+    SharedState(tmp_path / "bucket", monkeypatch)
+    found = notebook.enrich(
+        "select id, 'note ' || uuid() as note from range(20)", partition_rows=partition_rows
+    )
     assert all(summary == f"summary: {note}" for note, summary in rows(found, "note", "summary"))
     assert statuses(found) == {"done": 20}
     assert len(paid(emulator)) == 20
 
 
+@pytest.mark.parametrize("partition_rows", [10_000_000, 4], ids=["on-one-machine", "in-parts"])
 def test_a_changed_task_leaves_rows_stale_until_it_is_answered(
-    notebook: Notebook, emulator: RunningEmulator
+    notebook: Notebook,
+    emulator: RunningEmulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    partition_rows: int,
 ) -> None:
     """They keep their previous outputs, or show none with `on_pending: null`."""
-    notebook.enrich()
+    SharedState(tmp_path / "bucket", monkeypatch)
+    few: dict[str, Any] = {"partition_rows": partition_rows}
+    notebook.enrich(**few)
     emulator.pause()
     task = summary_task(system="Be short.")
-    found = notebook.enrich(task=task, mode="submit")
+    found = notebook.enrich(task=task, mode="submit", **few)
     assert statuses(found) == {"stale": 5}
     assert [value for _, value in rows(found, "id", "summary")] == [
         f"summary: note {i}" for i in range(5)
     ]
-    found = notebook.enrich(task=task, mode="submit", on_pending="null")
+    found = notebook.enrich(task=task, mode="submit", on_pending="null", **few)
     assert statuses(found) == {"pending": 5}
     assert {value for (value,) in rows(found, "summary")} == {None}
     emulator.resume()
     emulator.settle()
-    assert statuses(notebook.enrich(task=task, mode="collect")) == {"done": 5}
+    assert statuses(notebook.enrich(task=task, mode="collect", **few)) == {"done": 5}
     assert set(paid(emulator).values()) == {1}
 
 

@@ -24,13 +24,14 @@ from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.warehouse.catalogs import Catalog
 from dbt_enrich.warehouse.placement import Placement, place
-from dbt_enrich.warehouse.spark_partitions import SparkRows
+from dbt_enrich.warehouse.spark_partitions import SparkRows, parts_of
 from dbt_enrich.warehouse.spark_types import arrow_schema, held_type, spark_schema
+from functional.spark.test_enrich import TYPES, selects_of_types
 from support.parted import PartedWarehouse
 from support.sail import sail_server, spark_session
 from support.shared import SharedState
 from support.warehouse import config_for
-from unit.task.test_golden_keys import GOLDEN
+from unit.task.test_golden_keys import GOLDEN, keys_of
 
 
 def frame_of(spark: Any, select: str) -> Any:
@@ -44,15 +45,19 @@ def frame_of(spark: Any, select: str) -> Any:
     return spark.createDataFrame(table.cast(arrow_schema(held)), schema=spark_schema(held))
 
 
-def keys_in_partitions(
-    case: dict[str, Any], rows: Any, directory: Path
-) -> tuple[str, dict[Any, str | None]]:
-    """Return the task's key, and the rows' request keys by their id."""
-    outputs = tuple(OutputColumn(**column) for column in case["outputs"])
-    task = EnrichmentTask(outputs=outputs, **case["task"])
-    task_key = task.task_key(case["answered_by"])
+@pytest.mark.parametrize(
+    ("rows", "parts"),
+    [(0, 1), (100_001, 2), (10**7, 100), (10**8, 200), (10**9, 1_000)],
+)
+def test_many_rows_lie_in_few_parts(rows: int, parts: int) -> None:
+    """As each part reads the keys of all answers."""
+    assert parts_of(rows, 10**7) == parts
+
+
+def job_of(task: EnrichmentTask, task_key: str, directory: Path) -> Job:
+    """Return a job of which nothing is sent, with an empty ledger."""
     with Ledger(directory / "ledger.sqlite") as ledger:
-        job = Job(
+        return Job(
             began=datetime.now(UTC),
             id="golden",
             ledger=copied(ledger, directory),
@@ -68,6 +73,16 @@ def keys_in_partitions(
             memory_limit="100MB",
             mask="",
         )
+
+
+def keys_in_partitions(
+    case: dict[str, Any], rows: Any, directory: Path
+) -> tuple[str, dict[Any, str | None]]:
+    """Return the task's key, and the rows' request keys by their id."""
+    outputs = tuple(OutputColumn(**column) for column in case["outputs"])
+    task = EnrichmentTask(outputs=outputs, **case["task"])
+    task_key = task.task_key(case["answered_by"])
+    job = job_of(task, task_key, directory)
     relation = empty_relation(rows.columns, ("id",), "golden")
     placed, _ = place(Placement(Catalog.SPARK), relation, outputs)
     columns = {"id": rows.columns["id"], "enrichment_key": "VARCHAR"}
@@ -93,6 +108,21 @@ def test_keys_are_those_of_duckdb(case: dict[str, Any], spark: Any, tmp_path: Pa
     assert [keys[id_] for id_ in ids] == case["request_keys"]
 
 
+def test_every_type_has_the_key_that_duckdb_gives(spark: Any, tmp_path: Path) -> None:
+    """Also where its values come out of Spark's own SQL."""
+    select, duck = selects_of_types()
+    user = " ".join(f"{{c{number}}}" for number in range(len(TYPES)))
+    case = {
+        "task": {"model": "gpt-4o-mini", "system": "Sort it.", "user": user},
+        "outputs": [{"name": "topic", "data_type": "varchar", "description": "Which"}],
+        "answered_by": "gpt-4o-mini",
+        "select": duck,
+    }
+    _, keys = keys_in_partitions(case, SparkRows(spark.sql(select), parts=1), tmp_path)
+    (tmp_path / "duckdb").mkdir()
+    assert list(keys.values()) == keys_of(case, tmp_path / "duckdb")[1] != [None]
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A session in a cluster of Sail with two workers, each with room for two parts."""
@@ -113,12 +143,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_workers_of_a_cluster_pay_once(
     cluster: Any, emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Equal rows that lie apart meet in one part, and every row has its answer."""
+    """Equal rows that lie apart meet in one part, and every row has its answer.
+
+    Sail refuses more parts than there is room for: then there are fewer.
+    """
     shared = SharedState(tmp_path / "bucket", monkeypatch)
     parted = PartedWarehouse(config_for(emulator.url, emulator.api_key, tmp_path / "state"))
     select = "select i as id, 'note ' || i % 150 as note from range(200) as numbers(i)"
-    rows = SparkRows(frame_of(cluster, select).repartition(3), parts=4)
+    rows = SparkRows(frame_of(cluster, select).repartition(3), parts=10)
     outcome = parted.engine.enrich_parted(parted.model(), rows)
+    assert rows.parts == rows.at_once == 4
     found = outcome.enriched.select("id", "summary").collect()
     assert sorted(map(tuple, found)) == [(i, f"summary: note {i % 150}") for i in range(200)]
     account = emulator.account()

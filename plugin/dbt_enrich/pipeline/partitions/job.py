@@ -209,7 +209,9 @@ class Desk:
         first = next((batch for batch in incoming if batch.num_rows), None)
         if first is None:
             return None
-        # Through a file: who waits for a batch while DuckDB asks for it may wait for ever.
+        # Through a file: DuckDB asks a stream for its batches in a thread of Arrow's pool of eight.
+        # Where eight parts of a process wait there, nobody is left to scan the rows that they wait
+        # for, and all of them wait for ever.
         path = self.directory / "rows.parquet"
         with pq.ParquetWriter(path, first.schema, compression="lz4") as writer:
             for batch in chain([first], incoming):
