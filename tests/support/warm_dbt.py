@@ -102,6 +102,8 @@ def _fits(manifest: Manifest, loader: ManifestLoader) -> bool:
         and not flags.WARN_ERROR
         and packages == manifest.state_check.project_hashes
         and not (root.dispatch or root.on_run_start or root.on_run_end)
+        # The package's first hook looks for one as it is parsed.
+        and not getattr(root.credentials, "remote", None)
         and not any(path.exists() for path in own)
     )
 
