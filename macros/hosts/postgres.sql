@@ -73,7 +73,146 @@
   {%- do dbt_enrich._check_members(target, scans=false) -%}
 {% endmacro %}
 
-{% macro postgres__create_work_table(relation, sql) %}
-  {%- do dbt_enrich._refuse_long_names(this) -%}
-  {%- do dbt_enrich.default__create_work_table(relation, sql) -%}
+{% macro postgres__check_place(relation) %}
+  {%- do dbt_enrich._refuse_long_names(relation) -%}
+{% endmacro %}
+
+{% macro postgres__publish_enriched(existing, intermediate, target, backup, enriched_sql, errors_sql) %}
+  {%- do dbt_enrich.create_enriched_table(intermediate, enriched_sql) -%}
+  {%- do dbt_enrich._put_errors(target, errors_sql) -%}
+  {%- set views = dbt_enrich._views_on(existing, intermediate) if existing and existing.is_table else [] -%}
+  {% if not views and dbt_enrich._dependents_of(existing) | length == 0 %}
+    {% if existing is not none %}
+      {{ adapter.rename_relation(existing, backup) }}
+    {% endif %}
+    {{ adapter.rename_relation(intermediate, target) }}
+  {% else %}
+    {#- In SQL: dbt drops from its cache what it takes to depend on a table that it has renamed. -#}
+    {% call statement('rename_table') -%}
+      alter table {{ existing }} rename to {{ adapter.quote(backup.identifier) }};
+      alter table {{ intermediate }} rename to {{ adapter.quote(target.identifier) }}
+      {%- for view in views %};
+      create or replace view {{ view[0] }}{{ ' with (' ~ view[2] ~ ')' if view[2] }} as {{ view[1] }}
+      {%- endfor %}
+    {%- endcall %}
+    {%- do dbt_enrich._drop_dependents(backup, target) -%}
+  {% endif %}
+  {% do create_indexes(target) %}
+{% endmacro %}
+
+{#- Views that can be those of another table: their names, what they select, and their options. -#}
+{% macro _views_on(table, other) %}
+  {%- set query -%}
+    select
+      quote_ident(namespace.nspname) || '.' || quote_ident(class.relname),
+      rtrim(pg_get_viewdef(class.oid), ';'),
+      coalesce(array_to_string(class.reloptions, ', '), '')
+    from pg_catalog.pg_class as class
+    join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
+    where class.relkind = 'v'
+      and pg_has_role(class.relowner, 'usage')
+      and exists (
+        select 1
+        from pg_catalog.pg_rewrite as rewrite
+        join pg_catalog.pg_depend as depend on depend.objid = rewrite.oid
+        where rewrite.ev_class = class.oid and depend.refobjid = {{ dbt_enrich._oid(table) }}
+      )
+      and not exists (
+        select 1
+        from pg_catalog.pg_rewrite as rewrite
+        join pg_catalog.pg_depend as depend on depend.objid = rewrite.oid
+        join pg_catalog.pg_attribute as used
+          on used.attrelid = depend.refobjid and used.attnum = depend.refobjsubid
+        where rewrite.ev_class = class.oid
+          and depend.refobjid = {{ dbt_enrich._oid(table) }}
+          and not exists (
+            select 1 from pg_catalog.pg_attribute as new
+            where new.attrelid = {{ dbt_enrich._oid(other) }}
+              and new.attname = used.attname
+              and new.atttypid = used.atttypid
+              and new.atttypmod = used.atttypmod
+              and not new.attisdropped
+          )
+      )
+    order by 1
+  {%- endset -%}
+  {{ return(run_query(query).rows | list) }}
+{% endmacro %}
+
+{#- What would be dropped with a table: a description, and a view's schema, name and kind. -#}
+{% macro _dependents_of(table) %}
+  {%- if not table or not table.is_table -%}
+    {{ return([]) }}
+  {%- endif -%}
+  {%- set query -%}
+    select distinct
+      pg_describe_object(depend.classid, depend.objid, 0),
+      namespace.nspname,
+      class.relname,
+      case class.relkind when 'm' then 'materialized_view' else 'view' end
+    from pg_catalog.pg_depend as depend
+    left join pg_catalog.pg_rewrite as rewrite
+      on rewrite.oid = depend.objid and depend.classid = 'pg_catalog.pg_rewrite'::regclass
+    left join pg_catalog.pg_class as class on class.oid = rewrite.ev_class
+    left join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
+    where depend.refclassid = 'pg_catalog.pg_class'::regclass
+      and depend.refobjid = {{ dbt_enrich._oid(table) }}
+      and depend.deptype = 'n'
+      and not exists (
+        select 1 from pg_catalog.pg_constraint as own
+        where depend.classid = 'pg_catalog.pg_constraint'::regclass
+          and own.oid = depend.objid and own.conrelid = depend.refobjid
+      )
+    order by 1
+  {%- endset -%}
+  {{ return(run_query(query).rows | list) }}
+{% endmacro %}
+
+{% macro _drop_dependents(table, target) %}
+  {%- for row in dbt_enrich._dependents_of(table) -%}
+    {%- do exceptions.warn(
+      "model '" ~ model.name ~ "': " ~ (row[3] | replace('_', ' ') ~ ' ' ~ row[1] ~ '.' ~ row[2] if row[2] else row[0])
+      ~ ' is on the previous table ' ~ target ~ ', and is dropped with it; make it again on the new one'
+    ) -%}
+    {%- if row[2] -%}
+      {%- do adapter.drop_relation(
+        api.Relation.create(database=target.database, schema=row[1], identifier=row[2], type=row[3])
+      ) -%}
+    {%- endif -%}
+  {%- endfor -%}
+{% endmacro %}
+
+{% macro _oid(relation) %}
+  {%- set name = adapter.quote(relation.schema) ~ '.' ~ adapter.quote(relation.identifier) -%}
+  {{ return("to_regclass('" ~ name | replace("'", "''") ~ "')") }}
+{% endmacro %}
+
+{#- Into the errors table that is there, where it has the same columns: views on it stay. -#}
+{% macro _put_errors(target, errors_sql) %}
+  {%- set errors = dbt_enrich._errors_relation(target) -%}
+  {%- set there = adapter.get_relation(database=errors.database, schema=errors.schema, identifier=errors.identifier) -%}
+  {% if not there or not there.is_table %}
+    {%- do dbt_enrich.create_work_table(errors, errors_sql) -%}
+    {{ return('') }}
+  {% endif %}
+  {%- set new = dbt_enrich._work_relation(target, 'errors') -%}
+  {%- do dbt_enrich.create_work_table(new, errors_sql) -%}
+  {% if dbt_enrich._shape_of(there) == dbt_enrich._shape_of(new) %}
+    {% call statement('put_errors') -%}
+      truncate table {{ there }};
+      insert into {{ there }} select * from {{ new }}
+    {%- endcall %}
+  {% else %}
+    {%- do dbt_enrich._drop_dependents(there, errors) -%}
+    {%- do dbt_enrich.create_work_table(errors, errors_sql) -%}
+  {% endif %}
+  {%- do adapter.drop_relation(new) -%}
+{% endmacro %}
+
+{% macro _shape_of(relation) %}
+  {%- set shape = namespace(columns=[]) -%}
+  {%- for column in adapter.get_columns_in_relation(relation) -%}
+    {%- set shape.columns = shape.columns + [[column.name, column.data_type]] -%}
+  {%- endfor -%}
+  {{ return(shape.columns) }}
 {% endmacro %}

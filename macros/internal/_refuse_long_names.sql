@@ -1,6 +1,6 @@
 {% macro _refuse_long_names(target) %}
   {#- What Postgres cuts off of two names may leave one, and one of their tables be lost. -#}
-  {%- for name, ending in [[target.schema, '_enrichment'], [target.identifier, '__failures']] -%}
+  {%- for name, ending in [[target.schema, '_enrichment'], [target.identifier, '__dbt_backup']] -%}
     {%- set query -%}
       select bytes from (select octet_length('{{ name | replace("'", "''") }}') as bytes) as measured
       where bytes > {{ 63 - ending | length }}

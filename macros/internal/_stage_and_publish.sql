@@ -20,6 +20,7 @@
     {{ return({'relations': []}) }}
   {% endif %}
 
+  {% do dbt_enrich.check_place(target_relation) %}
   {{ drop_relation_if_exists(preexisting_intermediate_relation) }}
   {{ drop_relation_if_exists(preexisting_backup_relation) }}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbt_enrich.cli.project import Location, Project, load_databases, load_target
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.warehouse.host import Host
+from dbt_enrich.warehouse.host import Host, RemoteHost
 
 
 def open_host(project: Project, location: Location) -> Host:
@@ -17,11 +17,24 @@ def open_host(project: Project, location: Location) -> Host:
     Raises:
         ConfigurationError: dbt-enrich does not work there, or the profile cannot be read.
     """
-    match project.adapter:
-        case "duckdb":
-            from dbt_enrich.warehouse.duckdb_host import DuckdbHost
+    if project.adapter == "duckdb":
+        from dbt_enrich.warehouse.duckdb_host import DuckdbHost
 
-            return DuckdbHost(load_databases(location))
+        return DuckdbHost(load_databases(location))
+    return open_remote_host(project, location)
+
+
+def open_remote_host(project: Project, location: Location) -> RemoteHost:
+    """Open a database that is no DuckDB, in which dbt stages and publishes.
+
+    Args:
+        project: The project.
+        location: Where dbt finds it.
+
+    Raises:
+        ConfigurationError: dbt-enrich does not work there, or the profile cannot be read.
+    """
+    match project.adapter:
         case "postgres":
             from dbt_enrich.warehouse.postgres_host import PostgresHost
 

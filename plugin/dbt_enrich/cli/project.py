@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
+from pydantic import SecretStr
 
 from dbt_enrich.cli.plain_profile import read_plain
 from dbt_enrich.config import PluginConfig, parse_config, read_project_file
 from dbt_enrich.config.place import PROJECT_FILE
 from dbt_enrich.config.profile import own_values
+from dbt_enrich.config.state import StateKeys
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.state.directory import StateDirectory
 from dbt_enrich.state.ledger import Ledger
@@ -257,11 +259,21 @@ def load_project(location: Location) -> Project:
     config = _profile_config(settings, plugin) or read_project_file(root, target)
     if config is None:
         raise _not_configured(target, adapter, plugin is not None)
+    if config.state and config.state.is_in_target and adapter == "postgres":
+        config = _with_ledger(config, config.state, location)
     stray = stray_state(config, root, config.namespace or project)
     if stray:
         click.secho(stray, fg="yellow", err=True)
     has_plugin = plugin is not None
     return Project(project, config.within(root), root, target, adapter, has_plugin)
+
+
+def _with_ledger(config: PluginConfig, state: StateKeys, location: Location) -> PluginConfig:
+    """Return a configuration with the ledger in the target's server."""
+    from dbt_enrich.warehouse.postgres_host import conninfo
+
+    ledger = SecretStr(conninfo(load_target(location), with_role=True))
+    return config.model_copy(update={"state": state.model_copy(update={"ledger": ledger})})
 
 
 def load_databases(location: Location) -> Databases:

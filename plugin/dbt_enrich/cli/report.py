@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from dbt_enrich.cli.project import Location, load_databases, load_project, project_options
+from dbt_enrich.cli.hosts import open_remote_host
+from dbt_enrich.cli.project import (
+    Location,
+    Project,
+    load_databases,
+    load_project,
+    project_options,
+)
 from dbt_enrich.cli.selection import models_selection
-from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.extras import REPORT, require
-from dbt_enrich.report.collect import collect
+from dbt_enrich.report.collect import SETTINGS, collect
 from dbt_enrich.report.documents import json_document, markdown_document
+from dbt_enrich.state.open_files import made_directory
+from dbt_enrich.warehouse.attached import Tables, attached_tables
 
 
 @click.command()
@@ -47,15 +56,8 @@ def report(models: tuple[str, ...], form: str, output: Path | None, location: Lo
         )
     target = None if output is None or str(output) == "-" else output.resolve()
     project = load_project(location)
-    if project.adapter != "duckdb":
-        raise ConfigurationError(
-            f"the target '{project.target}' is of the type {project.adapter}, and the report reads "
-            "tables in DuckDB alone",
-            fix="see `dbt-enrich status`, which counts rows, batches and costs wherever tables are",
-        )
-    found = collect(
-        project.config, project=project.name, databases=load_databases(location), models=models
-    )
+    tables = _tables(project, location)
+    found = collect(project.config, project=project.name, tables=tables, models=models)
     if form == "html":
         from dbt_enrich.report.page import html_page
 
@@ -69,6 +71,28 @@ def report(models: tuple[str, ...], form: str, output: Path | None, location: Lo
     for sentence in found.sentences:
         click.echo(sentence)
     click.echo(f"written: {target}")
+
+
+def _tables(project: Project, location: Location) -> AbstractContextManager[Tables]:
+    """Return what opens the tables of a project's target."""
+    if project.adapter == "duckdb":
+        return attached_tables(load_databases(location), SETTINGS)
+    return _copied_tables(project, location)
+
+
+@contextmanager
+def _copied_tables(project: Project, location: Location) -> Iterator[Tables]:
+    from dbt_enrich.warehouse.copied_tables import copied_tables
+
+    lock = made_directory(project.config).begin_work()
+    try:
+        with (
+            closing(open_remote_host(project, location)) as host,
+            copied_tables(host, lock.path, SETTINGS) as tables,
+        ):
+            yield tables
+    finally:
+        lock.remove()
 
 
 def _write(target: Path, text: str) -> None:

@@ -12,6 +12,9 @@ from dbt_enrich.config.bucket_address import BucketAddress, parse_bucket_address
 from dbt_enrich.config.keys import Keys
 from dbt_enrich.errors import WrongValueError
 
+TARGET_LEDGER: Final = "target"
+"""What `ledger` says in place of an address where it is the server of the profile's target."""
+
 _SCHEMES: Final = ("postgresql://", "postgres://")
 _KEYWORDS = re.compile(r"(\w+ ?= ?('[^']*'|\S+)\s*)+")
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@|\bpassword ?=", re.IGNORECASE)
@@ -29,7 +32,8 @@ class StateKeys(Keys):
     Attributes:
         ledger: The ledger's Postgres: `postgresql://USER@HOST/DATABASE`, or `service=NAME` of the
             service file. The password is best left to the environment (`PGPASSWORD`) or to the
-            password file.
+            password file. Or `target`: the server of a target of dbt-postgres, as the profile has
+            it.
         ledger_schema: The schema of the ledger's tables, made where it is not there.
         files: The bucket of the answers: `az://CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`,
             `gs://BUCKET/PREFIX` (untried against Google's own) or `file:///SHARED/PATH`.
@@ -46,10 +50,12 @@ class StateKeys(Keys):
     def _address(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value().strip()
         # libpq reads it when it is opened, and quotes what it cannot read, passwords with it.
-        if not (text.startswith(_SCHEMES) or _KEYWORDS.fullmatch(text)):
+        is_address = text.startswith(_SCHEMES) or _KEYWORDS.fullmatch(text)
+        if not (is_address or text == TARGET_LEDGER):
             raise WrongValueError(
                 "is no address of a Postgres database",
-                fix="write it like postgresql://USER@HOST/DATABASE, or service=NAME",
+                fix="write it like postgresql://USER@HOST/DATABASE, or service=NAME; or target, "
+                "for the server of a target of dbt-postgres",
             )
         return SecretStr(text)
 
@@ -62,6 +68,11 @@ class StateKeys(Keys):
     def bucket(self) -> BucketAddress:
         """Where the answers are."""
         return parse_bucket_address(self.files)
+
+    @property
+    def is_in_target(self) -> bool:
+        """Whether the ledger is in the server of the profile's target, whichever that is."""
+        return self.ledger.get_secret_value() == TARGET_LEDGER
 
     @property
     def directory(self) -> str:

@@ -288,10 +288,12 @@ class _Work(ModelOnHost):
         task_key = self._engine.task_key(request)
         there = self._host.columns(self._tables.results)
         is_kept = there is not None and self._fits(there, staged)
-        # All rows, where the table of results is about to be made anew.
-        copied = self._copied_rows(staged, task_key if is_kept else None)
+        # Plan and preview count, or show, all rows; so does a table of results that is made anew.
+        shows_all = self._model.options.mode in (Mode.PLAN, Mode.PREVIEW)
+        task = task_key if is_kept and not shows_all else None
+        copied = self._copied_rows(staged, task)
         self.check_merged(request.relation, staged)
-        existing = self._existing(there) if there else None
+        existing = self._existing(there, task) if there else None
         request = self._request(existing, tuple(self._upstream()))
         outcome = self._engine.enrich(request)
         counts = None
@@ -361,11 +363,8 @@ class _Work(ModelOnHost):
             placement=self.placement,
         )
 
-    def _copied_rows(self, staged: Mapping[str, str], task_key: str | None) -> CopiedRows:
-        """Copy rows into the scratch database."""
-        # Both count, or show, all rows.
-        shows_all = self._model.options.mode in (Mode.PLAN, Mode.PREVIEW)
-        task = None if shows_all else task_key
+    def _copied_rows(self, staged: Mapping[str, str], task: str | None) -> CopiedRows:
+        """Copy the rows without an answer to a task into the scratch database; all for None."""
         version = short_version(task) if task else ""
         place = self._place("rows")
         copied = self._host.copy_rows(self._tables, place, task=task, version=version)
@@ -373,15 +372,14 @@ class _Work(ModelOnHost):
         self._connection.execute(f"create table {_STAGED} as {select}")
         return copied
 
-    def _existing(self, columns: Mapping[str, str]) -> ExistingTable | None:
-        """Copy the results, and show them as the enriched table that they are the values of."""
+    def _existing(self, columns: Mapping[str, str], task: str | None) -> ExistingTable | None:
+        """Copy results of the copied rows, and show them as the enriched table that they make."""
         if self._is_empty(_STAGED):
             return None
-        self._show(_RESULTS, self._host.copy(self._tables.results, self._place("results")), columns)
+        self._show_known(_RESULTS, self._tables.results, columns, task)
         errors = self._host.columns(self._tables.failures)
         if errors:
-            files = self._host.copy(self._tables.failures, self._place("failures"))
-            self._show(_FAILURES, files, errors)
+            self._show_known(_FAILURES, self._tables.failures, errors, task)
         return ExistingTable(_RESULTS, columns, _FAILURES if errors else None)
 
     def _upstream(self) -> Iterator[Upstream]:
@@ -476,6 +474,12 @@ class _Work(ModelOnHost):
 
     def _show(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
         self._connection.execute(f"create view {name} as {from_parquet_sql(files, columns)}")
+
+    def _show_known(
+        self, name: str, table: HostTable, columns: Mapping[str, str], task: str | None
+    ) -> None:
+        files = self._host.copy_known(self._tables, table, self._place(name), task=task)
+        self._show(name, files, columns)
 
     def _has(self, name: str) -> bool:
         found = self._connection.execute(

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -47,19 +47,18 @@ from dbt_enrich.task.model_names import chosen, labels
 from dbt_enrich.task.schema import OutputColumn
 from dbt_enrich.task.template import parse_template
 from dbt_enrich.task.version import short_version
-from dbt_enrich.warehouse.attached import EnrichedTable, find_table
-from dbt_enrich.warehouse.databases import Databases, opened
+from dbt_enrich.warehouse.attached import EnrichedTable, Tables
 
 _MOST_INPUTS = 8
-# A look at the warehouse leaves the machine to the runs.
-_SETTINGS = {"memory_limit": "1GB"}
+SETTINGS = {"memory_limit": "1GB"}
+"""Of the DuckDB that a report is read with: a look at the warehouse leaves the machine to runs."""
 
 
 def collect(
     config: PluginConfig,
     *,
     project: str,
-    databases: Databases,
+    tables: AbstractContextManager[Tables],
     models: Collection[str] = (),
     now: datetime | None = None,
 ) -> Report:
@@ -68,7 +67,7 @@ def collect(
     Args:
         config: The plugin's configuration.
         project: The dbt project's name.
-        databases: The target's databases.
+        tables: The target's tables, which are opened if there is something to look at.
         models: Names or unique ids of the models that are wanted; all if there are none.
         now: The current time, in UTC.
 
@@ -87,22 +86,22 @@ def collect(
         wanted = [p for p in published if not asked_for or p.enrichment in asked_for]
         if not wanted:
             return _report(project, now, (), config)
-        with opened(databases, _SETTINGS) as connection:
-            return _collected(run, config, project, connection, wanted, now)
+        with tables as there:
+            return _collected(run, config, project, there, wanted, now)
 
 
 def _collected(
     run: Run,
     config: PluginConfig,
     project: str,
-    connection: duckdb.DuckDBPyConnection,
+    there: Tables,
     publications: Sequence[Publication],
     now: datetime,
 ) -> Report:
     names = labels(run.ledger.enrichments())
+    connection = there.connection
     tables = {
-        p.enrichment: find_table(connection, p, outputs_of(run.ledger, p.task_key) or [])
-        for p in publications
+        p.enrichment: there.find(p, outputs_of(run.ledger, p.task_key) or []) for p in publications
     }
     retries: Counter[str] = Counter()
     for table in tables.values():
@@ -194,10 +193,11 @@ def _model_report(
             inputs=_inputs(table, template.columns if template else ()),
             outputs=[output.name for output in outputs],
             thumbnails=Thumbnails(
-                connection, table.name, _image_columns(table, task), config.image_dir
+                connection, table.whole or table.name, _image_columns(table, task), config.image_dir
             ),
         ),
         sampled_of=sum(statuses.values()),
+        copied=table.copied,
     )
 
 

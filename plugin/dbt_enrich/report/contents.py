@@ -281,6 +281,8 @@ class ModelReport:
         failures: By kind.
         sample: Rows, those with problems first.
         sampled_of: How many rows the table has.
+        copied: Of how many of them the answers are counted, where not of all: the table is on a
+            host, and large.
     """
 
     name: str
@@ -297,6 +299,7 @@ class ModelReport:
     failures: tuple[FailureReport, ...] = ()
     sample: tuple[SampleRow, ...] = ()
     sampled_of: int = 0
+    copied: int | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from dbt_enrich.report.tables import (
     version_rows,
     ways_sentence,
 )
-from dbt_enrich.report.texts import amount, moment, number, shown, visible
+from dbt_enrich.report.texts import amount, copied_sentence, moment, number, shown, visible
 from dbt_enrich.task.result_columns import STATUSES
 
 _SAMPLED_ROWS = 10
@@ -129,6 +129,8 @@ def _model(model: ModelReport) -> Iterator[str]:
             yield _fenced(version.diff, "diff")
     if model.columns:
         yield from _answers(model.columns)
+    if model.copied is not None:
+        yield copied_sentence(model)
     if model.failures:
         yield "### Failures"
         yield _table(

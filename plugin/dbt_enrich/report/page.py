@@ -33,7 +33,7 @@ from dbt_enrich.report.tables import (
     version_rows,
     ways_sentence,
 )
-from dbt_enrich.report.texts import amount, moment, number, shown, visible
+from dbt_enrich.report.texts import amount, copied_sentence, moment, number, shown, visible
 from dbt_enrich.task.result_columns import STATUSES
 
 Head = tuple[str, bool]
@@ -81,6 +81,7 @@ def _pieces(report: Report, limits: Limits) -> Iterator[str]:
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "charts": _charts_of_first(limits.charts),
         "columns": _asked_rows,
+        "copied": copied_sentence,
         "cost": lambda money: amount(money.cost, money.currency),
         "days": _day_charts,
         "failures": failure_rows,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import duckdb
 
@@ -27,6 +28,8 @@ _KIND = "split_part(enrichment_error, ':', 1)"
 
 def statuses(connection: duckdb.DuckDBPyConnection, table: EnrichedTable) -> dict[str, int]:
     """Count the rows by status."""
+    if table.counted is not None:
+        return _summed((one.status, one.rows) for one in table.counted)
     return dict(
         connection.execute(
             f"select enrichment_status, count(*) from {table.name} "
@@ -37,12 +40,21 @@ def statuses(connection: duckdb.DuckDBPyConnection, table: EnrichedTable) -> dic
 
 def versions(connection: duckdb.DuckDBPyConnection, table: EnrichedTable) -> dict[str, int]:
     """Count the rows by the version of the task that answered them."""
+    if table.counted is not None:
+        return _summed((one.version, one.rows) for one in table.counted if one.version)
     return dict(
         connection.execute(
             f"select enrichment_version, count(*) from {table.name} "
             "where enrichment_version is not null group by all"
         ).fetchall()
     )
+
+
+def _summed(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    summed: Counter[str] = Counter()
+    for name, rows in counts:
+        summed[name] += rows
+    return dict(summed)
 
 
 def failed_attempts(connection: duckdb.DuckDBPyConnection, table: EnrichedTable) -> dict[str, int]:
@@ -83,6 +95,15 @@ def failures(
         order by rows desc, kind
         """
     ).fetchall()
+    of_all = {kind: (rows, left) for kind, rows, left in counted}
+    if table.counted is not None:
+        there = _summed((one.kind, one.rows) for one in table.counted if one.kind)
+        # Of those that were not copied as many as of the others are asked again.
+        of_all = {
+            kind: (rows, rows * of_all[kind][1] // of_all[kind][0])
+            for kind, rows in sorted(there.items(), key=lambda one: (-one[1], one[0]))
+            if kind in of_all
+        }
     return tuple(
         FailureReport(
             kind=str(kind),
@@ -92,7 +113,7 @@ def failures(
             samples=_messages(connection, table, str(kind)),
             raw_answer=_raw_answer(connection, table, str(kind)),
         )
-        for kind, rows, left in counted
+        for kind, (rows, left) in of_all.items()
     )
 
 
@@ -189,6 +210,7 @@ def sample(
         outputs: The columns of the answer.
         thumbnails: Makes those of a row's pictures.
     """
+    whole = table.whole or table.name
     kinds = {name.lower(): kind for name, kind in table.columns.items()}
     values = "".join(
         f", left({shown_sql(f'enriched.{identifier(name)}', kinds.get(name.lower(), ''))}, "
@@ -204,7 +226,7 @@ def sample(
                     ['failed', 'stale', 'pending', 'skipped', 'done'], enrichment_status
                 ) as urgency,
                 {_KIND} as kind
-            from {table.name}
+            from {whole}
         ),
         ranked as (
             select
@@ -225,7 +247,7 @@ def sample(
             enriched.enrichment_version,
             chosen.place
             {values}
-        from {table.name} as enriched
+        from {whole} as enriched
         join chosen on enriched.rowid = chosen.place
         order by chosen.urgency, chosen.number
         """

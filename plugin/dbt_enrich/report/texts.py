@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 
 from dbt_enrich.cost.money import money_text
+from dbt_enrich.report.contents import ModelReport
 
 # Controls, and what turns the direction of text or hides in it (Unicode's Bidi_Control, and the
 # invisible ones that tell no two texts apart): https://www.unicode.org/reports/tr9/
@@ -43,3 +44,11 @@ def amount(value: float | None, currency: str) -> str:
 def moment(at: datetime) -> str:
     """Write a time of UTC to the minute."""
     return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def copied_sentence(model: ModelReport) -> str:
+    """Say of how many rows the answers were counted, where the table has more."""
+    return (
+        f"Answers and messages are of {number(model.copied or 0)} of {number(model.sampled_of)} "
+        "rows, taken by their keys; statuses, versions and kinds of failure are counted of all."
+    )

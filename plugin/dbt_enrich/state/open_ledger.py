@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.config.state import StateKeys
-from dbt_enrich.errors import LedgerError
+from dbt_enrich.errors import ConfigurationError, LedgerError
 from dbt_enrich.extras import REMOTE, require
 from dbt_enrich.files import make_private, settle
 from dbt_enrich.state.directory import StateDirectory
@@ -129,6 +129,12 @@ def _connection(
 
 def _address(state: StateKeys) -> PostgresAddress:
     require(REMOTE, "the key `state`")
+    if state.is_in_target:
+        raise ConfigurationError(
+            "`state.ledger` is `target`, but there is no target of dbt-postgres here whose server "
+            "it could be in",
+            fix="write its address, like postgresql://USER@HOST/DATABASE",
+        )
     from dbt_enrich.state.postgres_connection import PostgresAddress
 
     return PostgresAddress(state.ledger.get_secret_value(), state.ledger_schema)

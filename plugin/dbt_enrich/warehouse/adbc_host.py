@@ -23,12 +23,14 @@ import duckdb
 from dbt_enrich.errors import EnrichmentError, InputError
 from dbt_enrich.files import make_private
 from dbt_enrich.sql import identifier, literal, literals
-from dbt_enrich.task.result_columns import STATUS
+from dbt_enrich.task.result_columns import KEY, STATUS
 from dbt_enrich.warehouse.catalogs import Catalog
 from dbt_enrich.warehouse.host import (
     FINGERPRINT,
     TASK,
+    TEXT_DIGITS,
     CopiedRows,
+    Counted,
     HostTable,
     ModelTables,
     Written,
@@ -42,6 +44,7 @@ _INEXACT: Final = ("TIME WITH TIME ZONE", "INTERVAL")
 # Of the DuckDB that converts, which holds a batch and a row group.
 _MEMORY: Final = "512MB"
 _VERSION: Final = "enrichment_version"
+_ERROR: Final = "enrichment_error"
 _RESULTS: Final = "dbt_enrich_results"
 _FAILURES: Final = "dbt_enrich_failures"
 
@@ -120,10 +123,44 @@ class AdbcHost(ABC):
         del reads
         return ()
 
+    def _turn(self, table: HostTable) -> Sequence[str]:
+        """Return the statements that wait for another transaction that makes or writes a table."""
+        del table
+        return ()
+
+    def _seen(self, table: str) -> Sequence[str]:
+        """Return the statements by which the host knows how many rows a new table has.
+
+        Args:
+            table: The table, quoted.
+        """
+        del table
+        return ()
+
     def _lock(self, table: HostTable) -> Sequence[str]:
         """Return the statements that let other writers of a table wait for this transaction."""
         del table
         return ()
+
+    def _digest(self, value: str, kind: str) -> str | None:
+        """Return SQL of what an index has of a value whatever its length, or None for itself.
+
+        Args:
+            value: SQL of the value.
+            kind: What the host calls its type.
+        """
+        del value, kind
+        return None
+
+    def _index(self, cursor: Any, table: HostTable, keys: Mapping[str, str]) -> None:
+        """Make the index by which a table's rows of a few unique keys are found, if there is none.
+
+        Args:
+            cursor: The cursor.
+            table: The table.
+            keys: What the host calls the types of the columns of the unique key.
+        """
+        del cursor, table, keys
 
     def quoted(self, name: str) -> str:
         """Quote a name."""
@@ -167,12 +204,38 @@ class AdbcHost(ABC):
             EnrichmentError: The host cannot be reached or refuses.
             InputError: DuckDB has no such value.
         """
-        condition = ""
-        if statuses is not None:
-            listed = ", ".join(literal(status) for status in statuses) or "null"
-            condition = f" where {self.quoted(STATUS)} in ({listed})"
+        source = f"{self.relation(table)} as copied{self._where(statuses)}"
         with self._transaction(f"{self.relation(table)} cannot be read", reads=True) as cursor:
-            return self._copied(cursor, table, condition, directory, columns)
+            return self._copied(cursor, table, source, directory, columns)
+
+    def copy_some(
+        self,
+        table: HostTable,
+        directory: Path,
+        *,
+        most: int,
+        columns: Sequence[str] | None = None,
+        statuses: Sequence[str] | None = None,
+        below: str | None = None,
+    ) -> tuple[Path, ...]:
+        """Copy some rows of an enriched table, or of its errors table; see `RemoteHost`."""
+        where = self._where(statuses, below)
+        source = f"(select * from {self.relation(table)} as copied{where} limit {most:d}) as chosen"
+        with self._transaction(f"{self.relation(table)} cannot be read", reads=True) as cursor:
+            return self._copied(cursor, table, source, directory, columns)
+
+    def counted(self, table: HostTable) -> tuple[Counted, ...]:
+        """Count all rows of an enriched table that have a status; see `RemoteHost`."""
+        status = f"cast({self.quoted(STATUS)} as {self._type('VARCHAR')})"
+        kind = f"case when {status} = 'failed' then {self._kind(self.quoted(_ERROR))} end"
+        with self._transaction(f"{self.relation(table)} cannot be read", reads=True) as cursor:
+            cursor.execute(
+                f"select {status}, {self.quoted(_VERSION)}, {kind}, count(*) "
+                f"from {self.relation(table)} where {self.quoted(STATUS)} is not null "
+                "group by 1, 2, 3"
+            )
+            found = cursor.fetchall()
+        return tuple(Counted(status, version, kind, int(n)) for status, version, kind, n in found)
 
     def copy_rows(
         self, tables: ModelTables, directory: Path, *, task: str | None = None, version: str = ""
@@ -191,21 +254,41 @@ class AdbcHost(ABC):
         """
         rows = self.relation(tables.rows)
         with self._transaction(f"the rows of {rows} cannot be read", reads=True) as cursor:
+            staged = f"{rows} as staged"
             if task is None or not self._described(cursor, tables.results):
-                return CopiedRows(self._copied(cursor, tables.rows, "", directory))
+                return CopiedRows(self._copied(cursor, tables.rows, staged, directory))
             is_done = self._is_done(tables, task)
             results = f"{self.relation(tables.results)} as results"
             is_kept = f"results.{self.quoted(_VERSION)} is distinct from {literal(version)}"
             cursor.execute(
                 f"select count(*), coalesce(sum(case when {is_kept} then 1 else 0 end), 0) "
-                f"from {rows} as staged join {results} on {is_done}"
+                f"from {staged} join {results} on {is_done}"
             )
             ((done, kept),) = cursor.fetchall()
-            condition = (
-                f" where not exists (select 1 from {results} where {is_done})" if done else ""
-            )
-            files = self._copied(cursor, tables.rows, condition, directory)
+            source = f"{staged} where {self._is_due(tables, task)}" if done else staged
+            files = self._copied(cursor, tables.rows, source, directory)
             return CopiedRows(files, int(done), int(kept))
+
+    def copy_known(
+        self, tables: ModelTables, table: HostTable, directory: Path, *, task: str | None = None
+    ) -> tuple[Path, ...]:
+        """Copy what results or failures there are for the rows that `copy_rows` copies.
+
+        Args:
+            tables: The model's tables.
+            table: `tables.results`, or `tables.failures`; it is there.
+            directory: Where the file goes.
+            task: As in `copy_rows`; the whole table for None.
+
+        Raises:
+            EnrichmentError: The host cannot be reached or refuses.
+            InputError: DuckDB has no such value.
+        """
+        if task is None:
+            return self.copy(table, directory)
+        source = f"({self._known_sql(tables, table, task)}) as known"
+        with self._transaction(f"{self.relation(table)} cannot be read", reads=True) as cursor:
+            return self._copied(cursor, table, source, directory)
 
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one that its unique key had.
@@ -223,6 +306,8 @@ class AdbcHost(ABC):
         """
         table = self.relation(tables.results)
         with self._transaction(f"the results cannot be written to {table}") as cursor:
+            for statement in self._turn(tables.results):
+                cursor.execute(statement)
             # As the rows have it, with which it is compared.
             keys = {
                 column.name: column.own
@@ -236,12 +321,15 @@ class AdbcHost(ABC):
             if not results.files:
                 return
             self._ingest(cursor, _RESULTS, results)
+            kinds = {key: types[key] for key in tables.unique_key}
             for replaced in (tables.failures, tables.results):
-                self._delete(cursor, replaced, {key: types[key] for key in tables.unique_key})
+                self._delete(cursor, replaced, kinds)
             self._insert(cursor, _RESULTS, tables.results, types)
             if failures.files:
                 self._ingest(cursor, _FAILURES, failures)
                 self._insert(cursor, _FAILURES, tables.failures, failure_types)
+            for written in (tables.failures, tables.results):
+                self._index(cursor, written, kinds)
 
     def close(self) -> None:
         """Close the connection."""
@@ -249,6 +337,21 @@ class AdbcHost(ABC):
         if opened is not None:
             with suppress(Exception):
                 opened.close()
+
+    def _kind(self, error: str) -> str:
+        """Build the SQL of a failure's kind, which stands before the first colon of an error."""
+        return f"split_part({error}, ':', 1)"
+
+    def _where(self, statuses: Sequence[str] | None, below: str | None = None) -> str:
+        """Build the WHERE clause of rows of some statuses, and with a key below a text."""
+        conditions = []
+        if statuses is not None:
+            listed = ", ".join(literal(status) for status in statuses) or "null"
+            conditions.append(f"{self.quoted(STATUS)} in ({listed})")
+        if below is not None:
+            key = f"cast({self.quoted(KEY)} as {self._type('VARCHAR')})"
+            conditions.append(f"{key} < {literal(below)}")
+        return f" where {' and '.join(conditions)}" if conditions else ""
 
     def _is_done(self, tables: ModelTables, task: str) -> str:
         """Build the condition under which a result is a staged row's answer to a task."""
@@ -262,15 +365,41 @@ class AdbcHost(ABC):
         ]
         return " and ".join((*same, *of_task))
 
+    def _is_due(self, tables: ModelTables, task: str) -> str:
+        """Build the condition under which a staged row has no answer to a task."""
+        results = f"{self.relation(tables.results)} as results"
+        return f"not exists (select 1 from {results} where {self._is_done(tables, task)})"
+
+    def _known_sql(self, tables: ModelTables, table: HostTable, task: str) -> str:
+        """Build the SELECT of a table's rows that have the unique key of a due row, or its text."""
+        keys = [self.quoted(key) for key in tables.unique_key]
+        fingerprint = self.quoted(FINGERPRINT)
+        same_key = " and ".join(f"due.{key} = there.{key}" for key in keys)
+        same_text = f"due.digits = substr(there.{fingerprint}, 1, {TEXT_DIGITS})"
+        # Two joins: of one with `or` in it a host makes a loop over both tables.
+        return f"""
+            with due as (
+                select {", ".join(keys)}, substr({fingerprint}, 1, {TEXT_DIGITS}) as digits
+                from {self.relation(tables.rows)} as staged
+                where {self._is_due(tables, task)}
+            )
+            select there.* from {self.relation(table)} as there
+            where exists (select 1 from due where {same_key})
+            union all
+            select there.* from {self.relation(table)} as there
+            where exists (select 1 from due where {same_text})
+                and not exists (select 1 from due where {same_key})
+        """
+
     def _copied(
         self,
         cursor: Any,
         table: HostTable,
-        condition: str,
+        source: str,
         directory: Path,
         only: Sequence[str] | None = None,
     ) -> tuple[Path, ...]:
-        """Copy the rows of a table, `staged` in the condition."""
+        """Copy rows of a table, or of a table expression with its columns."""
         there = self._described(cursor, table)
         if not there:
             raise EnrichmentError(
@@ -278,7 +407,6 @@ class AdbcHost(ABC):
                 fix="run `dbt run`, which makes it, then try again",
             )
         columns = [column for column in there if only is None or column.name in only]
-        source = f"from {self.relation(table)} as staged{condition}"
         target = directory / "0.parquet"
         # DuckDB would make it with the mode of the umask.
         make_private(target)
@@ -292,10 +420,10 @@ class AdbcHost(ABC):
         return (target,)
 
     def _write(self, cursor: Any, columns: Sequence[HostColumn], source: str, target: Path) -> None:
-        """Write columns of a table to a file."""
+        """Write columns of a table expression to a file."""
         values = ", ".join(f"{column.value} as {self.quoted(column.name)}" for column in columns)
         received = ", ".join(self._in_parquet(column) for column in columns)
-        cursor.execute(f"select {values} {source}")
+        cursor.execute(f"select {values} from {source}")
         _write_parquet(cursor.fetch_record_batch(), f"select {received}", target)
 
     def _in_parquet(self, column: HostColumn) -> str:
@@ -328,14 +456,24 @@ class AdbcHost(ABC):
             found = converter.sql(f"select {values} from read_parquet({literals(rows.files)})")
             reader = found.to_arrow_reader(_BATCH_ROWS)
             cursor.adbc_ingest(name, reader, mode="create", temporary=True)
+        for statement in self._seen(self.quoted(name)):
+            cursor.execute(statement)
 
     def _delete(self, cursor: Any, table: HostTable, keys: Mapping[str, str]) -> None:
         """Delete a table's rows of the unique keys that results have come for."""
-        names = ", ".join(self.quoted(key) for key in keys)
+        there = {key: self.quoted(key) for key in keys}
+        new = {key: f"cast({self.quoted(key)} as {kind})" for key, kind in keys.items()}
+        listed = ", ".join((*there.values(), *self._digests(there, keys)))
+        values = ", ".join((*new.values(), *self._digests(new, keys)))
         cursor.execute(
-            f"delete from {self.relation(table)} where ({names}) in "
-            f"(select {self._values(keys)} from {self.quoted(_RESULTS)})"
+            f"delete from {self.relation(table)} where ({listed}) in "
+            f"(select {values} from {self.quoted(_RESULTS)})"
         )
+
+    def _digests(self, values: Mapping[str, str], keys: Mapping[str, str]) -> list[str]:
+        """Return what an index has of the values of a unique key, where that is not themselves."""
+        found = (self._digest(value, keys[key]) for key, value in values.items())
+        return [digest for digest in found if digest is not None]
 
     def _insert(self, cursor: Any, source: str, table: HostTable, types: Mapping[str, str]) -> None:
         """Move the rows of a temporary table, which is gone then, into a table."""

@@ -1,10 +1,12 @@
-"""The enriched tables that a report finds in the warehouse."""
+"""The enriched tables that a report finds in the databases of dbt-duckdb."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import duckdb
 
@@ -12,8 +14,9 @@ from dbt_enrich.sql import identifier, text_sql
 from dbt_enrich.state.tables.publications import Publication
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.task.schema import OutputColumn
-from dbt_enrich.warehouse.databases import find_catalog
+from dbt_enrich.warehouse.databases import Databases, find_catalog, opened
 from dbt_enrich.warehouse.enriched_table import ExistingTable
+from dbt_enrich.warehouse.host import Counted
 from dbt_enrich.warehouse.placement import PlacedColumns, Placement
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -28,12 +31,61 @@ class EnrichedTable:
         name: SQL of its rows, with the outputs in their own types.
         columns: Its columns' types, by name, in their order.
         errors: SQL of its errors table's rows, or None where there is none.
+        whole: SQL of rows with all columns, from which a sample is taken; by default `name`.
+        counted: All its rows, counted; None where `name` has all of them.
+        copied: How many of its rows `name` has, where it has not all of them.
     """
 
     label: str
     name: str
     columns: Mapping[str, str]
     errors: str | None
+    whole: str | None = None
+    counted: tuple[Counted, ...] | None = None
+    copied: int | None = None
+
+
+class Tables(Protocol):
+    """The enriched tables of a target, as far as a report looks at them."""
+
+    connection: duckdb.DuckDBPyConnection
+    """A connection to what has them."""
+
+    def find(
+        self, publication: Publication, outputs: Sequence[OutputColumn]
+    ) -> EnrichedTable | None:
+        """Return the table that was published, or None if the target has none of that name.
+
+        Args:
+            publication: What the ledger knows of it.
+            outputs: Its output columns, which its database may hold as other types.
+        """
+        ...
+
+
+@contextmanager
+def attached_tables(databases: Databases, settings: Mapping[str, object]) -> Iterator[Tables]:
+    """Open the databases of a target of dbt-duckdb.
+
+    Args:
+        databases: The databases.
+        settings: Which of DuckDB's settings to change.
+
+    Raises:
+        ConfigurationError: There is no warehouse, or it is held by another process.
+    """
+    with opened(databases, settings) as connection:
+        yield _AttachedTables(connection)
+
+
+@dataclass
+class _AttachedTables:
+    connection: duckdb.DuckDBPyConnection
+
+    def find(
+        self, publication: Publication, outputs: Sequence[OutputColumn]
+    ) -> EnrichedTable | None:
+        return find_table(self.connection, publication, outputs)
 
 
 def find_table(

@@ -19,6 +19,7 @@ from dbt_enrich.warehouse.databases import Databases, find_catalog, opened
 from dbt_enrich.warehouse.host import (
     FINGERPRINT,
     TASK,
+    TEXT_DIGITS,
     CopiedRows,
     HostTable,
     ModelTables,
@@ -81,6 +82,18 @@ class DuckdbHost:
             files = _copied_in_order(connection, query, directory)
             return CopiedRows(files, done, kept)
 
+    def copy_known(
+        self, tables: ModelTables, table: HostTable, directory: Path, *, task: str | None = None
+    ) -> tuple[Path, ...]:
+        """Copy what results or failures there are for the rows that `copy_rows` copies."""
+        if task is None:
+            return self.copy(table, directory)
+        with opened(self._databases, {}) as connection:
+            types = _columns(connection, table) or {}
+            selected = to_parquet_sql(types, what=table.identifier)
+            query = f"select {selected} from ({_known_sql(tables, table, task)}) as known"
+            return copy_out(connection, query, directory / "files", rows=table.identifier)
+
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one of its unique key; see `Host`."""
         with opened(self._databases, {}, writes=True) as connection:
@@ -142,6 +155,27 @@ def _done_sql(tables: ModelTables, task: str) -> str:
         f"select {keys}, {FINGERPRINT}, enrichment_version from {_name(tables.results)} "
         f"where {TASK} = {literal(task)} and enrichment_status = 'done'"
     )
+
+
+def _known_sql(tables: ModelTables, table: HostTable, task: str) -> str:
+    """Build the SELECT of a table's rows that have the unique key of a due row, or its text."""
+    keys = ", ".join(identifier(key) for key in tables.unique_key)
+    same_key = " and ".join(
+        f"due.{identifier(key)} = there.{identifier(key)}" for key in tables.unique_key
+    )
+    same_text = f"due.digits = left(there.{FINGERPRINT}, {TEXT_DIGITS})"
+    return f"""
+        with due as materialized (
+            select {keys}, left({FINGERPRINT}, {TEXT_DIGITS}) as digits
+            from {_name(tables.rows)} as staged
+            anti join ({_done_sql(tables, task)}) as done on {_same_row(tables)}
+        )
+        select there.* from {_name(table)} as there semi join due on {same_key}
+        union all
+        select there.* from {_name(table)} as there
+        semi join due on {same_text}
+        anti join due on {same_key}
+    """
 
 
 def _same_row(tables: ModelTables) -> str:

@@ -29,6 +29,11 @@ TELLING: Final = (STATUS, "enrichment_error", "enrichment_model", "enrichment_ba
 """By these a result is known to be the one that is there: texts are alike in every host."""
 DUE: Final = ("pending", "stale")
 """Statuses of rows whose answer is still to come."""
+TEXT_DIGITS: Final = 32
+"""How many characters of a fingerprint say what the row's text is; what follows says what is asked.
+
+With them two rows of equal text are found, whatever their unique keys are.
+"""
 WORK_ENDING: Final = "_enrichment"
 """What the name of a schema with work tables has after that of the enriched tables' schema."""
 
@@ -111,6 +116,23 @@ class Written:
     columns: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Counted:
+    """How many rows of an enriched table are alike.
+
+    Attributes:
+        status: Their status.
+        version: The version of the task that answered them, or None.
+        kind: The kind of their failure where they failed, else None.
+        rows: How many.
+    """
+
+    status: str
+    version: str | None
+    kind: str | None
+    rows: int
+
+
 class Host(Protocol):
     """A connection to one host. Types are DuckDB's in every argument and result.
 
@@ -161,6 +183,22 @@ class Host(Protocol):
         """
         ...
 
+    def copy_known(
+        self, tables: ModelTables, table: HostTable, directory: Path, *, task: str | None = None
+    ) -> tuple[Path, ...]:
+        """Copy what results or failures there are for the rows that `copy_rows` copies.
+
+        These are the ones with the unique key of such a row, and those with its text
+        (`TEXT_DIGITS`). So a round moves what its rows need, and not the whole table.
+
+        Args:
+            tables: The model's tables.
+            table: `tables.results`, or `tables.failures`; it is there.
+            directory: Where the files go.
+            task: As in `copy_rows`; the whole table for None.
+        """
+        ...
+
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one that its unique key had.
 
@@ -177,4 +215,39 @@ class Host(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+        ...
+
+
+class RemoteHost(Host, Protocol):
+    """A host that is elsewhere, so that a report looks at counts of its rows and copies of some."""
+
+    def counted(self, table: HostTable) -> tuple[Counted, ...]:
+        """Count all rows of an enriched table that have a status.
+
+        Args:
+            table: The table; it is there.
+        """
+        ...
+
+    def copy_some(
+        self,
+        table: HostTable,
+        directory: Path,
+        *,
+        most: int,
+        columns: Sequence[str] | None = None,
+        statuses: Sequence[str] | None = None,
+        below: str | None = None,
+    ) -> tuple[Path, ...]:
+        """Copy some rows of an enriched table, or of its errors table, to files.
+
+        Args:
+            table: The table; it is there.
+            directory: Where the files go.
+            most: How many rows at most.
+            columns: Which of its columns; all by default.
+            statuses: Which `enrichment_status` the rows have; any by default.
+            below: Of which rows alone: those whose `enrichment_key` is less than this text. As keys
+                are digests, these are the same ones each time, and any of the rows.
+        """
         ...

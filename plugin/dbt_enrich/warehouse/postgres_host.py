@@ -46,6 +46,16 @@ _FROM_TEXT: Final = {
 }
 _NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)")
 _PRECISION = re.compile(r"\(\d+\)")
+_MODIFIER = re.compile(r"\([\d,]+\)")
+_TEXT = re.compile(r"text|character varying(\(\d+\))?")
+# Types whose values an index holds as they are. A text may be too long for one (2,704 bytes).
+_SHORT: Final = frozenset(
+    {
+        "bigint", "boolean", "date", "double precision", "integer", "interval", "numeric", "oid",
+        "real", "smallint", "time without time zone", "timestamp with time zone",
+        "timestamp without time zone", "uuid",
+    }
+)  # fmt: skip
 _MOST_DIGITS: Final = 38
 # What a type that the catalog holds is called in Postgres, where that is not its own name.
 _NAMES: Final = {
@@ -113,6 +123,10 @@ _FIXES: Final = {
         "give the user or the `role` of the target the right to read and write in the schema, and "
         "to make tables in it"
     ),
+    r"statement timeout|lock timeout|^57014|^55P03": (
+        "give the user of the target a longer statement_timeout and lock_timeout (alter role ... "
+        "set statement_timeout), then run again: no answer is lost"
+    ),
     r"No space left|^53100": "make room on the server's disk, then run again: no answer is lost",
 }
 
@@ -148,9 +162,37 @@ class PostgresHost(AdbcHost):
         level = ["set transaction isolation level repeatable read, read only"] if reads else []
         return [*level, *role, *settings]
 
+    def _turn(self, table: HostTable) -> Sequence[str]:
+        # Of two that make a table at once one would fail.
+        name = literal(f"dbt_enrich {self.relation(table)}")
+        return (f"select pg_advisory_xact_lock(hashtextextended({name}, 0))",)
+
+    def _seen(self, table: str) -> Sequence[str]:
+        # Without it the planner takes a few rows for many, and reads the whole other table.
+        return (f"analyze {table}",)
+
     def _lock(self, table: HostTable) -> Sequence[str]:
         # Readers go on; another writer would not find the rows of a key to put its own in place of.
         return (f"lock table {self.relation(table)} in share row exclusive mode",)
+
+    def _digest(self, value: str, kind: str) -> str | None:
+        return f"md5({value})" if _TEXT.fullmatch(kind) else None
+
+    def _index(self, cursor: Any, table: HostTable, keys: Mapping[str, str]) -> None:
+        columns = {self.quoted(key): kind for key, kind in keys.items()}
+        # Of a value of another type an index may not be possible, or not be of the same equality.
+        indexed = [
+            self._digest(column, kind) or column
+            for column, kind in columns.items()
+            if _TEXT.fullmatch(kind) or _MODIFIER.sub("", kind) in _SHORT
+        ]
+        if not indexed:
+            return
+        cursor.execute(_unindexed_sql(table))
+        if cursor.fetchall():
+            cursor.execute(f"create index on {self.relation(table)} ({', '.join(indexed)})")
+            for statement in self._seen(self.relation(table)):
+                cursor.execute(statement)
 
     def _described(self, cursor: Any, table: HostTable) -> list[HostColumn]:
         cursor.execute(_columns_sql(table))
@@ -193,20 +235,28 @@ class PostgresHost(AdbcHost):
         )
 
 
-def conninfo(target: Mapping[str, Any]) -> str:
+def conninfo(target: Mapping[str, Any], *, with_role: bool = False) -> str:
     """Return where a target of dbt-postgres is, as libpq takes it; it may hold a password.
 
     What the target does not say, libpq reads from the environment, a service or a password file.
 
     Args:
         target: The target of the profile.
+        with_role: Whether the session is to begin in the target's role.
     """
     values: dict[str, object] = dict(_LIMITS)
     for key, name in _KEYS.items():
         # dbt-postgres takes 0 for the server's own.
         if target.get(key):
             values[name] = target[key]
+    if with_role and target.get("role"):
+        values["options"] = f"-c role={_escaped(str(target['role']))}"
     return " ".join(f"{name}={_quoted(str(value))}" for name, value in values.items())
+
+
+def _escaped(value: str) -> str:
+    # As the server splits what a session begins with.
+    return re.sub(r"([\\\s])", r"\\\1", value)
 
 
 def _quoted(value: str) -> str:
@@ -246,6 +296,19 @@ def _columns_sql(table: HostTable) -> str:
         join pg_catalog.pg_type as type on type.oid = resolved.kind
         where type.typtype <> 'd'
         order by resolved.place
+    """
+
+
+def _unindexed_sql(table: HostTable) -> str:
+    """Build the query that yields a row for a table of ours that has no index."""
+    return f"""
+        select 1
+        from pg_catalog.pg_class as class
+        join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
+        where namespace.nspname = {literal(table.schema)}
+            and class.relname = {literal(table.identifier)}
+            and pg_catalog.pg_has_role(class.relowner, 'usage')
+            and not exists (select 1 from pg_catalog.pg_index where indrelid = class.oid)
     """
 
 

@@ -25,7 +25,9 @@ from dbt_enrich.warehouse.host import (
     DUE,
     FINGERPRINT,
     TASK,
+    TEXT_DIGITS,
     CopiedRows,
+    Counted,
     HostTable,
     ModelTables,
     Written,
@@ -95,12 +97,36 @@ class SparkHost:
         statuses: Sequence[str] | None = None,
     ) -> tuple[Path, ...]:
         """Copy a table to files; see `Host`."""
-        source = qualified(table)
-        if statuses is not None:
-            listed = ", ".join(text_literal(status) for status in statuses)
-            source += f" where {STATUS} in ({listed})"
+        with _named_failures(f"copying {qualified(table)}"):
+            return self._copy(qualified(table) + _where(statuses), table, directory, columns)
+
+    def copy_some(
+        self,
+        table: HostTable,
+        directory: Path,
+        *,
+        most: int,
+        columns: Sequence[str] | None = None,
+        statuses: Sequence[str] | None = None,
+        below: str | None = None,
+    ) -> tuple[Path, ...]:
+        """Copy some rows of an enriched table, or of its errors table; see `RemoteHost`."""
+        source = f"{qualified(table)}{_where(statuses, below)} limit {most:d}"
         with _named_failures(f"copying {qualified(table)}"):
             return self._copy(source, table, directory, columns)
+
+    def counted(self, table: HostTable) -> tuple[Counted, ...]:
+        """Count all rows of an enriched table that have a status; see `RemoteHost`."""
+        kind = f"case when {STATUS} = 'failed' then split_part(enrichment_error, ':', 1) end"
+        with _named_failures(f"counting the rows of {qualified(table)}"):
+            found = self.spark.sql(
+                f"select {STATUS} as status, enrichment_version as version, kind, "
+                f"count(*) as number from (select *, {kind} as kind from {qualified(table)}) "
+                f"where {STATUS} is not null group by {STATUS}, enrichment_version, kind"
+            ).collect()
+        return tuple(
+            Counted(row["status"], row["version"], row["kind"], int(row["number"])) for row in found
+        )
 
     def copy_rows(
         self, tables: ModelTables, directory: Path, *, task: str | None = None, version: str = ""
@@ -193,6 +219,17 @@ class SparkHost:
                     f"select 1 from {qualified(table)} where {STATUS} in ({listed}) limit 1"
                 ).collect()
             )
+
+    def copy_known(
+        self, tables: ModelTables, table: HostTable, directory: Path, *, task: str | None = None
+    ) -> tuple[Path, ...]:
+        """Copy what results or failures there are for the rows that `copy_rows` copies."""
+        with _named_failures(f"copying {qualified(table)}"):
+            done = self._done_sql(tables, task)
+            if done is None:
+                return self.copy(table, directory)
+            source = f"({self._known_sql(tables, table, done)}) as known"
+            return self._copy(source, table, directory)
 
     def due(self, tables: ModelTables, task: str | None) -> Any:
         """Return the staged rows without those that are done, as a DataFrame; see `copy_rows`."""
@@ -349,6 +386,25 @@ class SparkHost:
         types = {name: kind or "VARCHAR" for name, kind in wanted.items()}
         return write_parquet(frame, types, directory)
 
+    @staticmethod
+    def _known_sql(tables: ModelTables, table: HostTable, done: str) -> str:
+        """Build the SELECT of a table's rows that have the unique key of a due row, or its text."""
+        keys = [quoted(key) for key in tables.unique_key]
+        digits = f"substring({{}}.{FINGERPRINT}, 1, {TEXT_DIGITS})"
+        due = (
+            f"(select {', '.join(f'staged.{key}' for key in keys)}, "
+            f"{digits.format('staged')} as digits "
+            f"from {qualified(tables.rows)} as staged left anti join {done})"
+        )
+        same_key = " and ".join(f"due.{key} = there.{key}" for key in keys)
+        there = f"select there.* from {qualified(table)} as there"
+        same_text = f"due.digits = {digits.format('there')}"
+        of_text = f"{there} left semi join {due} as due on {same_text}"
+        return (
+            f"{there} left semi join {due} as due on {same_key} union all "
+            f"select there.* from ({of_text}) as there left anti join {due} as due on {same_key}"
+        )
+
     def _done_sql(self, tables: ModelTables, task: str | None) -> str | None:
         """Build what staged rows are joined to that are done; None where none is, or all count."""
         if task is None:
@@ -490,6 +546,17 @@ class _Results:
     def put(self) -> None:
         """Put them in the place of those that their unique keys had."""
         self._host.put_settled(self._tables, self._made, self._settled, self._failures)
+
+
+def _where(statuses: Sequence[str] | None, below: str | None = None) -> str:
+    """Build the WHERE clause of rows of some statuses, and with a key below a text."""
+    conditions = []
+    if statuses is not None:
+        listed = ", ".join(text_literal(status) for status in statuses) or "null"
+        conditions.append(f"{STATUS} in ({listed})")
+    if below is not None:
+        conditions.append(f"{KEY} < {text_literal(below)}")
+    return f" where {' and '.join(conditions)}" if conditions else ""
 
 
 def _unsupported() -> type[Exception]:

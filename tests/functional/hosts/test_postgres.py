@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.cli.hosts import open_remote_host
+from dbt_enrich.cli.project import Location, load_project
+from dbt_enrich.report.collect import SETTINGS, collect
+from dbt_enrich.report.documents import markdown_document
+from dbt_enrich.warehouse.copied_tables import copied_tables
 from support.dbt_project import DbtProject, azure
 from support.postgres_project import PostgresProject
 from support.shared_ledger import LedgerServer, document
@@ -234,6 +241,43 @@ def test_a_name_that_postgres_would_cut_off(project: PostgresProject) -> None:
     assert "has 54 bytes, and Postgres cuts names off after 63" in " ".join(output.split())
 
 
+def test_views_on_a_table_stay(project: PostgresProject, emulator: RunningEmulator) -> None:
+    """They are on the new one, with their owner's grants and options, and so are dbt's own."""
+    project.enrichment("notes", NOTES, meta={"max_attempts": 1, "warn_failed_share": 1})
+    for name, select in (
+        ("watched", "select id, summary, ';' as mark from {{ ref('notes') }} where id >= 0"),
+        ("failed", "select kind from {{ dbt_enrich.enrichment_errors('notes') }}"),
+    ):
+        project.write(f"models/{name}.sql", "{{ config(materialized='view') }} " + select)
+    emulator.rules([{"match": "note 3", "fault": "wrong_shape"}])
+    project.command("run", exits=4)
+    project.bare_dbt("run")
+    project.execute(
+        "create role watcher; create view others with (security_barrier = true) as "
+        "select count(*) as failed from notes where enrichment_status = 'failed'; "
+        "grant select on others to watcher; "
+        "create materialized view kept as select id from notes"
+    )
+    emulator.rules([])
+    project.execute("update raw set note = 'changed' where id = 3")
+    output = project.command("run")
+    assert output.count("is on the previous table") == 1
+    assert "kept is on the previous table" in " ".join(output.split())
+    assert project.rows("select failed from others") == [(0,)]
+    assert project.rows("select has_table_privilege('watcher', 'others', 'select')") == [(True,)]
+    options = "select reloptions from pg_class where oid = 'others'::regclass"
+    assert project.rows(options) == [(["security_barrier=true"],)]
+    summaries = project.rows("select summary from watched where id = 3")
+    assert summaries == [("summary: changed",)]
+    assert project.rows("select count(*) from failed") == [(0,)]
+    # A column that a view needs is another one now: that view alone is dropped, and dbt makes its.
+    project.execute("alter table raw alter id type bigint")
+    output = project.bare_dbt("run")
+    assert f"view {project.schema}.watched is on the previous table" in " ".join(output.split())
+    assert project.rows("select failed from others") == [(0,)]
+    assert project.rows("select count(*) from watched") == [(4,)]
+
+
 # Values whose text in a request must be the same, in DuckDB's words and in Postgres's.
 _VALUES = {
     "text": ("'it''s \"é\"'", "text"),
@@ -256,7 +300,7 @@ _VALUES = {
 def test_hosts_and_targets_share_answers(
     emulator: RunningEmulator, ledgers: LedgerServer, tmp_path: Path
 ) -> None:
-    """What DuckDB has asked, Postgres does not; the ledger is in the same server."""
+    """What DuckDB has asked, Postgres does not; the ledger is in the same server, named once."""
     values = ", ".join(
         f"cast({value} as {kind}) as {name}" for name, (value, kind) in _VALUES.items()
     )
@@ -269,7 +313,8 @@ def test_hosts_and_targets_share_answers(
     keys = "select id, cast(enrichment_key as varchar) from notes where summary is not null"
     asked = sorted(duckdb.rows(keys))
     assert len(asked) == 2
-    project = PostgresProject(tmp_path / "postgres", config, ledgers)
+    in_target = {**config, "state": {**config["state"], "ledger": "target"}}
+    project = PostgresProject(tmp_path / "postgres", in_target, ledgers)
     project.enrichment("notes", select, meta=task)
     for target in ("dev", "prod"):
         project.command("run", "--target", target)
@@ -277,3 +322,63 @@ def test_hosts_and_targets_share_answers(
     assert sorted(project.rows(keys.replace("notes", f"{project.schema}_prod.notes"))) == asked
     assert set(emulator.account()["paid"].values()) == {1}
     assert len(emulator.account()["paid"]) == 2
+
+
+def test_a_report_of_what_is_in_postgres(
+    project: PostgresProject, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """All rows are counted there; what is shown of a few of them comes as a copy."""
+    columns = [
+        {"name": "summary", "data_type": "varchar"},
+        {"name": "tone", "data_type": "enum('good', 'bad')"},
+        {"name": "who", "data_type": "struct(name varchar, ages integer[])"},
+    ]
+    meta = {
+        "output": [column["name"] for column in columns],
+        "max_attempts": 2,
+        "warn_failed_share": 1,
+    }
+    emulator.rules(
+        [
+            {"match": "note 3", "fault": "wrong_shape"},
+            *(
+                {"match": f"note {row}", "answer": {
+                    "summary": f"about {row}", "tone": "bad" if row else "good",
+                    "who": {"name": "Ann", "ages": [row]}}}
+                for row in range(3)
+            ),
+        ]
+    )  # fmt: skip
+    project.enrichment("notes", NOTES, meta=meta, columns=columns)
+    project.command("run", exits=4)
+    document = json.loads(project.command("report", "--format", "json"))
+    (model,) = document["models"]
+    assert (model["note"], model["copied"]) == (None, None)
+    assert model["statuses"] == {"done": 3, "failed": 1}
+    found = {column["name"]: column for column in model["columns"]}
+    assert found["tone"]["values"] == [{"value": "bad", "rows": 2}, {"value": "good", "rows": 1}]
+    assert found["who.ages"]["histogram"]["maximum"] == 2
+    assert [(f["kind"], f["rows"], f["next_run"]) for f in model["failures"]] == [
+        ("schema_mismatch", 1, 0)
+    ]
+    assert [row["status"] for row in model["sample"]] == ["failed", "done", "done", "done"]
+    assert sum(day["retries"] for day in document["days"]) == 2
+    assert "Ann" in project.command("report", "--format", "markdown")
+    project.command("report", "--output", str(tmp_path / "report.html"))
+    location = Location(project.directory, project.directory)
+    loaded = load_project(location)
+    with closing(open_remote_host(loaded, location)) as host:
+        folder = tmp_path / "copies"
+        folder.mkdir()
+        tables = copied_tables(host, folder, SETTINGS, most=1)
+        report = collect(loaded.config, project=loaded.name, tables=tables)
+    (part,) = report.models
+    assert part.statuses == {"done": 3, "failed": 1}
+    assert part.versions[0].rows == 3
+    assert part.copied is not None
+    assert 1 <= part.copied <= 2
+    assert len(part.sample) == 4
+    assert "of all" in markdown_document(report)
+    project.execute("drop table notes")
+    (gone,) = json.loads(project.command("report", "--format", "json"))["models"]
+    assert "not in the warehouse" in gone["note"]

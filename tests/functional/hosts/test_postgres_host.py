@@ -325,6 +325,42 @@ def test_rows_without_a_result_alone_are_copied(server: Server) -> None:
     assert server.staged(select="id, note, enrichment_row") == []
 
 
+def test_what_is_known_of_due_rows_alone_is_copied(server: Server) -> None:
+    """By their unique keys, and by their texts, under whatever key they were answered before."""
+    server.stage("(1, 'a', 'x'), (2, 'a', 'changed'), (3, 'a', 'y'), (4, 'a', 'new')")
+    results = " union all ".join(
+        _result(key, "a", note) for key, note in ((1, "x"), (2, "old"), (8, "z"), (9, "y"))
+    )
+    failures = " union all ".join(
+        f"select {key} as id, 'a' as \"Part\", md5('{note}') as enrichment_row, 1 as attempt"
+        for key, note in ((2, "old"), (8, "z"), (9, "y"))
+    )
+    server.write(results, failures)
+    for table, task, wanted in (
+        (server.tables.results, "t1", [2, 9]),
+        (server.tables.results, "t2", [1, 2, 9]),
+        (server.tables.results, None, [1, 2, 8, 9]),
+        (server.tables.failures, "t1", [2, 9]),
+    ):
+        files = server.host.copy_known(server.tables, table, server.directory(), task=task)
+        assert [key for (key,) in sorted(read(files, "id"))] == wanted
+
+
+def test_results_of_a_few_keys_are_found_by_an_index(server: Server) -> None:
+    """Whose texts may be longer than an index holds; a table from before is given one."""
+    server.write(_result(1, "a", "x"))
+    tables = f"where schemaname = '{server.schema}' and tablename in ('results', 'failures')"
+    indexed = f"select indexdef from pg_indexes {tables}"
+    assert [row[0].endswith('(id, md5("Part"))') for row in server.execute(indexed)] == [True] * 2
+    server.execute(f"drop index {server.schema}.results_id_md5_idx")
+    long = "x" * 10_000
+    server.write(_result(2, long, "x", summary="'first'"))
+    server.write(_result(2, long, "y", summary="'second'"))
+    server.write(_result(3, long, "y", summary="'third'"))
+    assert sorted(server.results("id, summary")) == [(2, "second"), (3, "third")]
+    assert len(server.execute(indexed)) == 2
+
+
 def test_a_unique_key_of_a_type_of_ones_own(server: Server) -> None:
     """Is compared as what it is in the staged rows."""
     server.execute(f"create type {server.schema}.mood as enum ('a', 'b')")

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from batch_server.server import running_emulator
 from dbt_enrich.cli.project import Location, load_databases, load_project
-from dbt_enrich.report.collect import collect
+from dbt_enrich.report.collect import SETTINGS, collect
 from dbt_enrich.report.contents import Report
+from dbt_enrich.warehouse.attached import attached_tables
 from support.dbt_project import DbtProject, azure
 
 HOSTILE = (
@@ -122,7 +123,7 @@ def report_of(project: DbtProject, *models: str) -> Report:
     here = Path.cwd()
     try:
         location = Location(project.directory, project.directory)
-        found, databases = load_project(location), load_databases(location)
-        return collect(found.config, project=found.name, databases=databases, models=models)
+        found, tables = load_project(location), attached_tables(load_databases(location), SETTINGS)
+        return collect(found.config, project=found.name, tables=tables, models=models)
     finally:
         os.chdir(here)

@@ -187,6 +187,35 @@ def test_rows_that_are_due_are_said() -> None:
     assert "`dbt-enrich run --select notes_enriched`" in "".join(dbt.done)
 
 
+def replaced() -> Dbt:
+    """A table in Postgres with a view on it, and one that is dropped with it."""
+    view = ["main.watching", "select 1", "security_barrier=true", "view"]
+    errors = str(TARGET.incorporate(path={"identifier": "notes_enriched__errors"}))
+    there = {**PUBLISHED, errors: ("id", "kind"), work("errors"): ("id", "kind")}
+    return Dbt(macros(), "postgres", there, rows=[view])
+
+
+def publish(dbt: Dbt, macro: str) -> str:
+    """Publish a table that is there, and return what was done."""
+    new = TARGET.incorporate(path={"identifier": "new"})
+    dbt.macro(macro)(TARGET, new, TARGET, TARGET, "select 1", "select 2")
+    return "".join(dbt.done)
+
+
+def test_views_on_a_table_in_postgres_are_on_the_next_one() -> None:
+    """In the same transaction; what cannot be is dropped by its own name."""
+    dbt = replaced()
+    done = publish(dbt, "postgres__publish_enriched")
+    assert "create or replace view main.watching with (security_barrier=true) as select 1" in done
+    assert 'truncate table "shop"."main"."notes_enriched__errors"' in done
+
+
+def test_what_the_command_cannot_publish_to_is_refused() -> None:
+    """A database that DuckDB attaches, and is none of its own."""
+    with pytest.raises(Exception, match="by the plugin alone"):
+        Dbt(macros(), "duckdb", rows=[["sqlite"]]).macro("check_place")(TARGET)
+
+
 def test_no_macro_of_the_command_s_door_is_left_out() -> None:
     """Each is rendered above, or is the plugin's by name."""
     called: set[str] = {"_say_what_is_due", "_label"}
@@ -202,6 +231,10 @@ def test_no_macro_of_the_command_s_door_is_left_out() -> None:
         for kind in KINDS:
             dbt.macro("host_type")(kind)
         called |= dbt.called
+    dbt = replaced()
+    for name in ("postgres__publish_enriched", "default__publish_enriched"):
+        publish(dbt, name)
+    called |= dbt.called
     assert {*macros()} - called == OF_THE_PLUGIN
     assert not OF_THE_PLUGIN & called
 
