@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.place import CALL
 from dbt_enrich.config.profile import parse_config
 from dbt_enrich.config.project_file import read_project_file
 from dbt_enrich.console.console import Console
@@ -198,7 +199,7 @@ def _config(given: PluginConfig | Mapping[str, Any] | None, target: str) -> Plug
     if isinstance(given, PluginConfig):
         return given
     if given is not None:
-        return parse_config(given, duckdb_settings={})
+        return parse_config(given, duckdb_settings={}, place=CALL)
     found = read_project_file(Path.cwd(), target)
     if found is None:
         raise ConfigurationError(

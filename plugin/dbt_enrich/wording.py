@@ -108,3 +108,13 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         plural: Several of them; the noun with an s by default.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def columns_text(columns: Iterable[str]) -> str:
+    """List the columns of a SELECT, without those that are staged beside them.
+
+    >>> columns_text(["id", "note", "enrichment_row"])
+    'columns: id, note'
+    """
+    own = (name for name in columns if not name.lower().startswith("enrichment_"))
+    return f"columns: {', '.join(own)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dbt_enrich.wording import counted
+from dbt_enrich.wording import columns_text, counted
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,8 @@ def test_a_plural_may_be_of_its_own() -> None:
     """Where an s is not all."""
     assert counted(1, "batch", "batches") == "1 batch"
     assert counted(2, "batch", "batches") == "2 batches"
+
+
+def test_columns_of_ours_are_none_of_the_select() -> None:
+    """A fingerprint is staged beside them where dbt has no plugin."""
+    assert columns_text(["id", "note", "enrichment_row"]) == "columns: id, note"

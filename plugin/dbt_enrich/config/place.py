@@ -41,6 +41,12 @@ PROFILE: Final = Place(
 FILE: Final = Place(
     name=PROJECT_FILE, file=PROJECT_FILE, block=PROJECT_FILE, variable_form="${NAME}"
 )
+CALL: Final = Place(
+    name="the config of enrich",
+    file="the config of enrich",
+    block="the config of enrich",
+    variable_form="os.environ['NAME']",
+)
 
 
 def unset_variable(place: Place, key: str, variable: str) -> ConfigurationError:

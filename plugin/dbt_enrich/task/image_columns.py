@@ -14,7 +14,7 @@ from typing import Final
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.sql import identifier, literal
 from dbt_enrich.task.template import NOT_BLANK
-from dbt_enrich.wording import near_match
+from dbt_enrich.wording import columns_text, near_match
 
 ADDRESS: Final = "u"
 """An http(s) address, which the service fetches."""
@@ -116,7 +116,7 @@ def image_columns(
         if column is None:
             raise ConfigurationError(
                 f"model '{model}': enrichment.images names the column '{name}', which the SELECT "
-                f"does not return (columns: {', '.join(column_types)})",
+                f"does not return ({columns_text(column_types)})",
                 fix=near_match(name, staged) or "name one of the SELECT's columns",
             )
         kind = _TYPES.match(column_types[column].strip())

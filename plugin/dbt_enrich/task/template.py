@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.sql import identifier, literal
-from dbt_enrich.wording import near_match
+from dbt_enrich.wording import columns_text, near_match
 
 _TOKEN = re.compile(r"(?P<brace>\\\{)|\{(?P<column>[^\W\d]\w*)\}")
 # A text is blank if it holds nothing but white space, no-break, zero-width or ideographic ones too.
@@ -97,7 +97,7 @@ def message_sql(
             field = "user" if name in template.columns else "optional"
             raise ConfigurationError(
                 f"model '{model}': enrichment.{field} names the column '{name}', which the SELECT "
-                f"does not return (columns: {', '.join(column_types)})",
+                f"does not return ({columns_text(column_types)})",
                 fix=near_match(name, staged) or "name one of the SELECT's columns",
             )
     rendered = {

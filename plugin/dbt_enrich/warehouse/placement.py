@@ -196,7 +196,7 @@ def place(
     listed = ", ".join(f"{name} as {kind}" for name, kind in changed.items())
     return columns, (
         f"{placement.catalog.label} does not hold every type that DuckDB does; the table of "
-        f"'{relation.model}' has the columns {listed}"
+        f"'{relation.model}' has {listed}"
     )
 
 

@@ -12,6 +12,7 @@ from dbt_enrich.config.azure import AzureConfig
 from dbt_enrich.config.credential import COGNITIVE_SERVICES_SCOPE, CredentialKind, EntraKeys
 from dbt_enrich.config.file_limits import ServiceLimits
 from dbt_enrich.config.openai import OpenAIConfig
+from dbt_enrich.config.place import CALL
 from dbt_enrich.errors import ConfigurationError
 from support.phrases import assert_two_phrases
 
@@ -385,3 +386,12 @@ def test_a_credential_does_not_show_its_secret() -> None:
     """Neither as a text nor as a repr."""
     given = azure(api_key=None, **PRINCIPAL)
     assert "hush" not in f"{given!r} {given} {given.sign_in!r} {vars(given)}"
+
+
+def test_keys_of_a_call_are_named_as_such() -> None:
+    """There is no profile where `enrich` of Spark is given them."""
+    with pytest.raises(ConfigurationError) as refused:
+        parse_config({"provider": "azure"}, duckdb_settings={}, place=CALL).check()
+    assert "in the config of enrich" in str(refused.value)
+    with pytest.raises(ConfigurationError, match="the config of enrich has the unknown key"):
+        parse_config({"provder": "azure"}, duckdb_settings={}, place=CALL)

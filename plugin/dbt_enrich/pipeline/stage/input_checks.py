@@ -9,7 +9,7 @@ from dbt_enrich.sql import identifier
 from dbt_enrich.task.enrichment_task import EnrichmentTask
 from dbt_enrich.task.result_columns import STATUS_TYPES
 from dbt_enrich.warehouse.relation import StagedRelation
-from dbt_enrich.wording import counted, near_match
+from dbt_enrich.wording import columns_text, counted, near_match
 
 
 def parse_unique_key(model: str, value: object) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ def check_columns(relation: StagedRelation, task: EnrichmentTask) -> None:
         if key.lower() not in staged:
             raise ConfigurationError(
                 f"model '{relation.model}': unique_key names the column '{key}', which the SELECT "
-                f"does not return (columns: {', '.join(columns)})",
+                f"does not return ({columns_text(columns)})",
                 fix=near_match(key, staged) or "name one of the SELECT's columns",
             )
     for output in task.outputs:
