@@ -18,22 +18,19 @@
     {%- set item = text.split('[')[:-1] | join('[') -%}
     {{ return('array<' ~ dbt_enrich.spark__host_type(item) ~ '>') }}
   {%- endif -%}
-  {%- set name = text.split('(')[0] | trim | lower -%}
+  {%- set name = text.split('(')[0].split(' ') | select | join(' ') | lower -%}
   {%- set inner = text.split('(')[1:] | join('(') -%}
   {%- set inner = inner[:-1] if inner[-1:] == ')' else inner -%}
   {%- if name in ['struct', 'row'] -%}
     {%- set fields = namespace(listed='') -%}
-    {%- for field in dbt_enrich._type_parts(inner) -%}
-      {%- set mark = '"' if field[:1] == '"' else ' ' -%}
-      {%- set words = (field[1:] if mark == '"' else field).split(mark) -%}
-      {%- set type = words[1:] | join(mark) -%}
+    {%- for field in dbt_enrich._type_fields(inner) -%}
       {%- set fields.listed = fields.listed ~ ('' if loop.first else ', ')
-        ~ adapter.quote(words[0]) ~ ': ' ~ dbt_enrich.spark__host_type(type) -%}
+        ~ '`' ~ field[0] | replace('`', '``') ~ '`: ' ~ dbt_enrich.spark__host_type(field[1]) -%}
     {%- endfor -%}
     {{ return('struct<' ~ fields.listed ~ '>') }}
   {%- endif -%}
   {%- if name in ['decimal', 'numeric', 'dec'] -%}
-    {{ return('decimal(' ~ (inner or '18, 3') ~ ')') }}
+    {{ return('decimal(' ~ (inner or '18, 3') ~ ('' if ',' in inner or not inner else ', 0') ~ ')') }}
   {%- endif -%}
   {%- set names = {
     'boolean': ['bool', 'logical'],
@@ -54,29 +51,6 @@
     {{ return(own) }}
   {%- endfor -%}
   {{ return('string') }}
-{% endmacro %}
-
-{% macro _type_parts(text) %}
-  {#- What stands between commas that are in no brackets and no quotes. -#}
-  {%- set found = namespace(parts=[], part='', depth=0, quote='') -%}
-  {%- for char in text | list -%}
-    {%- if found.quote -%}
-      {%- set found.quote = '' if char == found.quote else found.quote -%}
-    {%- elif char in ['"', "'"] -%}
-      {%- set found.quote = char -%}
-    {%- elif char == '(' -%}
-      {%- set found.depth = found.depth + 1 -%}
-    {%- elif char == ')' -%}
-      {%- set found.depth = found.depth - 1 -%}
-    {%- endif -%}
-    {%- if char == ',' and not found.depth and not found.quote -%}
-      {%- set found.parts = found.parts + [found.part | trim] -%}
-      {%- set found.part = '' -%}
-    {%- else -%}
-      {%- set found.part = found.part ~ char -%}
-    {%- endif -%}
-  {%- endfor -%}
-  {{ return(found.parts + [found.part | trim]) }}
 {% endmacro %}
 
 {% macro _spark_format() %}
@@ -104,6 +78,10 @@
     using {{ dbt_enrich._spark_format() }} as
     {{ sql }}
   {%- endcall %}
+{% endmacro %}
+
+{% macro spark__create_enriched_table(relation, sql) %}
+  {%- do dbt_enrich._create_table_of_types(relation, sql) -%}
 {% endmacro %}
 
 {% macro spark__publish_enriched(existing, intermediate, target, backup, enriched_sql, errors_sql) %}
@@ -137,7 +115,7 @@
   {%- set source = dbt_enrich._work_relation(target, 'merged') -%}
   {%- do dbt_enrich.create_work_table(source, enriched_sql) -%}
   {%- set errors = dbt_enrich._errors_relation(target) -%}
-  {%- set there = adapter.get_relation(database=errors.database, schema=errors.schema, identifier=errors.identifier) -%}
+  {%- set there = dbt_enrich.put_back(errors) -%}
   {%- set errors_select = dbt_enrich._merged_sql(errors, source, errors_sql) if there else errors_sql -%}
   {%- set select = dbt_enrich._merged_sql(target, source, 'select * from ' ~ source) -%}
   {%- do dbt_enrich.spark__publish_enriched(
@@ -182,6 +160,26 @@
     {%- do adapter.drop_relation(there) -%}
   {% endif %}
   {{ adapter.rename_relation(new, target) }}
+{% endmacro %}
+
+{% macro put_back(relation) %}
+  {{ return(adapter.dispatch('put_back', 'dbt_enrich')(relation)) }}
+{% endmacro %}
+
+{% macro default__put_back(relation) %}
+  {{ return(load_cached_relation(relation)) }}
+{% endmacro %}
+
+{% macro spark__put_back(relation) %}
+  {#- A run that was killed between two renames has left it under the other name. -#}
+  {%- set there = load_cached_relation(relation) -%}
+  {%- set away = load_cached_relation(dbt_enrich._beside(relation, '__dbt_backup')) -%}
+  {%- if there or not away -%}
+    {{ return(there) }}
+  {%- endif -%}
+  {%- set back = relation.incorporate(type='table') -%}
+  {%- do adapter.rename_relation(away, back) -%}
+  {{ return(back) }}
 {% endmacro %}
 
 {% macro sail__put_in_place(new, target, backup) %}

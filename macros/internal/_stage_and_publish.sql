@@ -1,5 +1,5 @@
 {% macro _stage_and_publish() %}
-  {%- set existing_relation = load_cached_relation(this) -%}
+  {%- set existing_relation = dbt_enrich.put_back(this) -%}
   {%- set target_relation = this.incorporate(type='table') -%}
   {%- set intermediate_relation = make_intermediate_relation(target_relation) -%}
   {%- set preexisting_intermediate_relation = load_cached_relation(intermediate_relation) -%}

@@ -6,7 +6,7 @@
   {%- endset -%}
   {#- What was forgotten is unfinished in the results alone. -#}
   {% call statement('stage_unfinished') -%}
-    insert into {{ rows }} ({{ names }}, enrichment_row)
+    insert into {{ rows }}
     select {{ names }}, {{ dbt_enrich._row_sql(columns) }}
     from {{ existing }} as previous
     where (

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -358,6 +359,9 @@ def _before_all_threads() -> Callable[..., subprocess.CompletedProcess[str]]:
     ours, theirs = multiprocessing.Pipe()
     if not os.fork():
         ours.close()
+        # Once for all runs: it begins no thread before there is a session.
+        import_module("dbt.adapters.spark")
+        import_module("pyspark.sql.connect.session")
         with suppress(EOFError):
             while True:
                 command, named = theirs.recv()

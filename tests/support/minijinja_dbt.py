@@ -178,8 +178,10 @@ class Adapter:
         self._dbt.done.append(f"drop {relation}")
 
     def rename_relation(self, old: Relation, new: Relation) -> None:
-        """Note that a relation is renamed."""
+        """Rename a relation, and note it."""
         self._dbt.done.append(f"rename {old} to {new}")
+        there = dict(self._dbt.existing)
+        self._dbt.existing = {**there, str(new): there.pop(str(old), ())}
 
     def commit(self) -> None:
         """Note the commit."""

@@ -106,3 +106,41 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def connect_server(home: Path, directory: Path) -> Iterator[int]:
+    """Run a server of Spark Connect that is Spark itself; yield its port.
+
+    Args:
+        home: Where Spark is.
+        directory: Where its tables and its log are.
+    """
+    port = _free_port()
+    settings = {
+        "spark.connect.grpc.binding.port": port,
+        "spark.driver.bindAddress": _HOST,
+        "spark.driver.host": _HOST,
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": 1,
+        "spark.ui.enabled": "false",
+    }
+    options = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
+    with (directory / "connect.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                home / "bin" / "spark-submit", "--master", "local[2]", *options,
+                "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
+                "spark-internal",
+            ],
+            cwd=directory,
+            env={**os.environ, "SPARK_LOCAL_IP": _HOST, "PYSPARK_PYTHON": sys.executable},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_until(lambda: _is_open(port), _SECONDS)
+        yield port
+    finally:
+        process.kill()
+        process.wait()

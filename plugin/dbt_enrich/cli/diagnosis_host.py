@@ -10,7 +10,7 @@ from contextlib import closing
 
 from dbt_enrich.cli.dbt import dbt_command
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.cli.host_facts import HostFacts, host_facts
+from dbt_enrich.cli.host_facts import HostFacts, host_facts, refused_adapter
 from dbt_enrich.cli.hosts import open_host
 from dbt_enrich.cli.project import Location, Project
 from dbt_enrich.config.place import PROFILE, PROJECT_FILE
@@ -37,6 +37,9 @@ def door_findings(project: Project) -> Iterator[Finding]:
     yield Finding("configuration", "ok", found)
     if project.has_plugin:
         yield _plugin()
+        return
+    if host_facts(project.adapter) is None:
+        yield of_error("door", refused_adapter(project.adapter, project.target))
         return
     why = (
         "as the target has no plugin dbt_enrich.plugin"
@@ -94,11 +97,13 @@ def host_findings(project: Project, location: Location) -> Iterator[Finding]:
     """Look whether what the host needs is installed, and whether it answers.
 
     Args:
-        project: The project, whose target is not DuckDB's.
+        project: The project, whose target is not DuckDB's. Of one that has no door nothing is said.
         location: Where dbt finds it.
     """
     facts = host_facts(project.adapter)
-    if facts is not None and facts.extra is not None and facts.extra.missing():
+    if facts is None:
+        return
+    if facts.extra is not None and facts.extra.missing():
         yield Finding(
             "host",
             "wrong",
@@ -109,12 +114,11 @@ def host_findings(project: Project, location: Location) -> Iterator[Finding]:
     yield _answer(project, location, facts)
 
 
-def _answer(project: Project, location: Location, facts: HostFacts | None) -> Finding:
-    label = facts.label if facts else project.adapter
+def _answer(project: Project, location: Location, facts: HostFacts) -> Finding:
     try:
         with closing(open_host(project, location)) as host:
             # That there is none is an answer too.
             host.columns(HostTable(None, "enrichment", "doctor"))
     except EnrichmentError as error:
         return of_error("host", error)
-    return Finding("host", "ok", f"{label} answers")
+    return Finding("host", "ok", f"{facts.label} answers")

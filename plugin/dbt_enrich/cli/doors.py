@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt, run_dbt
+from dbt_enrich.cli.host_facts import host_facts, refused_adapter
 from dbt_enrich.cli.project import Project
 from dbt_enrich.environment import RUN_BEGAN_VARIABLE
 from dbt_enrich.state.tables.publications import Publication
@@ -87,9 +88,14 @@ def door_of(project: Project, options: DbtOptions) -> Door:
     Args:
         project: The project.
         options: How dbt finds it, and what it selects.
+
+    Raises:
+        ConfigurationError: It has none. dbt has built nothing yet.
     """
     if project.has_plugin:
         return PluginDoor(options)
+    if host_facts(project.adapter) is None:
+        raise refused_adapter(project.adapter, project.target)
     from dbt_enrich.cli.command_door import CommandDoor
 
     return CommandDoor(project, options)

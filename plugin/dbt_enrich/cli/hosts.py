@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dbt_enrich.cli.host_facts import refused_adapter
 from dbt_enrich.cli.project import Location, Project, load_databases, load_target
-from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.warehouse.host import Host, RemoteHost
 
 
@@ -46,8 +46,4 @@ def open_remote_host(project: Project, location: Location) -> RemoteHost:
             session = spark_session(project.target, load_target(location))
             # One of Spark Connect may be others' too.
             return SparkHost(session, is_own=has_jvm(session))
-    raise ConfigurationError(
-        f"the target '{project.target}' is of the type {project.adapter}, in which dbt-enrich does "
-        "not work",
-        fix="name another target by --target",
-    )
+    raise refused_adapter(project.adapter, project.target)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from dbt_enrich.cli.host_facts import ADAPTERS
+from dbt_enrich.cli.host_facts import ADAPTERS, refused_adapter
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
 from dbt_enrich.config.local import LOCAL
 from dbt_enrich.config.place import FILE
@@ -230,11 +230,7 @@ def find_target(
         )
     adapter = outputs[name].get("type")
     if adapter not in ADAPTERS:
-        raise ConfigurationError(
-            f"{path}: the target '{name}' is of the type {adapter}; dbt-enrich works on targets of "
-            f"the types {', '.join(ADAPTERS)}",
-            fix="name another by --target",
-        )
+        raise refused_adapter(str(adapter), name)
     return Target(str(profile), name, outputs[name])
 
 

@@ -5,6 +5,9 @@ are there, and take their places whole: failures first, then results. Delta and 
 table in one step; a table of another format is renamed away, and for that moment it is not there.
 A run that ends between two steps leaves failures without their results, or no table of results:
 the next run makes them anew out of the answers that are kept, and asks nothing again.
+
+What such a run had put together beside the tables has a name that says when. A later run drops what
+is older than any writing lasts: what another run writes at the same time is left alone.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from dbt_enrich.clock import MACHINE_CLOCK, Clock
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.task.result_columns import KEY, STATUS, STATUS_TYPES
 from dbt_enrich.warehouse.catalogs import Catalog
@@ -43,11 +47,44 @@ from dbt_enrich.warehouse.spark_results import (
     same_columns,
     settled_sql,
 )
+from dbt_enrich.warehouse.spark_session import end
 from dbt_enrich.warehouse.spark_types import duckdb_type, held_type, spark_schema
 
 # Formats whose tables are replaced in one step.
 _REPLACED: Final = ("delta", "iceberg")
 _OURS: Final = (FINGERPRINT, TASK)
+# What stands beside a table for the time that it is written: its name has the second in which that
+# began, in hexadecimal, and a random part.
+_BESIDE: Final = re.compile(r"__(?:new|previous)_([0-9a-f]{8})_[0-9a-f]{8}(?:_made|_changed)?")
+_OVER_SECONDS: Final = 43_200
+"""After so long nobody writes it any more: no wait for the service falls into a writing."""
+
+
+def beside(table: HostTable, kind: str, clock: Clock) -> HostTable:
+    """Return a new name beside a table, for the time that it is written.
+
+    Args:
+        table: The table.
+        kind: `new` or `previous`.
+        clock: What the time is read of.
+    """
+    began = f"{int(clock.now().timestamp()):08x}_{secrets.token_hex(4)}"
+    return replace(table, identifier=f"{table.identifier}__{kind}_{began}")
+
+
+def is_left(name: str, table: HostTable, clock: Clock) -> bool:
+    """Whether a table of the schema is what a run that has ended left beside a table.
+
+    Args:
+        name: Its name, as Spark lists it.
+        table: The table.
+        clock: What the time is read of.
+    """
+    own = table.identifier.lower()
+    if not name.lower().startswith(own):
+        return False
+    found = _BESIDE.fullmatch(name.lower().removeprefix(own))
+    return found is not None and clock.now().timestamp() - int(found[1], 16) > _OVER_SECONDS
 
 
 class SparkHost:
@@ -57,13 +94,22 @@ class SparkHost:
         spark: The `pyspark.sql.SparkSession`.
         file_format: The format of new tables, such as `parquet` or `delta`; by default that of the
             session's `spark.sql.sources.default`.
-        is_own: Whether the session ends with the host; else it is the caller's.
+        is_own: Whether the session, which has a JVM, ends with the host; else it is the caller's.
+        clock: What the time is read of.
     """
 
     catalog = Catalog.SPARK
 
-    def __init__(self, spark: Any, *, file_format: str | None = None, is_own: bool = False) -> None:
+    def __init__(
+        self,
+        spark: Any,
+        *,
+        file_format: str | None = None,
+        is_own: bool = False,
+        clock: Clock = MACHINE_CLOCK,
+    ) -> None:
         self.spark = spark
+        self._clock = clock
         self._is_own = is_own
         self._file_format = file_format
 
@@ -83,6 +129,7 @@ class SparkHost:
         with _named_failures(f"reading the columns of {qualified(table)}"):
             if not self.spark.catalog.tableExists(qualified(table)):
                 return None
+            self._refresh(table)
             return {
                 field.name: duckdb_type(field.dataType) or "BLOB"
                 for field in self.spark.table(qualified(table)).schema.fields
@@ -260,18 +307,17 @@ class SparkHost:
         made = replace(results, identifier=f"{results.identifier}_made")
         with _named_failures(f"writing the results of {qualified(tables.enriched)}"):
             self.make_schema(tables.results)
+            self._sweep(tables.results, tables.failures)
             try:
                 names = (*outputs, *STATUS_TYPES)
                 key_columns = map(quoted, (*keys, FINGERPRINT))
                 mark = functions.lit(task).alias(TASK)
-                self._save(
-                    enriched.select(*key_columns, mark, *map(quoted, names)), made, "overwrite"
-                )
+                self._save(enriched.select(*key_columns, mark, *map(quoted, names)), made)
                 marked = self.spark.table(qualified(made)).select(*map(quoted, (*keys, *_OURS)))
                 others = [name for name in errors.columns if name not in keys]
                 named = map(quoted, (*keys, *_OURS, *others))
                 failed = errors.join(marked, list(keys)).select(*named)
-                self._save(failed, failures, "overwrite")
+                self._save(failed, failures)
                 types, there = self.columns(made) or {}, self.columns(tables.results)
                 same = same_columns(types, there)
                 settled = settled_sql(
@@ -282,7 +328,7 @@ class SparkHost:
                     same=same,
                     keeps=keeps,
                 )
-                self._save(self.spark.sql(settled), results, "overwrite")
+                self._save(self.spark.sql(settled), results)
                 yield _Results(self, tables, made, results, failures)
             finally:
                 for table in (failures, results, made):
@@ -296,6 +342,7 @@ class SparkHost:
         new, new_failures = self._beside(tables)
         with _named_failures(f"writing the results of {qualified(tables.enriched)}"):
             self.make_schema(tables.results)
+            self._sweep(tables.results, tables.failures)
             try:
                 self._load(new, results)
                 self._load(new_failures, failures)
@@ -325,7 +372,6 @@ class SparkHost:
             self._save(
                 self.spark.sql(f"select {names} from {qualified(settled)} where {CHANGED}"),
                 changed,
-                "overwrite",
             )
             for table, new, renewed in (
                 (tables.failures, failures, made),
@@ -335,38 +381,59 @@ class SparkHost:
         finally:
             self._drop(changed)
 
-    @staticmethod
-    def _beside(tables: ModelTables) -> tuple[HostTable, HostTable]:
+    def _beside(self, tables: ModelTables) -> tuple[HostTable, HostTable]:
         """Return names for new results and failures, beside those that are there."""
-        suffix = f"__new_{secrets.token_hex(4)}"
         results, failures = (
-            replace(table, identifier=table.identifier + suffix)
-            for table in (tables.results, tables.failures)
+            beside(table, "new", self._clock) for table in (tables.results, tables.failures)
         )
         return results, failures
 
     def close(self) -> None:
-        """Stop the session where it is the host's own, so that no wait holds a cluster."""
+        """End the session where it is the host's own, so that no wait holds a cluster."""
         if self._is_own:
-            self.spark.stop()
+            end(self.spark)
 
     def make_schema(self, table: HostTable) -> None:
         """Make the schema of a table where it is not there."""
-        schema = ".".join(quoted(part) for part in (table.database, table.schema) if part)
+        schema = self._schema(table)
         # Only then: whose right to make schemas is missing may still use it.
         if not self.spark.catalog.databaseExists(schema):
             self.spark.sql(f"create schema if not exists {schema}")
 
     def write(self, frame: Any, table: HostTable) -> None:
         """Put the rows of a DataFrame, which may read the table, in the place of a table."""
-        beside = replace(table, identifier=f"{table.identifier}__new_{secrets.token_hex(4)}")
         with _named_failures(f"writing {qualified(table)}"):
             self.make_schema(table)
-            try:
-                self._save(frame, beside, "overwrite")
-                self._put_in_place(beside, table)
-            finally:
-                self._drop(beside)
+            self._sweep(table)
+            self._write(frame, table)
+
+    @staticmethod
+    def _schema(table: HostTable) -> str:
+        return ".".join(quoted(part) for part in (table.database, table.schema) if part)
+
+    def _write(self, frame: Any, table: HostTable) -> None:
+        new = beside(table, "new", self._clock)
+        try:
+            self._save(frame, new)
+            self._put_in_place(new, table)
+        finally:
+            self._drop(new)
+
+    def _sweep(self, *tables: HostTable) -> None:
+        """Drop what runs that have ended left beside tables of one schema."""
+        schema = self._schema(tables[0])
+        listed = self.spark.sql(f"show tables in {schema}").collect()
+        names = [str(row["tableName"]) for row in listed if not row["isTemporary"]]
+        for table in tables:
+            for name in names:
+                if is_left(name, table, self._clock):
+                    # What cannot be read or dropped stays, and is in nobody's way.
+                    with suppress(EnrichmentError), _named_failures(f"dropping {name}"):
+                        self._drop_ours(replace(table, identifier=name))
+
+    def _drop_ours(self, table: HostTable) -> None:
+        if FINGERPRINT in (self.columns(table) or {}):
+            self._drop(table)
 
     def _copy(
         self,
@@ -375,6 +442,7 @@ class SparkHost:
         directory: Path,
         columns: Sequence[str] | None = None,
     ) -> tuple[Path, ...]:
+        self._refresh(described)
         fields = self.spark.table(qualified(described)).schema.fields
         kinds = {field.name: duckdb_type(field.dataType) for field in fields}
         wanted = kinds if columns is None else {name: kinds[name] for name in columns}
@@ -385,6 +453,11 @@ class SparkHost:
         frame = self.spark.sql(f"select {', '.join(listed)} from {source}")
         types = {name: kind or "VARCHAR" for name, kind in wanted.items()}
         return write_parquet(frame, types, directory)
+
+    def _refresh(self, table: HostTable) -> None:
+        """Have the session forget a table's files: dbt may have made it anew in another one."""
+        with suppress(_unsupported()):
+            self.spark.catalog.refreshTable(qualified(table))
 
     @staticmethod
     def _known_sql(tables: ModelTables, table: HostTable, done: str) -> str:
@@ -426,13 +499,13 @@ class SparkHost:
 
     def _load(self, table: HostTable, written: Written) -> None:
         """Make a table of rows that are written."""
-        empty = self.spark.createDataFrame([], spark_schema(written.columns))
-        self._save(empty, table, "overwrite")
+        self._save(self.spark.createDataFrame([], spark_schema(written.columns)), table)
         for frame in frames_of(self.spark, written.files, written.columns):
-            self._save(frame, table, "append")
+            # By place: by name Sail takes a dot in a column's for one between two names.
+            frame.write.insertInto(qualified(table))
 
-    def _save(self, frame: Any, table: HostTable, mode: str) -> None:
-        frame.write.format(self.file_format).mode(mode).saveAsTable(qualified(table))
+    def _save(self, frame: Any, table: HostTable) -> None:
+        frame.write.format(self.file_format).mode("overwrite").saveAsTable(qualified(table))
 
     def _put(
         self,
@@ -450,7 +523,7 @@ class SparkHost:
             return
         listed = ", ".join(quoted(name) for name in columns)
         same = " and ".join(f"previous.{quoted(key)} = renewed.{quoted(key)}" for key in keys)
-        self.write(
+        self._write(
             self.spark.sql(
                 f"select {listed} from {qualified(new)} union all "
                 f"select {', '.join(f'previous.{quoted(name)}' for name in columns)} "
@@ -465,7 +538,7 @@ class SparkHost:
         if self.file_format in _REPLACED:
             self._replace(new, table)
             return
-        away = replace(table, identifier=f"{table.identifier}__previous_{secrets.token_hex(4)}")
+        away = beside(table, "previous", self._clock)
         is_there = self.spark.catalog.tableExists(qualified(table))
         try:
             if is_there:

@@ -107,6 +107,23 @@ def on_postgres(tmp_path: Path, **changes: Any) -> DbtProject:
     return project
 
 
+@pytest.mark.parametrize(
+    ("adapter", "way"),
+    [("databricks", "`enrich` of dbt_enrich.spark"), ("snowflake", "name another target")],
+)
+def test_a_target_without_a_door_is_refused(tmp_path: Path, adapter: str, way: str) -> None:
+    """By all commands, with what works there, and before dbt builds anything: there is no dbt."""
+    project = on_postgres(tmp_path, type=adapter)
+    found = examined(project)
+    assert f"is of the type {adapter}; dbt-enrich works on" in found["door"]["found"]
+    assert way in found["door"]["fix"]
+    assert "host" not in found
+    places = ("--project-dir", str(project.directory), "--profiles-dir", str(project.directory))
+    done = CliRunner().invoke(main, ["run", *places])
+    assert done.exit_code == 1
+    assert way in done.output
+
+
 def test_a_host_s_extra_is_named_before_the_host_is_asked(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,8 @@ from dbt_enrich.warehouse.host import HostTable, ModelTables, Written
 from dbt_enrich.warehouse.spark_host import SparkHost
 from dbt_enrich.warehouse.spark_names import qualified
 from dbt_enrich.warehouse.spark_types import arrow_schema, duckdb_type, held_type, spark_type
+from support.clock import HastyClock
+from support.sail import spark_session
 
 RESULTS = {
     "id": "BIGINT",
@@ -24,6 +31,7 @@ RESULTS = {
     "enrichment_version": "VARCHAR",
 }
 FAILURES = {"id": "BIGINT", "message": "VARCHAR"}
+OF_ROWS = {"id": "BIGINT", "enrichment_row": "VARCHAR", "message": "VARCHAR"}
 
 
 @pytest.fixture
@@ -187,6 +195,60 @@ def test_results_take_the_place_of_those_of_their_keys(
         written(tmp_path / "f3.parquet", "(9, 'e')", FAILURES),
     )
     assert rows(spark, tables.results, "id, summary") == [(9, "s")]
+
+
+def write_one(spark: Any, tables: ModelTables, directory: Path, **options: Any) -> None:
+    """Write a result and a failure of it."""
+    failures = written(directory / "f.parquet", "(1, 'r', 'x')", OF_ROWS)
+    results = written(directory / "r.parquet", "(1, 'r', 't', 'failed', null)", RESULTS)
+    SparkHost(spark, **options).write_results(tables, results, failures)
+
+
+def write_until_killed(port: int, session: str, tables: ModelTables, directory: Path) -> None:
+    """Be killed where new results stand beside the table, and take no place yet."""
+    sys.ps1 = ""
+    with spark_session(port, session) as spark:
+        setattr(SparkHost, "_put", lambda *_: os.kill(os.getpid(), signal.SIGKILL))  # noqa: B010
+        write_one(spark, tables, directory)
+
+
+def test_what_a_killed_run_has_left_is_swept(
+    sail: int, tables: ModelTables, tmp_path: Path
+) -> None:
+    """Not while it may be a run's that still writes; and no table of anybody else, ever."""
+    session = str(uuid.uuid4())
+    arguments = (sail, session, tables, tmp_path)
+    killed = multiprocessing.get_context("spawn").Process(
+        target=write_until_killed, args=arguments
+    )
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    with spark_session(sail, session) as spark:
+        schema = tables.results.schema
+
+        def there() -> set[str]:
+            return {row["tableName"] for row in spark.sql(f"show tables in {schema}").collect()}
+
+        left = there()
+        assert len(left) == 2
+        others = {
+            f"{schema}.notes__results__new_ones",
+            f"{schema}.notes__results__new_00000001_0000000g",
+            f"{schema}.notes2__results__new_00000001_00000001",
+            f"{schema}.notes__results__new_00000001_00000001",
+        }
+        for name in others:
+            spark.sql(f"create table {name} as select 1 as mine")
+        own = {"notes__results", "notes__failures"}
+        others = {name.partition(".")[2] for name in others}
+        write_one(spark, tables, tmp_path)
+        assert there() == left | others | own
+        clock = HastyClock()
+        clock.jump(13 * 3600)
+        write_one(spark, tables, tmp_path, clock=clock)
+        assert there() == others | own
+        assert rows(spark, tables.results, "id") == [(1,)]
 
 
 def test_where_there_are_no_rows_there_is_no_file(

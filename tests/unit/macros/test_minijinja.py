@@ -106,6 +106,9 @@ def scenarios(host: str) -> Iterator[Dbt]:
     yield Dbt(macros(), host, without_errors, with_options(publish="merge", on_pending="null"))
     yield Dbt(macros(), host, PUBLISHED, {"env_var": lambda *_: "plan"})
     yield Dbt(macros(), host, {}, {"env_var": lambda *_: "preview"})
+    # A kill between two renames has left the tables under their other names.
+    away = {f'{str(name)[:-1]}__dbt_backup"': columns for name, columns in PUBLISHED.items()}
+    yield Dbt(macros(), host, away, with_options(publish="merge"))
     header = Dbt({}).stubs()["config"]
     header.update(sql_header="set x = 1", contract={"enforced": True}, unique_key=["id", "note"])
     yield Dbt(macros(), host, PUBLISHED, {"config": header})
@@ -124,6 +127,15 @@ def test_the_materialization_stages_and_publishes(host: str) -> None:
         assert enrichment(dbt) == {"relations": [TARGET]}
         assert "enrichment_row" in "".join(dbt.done)
         assert not OF_THE_PLUGIN & dbt.called
+
+
+def test_a_table_that_a_kill_left_under_another_name_gets_its_own_back() -> None:
+    """Where a publication is no transaction; its rows are merged into as ever."""
+    for host, is_back in (("spark", True), ("sail", True), ("postgres", False)):
+        away = f'{str(TARGET)[:-1]}__dbt_backup"'
+        dbt = Dbt(macros(), host, {away: PUBLISHED[str(TARGET)]}, with_options(publish="merge"))
+        enrichment(dbt)
+        assert (dbt.done[0] == f"rename {away} to {TARGET}") == is_back
 
 
 @pytest.mark.parametrize("host", HOSTS)
