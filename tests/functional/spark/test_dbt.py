@@ -163,9 +163,11 @@ def test_rows_are_merged_into_a_table_of_delta(
     """The new ones in place of those of their keys; a bare `dbt run` sends nothing before."""
     project = project_of("spark", "delta", sail, emulator, tmp_path)
     emulator.rules([{"match": "note 3", "refusal": "no"}])
-    config = "unique_key = 'id', file_format = 'delta'"
-    meta = {"publish": "merge", "max_attempts": 1}
-    project.enrichment("notes", NOTES, config=config, meta=meta)
+    config = "unique_key = 'id', file_format = 'delta', contract = {'enforced': true}"
+    meta = {"publish": "merge", "max_attempts": 1, "output": ["summary", "tone"]}
+    kinds = {"id": "bigint", "note": "string", "summary": "varchar", "tone": "enum('a', 'b')"}
+    columns = [{"name": name, "data_type": kind} for name, kind in kinds.items()]
+    project.enrichment("notes", NOTES, config=config, meta=meta, columns=columns)
     output = project.dbt("run")
     assert "notes: 4 rows are pending; `dbt-enrich run --select notes` sends and" in output
     assert emulator.account()["paid"] == {}
@@ -176,7 +178,7 @@ def test_rows_are_merged_into_a_table_of_delta(
         "select id, concat('note ', id, if(id = 2, ' more', '')) as note from range(2, 6) "
         "{% if dbt_enrich.is_incremental() %}where id in (2, 5){% endif %}"
     )
-    project.enrichment("notes", changed, config=config, meta=meta)
+    project.enrichment("notes", changed, config=config, meta=meta, columns=columns)
     project.command("run", exits=4)
     texts = {2: "note 2 more", 0: "note 0", 1: "note 1", 5: "note 5"}
     assert project.rows("select id, summary from notes.notes") == [
