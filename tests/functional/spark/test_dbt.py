@@ -21,9 +21,7 @@ def project_of(
 ) -> SailProject:
     """A project of an adapter whose tables have one format."""
     pytest.importorskip(f"dbt.adapters.{adapter}", reason=f"needs dbt-{adapter}")
-    return SailProject(
-        directory, azure(emulator.url, emulator.api_key), adapter, sail, file_format
-    )
+    return SailProject(directory, azure(emulator.url, emulator.api_key), adapter, sail, file_format)
 
 
 # A column of every kind of type, some with an odd name.
@@ -61,7 +59,12 @@ OUTPUTS = {
     "is_it": ("boolean", "boolean", True, True),
     "on_day": ("date", "date", "2024-02-29", date(2024, 2, 29)),
     "hour": ("time", "string", "12:34:56", "12:34:56"),
-    "when": ("timestamp", "timestamp_ntz", "2024-02-29T12:34:56", datetime(2024, 2, 29, 12, 34, 56)),
+    "when": (
+        "timestamp",
+        "timestamp_ntz",
+        "2024-02-29T12:34:56",
+        datetime.fromisoformat("2024-02-29T12:34:56"),
+    ),
     "labels": ("enum('a', 'b')[]", "array<string>", ["a", "b"], ["a", "b"]),
     "things": (
         'struct("a b" integer, c varchar[])[]',

@@ -218,9 +218,7 @@ def test_what_a_killed_run_has_left_is_swept(
     """Not while it may be a run's that still writes; and no table of anybody else, ever."""
     session = str(uuid.uuid4())
     arguments = (sail, session, tables, tmp_path)
-    killed = multiprocessing.get_context("spawn").Process(
-        target=write_until_killed, args=arguments
-    )
+    killed = multiprocessing.get_context("spawn").Process(target=write_until_killed, args=arguments)
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""What the macros call a type, and what the package calls it, of every type that an output may have.
+"""What macros and package call a type alike: every one that an output may have.
 
 Postgres's are held in `tests/functional/hosts/test_postgres_host.py`.
 """
@@ -18,12 +18,14 @@ from support.minijinja_dbt import Dbt, macros_in
 
 # As users may spell them.
 SPELLINGS = (
-    "  VARCHAR(20) ", "decimal(9)", "NUMERIC(9, 2)", "dec(4,1)[]", "timestamp(6)", "double  precision",
-    "Character Varying (10)", "timestamp with  time zone", "timestamp with time zone(6)[]",
+    "  VARCHAR(20) ", "decimal(9)", "NUMERIC(9, 2)", "dec(4,1)[]", "timestamp(6)",
+    "double  precision", "Character Varying (10)", "timestamp with  time zone",
+    "timestamp with time zone(6)[]",
     "enum('a, (b)', 'it''s', '[]')", "enum('x')[][]", "float[12]", "hugeint[]",
     "row(a integer)", "STRUCT (A integer, b\n  varchar )[]",
     "struct(from date, to date, \"select\" varchar)",
-    "struct(\"a b\" enum('x, y', ')')[], \"it's, (so)\" row(\"c \"\"d\"\"\" timestamptz, e hugeint[]))[]",
+    ("struct(\"a b\" enum('x, y', ')')[], "
+    "\"it's, (so)\" row(\"c \"\"d\"\"\" timestamptz, e hugeint[]))[]"),
     "struct(\"a.b\" decimal, \"`c`\" float, \"née\" struct(\"\"\"\" time)[][])",
 )  # fmt: skip
 KINDS = sorted({*SCALARS, *(f"{name}[]" for name in SCALARS), *SPELLINGS})
