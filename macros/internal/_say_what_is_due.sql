@@ -9,9 +9,10 @@
   {%- endfor -%}
   {%- if due.rows -%}
     {%- set name = dbt_enrich._label(model) -%}
+    {%- set given = invocation_args_dict.get('target') if invocation_args_dict is defined else none -%}
     {%- do log(
       name ~ ': ' ~ due.rows ~ (' row is' if due.rows == 1 else ' rows are') ~ ' pending; `dbt-enrich run --select '
-      ~ name ~ '` sends and collects them',
+      ~ name ~ (' --target ' ~ given if given else '') ~ '` sends and collects them',
       info=true
     ) -%}
   {%- endif -%}

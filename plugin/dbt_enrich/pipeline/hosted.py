@@ -291,7 +291,7 @@ class _Work(ModelOnHost):
         # Plan and preview count, or show, all rows; so does a table of results that is made anew.
         shows_all = self._model.options.mode in (Mode.PLAN, Mode.PREVIEW)
         task = task_key if is_kept and not shows_all else None
-        copied = self._copied_rows(staged, task)
+        copied, task = self._copied_rows(staged, task)
         self.check_merged(request.relation, staged)
         existing = self._existing(there, task) if there else None
         request = self._request(existing, tuple(self._upstream()))
@@ -363,14 +363,25 @@ class _Work(ModelOnHost):
             placement=self.placement,
         )
 
-    def _copied_rows(self, staged: Mapping[str, str], task: str | None) -> CopiedRows:
-        """Copy the rows without an answer to a task into the scratch database; all for None."""
+    def _copied_rows(
+        self, staged: Mapping[str, str], task: str | None
+    ) -> tuple[CopiedRows, str | None]:
+        """Copy the rows without an answer to a task into the scratch database; all for None.
+
+        All too where some keep the answers to another version, and the options ask them again.
+
+        Returns:
+            What was copied, and the task that it was copied for.
+        """
         version = short_version(task) if task else ""
         place = self._place("rows")
         copied = self._host.copy_rows(self._tables, place, task=task, version=version)
+        if copied.kept and self._model.options.on_task_change != "new_rows":
+            task = None
+            copied = self._host.copy_rows(self._tables, self._place("all-rows"))
         select = from_parquet_sql(copied.files, staged)
         self._connection.execute(f"create table {_STAGED} as {select}")
-        return copied
+        return copied, task
 
     def _existing(self, columns: Mapping[str, str], task: str | None) -> ExistingTable | None:
         """Copy results of the copied rows, and show them as the enriched table that they make."""

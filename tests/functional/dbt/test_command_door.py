@@ -322,6 +322,25 @@ def test_dbt_may_be_another_program(
     assert seen.read_text().endswith("--select notes\n")
 
 
+def test_answers_that_were_kept_are_asked_again_where_the_task_says_so_later(
+    project: DbtProject, emulator: RunningEmulator
+) -> None:
+    """`new_rows` keeps them; without it they are no answers to the task."""
+    project.enrichment("notes", NOTES)
+    project.command("run")
+    task = {"system": "Sum it up.", "on_task_change": "new_rows"}
+    project.enrichment("notes", NOTES, meta=task)
+    assert "4 done" in project.command("run")
+    assert len(emulator.account()["paid"]) == 4
+    project.enrichment("notes", NOTES, meta={**task, "on_task_change": "all"})
+    project.command("run")
+    assert sorted(emulator.account()["paid"].values()) == [1] * 8
+    assert project.rows("select count(distinct enrichment_version), count(*) from notes") == [
+        (1, 4)
+    ]
+    assert "4 done, nothing new" in project.command("run")
+
+
 @pytest.mark.parametrize(
     ("built", "code", "said"),
     [

@@ -197,6 +197,9 @@ def test_rows_that_are_due_are_said() -> None:
     dbt.macro("_say_what_is_due")([["pending", 2], ["done", 7]])
     assert "2 rows are pending" in "".join(dbt.done)
     assert "`dbt-enrich run --select notes_enriched`" in "".join(dbt.done)
+    dbt = Dbt(macros(), "postgres", {}, {"invocation_args_dict": {"target": "prod"}}, rows=[])
+    dbt.macro("_say_what_is_due")([["pending", 2]])
+    assert "`dbt-enrich run --select notes_enriched --target prod`" in "".join(dbt.done)
 
 
 def replaced() -> Dbt:
