@@ -1,4 +1,4 @@
-"""dbt-enrich: enrich the rows of a DuckDB table with a language model, at batch price.
+"""dbt-enrich: enrich the rows of a table with a language model, at batch price.
 
 dbt imports every top-level module named `dbt_*` when it starts, so nothing heavy is imported
 here: the public names load on first use.

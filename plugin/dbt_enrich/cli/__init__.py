@@ -67,4 +67,4 @@ def _with_page(command: click.Command, name: str) -> click.Command:
 )
 @click.version_option(__version__, prog_name="dbt-enrich")
 def main() -> None:
-    """Enrich the rows of a DuckDB table with a language model, at batch price, from dbt run."""
+    """Enrich the rows of a table with a language model, at batch price, from dbt."""

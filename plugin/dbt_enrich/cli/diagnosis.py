@@ -17,6 +17,7 @@ from dbt_enrich.cli.diagnosis_service import service_findings
 from dbt_enrich.cli.diagnosis_state import state_findings
 from dbt_enrich.cli.findings import Finding, of_error
 from dbt_enrich.cli.project import Location, load_databases, load_project
+from dbt_enrich.config.place import PROJECT_FILE
 from dbt_enrich.errors import ConfigurationError
 from dbt_enrich.warehouse.databases import Databases
 
@@ -41,7 +42,8 @@ def diagnose(location: Location, models: tuple[str, ...]) -> Iterator[Finding]:
         project = load_project(location)
         databases = load_databases(location) if project.adapter == "duckdb" else None
     except ConfigurationError as error:
-        yield of_error("profile", error)
+        is_of_file = error.problem.startswith(PROJECT_FILE)
+        yield of_error("configuration" if is_of_file else "profile", error)
         return
     yield Finding("profile", "ok", f"{project.name}, provider {project.config.provider}")
     yield from door_findings(project)

@@ -86,6 +86,15 @@ def test_the_profile_s_block_wins_and_says_so(tmp_path: Path, path: Path) -> Non
     assert found["configuration"] == {**found["configuration"], "verdict": "ok", "found": said}
 
 
+def test_what_is_wrong_with_the_file_is_not_said_of_the_profile(tmp_path: Path, path: Path) -> None:
+    """It is a target that it does not name, say."""
+    project = DbtProject(tmp_path, {**LOCAL, "targets": {"ci": {}}}, door=COMMAND)
+    found = examined(project)
+    assert found["configuration"]["found"] == "dbt_enrich.yml has no target 'dev'"
+    assert "dev: {}" in found["configuration"]["fix"]
+    assert "profile" not in found
+
+
 def test_a_dbt_that_says_nothing_is_wrong(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
