@@ -99,12 +99,18 @@ test-extensions: install
 # Spark itself: a master and two workers as processes, one of which is killed. It needs a JDK (17), and
 # takes PySpark with all of Spark (450 MB) in place of its client, in an environment of its own.
 SPARK := $(abspath $(VENV))-spark/bin/python
+WITH_SPARK := $(abspath $(VENV))-spark/.spark
 test-spark:
 	$(MAKE) install VENV=$(VENV)-spark
-	$(if $(UV),uv pip uninstall --python $(SPARK),$(SPARK) -m pip uninstall --yes) --quiet pyspark-client
+	$(MAKE) $(WITH_SPARK)
+	$(SPARK) -m pytest -m spark tests/functional/spark/test_standalone.py
+
+# Both packages have the same files, so that neither stays where the other one goes.
+$(WITH_SPARK): $(VENV)-spark/.installed constraints-spark.txt
+	$(if $(UV),uv pip uninstall --python $(SPARK),$(SPARK) -m pip uninstall --yes) --quiet pyspark-client pyspark
 	$(if $(UV),uv pip install --python $(SPARK),$(SPARK) -m pip install) --quiet \
 		--no-deps --requirement constraints-spark.txt
-	$(SPARK) -m pytest -m spark tests/functional/spark/test_standalone.py
+	touch $@
 
 lint: install
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ def parts_of(rows: int, rows_of_part: int) -> int:
         rows_of_part: How many of them lie in a part at most, about.
     """
     usual = min(max(PART_ROWS, -(-rows // _FEW_PARTS)), _MOST_PART_ROWS)
-    return max(1, -(-rows // min(usual, rows_of_part)))
+    return max(1, -(-rows // max(1, min(usual, rows_of_part))))
 
 
 class SparkRows:

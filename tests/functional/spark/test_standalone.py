@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
+from dbt_enrich.config import PluginConfig
+from dbt_enrich.config.state import StateKeys
+from dbt_enrich.spark import failed_attempts
 from dbt_enrich.warehouse.spark_partitions import SparkRows
-from functional.spark.test_enrich import NOTES, Notebook, rows
+from functional.spark.test_enrich import NOTES, Notebook, rows, statuses
 from functional.spark.test_partitions import frame_of, keys_in_partitions
 from support.parted import PartedWarehouse
 from support.shared_ledger import LedgerServer
@@ -63,6 +66,8 @@ def spark(cluster: SparkCluster) -> Iterator[Any]:
         "spark.speculation.multiplier": "1.1",
         "spark.speculation.quantile": "0.25",
         "spark.sql.session.timeZone": "UTC",
+        # Of few rows, each of the usual 200 parts of a join would be a task that does nothing.
+        "spark.sql.shuffle.partitions": "2",
         "spark.sql.warehouse.dir": str(cluster.directory / "warehouse"),
     }
     builder = builder.master(cluster.url).appName("tests")
@@ -129,6 +134,38 @@ def test_rows_stream_out_of_a_session_with_a_jvm(
     assert len(spark.catalog.listTables("default_enrichment")) == 3
 
 
+def shared_config(emulator: RunningEmulator, keys: StateKeys, state: Path) -> PluginConfig:
+    """Return a configuration whose state all machines reach."""
+    return config_for(
+        emulator.url,
+        emulator.api_key,
+        state,
+        max_requests_per_file=FILE_ROWS,
+        state={
+            "ledger": keys.ledger.get_secret_value(),
+            "ledger_schema": keys.ledger_schema,
+            "files": keys.files,
+        },
+    )
+
+
+def test_results_of_rows_that_stay_are_put_together_in_spark(
+    spark: Any, emulator: RunningEmulator, ledgers: LedgerServer, tmp_path: Path
+) -> None:
+    """Beside those that are there, by Spark's own SQL."""
+    notebook = Notebook(spark, shared_config(emulator, ledgers.new(), tmp_path / "state"))
+    emulator.rules([{"match": "note 2", "refusal": "no"}])
+    given: dict[str, Any] = {"table": "parted", "partition_rows": 0}
+    assert statuses(notebook.enrich(NOTES, **given)) == {"done": 4, "failed": 1}
+    assert "parted: 4 done, 1 failed (refusal 1); 0 reused, 5 sent" in notebook.log[-2]
+    changed = f"select id, if(id = 3, 'changed', note) as note from ({NOTES})"
+    found = notebook.enrich(changed, **given)
+    assert statuses(found) == {"done": 4, "failed": 1}
+    assert (3, "summary: changed") in rows(found, "id", "summary")
+    assert rows(failed_attempts(spark, "parted"), "id", "kind") == [(2, "refusal")]
+    assert set(emulator.account()["custom_ids"].values()) == {1}
+
+
 def test_a_killed_worker_pays_nothing_twice(
     spark: Any,
     cluster: SparkCluster,
@@ -138,17 +175,7 @@ def test_a_killed_worker_pays_nothing_twice(
 ) -> None:
     """Its part is written once more elsewhere: what it had written, nobody names."""
     keys = ledgers.new()
-    config = config_for(
-        emulator.url,
-        emulator.api_key,
-        tmp_path / "state",
-        max_requests_per_file=FILE_ROWS,
-        state={
-            "ledger": keys.ledger.get_secret_value(),
-            "ledger_schema": keys.ledger_schema,
-            "files": keys.files,
-        },
-    )
+    config = shared_config(emulator, keys, tmp_path / "state")
     bucket = Path(keys.files.removeprefix("file://"))
     rows = SparkRows(frame_of(spark, SELECT).repartition(PARTS), parts=PARTS)
     parted = PartedWarehouse(config)
