@@ -8,6 +8,9 @@ the next run makes them anew out of the answers that are kept, and asks nothing 
 
 What such a run had put together beside the tables has a name that says when. A later run drops what
 is older than any writing lasts: what another run writes at the same time is left alone.
+
+Results are merged into a Delta table that is there, which leaves files without such a key alone. A
+table of another format is written whole, with what stays of it.
 """
 
 from __future__ import annotations
@@ -523,6 +526,9 @@ class SparkHost:
             return
         listed = ", ".join(quoted(name) for name in columns)
         same = " and ".join(f"previous.{quoted(key)} = renewed.{quoted(key)}" for key in keys)
+        if self.file_format == "delta":
+            self._merge(table, new, keys, renewed, same)
+            return
         self._write(
             self.spark.sql(
                 f"select {listed} from {qualified(new)} union all "
@@ -532,6 +538,25 @@ class SparkHost:
             ),
             table,
         )
+
+    def _merge(
+        self, table: HostTable, new: HostTable, keys: Sequence[str], renewed: HostTable, same: str
+    ) -> None:
+        """Merge rows into a Delta table, of which files without such a key stay as they are."""
+        into = f"merge into {qualified(table)} as previous using"
+        if new == renewed:
+            self.spark.sql(
+                f"{into} {qualified(new)} as renewed on {same} "
+                "when matched then update set * when not matched then insert *"
+            ).collect()
+            return
+        # A key may have several rows, which no merge writes.
+        listed = ", ".join(map(quoted, keys))
+        self.spark.sql(
+            f"{into} (select distinct {listed} from {qualified(renewed)}) as renewed on {same} "
+            "when matched then delete"
+        ).collect()
+        self._save(self.spark.table(qualified(new)), table, "append")
 
     def _put_in_place(self, new: HostTable, table: HostTable) -> None:
         """Have a new table take the place of another, which may be there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from dbt_enrich.warehouse.host import HostTable, ModelTables, Written
 from dbt_enrich.warehouse.postgres_host import PostgresHost, conninfo
 from jinja2 import Environment
 from support.dbt_project import REPOSITORY
+from support.pooler import transaction_pool
 from support.shared_ledger import LedgerServer
 
 for _module in ("adbc_driver_manager", "adbc_driver_postgresql", "pyarrow"):
@@ -171,10 +173,11 @@ class Server:
     def write(self, select: str, failures: str = _FAILURE, task: str = "t1") -> None:
         """Write the results and failures that SELECTs of DuckDB make."""
         self.host.write_results(
-            self.tables, self._written(select, task), self._written(failures, task)
+            self.tables, self.written(select, task), self.written(failures, task)
         )
 
-    def _written(self, select: str, task: str) -> Written:
+    def written(self, select: str, task: str = "t1") -> Written:
+        """Write what a SELECT of DuckDB makes to a file."""
         target = self.directory() / "0.parquet"
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
@@ -440,6 +443,44 @@ def test_what_fails_in_the_middle_changes_nothing(server: Server) -> None:
     server.execute(f"drop view {server.schema}.failures")
     server.write(_result(1, "a", "x", summary="'second'"), failure)
     assert server.results("summary") == [("second",)]
+
+
+def test_writers_take_turns_behind_a_pooler(server: Server, ledgers: LedgerServer) -> None:
+    """Also those that both make the tables; each transaction may have another session."""
+    server.stage("(1, 'a', 'x')")
+    with transaction_pool(ledgers.server.root, sessions=2) as pool:
+        place = dict(part.split("=") for part in pool.split())
+        target = {**server.target, "host": place["host"], "port": int(place["port"])}
+        hosts = [PostgresHost(target) for _ in range(3)]
+        select = _result(1, "a", "x", summary="'s'")
+        rows = [(server.written(select), server.written(_FAILURE)) for _ in hosts]
+        with ThreadPoolExecutor() as pooled:
+            calls = [
+                pooled.submit(host.write_results, server.tables, *written)
+                for host, written in zip(hosts, rows, strict=True)
+            ]
+        assert [call.result() for call in calls] == [None] * 3
+        for host in hosts:
+            assert host.copy_rows(server.tables, server.directory(), task="t1").done == 1
+            host.close()
+    assert server.results("id, summary") == [(1, "s")]
+
+
+def test_a_statement_that_may_not_take_so_long(server: Server, ledgers: LedgerServer) -> None:
+    """Is named as that."""
+    server.stage("(1, 'a', 'x')")
+    user = f"hurried_{server.schema}"
+    ledgers.execute(
+        f"create role {user} login superuser", f"alter role {user} set statement_timeout = 1"
+    )
+    rows = server.host.relation(server.tables.rows)
+    ledgers.execute(
+        f"insert into {rows} select i, 'a', md5(i::text) from generate_series(1, 50000) as n (i)"
+    )
+    host = PostgresHost({**server.target, "user": user})
+    with pytest.raises(ConfigurationError, match="statement timeout") as caught:
+        host.copy_rows(server.tables, server.directory(), task="t1")
+    assert "statement_timeout" in caught.value.fix
 
 
 def test_a_lost_connection_is_opened_again(server: Server, ledgers: LedgerServer) -> None:

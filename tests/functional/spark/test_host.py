@@ -16,7 +16,7 @@ import pytest
 from dbt_enrich.errors import EnrichmentError
 from dbt_enrich.sql import literals
 from dbt_enrich.warehouse import spark_arrow
-from dbt_enrich.warehouse.host import HostTable, ModelTables, Written
+from dbt_enrich.warehouse.host import Counted, HostTable, ModelTables, Written
 from dbt_enrich.warehouse.spark_host import SparkHost
 from dbt_enrich.warehouse.spark_names import qualified
 from dbt_enrich.warehouse.spark_types import arrow_schema, duckdb_type, held_type, spark_type
@@ -161,6 +161,44 @@ def test_done_is_the_same_key_text_and_task(
     assert (copied.done, len(read(copied.files))) == (0, 1)
 
 
+def test_known_results_of_due_rows_alone_are_copied(
+    spark: Any, tables: ModelTables, tmp_path: Path
+) -> None:
+    """By their unique keys and by their texts; of an enriched table some rows, and all counted."""
+    host = SparkHost(spark)
+    due = "(1, repeat('a', 32) || '-1'), (2, repeat('b', 32) || '-1'), (3, repeat('c', 32) || '-1')"
+    stage(spark, tables, f"select * from values {due} as t(id, enrichment_row)")
+    results = """
+        (1, repeat('a', 32) || '-1', 't1', 'done', 'v1'), (2, repeat('x', 32) || '-1', 't1', 'done',
+        'v1'), (8, repeat('y', 32) || '-1', 't1', 'failed', null), (9, repeat('c', 32) || '-0',
+        't0', 'done', 'v0')
+    """
+    columns = {**RESULTS, "id": "INTEGER"}
+    failures = written(tmp_path / "f.parquet", "(8, 'x')", {"id": "INTEGER", "message": "VARCHAR"})
+    host.write_results(tables, written(tmp_path / "r.parquet", results, columns), failures)
+    for task, wanted in (("t1", [2, 9]), (None, [1, 2, 8, 9])):
+        (place := tmp_path / str(task)).mkdir()
+        files = host.copy_known(tables, tables.results, place, task=task)
+        assert read(files, "id") == [(key,) for key in wanted]
+    enriched = (
+        "select id, 'done' as enrichment_status, cast(null as string) as enrichment_error, 'v1' as "
+        "enrichment_version, id || '0' as enrichment_key from range(5) union all "
+        "select 9, 'failed', 'refusal: no', null, null"
+    )
+    host.write(spark.sql(enriched), tables.enriched)
+    counted = sorted(host.counted(tables.enriched), key=lambda one: one.status)
+    assert counted == [Counted("done", "v1", None, 5), Counted("failed", None, "refusal", 1)]
+    for number, (most, below, statuses, wanted) in enumerate(
+        ((9, "2", ("done",), [0, 1]), (1, "2", None, None), (9, None, ("failed",), [9]))
+    ):
+        (place := tmp_path / f"some-{number}").mkdir()
+        files = host.copy_some(
+            tables.enriched, place, most=most, columns=["id"], statuses=statuses, below=below
+        )
+        found = [key for (key,) in read(files)]
+        assert found == wanted or (wanted is None and len(found) == 1)
+
+
 @pytest.mark.parametrize("file_format", ["parquet", "delta"])
 def test_results_take_the_place_of_those_of_their_keys(
     spark: Any, tables: ModelTables, tmp_path: Path, file_format: str
@@ -187,6 +225,10 @@ def test_results_take_the_place_of_those_of_their_keys(
     assert rows(spark, tables.failures) == [(1, "a"), (3, "d")]
     there = {table.name for table in spark.catalog.listTables(tables.results.schema)}
     assert there == {tables.results.identifier, tables.failures.identifier}
+    if file_format == "delta":
+        # By which files without such a key stay as they are.
+        log = tmp_path.parent.glob(f"sail*/**/{tables.results.identifier}-*/_delta_log/*.json")
+        assert any('"MERGE"' in entry.read_text() for entry in log)
     # With another column the table is made anew.
     wider = {**RESULTS, "summary": "VARCHAR"}
     host.write_results(
