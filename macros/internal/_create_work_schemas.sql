@@ -4,7 +4,10 @@
   {%- for node in graph.nodes.values() if not selected or node.unique_id in selected -%}
     {%- if node.resource_type == 'model' and node.config.materialized == 'enrichment' -%}
       {%- set table = api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias) -%}
-      {%- do dbt_enrich._create_work_schema(dbt_enrich._work_relation(table, 'rows')) -%}
+      {#- What is refused, the model says. -#}
+      {%- if not dbt_enrich._other_catalog(table) -%}
+        {%- do dbt_enrich._create_work_schema(dbt_enrich._work_relation(table, 'rows')) -%}
+      {%- endif -%}
     {%- endif -%}
   {%- endfor -%}
 {% endmacro %}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import duckdb
 import pytest
 from batch_server.server import RunningEmulator
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import COMMAND, DbtProject, azure
 
 MODELS = 6
 
@@ -112,3 +113,23 @@ def test_models_go_where_their_folder_and_schema_say(
         for file in ("other", "third"):
             assert leftovers(tmp_path / f"{file}.duckdb") == []
     assert set(emulator.account()["request_keys"].values()) == {1}
+
+
+def test_without_the_plugin_they_are_as_the_main_one(
+    emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Rows, results and the report are in the file that the model goes to."""
+    attach = [{"path": str(tmp_path / "other.duckdb"), "alias": "other"}]
+    project = DbtProject(
+        tmp_path,
+        azure(emulator.url, emulator.api_key),
+        target={"attach": attach},
+        door=COMMAND,
+    )
+    project.enrichment("m0", notes(0), config="unique_key = 'id', database = 'other'")
+    project.command("run")
+    assert done(tmp_path / "other.duckdb") == {"m0": 2}
+    assert done(project.warehouse) == {}
+    (model,) = json.loads(project.command("report", "--format", "json"))["models"]
+    assert model["statuses"] == {"done": 2}
+    assert set(emulator.account()["paid"].values()) == {1}

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 from batch_server.server import RunningEmulator
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import COMMAND, DbtProject, azure
 
 ROWS = 6
 COLUMNS = [
@@ -200,6 +200,27 @@ def test_a_table_is_built_merged_and_refreshed(
     with_relations = host.name in ("lake-path", "lake-default")
     assert (f"{prefix}batches" in tables) == with_relations, tables
     check_commands(project, host)
+
+
+def test_without_the_plugin_it_is_refused(
+    host: Host, emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Before dbt writes anything there."""
+    project = DbtProject(
+        tmp_path, azure(emulator.url, emulator.api_key), target=host.target, door=COMMAND
+    )
+    project.enrichment(
+        "notes_enriched", "select 1 as id, 'x' as note", config=f"unique_key = 'id'{host.where}"
+    )
+    output = " ".join(project.command("run", exits=1).split())
+    assert "to which enriched tables are published by the plugin alone" in output
+    with opened(host) as connection:
+        found = connection.execute(
+            "select table_schema from information_schema.tables where table_catalog = 'host' "
+            "and table_name like 'notes%'"
+        ).fetchall()
+    assert found == []
+    assert emulator.account()["paid"] == {}
 
 
 def check_commands(project: DbtProject, host: Host) -> None:
