@@ -12,6 +12,13 @@
       ~ "', which the SELECT does not return (columns: " ~ columns | join(', ') ~ ")"
     ) -%}
   {%- endfor -%}
+  {%- for key in dbt_enrich._unique_key() if target.type == 'postgres' and key not in columns -%}
+    {%- do exceptions.raise_compiler_error(
+      "model '" ~ model.name ~ "': unique_key names the column '" ~ key
+      ~ "', but Postgres tells upper case from lower; write it as the SELECT returns it (columns: "
+      ~ columns | join(', ') ~ ")"
+    ) -%}
+  {%- endfor -%}
   {%- if merged_into -%}
     {%- do dbt_enrich._refuse_other_columns(merged_into, columns) -%}
   {%- endif -%}

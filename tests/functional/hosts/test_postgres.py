@@ -239,6 +239,9 @@ def test_a_name_that_postgres_would_cut_off(project: PostgresProject) -> None:
     project.enrichment("é" * 27, NOTES)
     output = project.bare_dbt("run", succeeds=False)
     assert "has 54 bytes, and Postgres cuts names off after 63" in " ".join(output.split())
+    project.enrichment("notes", NOTES, config="unique_key = 'ID'")
+    output = project.bare_dbt("run", "--select", "notes", succeeds=False)
+    assert "'ID', but Postgres tells upper case from lower" in " ".join(output.split())
 
 
 def test_views_on_a_table_stay(project: PostgresProject, emulator: RunningEmulator) -> None:
