@@ -556,7 +556,9 @@ class SparkHost:
             f"{into} (select distinct {listed} from {qualified(renewed)}) as renewed on {same} "
             "when matched then delete"
         ).collect()
-        self._save(self.spark.table(qualified(new)), table, "append")
+        columns = ", ".join(map(quoted, self.columns(table) or {}))
+        rows = self.spark.sql(f"select {columns} from {qualified(new)}")
+        rows.write.insertInto(qualified(table))
 
     def _put_in_place(self, new: HostTable, table: HostTable) -> None:
         """Have a new table take the place of another, which may be there."""
