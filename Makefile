@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Images for containers set it. Hundreds of processes below would compile all that they import anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs reference screenshots install azurite browser postgres compiled test suite test-duckdb2 test-extensions test-installation test-spark lint bench chaos fuzz soak clean
+.PHONY: demo docs reference screenshots install azurite browser postgres compiled test suite test-duckdb2 test-extensions test-installation test-spark lint bench chaos doors fuzz soak clean
 
 install: $(INSTALLED)
 
@@ -120,6 +120,10 @@ lint: install
 # dbt killed at every step of the ledger under every fault and mode, pair by pair: minutes.
 chaos: install
 	$(BIN)/python -m pytest -n 2 -m "matrix or not matrix" tests/chaos
+
+# What dbt makes of an enrichment, behind both doors: the plugin's, and the command's without it.
+doors: install
+	$(BIN)/python -m pytest -n $(WORKERS) $(DIST) -m "matrix or not matrix" tests/functional/dbt
 
 # The reading side, with a million hostile lines and bodies; prints its seed.
 fuzz: install

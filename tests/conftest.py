@@ -42,7 +42,7 @@ _SPREAD = (
     "functional/databases/test_other_hosts.py",
     "functional/dbt/test_chain.py",
     "functional/dbt/test_changes.py",
-    "functional/dbt/test_command_door.py",
+    "functional/dbt/test_command_door",
     "functional/dbt/test_contracts.py",
     "functional/dbt/test_dbt.py",
     "functional/dbt/test_materialization.py",

@@ -3,8 +3,11 @@
 {% endmacro %}
 
 {% macro default__create_enriched_table(relation, sql) %}
+  {% if config.get('contract').enforced %}
+    {{ return(dbt_enrich._create_contracted_table(relation, sql)) }}
+  {% endif %}
   {% call statement('main') -%}
-    {%- if config.get('sql_header') and not config.get('contract').enforced -%}
+    {%- if config.get('sql_header') -%}
       {#- The header ran when the rows were staged; it may be no statement that can run twice. -#}
       create table {{ relation }} as (
         {{ sql }}
@@ -16,6 +19,9 @@
 {% endmacro %}
 
 {% macro duckdb__create_enriched_table(relation, sql) %}
+  {% if config.get('contract').enforced %}
+    {{ return(dbt_enrich._create_contracted_table(relation, sql)) }}
+  {% endif %}
   {% call statement('main') -%}
     {{ dbt_enrich._create_table_as(relation, sql) }}
   {%- endcall %}

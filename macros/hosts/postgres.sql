@@ -47,7 +47,12 @@
 {% endmacro %}
 
 {% macro postgres__create_enriched_table(relation, sql) %}
-  {%- do dbt_enrich._create_table_of_types(relation, sql) -%}
+  {% if config.get('contract').enforced %}
+    {%- set kind = 'unlogged table' if config.get('unlogged') else 'table' -%}
+    {%- do dbt_enrich._create_contracted_table(relation, sql, kind) -%}
+  {% else %}
+    {%- do dbt_enrich.default__create_enriched_table(relation, sql) -%}
+  {% endif %}
   {%- do dbt_enrich._check_members(relation) -%}
 {% endmacro %}
 

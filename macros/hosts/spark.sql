@@ -81,7 +81,25 @@
 {% endmacro %}
 
 {% macro spark__create_enriched_table(relation, sql) %}
-  {%- do dbt_enrich._create_table_of_types(relation, sql) -%}
+  {% if not config.get('contract').enforced %}
+    {{ return(dbt_enrich.default__create_enriched_table(relation, sql)) }}
+  {% endif %}
+  {%- set columns = dbt_enrich._contract_columns() -%}
+  {%- do dbt_enrich._refuse_breach(columns, sql) -%}
+  {% call statement('main') -%}
+    create {{ 'or replace ' if dbt_enrich._spark_replaces() }}table {{ relation }}
+    {{ file_format_clause() }}
+    {{ options_clause() }}
+    {{ tblproperties_clause() }}
+    {{ partition_cols(label='partitioned by') }}
+    {{ clustered_cols(label='clustered by') }}
+    {{ location_clause() }}
+    {{ comment_clause() }}
+    as
+    select {{ dbt_enrich._contract_names(columns) }} from (
+      {{ sql }}
+    ) as contracted
+  {%- endcall %}
 {% endmacro %}
 
 {% macro spark__publish_enriched(existing, intermediate, target, backup, enriched_sql, errors_sql) %}

@@ -31,9 +31,6 @@
   {{ run_hooks(pre_hooks, inside_transaction=True) }}
 
   {%- set columns = dbt_enrich._stage_rows(rows, compiled_code, existing_relation if merges else none) -%}
-  {% if config.get('contract').enforced %}
-    {% do dbt_enrich._describe_status_columns() %}
-  {% endif %}
   {% if merges %}
     {%- set results = dbt_enrich._existing_work_relation(target_relation, 'results') -%}
     {% do dbt_enrich._stage_unfinished(rows, columns, existing_relation, results) %}

@@ -27,7 +27,9 @@
     from (
       {{ sql }}
     ) as staged
-    {%- if merged_into and dbt_enrich._waits(merged_into) %}
+    {%- if flags.EMPTY | default(false) %}
+    where false
+    {%- elif merged_into and dbt_enrich._waits(merged_into) %}
     {#- The SELECT yields the whole then: of that, rows are left out that are done and unchanged. #}
     where not exists (
       select 1 from {{ merged_into }} as previous

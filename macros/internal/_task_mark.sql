@@ -10,7 +10,7 @@
   {%- endfor -%}
   {%- for name in model.columns if name | lower in (options.get('output') or []) | map('lower') | list -%}
     {%- set column = model.columns[name] -%}
-    {%- set asked.text = asked.text ~ tojson([name, column.data_type, column.description, column.meta], sort_keys=true) -%}
+    {%- set asked.text = asked.text ~ tojson([name, column.data_type | default(none), column.description, column.meta], sort_keys=true) -%}
   {%- endfor -%}
   {{ return(local_md5(asked.text)[:8]) }}
 {% endmacro %}

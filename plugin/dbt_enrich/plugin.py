@@ -19,15 +19,14 @@ from dbt.adapters.duckdb.utils import SourceConfig, TargetConfig
 from dbt.adapters.events.logging import AdapterLogger
 from dbt_common.exceptions import DbtRuntimeError
 
-from dbt_enrich import __version__
 from dbt_enrich.config import PluginConfig, parse_config, read_project_file
 from dbt_enrich.config.place import PROFILE, PROJECT_FILE
 from dbt_enrich.config.profile import own_values, refusal
 from dbt_enrich.console.console import Console
 from dbt_enrich.environment import report
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
-from dbt_enrich.host import HostProject, host_project, package_root
-from dbt_enrich.pipeline.checks import empty_tables
+from dbt_enrich.invocation import RootProject, package_root, root_project
+from dbt_enrich.pipeline.checks import check_version, empty_tables
 from dbt_enrich.pipeline.engine import Engine
 from dbt_enrich.pipeline.planning.constraints import parse_constraints, refuse_staged_rows
 from dbt_enrich.pipeline.publish.usage_relations import ATTEMPT_COLUMNS
@@ -100,9 +99,9 @@ class Plugin(BasePlugin):
                 self._profile_config = parse_config(plugin_config, duckdb_settings=settings)
             else:
                 # A mistake in the file shows in any run of dbt, as one in the profile does.
-                self._config_of(host_project())
+                self._config_of(root_project())
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._engines: dict[HostProject, Engine] = {}
+        self._engines: dict[RootProject, Engine] = {}
         self._lock = threading.Lock()
         self._work = WorkPlace()
         self._turns = Turns()
@@ -140,7 +139,7 @@ class Plugin(BasePlugin):
         """
         call: MutableMapping[str, Any] = target_config.config
         with _as_dbt_error():
-            _check_version(call)
+            check_version(str(call.get("version")))
             with closing(self._cursor()) as cursor:
                 call["result"] = self._result(call, cursor)
 
@@ -226,13 +225,13 @@ class Plugin(BasePlugin):
 
     def engine(self) -> Engine:
         """Return the engine of the dbt project that is run, which its models share."""
-        project = host_project()
+        project = root_project()
         with self._lock:
             if project not in self._engines:
                 self._engines[project] = self._new_engine(project)
             return self._engines[project]
 
-    def _config_of(self, project: HostProject) -> PluginConfig:
+    def _config_of(self, project: RootProject) -> PluginConfig:
         """Return the profile's configuration, or else that of the project's own file."""
         config = self._profile_config or read_project_file(project.root, project.target)
         if config is None:
@@ -243,7 +242,7 @@ class Plugin(BasePlugin):
             )
         return config
 
-    def _new_engine(self, project: HostProject) -> Engine:
+    def _new_engine(self, project: RootProject) -> Engine:
         config = self._config_of(project)
         engine = Engine(
             config.within(project.root),
@@ -408,17 +407,6 @@ def _existing(call: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> Exi
     return ExistingTable(
         name=str(name), columns=columns, errors=call.get("existing_errors") or None
     )
-
-
-def _check_version(call: Mapping[str, Any]) -> None:
-    macros = str(call.get("version"))
-    if macros != __version__:
-        raise ConfigurationError(
-            f"the dbt package dbt_enrich is version {macros}, the Python package dbt-enrich is "
-            f"{__version__}",
-            fix="install the same version of both (packages.yml with dbt deps, and pip install "
-            f"dbt-enrich=={macros})",
-        )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.context.exceptions_jinja import warn
 
 from dbt_enrich.errors import ConfigurationError
-from dbt_enrich.host import host_model, host_project
+from dbt_enrich.invocation import current_model, root_project
 from dbt_enrich.pipeline.request import EnrichmentRequest
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.plugin import Plugin, inlines_rows, logger
@@ -57,7 +57,7 @@ def enrich(
     plugin = _plugin()
     engine = plugin.engine()
     table = str(dbt.this.identifier)
-    unique_id = host_model() or f"model.{host_project().name}.{table}"
+    unique_id = current_model() or f"model.{root_project().name}.{table}"
     name = label(unique_id, engine.known_models())
     if options and options.publish == "merge":
         raise ConfigurationError(

@@ -14,7 +14,7 @@ from dbt_enrich.console.console import Console
 from dbt_enrich.errors import ConfigurationError, InputError
 from dbt_enrich.extras import SPARK, require
 from dbt_enrich.pipeline.hosted import HostedModel
-from dbt_enrich.pipeline.partitions.engine import PartedEngine
+from dbt_enrich.pipeline.partitions.engine import PartedEngine, PartedModel
 from dbt_enrich.pipeline.partitions.hosted import work
 from dbt_enrich.pipeline.stage.input_checks import parse_unique_key
 from dbt_enrich.task.command_options import commanded
@@ -23,7 +23,7 @@ from dbt_enrich.task.options import EnrichmentOptions
 from dbt_enrich.task.result_columns import ERROR_TYPES, STATUS, STATUS_TYPES
 from dbt_enrich.warehouse.host import FINGERPRINT, TASK, HostTable, ModelTables
 from dbt_enrich.warehouse.spark_host import SparkHost
-from dbt_enrich.warehouse.spark_names import qualified, quoted
+from dbt_enrich.warehouse.spark_names import qualified, quoted, text_literal
 from dbt_enrich.warehouse.spark_types import duckdb_type, held_type, refuse_types, spark_type
 from dbt_enrich.wording import counted, near_match
 
@@ -120,7 +120,8 @@ def enrich(
     log(worked.summary)
     if worked.outcome.warning:
         log(worked.outcome.warning)
-    return _enriched(host, model)
+    asked = PartedModel(model.name, model.enrichment, keys, task, model.options)
+    return _enriched(host, model, engine.task_key_of(asked))
 
 
 def failed_attempts(spark: SparkSession, table: str) -> DataFrame:
@@ -249,7 +250,7 @@ def _check_key(spark: SparkSession, tables: ModelTables, model: str) -> None:
         )
 
 
-def _enriched(host: SparkHost, model: HostedModel) -> DataFrame:
+def _enriched(host: SparkHost, model: HostedModel, task_key: str) -> DataFrame:
     """Return the staged rows with what is known of them."""
     from pyspark.sql import functions
 
@@ -271,20 +272,25 @@ def _enriched(host: SparkHost, model: HostedModel) -> DataFrame:
     same_key = " and ".join(
         f"staged.{quoted(key)} = results.{quoted(key)}" for key in tables.unique_key
     )
-    values = _values(model, held, {name.lower() for name in there})
+    same = f"results.{FINGERPRINT} = staged.{FINGERPRINT}"
+    if model.options.on_task_change != "new_rows":
+        # What a plan has not asked again has the answers of another task.
+        same += f" and results.{TASK} = {text_literal(task_key)}"
+    values = _values(model, held, {name.lower() for name in there}, same)
     joined = rows.alias("staged").join(results, functions.expr(same_key), "left")
     enriched: DataFrame = joined.select(*own, *values)
     return enriched
 
 
-def _values(model: HostedModel, held: Mapping[str, Any], there: set[str]) -> list[Column]:
+def _values(
+    model: HostedModel, held: Mapping[str, Any], there: set[str], same: str
+) -> list[Column]:
     """Return the columns of outputs and status, as the macro `_enriched_sql` has them."""
     from pyspark.sql import functions
 
     keeps = model.options.on_pending == "keep"
-    same = f"results.{FINGERPRINT} = staged.{FINGERPRINT}"
     answered = f"results.{STATUS} in ('done', 'stale')"
-    has_values = f"({same} or {answered})" if keeps else same
+    has_values = f"(({same}) or {answered})" if keeps else same
     stale = f"when {answered} then 'stale'" if keeps else ""
     values = []
     for name, kind in held.items():

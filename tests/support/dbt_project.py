@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 import yaml
 
-from support.forked_dbt import ForkedDbt, run_forked
+from support.forked_dbt import Forked, ForkedDbt
 
 _DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors"]
 PLUGIN, COMMAND = "plugin", "command"
+both_doors = pytest.mark.parametrize("door", [PLUGIN, COMMAND])
+"""Marks a test that the daily suite takes through both doors; the others it takes through one."""
+plugin_alone = pytest.mark.parametrize("door", [PLUGIN])
+"""Marks a test of what the other door has not, as docs/hosts says."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -57,6 +61,7 @@ class DbtProject:
         self.door = door
         self.stands_in = stands_in and door == COMMAND
         self._is_bare = False
+        self._written_last = ""
         self._environment: dict[str, str] = {}
         self.directory = directory / "project"
         self.warehouse = directory / "notes.duckdb"
@@ -122,6 +127,7 @@ class DbtProject:
         config: str = "unique_key = 'id'",
     ) -> None:
         """Write an enrichment model and its YAML; a task with one text output by default."""
+        self._written_last = name.rsplit("/", 1)[-1]
         comma = ", " if config else ""
         self.write(
             f"models/{name}.sql",
@@ -193,25 +199,31 @@ class DbtProject:
 
     def _enriched(self, arguments: tuple[str, ...], *, succeeds: bool) -> str:
         """Do with the command what dbt does with the plugin, and return what it printed."""
-        words, variables = [], {}
+        words, given, variables = [], [], {}
         rest = list(arguments[next(i for i, a in enumerate(arguments) if a in ("run", "build")) :])
         verb = rest.pop(0)
         while rest:
             word = rest.pop(0)
             if word == "--vars":
-                variables = yaml.safe_load(rest.pop(0))
+                given = [word, rest.pop(0)]
+                variables = yaml.safe_load(given[1])
             elif word == "--full-refresh":
                 self.bare_dbt("run", "--full-refresh")
             else:
                 words.append(word)
         mode = variables.pop("enrichment_mode", "run")
+        if mode == "preview":
+            rows = variables.pop("enrichment_preview_rows", 5)
+            return self.command(mode, self._written_last, "-n", str(rows))
+        if "--select" not in words:
+            words += ["--select", "fqn:*"]
         if variables:
             words += ["--vars", yaml.safe_dump(variables, default_flow_style=True).strip()]
         codes = [0, 3, 4] if succeeds else [1]
         code, text = self._command(mode, *words)
         assert code in codes, text
         if verb == "build" and succeeds:
-            text += self.bare_dbt("test")
+            text += self.bare_dbt("test", *given)
         return text
 
     def command(self, *arguments: str, exits: int = 0) -> str:
@@ -220,30 +232,27 @@ class DbtProject:
         assert code == exits, text
         return text
 
-    def _command(self, *arguments: str) -> tuple[int, str]:
-        code, text = run_forked(
+    def fork_command(self, *arguments: str, kill_at: str | None = None) -> Forked:
+        """Start `dbt-enrich` in a process that has it imported."""
+        return Forked(
             "dbt-enrich",
-            *arguments,
-            "--project-dir",
-            str(self.directory),
+            [*arguments, "--project-dir", str(self.directory)],
+            log=self.directory / f"command-{os.urandom(4).hex()}.log",
             directory=self.directory.parent,
             environment={"DBT_PROFILES_DIR": str(self.directory), **self._environment},
+            kill_at=kill_at,
         )
+
+    def _command(self, *arguments: str) -> tuple[int, str]:
+        running = self.fork_command(*arguments)
+        code, text = running.wait(), running.output
         assert "Traceback" not in text, text
         return code, text
 
     def killed_command(self, *arguments: str, kill_at: str) -> None:
         """Run `dbt-enrich` until it kills itself at a moment."""
-        code, text = run_forked(
-            "dbt-enrich",
-            *arguments,
-            "--project-dir",
-            str(self.directory),
-            directory=self.directory.parent,
-            environment={"DBT_PROFILES_DIR": str(self.directory), **self._environment},
-            kill_at=kill_at,
-        )
-        assert code == -signal.SIGKILL, text
+        running = self.fork_command(*arguments, kill_at=kill_at)
+        assert running.was_killed(), running.output
 
     def killed(self, *arguments: str, kill_at: str, **environment: str) -> str:
         """Run dbt until it kills itself at a moment of the ledger; return what it printed."""

@@ -327,6 +327,8 @@ def _be(program: str, arguments: Sequence[str], environment: Mapping[str, str], 
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     # As a command's own; PySpark takes a process without it for one of its tests.
     sys.modules["__main__"].__file__ = program
+    # dbt looks there for options that it warns of.
+    sys.argv = [program, *arguments]
     try:
         if program == "dbt":
             from dbt.cli.main import cli
@@ -339,7 +341,6 @@ def _be(program: str, arguments: Sequence[str], environment: Mapping[str, str], 
         run = _before_all_threads() if EARLY in os.environ else _run_dbt
         stand_in = SimpleNamespace(run=run, PIPE=subprocess.PIPE, STDOUT=subprocess.STDOUT)
         setattr(commands, "subprocess", stand_in)  # noqa: B010
-        sys.argv = [program, *arguments]
         main()
     finally:
         # What dbt-duckdb does when a process exits, which a fork does not.

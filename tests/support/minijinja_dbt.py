@@ -183,6 +183,16 @@ class Adapter:
         there = dict(self._dbt.existing)
         self._dbt.existing = {**there, str(new): there.pop(str(old), ())}
 
+    def render_raw_columns_constraints(
+        self, raw_columns: Mapping[str, Mapping[str, Any]]
+    ) -> list[str]:
+        """Return the definition of each column of a contract."""
+        return [f"{column['name']} {column['data_type']}" for column in raw_columns.values()]
+
+    def render_raw_model_constraints(self, raw_constraints: list[Any]) -> list[str]:
+        """Return the constraints of a contract that are the table's."""
+        return [str(constraint) for constraint in raw_constraints]
+
     def commit(self) -> None:
         """Note the commit."""
         self._dbt.done.append("commit")
@@ -230,6 +240,10 @@ class _Exceptions:
         """End the run."""
         raise AssertionError(text)
 
+    def raise_contract_error(self, declared: list[Any], yielded: list[Any]) -> None:
+        """End the run."""
+        raise AssertionError(f"{declared} is not {yielded}")
+
     def warn(self, text: str) -> None:
         """Say something."""
 
@@ -257,6 +271,7 @@ class Dbt:
     called: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self._declared: list[str] = []
         self._engine = minijinja.Environment(loader=self._source, undefined_behavior="strict")
         for name, value in {**self.stubs(), **self.context}.items():
             self._engine.add_global(name, value)
@@ -289,7 +304,10 @@ class Dbt:
         this = Relation()
         meta = {"enrichment": {"user": "{note}", "output": ["summary", "tone"]}}
         types = {"summary": "varchar", "tone": "enum('good', 'bad')"}
-        columns = {name: {"name": name, "data_type": kind} for name, kind in types.items()}
+        columns = {
+            name: {"name": name, "data_type": kind, "constraints": []}
+            for name, kind in types.items()
+        }
         config = {"unique_key": "id", "materialized": "enrichment", "contract": {"enforced": False}}
         model: dict[str, Any] = {
             "name": "notes_enriched",
@@ -302,10 +320,17 @@ class Dbt:
             "unique_id": "model.shop.notes_enriched",
             "version": None,
             "columns": columns,
+            "constraints": [{"type": "not_null", "columns": ["id"]}],
             "config": {**config, "meta": meta},
             "depends_on": {"nodes": []},
         }
-        own = {"duckdb": {"drop_indexes_on_relation": lambda _: ""}}
+        clauses = (
+            "file_format_clause", "options_clause", "tblproperties_clause", "partition_cols",
+            "clustered_cols", "location_clause", "comment_clause",
+        )  # fmt: skip
+        spark = dict.fromkeys(clauses, lambda **_: "")
+        drops = {"drop_indexes_on_relation": lambda _: ""}
+        own: dict[str, dict[str, Any]] = {"duckdb": drops, "spark": spark, "sail": spark}
         return {
             **own.get(self.type, {}),
             "adapter": Adapter(self),
@@ -322,6 +347,10 @@ class Dbt:
             "env_var": lambda _, default="": default,
             "exceptions": _Exceptions(),
             "execute": True,
+            "flags": {"EMPTY": False},
+            "format_columns": lambda found: [{"formatted": one} for one in found],
+            "get_column_schema_from_query": self._schema,
+            "get_empty_schema_sql": lambda columns: f"declared {' '.join(columns)}",
             "get_columns_in_query": lambda _: ["id", "note"],
             "graph": {"nodes": {model["unique_id"]: model}},
             "load_cached_relation": self._cached,
@@ -364,6 +393,12 @@ class Dbt:
     def _query(self, sql: str) -> Rows:
         self.done.append(sql)
         return Rows(self.rows)
+
+    def _schema(self, sql: str) -> list[str]:
+        """Return the columns of a contract, whatever a SELECT yields."""
+        declared = sql.removeprefix("declared ").split() if sql.startswith("declared ") else []
+        self._declared = declared or self._declared
+        return [*reversed(self._declared)]
 
     def _cached(self, relation: Relation) -> Relation | None:
         return relation if str(relation) in self.existing else None

@@ -32,7 +32,7 @@ _STOREYS = (
     ("pipeline.publish",),
     ("pipeline",),
     ("pipeline.partitions",),
-    ("host",),
+    ("invocation",),
     ("plugin", "report"),
     ("python_models", "spark", "cli"),
     ("__init__",),

@@ -19,11 +19,12 @@ from dbt_enrich.cli.dbt import DbtOptions, dbt_command, foreground_dbt, quiet_db
 from dbt_enrich.cli.doors import Step
 from dbt_enrich.cli.exits import DONE, ERROR
 from dbt_enrich.cli.hosts import open_host
-from dbt_enrich.cli.manifest import Manifest, RunResults
+from dbt_enrich.cli.manifest import Manifest, RunResults, alone_in
 from dbt_enrich.cli.project import Project
 from dbt_enrich.console.console import Console
 from dbt_enrich.environment import MODE_VARIABLE, REPORTS_VARIABLE, RUN_BEGAN_VARIABLE, report
 from dbt_enrich.errors import EnrichmentError
+from dbt_enrich.pipeline.checks import check_version
 from dbt_enrich.pipeline.hosted import forget
 from dbt_enrich.pipeline.partitions.engine import PartedEngine
 from dbt_enrich.pipeline.partitions.hosted import work
@@ -46,7 +47,7 @@ class CommandDoor:
         self._options: DbtOptions | None = None
         self._began = datetime.now(UTC).isoformat()
         self._warned = set[str]()
-        self._is_staged = False
+        self._manifest: Manifest | None = None
         self._has_forgotten = False
         # A step that brings nothing new need not say so again.
         self._said: set[str] = set()
@@ -57,19 +58,26 @@ class CommandDoor:
 
     def step(self, mode: Mode) -> Step:
         """Have dbt stage and publish where there is something new, and do the work on its rows."""
+        with alone_in(self._project.root, click.echo):
+            return self._step(mode)
+
+    def _step(self, mode: Mode) -> Step:
         self._forget()
-        if not self._is_staged:
-            code = self._dbt(mode)
-            if code:
-                return Step(ERROR)
+        # Another run of dbt since then may have staged other rows, or been for another target.
+        is_staged = self._manifest is not None and self._manifest.is_last()
+        has_failed = not is_staged and bool(self._dbt(mode))
+        if has_failed and not self._selected:
+            return Step(ERROR)
         results, found, errors = self._work(
             mode, {RUN_BEGAN_VARIABLE: self._began}, Console(click.echo, self._warn)
         )
-        self._is_staged = not results
         self._publishes = self._publishes + 1 if results else 0
-        if errors and results:
+        has_failed = has_failed or bool(errors)
+        if results:
+            self._manifest = None
+        if has_failed and results:
             self._dbt(mode)
-        if errors:
+        if has_failed:
             return Step(ERROR, found)
         goes_on = bool(results) and self._publishes <= len(self._selected) + 1
         return Step(DONE, found, goes_on)
@@ -78,13 +86,14 @@ class CommandDoor:
         self, mode: Mode, environment: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
         """Have dbt stage in silence, and return what the engine reports; see `Door`."""
-        self._forget()
-        options = self._given.narrowed()
-        results = RunResults(self._project.root)
-        quiet_dbt(options, "run", *options.arguments(), environment=self._for_dbt(mode))
-        self._selected = self._built(results)
         silent = Console(_say_nothing, _say_nothing)
-        _, found, errors = self._work(mode, environment or {}, silent)
+        with alone_in(self._project.root, _say_on_stderr):
+            self._forget()
+            options = self._given.narrowed()
+            results = RunResults(self._project.root)
+            quiet_dbt(options, "run", *options.arguments(), environment=self._for_dbt(mode))
+            self._read(results)
+            _, found, errors = self._work(mode, environment or {}, silent)
         if errors:
             raise EnrichmentError(
                 f"{counted(errors, 'enrichment')} cannot be looked at",
@@ -117,12 +126,19 @@ class CommandDoor:
         self._options = self._options or self._given.resolved()
         results = RunResults(self._project.root)
         code = foreground_dbt(self._options, self._for_dbt(mode))
-        if not code:
-            self._selected = self._built(results)
+        self._read(results)
         return code
 
-    def _built(self, results: RunResults) -> set[str]:
-        """Return what dbt has built, where it has not passed over an enrichment."""
+    def _read(self, results: RunResults) -> None:
+        """Take in what dbt leaves of a run."""
+        self._refuse_reused(results)
+        self._selected = results.built()
+        self._manifest = Manifest.read(self._project.root) if self._selected else None
+        if self._manifest is not None and self._manifest.version is not None:
+            check_version(self._manifest.version)
+
+    def _refuse_reused(self, results: RunResults) -> None:
+        """Refuse a run of dbt that has passed over an enrichment."""
         reused = results.reused()
         manifest = Manifest.read(self._project.root) if reused else None
         passed = manifest.enrichments(reused) if manifest else []
@@ -134,7 +150,6 @@ class CommandDoor:
                 fix="set DBT_ENGINE_MANAGE_STATE=false for dbt-enrich, or manage_state: false "
                 "below flags in dbt_project.yml",
             )
-        return results.built()
 
     def _for_dbt(self, mode: Mode) -> dict[str, str]:
         # What is selected, and how it is staged, is told by what dbt writes.
@@ -154,8 +169,9 @@ class CommandDoor:
         self, mode: Mode, environment: Mapping[str, str], console: Console
     ) -> tuple[int, list[dict[str, Any]], int]:
         """Work on what is staged; return how many results are new, the reports, and the errors."""
-        project = self._project
-        manifest = Manifest.read(project.root)
+        project, manifest = self._project, self._manifest
+        if manifest is None:
+            return 0, [], 0
         wanted = manifest.enrichments(self._selected)
         engine = self._engine(console)
         results, failed = 0, set[str]()
@@ -192,6 +208,10 @@ class CommandDoor:
 
 def _say_nothing(_: str) -> None:
     pass
+
+
+def _say_on_stderr(text: str) -> None:
+    click.echo(text, err=True)
 
 
 @contextmanager

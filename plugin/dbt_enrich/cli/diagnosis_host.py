@@ -10,8 +10,7 @@ from contextlib import closing
 
 from dbt_enrich.cli.dbt import dbt_command
 from dbt_enrich.cli.findings import Finding, of_error
-from dbt_enrich.cli.host_facts import HostFacts, host_facts, refused_adapter
-from dbt_enrich.cli.hosts import open_host
+from dbt_enrich.cli.hosts import KnownHost, known_host, open_host, refused_adapter
 from dbt_enrich.cli.project import Location, Project
 from dbt_enrich.config.place import PROFILE, PROJECT_FILE
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
@@ -38,7 +37,7 @@ def door_findings(project: Project) -> Iterator[Finding]:
     if project.has_plugin:
         yield _plugin()
         return
-    if host_facts(project.adapter) is None:
+    if known_host(project.adapter) is None:
         yield of_error("door", refused_adapter(project.adapter, project.target))
         return
     why = (
@@ -100,25 +99,25 @@ def host_findings(project: Project, location: Location) -> Iterator[Finding]:
         project: The project, whose target is not DuckDB's. Of one that has no door nothing is said.
         location: Where dbt finds it.
     """
-    facts = host_facts(project.adapter)
-    if facts is None:
+    known = known_host(project.adapter)
+    if known is None:
         return
-    if facts.extra is not None and facts.extra.missing():
+    if known.extra is not None and known.extra.missing():
         yield Finding(
             "host",
             "wrong",
-            f"{facts.label} needs the extra '{facts.extra}', which is not installed",
-            facts.extra.install,
+            f"{known.label} needs the extra '{known.extra}', which is not installed",
+            known.extra.install,
         )
         return
-    yield _answer(project, location, facts)
+    yield _answer(project, location, known)
 
 
-def _answer(project: Project, location: Location, facts: HostFacts) -> Finding:
+def _answer(project: Project, location: Location, known: KnownHost) -> Finding:
     try:
         with closing(open_host(project, location)) as host:
             # That there is none is an answer too.
             host.columns(HostTable(None, "enrichment", "doctor"))
     except EnrichmentError as error:
         return of_error("host", error)
-    return Finding("host", "ok", f"{facts.label} answers")
+    return Finding("host", "ok", f"{known.label} answers")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from dbt_enrich.cli.dbt import DbtOptions, reports_of_dbt, run_dbt
-from dbt_enrich.cli.host_facts import host_facts, refused_adapter
+from dbt_enrich.cli.hosts import known_host, refused_adapter
 from dbt_enrich.cli.project import Project
 from dbt_enrich.environment import RUN_BEGAN_VARIABLE
 from dbt_enrich.state.tables.publications import Publication
@@ -94,7 +94,7 @@ def door_of(project: Project, options: DbtOptions) -> Door:
     """
     if project.has_plugin:
         return PluginDoor(options)
-    if host_facts(project.adapter) is None:
+    if known_host(project.adapter) is None:
         raise refused_adapter(project.adapter, project.target)
     from dbt_enrich.cli.command_door import CommandDoor
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from dbt_enrich.cli.project import yaml_document
 from dbt_enrich.errors import ConfigurationError, EnrichmentError
@@ -24,6 +28,8 @@ from dbt_enrich.warehouse.host import Host, HostTable, ModelTables
 _MATERIALIZED = "enrichment"
 # dbt's own word on a model that is built, of its versions.
 _BUILT = ("success", "pass")
+_VERSION_MACRO = "macro.dbt_enrich._package_version"
+_VERSION = re.compile(r"return\(\s*'([^']+)'\s*\)")
 _Node = Mapping[str, Any]
 
 
@@ -47,7 +53,7 @@ class RunResults:
 
     def __init__(self, root: Path) -> None:
         self._path = target_path(root) / "run_results.json"
-        self._before = self._written()
+        self._before = _written(self._path)
 
     def built(self) -> set[str]:
         """Return the unique ids of the models that the run has built.
@@ -67,13 +73,43 @@ class RunResults:
 
     def _of(self, *statuses: str) -> set[str]:
         # Where it selects nothing, dbt leaves the word of an earlier run.
-        if self._written() == self._before:
+        if _written(self._path) == self._before:
             return set()
         results = _document(self._path).get("results") or ()
         return {str(one["unique_id"]) for one in results if one["status"] in statuses}
 
-    def _written(self) -> int | None:
-        return self._path.stat().st_mtime_ns if self._path.exists() else None
+
+@contextmanager
+def alone_in(root: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Let no other command work on a project for as long as the block runs.
+
+    What dbt leaves in its target directory is of its last run, whoever started it. A killed
+    command holds nothing up.
+
+    Args:
+        root: The project's directory.
+        say: Takes a line for the user where another command has to end its step first.
+
+    Raises:
+        ConfigurationError: dbt's target directory cannot be written.
+    """
+    directory = target_path(root)
+    lock = FileLock(directory / "dbt-enrich.lock", mode=0o600)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("another dbt-enrich works on this project; waiting for the end of its step")
+        lock.acquire()
+    except OSError as error:
+        raise ConfigurationError(
+            f"dbt's target directory {directory} cannot be written ({error.strerror or error})",
+            fix="make it writable, or name another by DBT_TARGET_PATH",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -84,11 +120,15 @@ class Manifest:
         root: The project's directory.
         nodes: Models and others by unique id.
         names: What each model is called, by unique id.
+        written: When dbt wrote it, in nanoseconds.
+        version: The version of the dbt package, or None where dbt does not say.
     """
 
     root: Path
     nodes: Mapping[str, _Node]
     names: Mapping[str, str]
+    written: int = 0
+    version: str | None = None
 
     @staticmethod
     def is_there(root: Path) -> bool:
@@ -105,9 +145,18 @@ class Manifest:
         Raises:
             EnrichmentError: It has left none.
         """
-        nodes = _document(target_path(root) / "manifest.json").get("nodes") or {}
+        path = target_path(root) / "manifest.json"
+        written = _written(path)
+        document = _document(path)
+        nodes, macros = document.get("nodes") or {}, document.get("macros") or {}
         models = {i for i, node in nodes.items() if node.get("resource_type") == "model"}
-        return Manifest(root, nodes, labels(models))
+        text = str((macros.get(_VERSION_MACRO) or {}).get("macro_sql") or "")
+        version = _VERSION.search(text)
+        return Manifest(root, nodes, labels(models), written or 0, version[1] if version else None)
+
+    def is_last(self) -> bool:
+        """Whether dbt has parsed nothing since."""
+        return _written(target_path(self.root) / "manifest.json") == self.written
 
     def enrichments(self, among: Collection[str]) -> list[str]:
         """Return the unique ids of enrichments, each after those that it reads.
@@ -222,6 +271,10 @@ class Manifest:
                 )
             if not _is_enrichment(node):
                 yield from self._upstream(_parents(node), is_alone=is_alone, seen=seen)
+
+
+def _written(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _is_enrichment(node: _Node) -> bool:

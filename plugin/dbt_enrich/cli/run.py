@@ -94,6 +94,8 @@ def run(
 
 def _open_shards(project: Project, tables: list[Publication]) -> list[Shard]:
     """Return what the tables still wait for, adopted batches of their tasks among it."""
+    if not tables:
+        return []
     models = {table.enrichment for table in tables}
     tasks = {table.task_key for table in tables}
     with project.opened_ledger() as ledger:

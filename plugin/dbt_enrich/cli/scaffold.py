@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from dbt_enrich.cli.host_facts import ADAPTERS, refused_adapter
+from dbt_enrich.cli.hosts import ADAPTERS, refused_adapter
 from dbt_enrich.cli.yaml_insert import NoPlaceError, with_item
 from dbt_enrich.config.local import LOCAL
 from dbt_enrich.config.place import FILE

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dbt_enrich import extras
+from dbt_enrich import __version__, extras
 from dbt_enrich.buckets.blob_address import BlobAddresses
 from dbt_enrich.config import PluginConfig
 from dbt_enrich.errors import ConfigurationError, FailedRowsError
@@ -45,6 +45,24 @@ from dbt_enrich.warehouse.enriched_table import empty_table_sql
 from dbt_enrich.warehouse.placement import Placement
 from dbt_enrich.warehouse.relation import StagedRelation
 from dbt_enrich.wording import counted
+
+
+def check_version(macros: str) -> None:
+    """Refuse a dbt package of another version than this package.
+
+    Args:
+        macros: The dbt package's version.
+
+    Raises:
+        ConfigurationError: It is another one.
+    """
+    if macros != __version__:
+        raise ConfigurationError(
+            f"the dbt package dbt_enrich is version {macros}, the Python package dbt-enrich is "
+            f"{__version__}",
+            fix="install the same version of both (packages.yml with dbt deps, and pip install "
+            f"dbt-enrich=={macros})",
+        )
 
 
 def watch_of(session: Session, rows: StagedRows) -> Watch:

@@ -293,7 +293,7 @@ class Engine:
         self.record_task(session)
         selection = session.select()
         undone = _undone(session, rows, selection)
-        session.tally.reused = rows.keyed - undone.rows
+        session.tally.reused = rows.keyed - undone.rows + request.done
         chosen = choose(run, undone, selection)
         fresh = new_requests(run, rows, chosen, selection)
         refusal = refusal_of_change(run.ledger, request, session.task_key, fresh)

@@ -106,18 +106,22 @@ class Worked:
 
     Attributes:
         outcome: What the engine says.
-        summary: One line for the log.
         results: How many rows of the host's table of results are other ones now.
     """
 
     outcome: Outcome
-    summary: str
     results: int = 0
 
     @property
     def is_news(self) -> bool:
         """Whether it sent something, or the table is another one now."""
         return bool(self.results or self.outcome.figures.requests)
+
+    @property
+    def summary(self) -> str:
+        """One line for the log."""
+        published = self.outcome.replaces and not self.is_news
+        return self.outcome.summary + ("; nothing new" if published else "")
 
 
 def work(engine: Engine, host: Host, model: HostedModel) -> Worked:
@@ -229,6 +233,17 @@ class ModelOnHost:
         own = {name: kind for name, kind in staged.items() if name != FINGERPRINT}
         check_merged(self._model.name, own, self._model.task.outputs, there)
 
+    def unstaged(self, version: str) -> dict[str, int]:
+        """Count the rows that a merge leaves in the enriched table as they are, by status.
+
+        Args:
+            version: The task's version.
+        """
+        if not self._merged_into():
+            return {}
+        found = self._host.count_unstaged(self._tables, version=version)
+        return {**found.statuses, KEPT: found.kept}
+
     def upstream_tables(self) -> Iterator[tuple[HostedUpstream, HostTable, dict[str, str]]]:
         """Yield the other enrichments that have a table, with it and its columns."""
         for other in self._model.upstream:
@@ -294,7 +309,7 @@ class _Work(ModelOnHost):
         copied, task = self._copied_rows(staged, task)
         self.check_merged(request.relation, staged)
         existing = self._existing(there, task) if there else None
-        request = self._request(existing, tuple(self._upstream()))
+        request = self._request(existing, tuple(self._upstream()), copied)
         outcome = self._engine.enrich(request)
         counts = None
         written = 0
@@ -304,18 +319,10 @@ class _Work(ModelOnHost):
                 written = self._count(results)
                 if written:
                     self._host.write_results(self._tables, results, failures)
-                counts = self._counts(outcome, copied)
+                counts = self._counts(outcome, copied, short_version(task_key))
         finally:
             self._engine.finish(outcome.run_id, counts)
-        return Worked(outcome, self._summary(outcome, copied), written)
-
-    def _summary(self, outcome: Outcome, copied: CopiedRows) -> str:
-        """Say what came of all rows, of which the engine knows those that were copied."""
-        if not copied.done:
-            return outcome.summary
-        if self._is_empty(_STAGED):
-            return f"{self._model.name}: {copied.done:,} done, nothing new"
-        return f"{outcome.summary}; {copied.done:,} more are done"
+        return Worked(outcome, written)
 
     def forget(self, there: Mapping[str, str], forgotten: Mapping[str, datetime]) -> int:
         places = self._place("versions"), self._place("results")
@@ -342,7 +349,10 @@ class _Work(ModelOnHost):
         return count
 
     def _request(
-        self, existing: ExistingTable | None = None, upstream: tuple[Upstream, ...] = ()
+        self,
+        existing: ExistingTable | None = None,
+        upstream: tuple[Upstream, ...] = (),
+        copied: CopiedRows | None = None,
     ) -> EnrichmentRequest:
         model = self._model
         return EnrichmentRequest(
@@ -361,6 +371,8 @@ class _Work(ModelOnHost):
             upstream=upstream,
             constraints=model.constraints,
             placement=self.placement,
+            done=copied.done if copied else 0,
+            kept=copied.kept if copied else 0,
         )
 
     def _copied_rows(
@@ -466,15 +478,15 @@ class _Work(ModelOnHost):
         path.chmod(0o600)
         return Written((path,), columns)
 
-    def _counts(self, outcome: Outcome, copied: CopiedRows) -> dict[str, int]:
-        """Count all staged rows by status."""
+    def _counts(self, outcome: Outcome, copied: CopiedRows, version: str) -> dict[str, int]:
+        """Count all rows of the enriched table by status, as dbt publishes it next."""
         found = self._connection.execute(
             f"select cast({STATUS} as varchar), count(*) from ({outcome.enriched_sql}) as enriched "
             "group by 1"
         ).fetchall()
         counts = Counter({str(status): int(rows) for status, rows in found})
         counts["done"] += copied.done
-        counts[KEPT] += copied.kept
+        counts.update(self.unstaged(version))
         return {status: rows for status, rows in counts.items() if rows}
 
     def _count(self, written: Written) -> int:

@@ -60,6 +60,8 @@ class EnrichmentRequest:
         stays: How much of the table that is there may stay.
         is_ordered: Whether the table's rows are to stand in the order of the staged ones.
         errors_may_stay: Whether its errors table may.
+        done: Rows of the model that are not staged, as the database has their answers.
+        kept: How many of these keep an answer to a previous version of the task.
     """
 
     relation: StagedRelation
@@ -76,6 +78,8 @@ class EnrichmentRequest:
     stays: Stays = Stays.NOTHING
     is_ordered: bool = True
     errors_may_stay: bool = False
+    done: int = 0
+    kept: int = 0
 
     def identified(self) -> EnrichmentRequest:
         """Return the request with the task whose answers are its own, and what it is sent with.

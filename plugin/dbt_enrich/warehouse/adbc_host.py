@@ -33,6 +33,7 @@ from dbt_enrich.warehouse.host import (
     Counted,
     HostTable,
     ModelTables,
+    UnstagedRows,
     Written,
 )
 
@@ -289,6 +290,29 @@ class AdbcHost(ABC):
         source = f"({self._known_sql(tables, table, task)}) as known"
         with self._transaction(f"{self.relation(table)} cannot be read", reads=True) as cursor:
             return self._copied(cursor, table, source, directory)
+
+    def count_unstaged(self, tables: ModelTables, *, version: str) -> UnstagedRows:
+        """Count the rows of an enriched table that a merge leaves as they are.
+
+        Args:
+            tables: The model's tables; the enriched one is there.
+            version: The task's version, as `enrichment_version` has it.
+
+        Raises:
+            EnrichmentError: The host cannot be reached or refuses.
+        """
+        table, status = self.relation(tables.enriched), self.quoted(STATUS)
+        same = " and ".join(
+            f"staged.{self.quoted(key)} = there.{self.quoted(key)}" for key in tables.unique_key
+        )
+        is_kept = f"{self.quoted(_VERSION)} is distinct from {literal(version)}"
+        with self._transaction(f"{table} cannot be read", reads=True) as cursor:
+            cursor.execute(
+                f"select {status}, count(*), sum(case when {is_kept} then 1 else 0 end) "
+                f"from {table} as there where not exists (select 1 from "
+                f"{self.relation(tables.rows)} as staged where {same}) group by {status}"
+            )
+            return UnstagedRows.of(cursor.fetchall())
 
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one that its unique key had.

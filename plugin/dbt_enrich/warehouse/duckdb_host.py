@@ -23,6 +23,7 @@ from dbt_enrich.warehouse.host import (
     CopiedRows,
     HostTable,
     ModelTables,
+    UnstagedRows,
     Written,
 )
 from dbt_enrich.warehouse.parquet import from_parquet_sql, to_parquet_sql
@@ -93,6 +94,19 @@ class DuckdbHost:
             selected = to_parquet_sql(types, what=table.identifier)
             query = f"select {selected} from ({_known_sql(tables, table, task)}) as known"
             return copy_out(connection, query, directory / "files", rows=table.identifier)
+
+    def count_unstaged(self, tables: ModelTables, *, version: str) -> UnstagedRows:
+        """Count the rows of an enriched table that a merge leaves as they are; see `Host`."""
+        same = " and ".join(
+            f"staged.{identifier(key)} = there.{identifier(key)}" for key in tables.unique_key
+        )
+        with opened(self._databases, {}) as connection:
+            found = connection.execute(
+                "select enrichment_status, count(*), count(*) filter (enrichment_version is "
+                f"distinct from {literal(version)}) from {_name(tables.enriched)} as there "
+                f"anti join {_name(tables.rows)} as staged on {same} group by 1"
+            )
+            return UnstagedRows.of(found.fetchall())
 
     def write_results(self, tables: ModelTables, results: Written, failures: Written) -> None:
         """Put results into their table, each in place of the one of its unique key; see `Host`."""

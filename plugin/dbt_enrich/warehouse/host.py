@@ -12,7 +12,7 @@ names as `ModelTables.of` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -100,6 +100,30 @@ class CopiedRows:
     files: tuple[Path, ...]
     done: int = 0
     kept: int = 0
+
+
+@dataclass(frozen=True)
+class UnstagedRows:
+    """Rows of an enriched table that are not among those staged last.
+
+    Attributes:
+        statuses: How many there are by status.
+        kept: How many of those that are done were answered by another version of the task.
+    """
+
+    statuses: Mapping[str, int]
+    kept: int = 0
+
+    @staticmethod
+    def of(rows: Iterable[Sequence[object]]) -> UnstagedRows:
+        """Return them as a host counts them.
+
+        Args:
+            rows: Status, number of rows, and how many of these are of another version.
+        """
+        found = [(str(status), int(str(count)), int(str(kept))) for status, count, kept in rows]
+        counts = {status: count for status, count, _ in found}
+        return UnstagedRows(counts, sum(kept for status, _, kept in found if status == "done"))
 
 
 @dataclass(frozen=True)
@@ -196,6 +220,15 @@ class Host(Protocol):
             table: `tables.results`, or `tables.failures`; it is there.
             directory: Where the files go.
             task: As in `copy_rows`; the whole table for None.
+        """
+        ...
+
+    def count_unstaged(self, tables: ModelTables, *, version: str) -> UnstagedRows:
+        """Count the rows of an enriched table that a merge leaves as they are.
+
+        Args:
+            tables: The model's tables; the enriched one is there.
+            version: The task's version, as `enrichment_version` has it.
         """
         ...
 

@@ -37,6 +37,7 @@ from dbt_enrich.warehouse.host import (
     Counted,
     HostTable,
     ModelTables,
+    UnstagedRows,
     Written,
 )
 from dbt_enrich.warehouse.parted_rows import PartedCounts
@@ -280,6 +281,19 @@ class SparkHost:
                 return self.copy(table, directory)
             source = f"({self._known_sql(tables, table, done)}) as known"
             return self._copy(source, table, directory)
+
+    def count_unstaged(self, tables: ModelTables, *, version: str) -> UnstagedRows:
+        """Count the rows of an enriched table that a merge leaves as they are; see `Host`."""
+        same = " and ".join(
+            f"staged.{quoted(key)} = there.{quoted(key)}" for key in tables.unique_key
+        )
+        with _named_failures(f"counting the rows of {qualified(tables.enriched)}"):
+            found = self.spark.sql(
+                f"select {STATUS}, count(*), count_if(not (enrichment_version <=> "
+                f"{text_literal(version)})) from {qualified(tables.enriched)} as there "
+                f"left anti join {qualified(tables.rows)} as staged on {same} group by {STATUS}"
+            )
+            return UnstagedRows.of(found.collect())
 
     def due(self, tables: ModelTables, task: str | None) -> Any:
         """Return the staged rows without those that are done, as a DataFrame; see `copy_rows`."""

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from dbt_enrich.cli import diagnosis_host, main
-from dbt_enrich.cli.host_facts import HostFacts
+from dbt_enrich.cli.hosts import KnownHost
 from dbt_enrich.extras import Extra
 from support.dbt_project import COMMAND, PLUGIN, DbtProject
 from support.phrases import assert_two_phrases
@@ -138,8 +138,9 @@ def test_a_host_s_extra_is_named_before_the_host_is_asked(
 ) -> None:
     """With the command that installs it."""
     says(path, "Core: - installed: 1.12.6")
-    missing = HostFacts("Postgres", ("postgres",), Extra("postgres", ("no_such_driver",)))
-    monkeypatch.setattr(diagnosis_host, "host_facts", lambda _: missing)
+    extra = Extra("postgres", ("no_such_driver",))
+    missing = KnownHost("Postgres", ("postgres",), extra=extra)
+    monkeypatch.setattr(diagnosis_host, "known_host", lambda _: missing)
     found = examined(on_postgres(tmp_path))
     assert found["door"]["found"].endswith("as the target is of the type postgres")
     assert found["host"]["verdict"] == "wrong"

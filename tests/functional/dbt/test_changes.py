@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import DbtProject, azure, plugin_alone
 
 ROWS = 20
 SELECT = "select id, note from notes"
@@ -26,10 +26,11 @@ KEYED: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+def project(emulator: RunningEmulator, tmp_path: Path, door: str) -> DbtProject:
     """A project with a model of each kind over one source."""
     # DuckDB does not list indexes where another thread replaces a table that has one.
-    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key), threads=1)
+    config = azure(emulator.url, emulator.api_key)
+    project = DbtProject(tmp_path, config, threads=1, door=door, stands_in=True)
     project.execute(
         "create table notes as select i as id, 'note ' || i as note "
         f"from range({ROWS}) as numbers(i); create table log (model varchar)"
@@ -58,6 +59,7 @@ def touched(project: DbtProject, *arguments: str) -> dict[str, int | None]:
     }
 
 
+@plugin_alone
 def test_little_that_is_new_touches_little(project: DbtProject) -> None:
     """Except where the table is not what was published, or cannot be changed in place."""
     anew = dict.fromkeys(["edited", "indexed", "keyed", "ordered", "plain"])
@@ -82,6 +84,7 @@ def test_little_that_is_new_touches_little(project: DbtProject) -> None:
     assert touched(project, "--full-refresh") == anew
 
 
+@plugin_alone
 def test_what_the_yaml_says_of_a_table_is_done_though_its_rows_stay(project: DbtProject) -> None:
     """A description is written; a constraint, an index and a comment of before have it built."""
     touched(project)

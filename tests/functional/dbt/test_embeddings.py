@@ -12,7 +12,7 @@ MODEL = "text-embedding-3-small"
 
 
 @pytest.fixture
-def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+def project(emulator: RunningEmulator, tmp_path: Path, door: str) -> DbtProject:
     """A project whose service is the emulator, by OpenAI's paths."""
     config = {
         "provider": "openai",
@@ -21,7 +21,7 @@ def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
         "poll_interval": 0.05,
         "adoption_grace": 0.0,
     }
-    return DbtProject(tmp_path, config)
+    return DbtProject(tmp_path, config, door=door, stands_in=True)
 
 
 def write(project: DbtProject, select: str) -> None:

@@ -89,9 +89,12 @@ def test_a_live_line_stands_below_dbt_s_output(emulator: RunningEmulator, tmp_pa
     assert any("9 done; 0 reused, 9 sent" in line for line in lines)
 
 
-def test_status_is_watched_from_another_terminal(emulator: RunningEmulator, tmp_path: Path) -> None:
+def test_status_is_watched_from_another_terminal(
+    emulator: RunningEmulator, tmp_path: Path, door: str
+) -> None:
     """It follows what dbt does, asks nothing of the service, and ends with Ctrl-C."""
-    project = DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
+    config = azure(emulator.url, emulator.api_key)
+    project = DbtProject(tmp_path, config, door=door, stands_in=True)
     project.enrichment("notes_enriched", NOTES)
     emulator.pause()
     project.dbt("run", "--vars", "enrichment_mode: submit")

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import PLUGIN, DbtProject, azure, plugin_alone
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
 
 
 @pytest.fixture
-def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+def project(emulator: RunningEmulator, tmp_path: Path, door: str) -> DbtProject:
     """A project without models."""
-    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key))
+    return DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door, stands_in=True)
 
 
 def response(project: DbtProject) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def status(project: DbtProject) -> dict[str, Any]:
     return dict(json.loads(project.command("status", "--json")))
 
 
+@plugin_alone
 def test_dbt_says_what_came_of_an_enrichment(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
@@ -106,8 +107,9 @@ def test_headers_hooks_docs_and_indexes(project: DbtProject, emulator: RunningEm
 {{ config(materialized = 'enrichment', unique_key = 'id',
           indexes = [{'columns': ['id'], 'unique': true}],
           pre_hook = 'create table if not exists seen as select 1 as x',
-          post_hook = [{'sql': 'create table after_it as select * from {{ this }}'},
-                       {'sql': 'create table outside as select 1 as x', 'transaction': false}],
+          post_hook = [{'sql': 'create or replace table after_it as select * from {{ this }}'},
+                       {'sql': 'create or replace table outside as select 1 as x',
+                        'transaction': false}],
           persist_docs = {'relation': true, 'columns': true}) }}
 {% call set_sql_header(config) %}
   create temp table prefixes as select 'note ' as prefix;
@@ -139,7 +141,8 @@ select i as id, prefix || i as note from range(4) as numbers(i), prefixes -- a r
     assert comments["enrichment_error"] == "Kind and message of the failure."
     of_table = "select comment from duckdb_tables() where table_name = 'notes'"
     ((comment,),) = project.rows(of_table)
-    assert comment.startswith("What's in the notes.\n\nEnriched by gpt-4o-mini, task version ")
+    ours = "\n\nEnriched by gpt-4o-mini, task version " if project.door == PLUGIN else ""
+    assert comment.startswith(f"What's in the notes.{ours}")
     project.execute("drop table after_it; drop table outside")
     project.dbt("run", "--vars", "{enrichment_mode: plan}")
     assert project.rows("select count(*) from after_it") == [(4,)]
@@ -165,7 +168,7 @@ def test_empty_builds_send_nothing(project: DbtProject, emulator: RunningEmulato
     emulator.pause()
     project.dbt("run", "--vars", "{enrichment_mode: submit}")
     sent = emulator.account()
-    project.dbt("--warn-error", "run", "--empty")
+    project.bare_dbt("--warn-error", "run", "--empty")
     assert emulator.account() == sent
     assert project.rows("select count(*), count(summary) from rebuilt") == [(0, 0)]
     assert project.rows("select count(*) from merged") == [(4,)]

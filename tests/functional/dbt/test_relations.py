@@ -12,7 +12,7 @@ from dbt_enrich.pipeline.publish.usage_relations import (
     BATCH_COLUMNS,
     USAGE_COLUMNS,
 )
-from support.dbt_project import DbtProject, azure
+from support.dbt_project import DbtProject, azure, plugin_alone
 
 NOTES = "select i as id, 'note ' || i as note from range(4) as numbers(i)"
 # One unit of money for a token in a batch, two for one of the answer.
@@ -21,7 +21,7 @@ COLUMNS = {"batches": BATCH_COLUMNS, "attempts": ATTEMPT_COLUMNS, "usage": USAGE
 
 
 @pytest.fixture
-def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
+def project(emulator: RunningEmulator, tmp_path: Path, door: str) -> DbtProject:
     """A project with one enrichment, and a model that reads the relations."""
     project = DbtProject(
         tmp_path,
@@ -30,6 +30,8 @@ def project(emulator: RunningEmulator, tmp_path: Path) -> DbtProject:
             emulator.api_key,
             prices={"gpt-4o-mini": {"input": 2_000_000.0, "output": 4_000_000.0}},
         ),
+        door=door,
+        stands_in=True,
     )
     project.enrichment("notes_enriched", NOTES)
     project.write(
@@ -44,6 +46,7 @@ def described(project: DbtProject, relation: str) -> dict[str, str]:
     return {str(row[0]): str(row[1]).lower() for row in rows}
 
 
+@plugin_alone
 def test_the_relations_say_what_was_sent_and_what_it_cost(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:
@@ -69,6 +72,7 @@ def test_the_relations_say_what_was_sent_and_what_it_cost(
     assert project.rows("select days, cost > 0 from costs") == [(1, True)]
 
 
+@plugin_alone
 def test_a_table_s_comment_names_model_version_and_cost(project: DbtProject) -> None:
     """After its own description, where that is persisted."""
     project.dbt("run", "--select", "notes_enriched")
@@ -82,6 +86,7 @@ def test_a_table_s_comment_names_model_version_and_cost(project: DbtProject) -> 
     assert catalog["nodes"]["model.notes.notes_enriched"]["metadata"]["comment"] == comment
 
 
+@plugin_alone
 def test_a_project_that_never_enriched_has_empty_relations(project: DbtProject) -> None:
     """And a target without the plugin is left alone."""
     project.dbt("run", "--select", "costs")
@@ -96,6 +101,7 @@ def test_a_project_that_never_enriched_has_empty_relations(project: DbtProject) 
     project.dbt("run", "--select", "costs")
 
 
+@plugin_alone
 def test_nothing_is_written_where_nothing_changed(project: DbtProject) -> None:
     """The relations of a large ledger are not rebuilt by every run."""
     project.dbt("run")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from batch_server.server import RunningEmulator
 from dbt_enrich.task.result_columns import STATUS_TYPES
-from support.dbt_project import COMMAND, PLUGIN, DbtProject, azure
+from support.dbt_project import DbtProject, azure, both_doors, plugin_alone
 
 NOTES = "select i as id, 'note ' || i as note from range({{ var('rows', 2) }}) as numbers(i)"
 TYPED = {
@@ -27,15 +27,9 @@ AS_BEFORE = """
 THREE_ROWS = ("--vars", "{rows: 3}")
 
 
-both_doors = pytest.mark.parametrize("project", [PLUGIN, COMMAND], indirect=True)
-
-
 @pytest.fixture
-def project(
-    emulator: RunningEmulator, tmp_path: Path, request: pytest.FixtureRequest
-) -> DbtProject:
+def project(emulator: RunningEmulator, tmp_path: Path, door: str) -> DbtProject:
     """A project without models; the note 1 always fails."""
-    door = getattr(request, "param", PLUGIN)
     emulator.rules([{"match": "note 1", "fault": "refusal"}])
     return DbtProject(tmp_path, azure(emulator.url, emulator.api_key), door=door, stands_in=True)
 
@@ -59,6 +53,7 @@ def failures_with_their_rows(project: DbtProject, table: str) -> list[tuple[Any,
     )
 
 
+@plugin_alone
 def test_tables_of_an_earlier_version_are_rebuilt_typed_and_merged_into_as_they_are(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:

@@ -208,6 +208,8 @@ def test_a_changed_task_leaves_rows_stale_until_it_is_answered(
     notebook.enrich(**few)
     emulator.pause()
     task = summary_task(system="Be short.")
+    # A plan shows it too, though it writes nothing.
+    assert statuses(notebook.enrich(task=task, mode="plan", **few)) == {"stale": 5}
     found = notebook.enrich(task=task, mode="submit", **few)
     assert statuses(found) == {"stale": 5}
     assert [value for _, value in rows(found, "id", "summary")] == [

@@ -96,7 +96,7 @@ class _Work(ModelOnHost):
                 settled, changed, counts = self._published(outcome)
         finally:
             self._engine.finish(outcome.run_id, counts)
-        return Worked(settled, settled.summary, changed)
+        return Worked(settled, changed)
 
     def _published(self, outcome: PartedOutcome) -> tuple[Outcome, int, dict[str, int]]:
         """Write the results.
@@ -118,6 +118,7 @@ class _Work(ModelOnHost):
         counts = Counter(results.counts.statuses)
         counts["done"] += self._done.done
         counts[KEPT] += self._done.kept
+        counts.update(self.unstaged(short_version(self._task_key)))
         found = {status: rows for status, rows in counts.items() if rows}
         return settled, results.counts.changed, found
 

@@ -58,7 +58,7 @@ class Published:
     Attributes:
         enriched_sql: SELECT of the enriched table, over the staged relation.
         errors_sql: SELECT of the errors table.
-        counts: Rows by status.
+        counts: Rows of the model by status.
         kept: Rows that keep an answer to a previous version of the task.
         errors: Failed rows by kind.
         finals: Those of them that no run asks again by itself, by kind.
@@ -113,6 +113,8 @@ def publish(
     counts.update(results.counts)
     if aligned:
         counts["done"] += written.rows - others
+    if request.done:
+        counts["done"] += request.done
     finals = Finals()
     if counts.get("failed"):
         finals = find_finals(run, find_undone(run, rows, selection.answer_keys), selection)
@@ -135,7 +137,7 @@ def publish(
         ),
         errors_sql=errors_table_sql(relation, errors),
         counts=counts,
-        kept=results.kept + (changes.kept if changes else 0),
+        kept=results.kept + (changes.kept if changes else 0) + request.kept,
         errors=dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
         finals=finals.kinds,
         bytes=sum(path.stat().st_size for path in (*in_order, *errors)),

@@ -11,7 +11,7 @@ from dbt_common.events.contextvars import get_node_info
 
 
 @dataclass(frozen=True)
-class HostProject:
+class RootProject:
     """The root project of a dbt run.
 
     Attributes:
@@ -25,14 +25,14 @@ class HostProject:
     target: str
 
 
-def host_project() -> HostProject:
+def root_project() -> RootProject:
     """Return the root project of the dbt run that this process is in.
 
     The adapter is registered anew by each invocation, also where several share a process and,
     through dbt-duckdb, one plugin object.
     """
     config: Any = get_adapter_by_type("duckdb").config
-    return HostProject(
+    return RootProject(
         name=str(config.project_name),
         root=Path(config.project_root).resolve(),
         target=str(config.target_name),
@@ -45,7 +45,7 @@ def package_root(package: str) -> Path:
     return Path(config.load_dependencies()[package].project_root).resolve()
 
 
-def host_model() -> str | None:
+def current_model() -> str | None:
     """Return the unique id of the model that dbt builds in this thread, or None.
 
     A Python model is given its table, which may be called otherwise, and neither its version nor

@@ -1,5 +1,0 @@
-{% macro _describe_columns(columns) %}
-  {%- for column in columns -%}
-    {%- do model.columns.update({column[0]: column[1]}) -%}
-  {%- endfor -%}
-{% endmacro %}
