@@ -96,14 +96,15 @@ test-extensions: install
 	PYTHONPATH=$(EXTENSIONS) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) \
 		$(addprefix tests/functional/databases/,test_other_hosts.py test_types.py)
 
-# Spark itself: a master and two workers as processes, one of which is killed. It needs a JDK (17), and
+# Spark itself: dbt-spark in a session and over Connect; a master and two workers as processes, one of
+# which is killed. It needs a JDK (17), and
 # takes PySpark with all of Spark (450 MB) in place of its client, in an environment of its own.
 SPARK := $(abspath $(VENV))-spark/bin/python
 WITH_SPARK := $(abspath $(VENV))-spark/.spark
 test-spark:
 	$(MAKE) install VENV=$(VENV)-spark
 	$(MAKE) $(WITH_SPARK)
-	$(SPARK) -m pytest -m spark tests/functional/spark/test_standalone.py
+	$(SPARK) -m pytest -m spark tests/functional/spark
 
 # Both packages have the same files, so that neither stays where the other one goes.
 $(WITH_SPARK): $(VENV)-spark/.installed constraints-spark.txt
