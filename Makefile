@@ -124,7 +124,8 @@ chaos: install
 
 # What dbt makes of an enrichment, behind both doors: the plugin's, and the command's without it.
 doors: install
-	$(BIN)/python -m pytest -n $(WORKERS) $(DIST) -m "matrix or not matrix" tests/functional/dbt
+	$(BIN)/python -m pytest -n $(WORKERS) $(DIST) -m "matrix or not matrix" tests/functional/dbt \
+		tests/functional/spark/test_dbt.py
 
 # The reading side, with a million hostile lines and bodies; prints its seed.
 fuzz: install

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator
-from support.dbt_project import COMMAND, PLUGIN, DbtProject, azure, both_doors
+from support.dbt_project import COMMAND, PLUGIN, DbtProject, azure
 
 SUBMIT = ("--vars", "{enrichment_mode: submit}")
 WAITS = "missing_input: waits for the text of a"
@@ -157,7 +157,6 @@ def test_a_plan_of_a_chain_names_what_it_cannot_count(
     assert "cannot be counted" not in project.command("plan")
 
 
-@both_doors
 def test_a_merge_gets_the_texts_that_it_waited_for(
     project: DbtProject, emulator: RunningEmulator
 ) -> None:

@@ -338,7 +338,9 @@ def test_answers_that_were_kept_are_asked_again_where_the_task_says_so_later(
     assert project.rows("select count(distinct enrichment_version), count(*) from notes") == [
         (1, 4)
     ]
-    assert "4 done, nothing new" in project.command("run")
+    assert "4 done; 4 reused, 0 sent, 0 input and 0 output tokens; nothing new" in (
+        project.command("run")
+    )
 
 
 @pytest.mark.parametrize(

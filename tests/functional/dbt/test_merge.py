@@ -207,7 +207,6 @@ def test_an_output_of_another_type_is_named(project: DbtProject) -> None:
     assert "'summary' is varchar[], but VARCHAR" in project.dbt("run", succeeds=False)
 
 
-@both_doors
 def test_forgotten_rows_are_looked_at_again(project: DbtProject, emulator: RunningEmulator) -> None:
     """By the next run, as `plan` says, though the SELECT yields them no more."""
     project.dbt("run")

@@ -26,6 +26,6 @@ def test_the_example_is_enriched_on_postgres(ledgers: LedgerServer, tmp_path: Pa
     assert "door: the command `dbt-enrich run`, as the target is of the type postgres" in found
     assert "host: Postgres answers" in found
     project.command("run", "--select", "example_enriched")
-    assert "the report reads tables in DuckDB" in project.command("report", "-o", "-", exits=1)
+    assert "example_enriched" in project.command("report", "-o", "-")
     rows = project.rows("select enrichment_status, count(*) from example_enriched group by 1")
     assert rows == [("done", 3)]

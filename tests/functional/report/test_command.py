@@ -140,7 +140,7 @@ def test_a_model_that_was_never_run(reported: Reported) -> None:
     done = report(reported.project, "--select", "nobody")
     assert done.exit_code == 1
     assert "the model 'nobody' was never run" in done.output
-    assert "dbt run --select nobody" in done.output
+    assert "`dbt-enrich run --select nobody`" in done.output
     assert "notes_enriched, tickets_enriched, twin_enriched" in done.output
 
 

@@ -112,6 +112,7 @@ def test_dbt_stages_and_publishes_and_the_command_works(
     assert [row[1] for row in project.rows("show tables in notes")] == ["notes", "notes__errors"]
 
 
+@pytest.mark.matrix
 def test_more_rows_than_partition_rows_stay_in_spark(
     sail: int, emulator: RunningEmulator, ledgers: LedgerServer, tmp_path: Path
 ) -> None:
@@ -160,6 +161,7 @@ def test_more_rows_than_partition_rows_stay_in_spark(
     assert len(emulator.account()["custom_ids"]) == 7
 
 
+@pytest.mark.matrix
 def test_rows_are_merged_into_a_table_of_delta(
     sail: int, emulator: RunningEmulator, tmp_path: Path
 ) -> None:

@@ -148,7 +148,9 @@ def test_each_row_gets_its_own_answer_once(
     again = notebook.enrich(file_format=file_format)
     assert rows(again, "id", "note", "summary", "enrichment_status") == expected
     assert set(paid(emulator).values()) == {1}
-    assert notebook.log[-1] == "notes: 5 done, nothing new"
+    assert notebook.log[-1] == (
+        "notes: 5 done; 5 reused, 0 sent, 0 input and 0 output tokens; nothing new"
+    )
 
 
 def test_keys_are_those_of_duckdb(
