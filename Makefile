@@ -68,7 +68,7 @@ compiled: install
 test: install lint suite
 
 # In the order of tests/conftest.py, which also says what stays on one worker.
-DIST := --dist loadgroup --no-loadscope-reorder
+DIST := --dist loadfile --no-loadscope-reorder
 suite: install
 	$(BIN)/python -m pytest -n $(WORKERS) $(DIST) --durations=40 --durations-min=4
 

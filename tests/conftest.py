@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_server.server import RunningEmulator, running_emulator
@@ -31,7 +32,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# With several workers (`--dist loadgroup`) the tests of a file run on one of them, as what a module
+# With several workers (`--dist loadfile`) the tests of a file run on one of them, as what a module
 # makes once would be made by each. These files have many seconds of tests, which share little.
 _SPREAD = (
     "benchmarks/test_smoke.py",
@@ -76,17 +77,28 @@ _FIRST = (
 _TESTS = Path(__file__).parent
 
 
-# Before pytest-xdist writes the groups into the names.
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file together, but for those of `_SPREAD`."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    scheduling = LoadFileScheduling(config, log)
+    scheduling._split_scope = _kept_together
+    return scheduling
+
+
+def _kept_together(test: str) -> str:
+    """Return the name that a test has in common with those that stay on its worker."""
+    file = test.split("::", 1)[0]
+    return test if file.removeprefix(f"{_TESTS.name}/").startswith(_SPREAD) else file
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay together, and which begin."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    places = {item: item.path.relative_to(_TESTS).as_posix() for item in items}
-    for item, place in places.items():
-        if not place.startswith(_SPREAD):
-            item.add_marker(pytest.mark.xdist_group(place))
-    items.sort(key=lambda item: _turn(places[item]))
+    """Say which tests begin."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: _turn(item.path.relative_to(_TESTS).as_posix()))
 
 
 def _turn(place: str) -> int:
