@@ -34,6 +34,10 @@ class SparkCluster:
     directory: Path
     workers: list[psutil.Process] = field(default_factory=list)
 
+    def temporary(self, worker: int) -> Path:
+        """Return the directory of a worker's temporary files."""
+        return self.directory / f"temporary-{worker}"
+
     def kill(self, worker: int) -> None:
         """Kill a worker with its executors and their Python processes, as if its machine went."""
         process = self.workers[worker]
@@ -72,7 +76,10 @@ def spark_cluster(home: Path, directory: Path, workers: int) -> Iterator[SparkCl
                 "--work-dir", str(directory / f"worker-{number}"), cluster.url,
             ]  # fmt: skip
             log = directory / f"worker-{number}.log"
-            cluster.workers.append(_started(home, log, environment, _WORKER, *arguments))
+            temporary = cluster.temporary(number)
+            temporary.mkdir()
+            own = {**environment, "TMPDIR": str(temporary)}
+            cluster.workers.append(_started(home, log, own, _WORKER, *arguments))
         running += cluster.workers
         yield cluster
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class Warehouse:
     ) -> None:
         self.clock = clock
         self.connection = duckdb.connect(str(path) if path else ":memory:")
+        self._publishing = threading.Lock()
         self.log: list[str] = []
         # How much of a table stays, where it is made as it would be now.
         self.stays = Stays.NOTHING
@@ -96,9 +98,12 @@ class Warehouse:
         """Stage a SELECT, enrich it, and publish it as `table` and `<table>__errors`."""
         outcome = self.engine.enrich(self.request(select, task, table, unique_key, **options))
         staged = f"{table}__staged"
-        held = publish(self.connection, table, outcome, staged=staged, unique_key=unique_key)
-        if outcome.replaces:
-            self.engine.finish(outcome.run_id, self.statuses(table), held)
+        # Threads share the connection, which has one transaction at a time.
+        with self._publishing:
+            held = publish(self.connection, table, outcome, staged=staged, unique_key=unique_key)
+            statuses = self.statuses(table) if outcome.replaces else None
+        if statuses is not None:
+            self.engine.finish(outcome.run_id, statuses, held)
         else:
             self.engine.finish(outcome.run_id)
         self.log.append(outcome.summary)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_keys_are_those_of_duckdb(case: dict[str, Any], spark: Any, tmp_path: Pa
 
 
 class Killer(threading.Thread):
-    """Kills a worker as soon as tasks have written a few files, and notes the names of all files.
+    """Kills a worker in the middle of a task that has written a file, and notes all files' names.
 
     Args:
         bucket: The directory that is the bucket.
@@ -103,6 +104,7 @@ class Killer(threading.Thread):
         super().__init__(daemon=True)
         self.seen: set[str] = set()
         self.has_killed = False
+        self._own: set[str] = set()
         self._bucket, self._cluster = bucket, cluster
         self._ended = threading.Event()
 
@@ -110,10 +112,19 @@ class Killer(threading.Thread):
         """Watch until it is told to end."""
         while not self._ended.is_set():
             self.seen |= {path.stem for path in (self._bucket / "requests").glob("*/*.jsonl")}
-            if len(self.seen) >= 2 and not self.has_killed:
+            if not self.has_killed and self._is_in_the_middle():
                 self.has_killed = True
                 self._cluster.kill(0)
-            time.sleep(0.005)
+            time.sleep(0.001)
+
+    def _is_in_the_middle(self) -> bool:
+        """Whether the worker writes a file now, and one of its files is in the bucket."""
+        with suppress(FileNotFoundError):
+            now = self._cluster.temporary(0).glob("dbt-enrich-*/state/requests/*.jsonl")
+            writing = {path.stem for path in now}
+            self._own |= writing
+            return bool(writing) and not self._own.isdisjoint(self.seen)
+        return False
 
     def end(self) -> None:
         """Stop watching."""
