@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from support.forked_dbt import EARLY
 from support.sail import spark_session
 
 
-class SparkProject(DbtProject):
+class SparkProject(DbtProject, ABC):
     """A project whose target is a session of Spark.
 
     Args:
@@ -39,10 +40,9 @@ class SparkProject(DbtProject):
         self._configure_file({"state_dir": str(self.state_dir), **plugin})
         self.write("profiles.yml", {"notes": {"target": "dev", "outputs": {"dev": self.output}}})
 
-    @contextmanager
-    def session(self) -> Iterator[Any]:
+    @abstractmethod
+    def session(self) -> AbstractContextManager[Any]:
         """Open a session that sees the tables."""
-        raise NotImplementedError
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query, in order."""
